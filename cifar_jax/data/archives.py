@@ -1,0 +1,201 @@
+"""CIFAR-10's three official archives, packed or unpacked.
+
+An archive is a file from the internet, so nothing in it is trusted. Nothing is
+extracted to disk: the six batch files are looked up by name and read in memory, every
+read has a bound, and shapes and labels are checked. Whatever is wrong is a UserError.
+"""
+
+import dataclasses
+import gzip
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cifar_jax.data import batch_files
+from cifar_jax.data.dataset import Split
+from cifar_jax.errors import UserError
+
+HOME_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+CLASS_NAMES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+RECORDS_PER_BATCH = 10_000
+_TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+_BATCHES = (*_TRAIN_BATCHES, "test_batch")
+
+_MAX_ARCHIVE_BYTES = 256_000_000  # the official ones unpack to 187 MB at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """One of the three ways in which CIFAR-10 is published."""
+
+    archive: str
+    folder: str
+    suffix: str
+    md5: str  # of the official archive
+    decode: Callable[[bytes], batch_files.Batch]
+
+    def file_names(self) -> dict[str, str]:
+        """The file of each batch, in order."""
+        return {batch: batch + self.suffix for batch in _BATCHES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What was read: both splits, and whether they are the official ones.
+
+    `official` is None for an unpacked folder, where no checksum can tell.
+    """
+
+    train: Split
+    test: Split
+    official: bool | None
+
+
+def find(data_dir: Path) -> tuple[Path, Layout] | None:
+    """Finds an archive or an unpacked folder: in `data_dir`, or `data_dir` itself."""
+    for layout in LAYOUTS:
+        if (data_dir / layout.archive).exists():
+            return data_dir / layout.archive, layout
+    for layout in LAYOUTS:
+        if (data_dir / layout.folder).exists():
+            return data_dir / layout.folder, layout
+        if any((data_dir / name).exists() for name in layout.file_names().values()):
+            return data_dir, layout
+    return None
+
+
+def read(path: Path, layout: Layout) -> Contents:
+    """Reads all images of an archive or of an unpacked folder.
+
+    Raises:
+        UserError: anything about it is damaged, missing or not as expected.
+    """
+    try:
+        if path.is_dir():
+            files, official = _folder_files(path, layout), None
+        else:
+            files, official = _archive_files(path, layout), _is_official(path, layout)
+        batches = {batch: _decode(layout, batch, data) for batch, data in files}
+        for batch, name in layout.file_names().items():
+            if batch not in batches:
+                raise ValueError(f"it has no file {layout.folder}/{name}")
+    except Exception as error:  # parsers given hostile bytes raise nearly anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"{path} cannot be read as CIFAR-10: {reason}; get a fresh copy of "
+            f"{layout.archive} from {HOME_PAGE}"
+        ) from error
+    train = [batches[batch] for batch in _TRAIN_BATCHES]
+    return Contents(
+        train=Split(
+            np.concatenate([batch.images for batch in train]),
+            np.concatenate([batch.labels for batch in train]),
+        ),
+        test=batches["test_batch"],
+        official=official,
+    )
+
+
+def _is_official(path: Path, layout: Layout) -> bool:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    return digest.hexdigest() == layout.md5
+
+
+def _archive_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
+    """Yields the batches of an archive as (batch, contents), in the archive's order."""
+    # Unpacked as a whole before tarfile sees it: a bound on this one read bounds all
+    # that follows, and gzip's checksum, which comes last, has vouched for every byte.
+    with gzip.open(path) as packed:
+        unpacked = packed.read(_MAX_ARCHIVE_BYTES + 1)
+    if len(unpacked) > _MAX_ARCHIVE_BYTES:
+        raise ValueError(f"it unpacks to more than {_MAX_ARCHIVE_BYTES:,} bytes")
+    wanted = {f"{layout.folder}/{n}": batch for batch, n in layout.file_names().items()}
+    with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
+        for member in archive:
+            if member.name not in wanted:
+                continue
+            if not member.isreg() or member.issparse():
+                raise ValueError(f"{member.name} is not a plain file")
+            if member.size > batch_files.MAX_BYTES:
+                raise ValueError(f"{member.name} claims to have {member.size:,} bytes")
+            file = archive.extractfile(member)
+            assert file is not None, "tarfile opens every regular member"
+            yield wanted.pop(member.name), file.read()
+
+
+def _folder_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
+    """Yields the batches of an unpacked folder as (batch, contents)."""
+    for batch, name in layout.file_names().items():
+        if not (path / name).is_file():
+            raise ValueError(f"it has no file {name}")
+        with (path / name).open("rb") as file:
+            contents = file.read(batch_files.MAX_BYTES + 1)
+        if len(contents) > batch_files.MAX_BYTES:
+            raise ValueError(f"{name} has more than {batch_files.MAX_BYTES:,} bytes")
+        yield batch, contents
+
+
+def _decode(layout: Layout, batch: str, contents: bytes) -> Split:
+    """Decodes one batch file and checks what came out."""
+    try:
+        pixels, labels = layout.decode(contents)
+        _check(pixels, labels)
+    except Exception as error:
+        raise ValueError(f"{batch}{layout.suffix}: {error}") from error
+    # Stored as three planes an image: red, green, blue, each row by row.
+    images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return Split(np.ascontiguousarray(images), labels.astype(np.int32))
+
+
+def _check(pixels: np.ndarray, labels: np.ndarray) -> None:
+    expected = (RECORDS_PER_BATCH, batch_files.PIXELS)
+    if pixels.dtype != np.uint8 or pixels.shape != expected:
+        raise ValueError(
+            f"the pixels are {pixels.dtype} {pixels.shape}, not uint8 {expected}"
+        )
+    if labels.shape != (RECORDS_PER_BATCH,):
+        raise ValueError(f"there are {labels.size} labels, not {RECORDS_PER_BATCH}")
+    if labels.min() < 0 or labels.max() >= len(CLASS_NAMES):
+        raise ValueError(f"labels range from {labels.min()} to {labels.max()}, not 0-9")
+
+
+LAYOUTS = (
+    Layout(
+        archive="cifar-10-binary.tar.gz",
+        folder="cifar-10-batches-bin",
+        suffix=".bin",
+        md5="c32a1d4ab5d03f1284b67883e8d87530",
+        decode=batch_files.decode_binary,
+    ),
+    Layout(
+        archive="cifar-10-python.tar.gz",
+        folder="cifar-10-batches-py",
+        suffix="",
+        md5="c58f30108f718f92721af3b95e74349a",
+        decode=batch_files.decode_python,
+    ),
+    Layout(
+        archive="cifar-10-matlab.tar.gz",
+        folder="cifar-10-batches-mat",
+        suffix=".mat",
+        md5="70270af85842c9e89bb428ec9976c926",
+        decode=batch_files.decode_matlab,
+    ),
+)
+BINARY = LAYOUTS[0]
