@@ -1,0 +1,91 @@
+"""The tutorial's image distortions, as pure functions of (key, image).
+
+Every function takes one image in float32 with values 0..255 (they may leave that
+range on the way: nothing is clipped); `jax.vmap` gives the batched form. Order
+and ranges are those of `distorted_inputs` in TensorFlow's cifar10_input.py.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Num, Scalar, UInt8
+
+CROP_SIZE = 24
+
+
+def random_crop(
+    key: Key[Array, ""], image: Num[Array, "h w c"], size: int = CROP_SIZE
+) -> Num[Array, "{size} {size} c"]:
+    """Cuts out a size x size window; both offsets are uniform over all that fit."""
+    height, width, channels = image.shape
+    offsets = jax.random.randint(
+        key, (2,), 0, jnp.array([height - size + 1, width - size + 1])
+    )
+    return jax.lax.dynamic_slice(image, (*offsets, 0), (size, size, channels))
+
+
+def central_crop(
+    image: Num[Array, "h w c"], size: int = CROP_SIZE
+) -> Num[Array, "{size} {size} c"]:
+    """Cuts out the central size x size window (offset 4 for 24 out of 32)."""
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def random_flip(key: Key[Array, ""], image: Num[Array, "h w c"]) -> Num[Array, "h w c"]:
+    """Mirrors the image left to right with probability 1/2."""
+    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def adjust_contrast(
+    image: Float[Array, "h w c"], factor: Float[Scalar, ""]
+) -> Float[Array, "h w c"]:
+    """Scales each channel's distance from its own mean over the image by factor."""
+    mean = image.mean(axis=(0, 1))
+    return (image - mean) * factor + mean
+
+
+def random_brightness(
+    key: Key[Array, ""], image: Float[Array, "h w c"], max_delta: float = 63.0
+) -> Float[Array, "h w c"]:
+    """Adds one delta ~ U[-max_delta, max_delta) to the whole image."""
+    return image + jax.random.uniform(key, minval=-max_delta, maxval=max_delta)
+
+
+def random_contrast(
+    key: Key[Array, ""],
+    image: Float[Array, "h w c"],
+    lower: float = 0.2,
+    upper: float = 1.8,
+) -> Float[Array, "h w c"]:
+    """Applies `adjust_contrast` with a factor ~ U[lower, upper)."""
+    return adjust_contrast(image, jax.random.uniform(key, minval=lower, maxval=upper))
+
+
+def standardize(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
+    """Shifts to mean 0 and scales to standard deviation 1 over all h*w*c values.
+
+    The divisor is at least 1/sqrt(h*w*c), so an image of one colour becomes zeros
+    (`tf.image.per_image_standardization`).
+    """
+    centred = image - image.mean()
+    # Two passes: E[x^2] - E[x]^2 would cancel badly in float32 at values near 255.
+    stddev = jnp.sqrt(jnp.mean(centred**2))
+    return centred / jnp.maximum(stddev, image.size**-0.5)
+
+
+def distort(
+    key: Key[Array, ""], image: UInt8[Array, "32 32 3"]
+) -> Float[Array, "24 24 3"]:
+    """One training input: crop, flip, brightness, contrast, standardise."""
+    crop_key, flip_key, brightness_key, contrast_key = jax.random.split(key, 4)
+    # Cropping and flipping only move pixels, so they may run on the bytes.
+    image = random_flip(flip_key, random_crop(crop_key, image))
+    image = image.astype(jnp.float32)
+    image = random_brightness(brightness_key, image)
+    image = random_contrast(contrast_key, image)
+    return standardize(image)
+
+
+def center(image: UInt8[Array, "32 32 3"]) -> Float[Array, "24 24 3"]:
+    """One evaluation input: the central crop, standardised."""
+    return standardize(central_crop(image).astype(jnp.float32))

@@ -1,0 +1,173 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_jax import UserError, read_picture
+
+
+def gradient(width: int = 64, height: int = 64) -> np.ndarray:
+    """A picture that is red on the left, blue on the right, darker at the top."""
+    x = np.linspace(0, 255, width)[None, :].repeat(height, 0)
+    y = np.linspace(0, 255, height)[:, None].repeat(width, 1)
+    return np.stack([255 - x, y, x], axis=-1).astype(np.uint8)
+
+
+def saved(image: Image.Image, format_: str = "PNG", **options) -> io.BytesIO:
+    file = io.BytesIO()
+    image.save(file, format_, **options)
+    file.seek(0)
+    return file
+
+
+def test_an_image_of_the_right_size_is_taken_as_it_is():
+    pixels = np.random.RandomState(0).randint(0, 256, (32, 32, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(read_picture(saved(Image.fromarray(pixels))), pixels)
+
+
+def test_by_path_or_name(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.fromarray(gradient()).save(path)
+    np.testing.assert_array_equal(read_picture(path), read_picture(str(path)))
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF"])
+def test_formats_agree(format_):
+    picture = read_picture(saved(Image.fromarray(gradient()), format_))
+    reference = read_picture(saved(Image.fromarray(gradient())))
+    # A GIF has 256 colours, a JPEG loses some.
+    assert np.abs(picture.astype(int) - reference).mean() < 8
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "YCbCr", "LAB", "HSV"])
+def test_colour_modes_agree(mode):
+    format_ = {"YCbCr": "JPEG", "CMYK": "JPEG", "LAB": "TIFF"}.get(mode, "PNG")
+    image = Image.fromarray(gradient())
+    if mode not in ("LAB", "HSV"):  # Pillow itself does not convert these both ways
+        image = image.convert(mode)
+    picture = read_picture(saved(image, format_))
+    assert picture.shape == (32, 32, 3)
+    assert (
+        np.abs(
+            picture.astype(int) - read_picture(saved(Image.fromarray(gradient())))
+        ).mean()
+        < 20
+    )
+
+
+def test_grey_becomes_three_equal_channels():
+    grey = Image.fromarray(gradient()[..., 2])
+    for image in (grey, grey.convert("LA"), grey.convert("1")):
+        picture = read_picture(saved(image))
+        assert (picture == picture[..., :1]).all()
+
+
+def test_sixteen_bits_are_scaled_by_their_range():
+    deep = (np.linspace(0, 65535, 64 * 64).reshape(64, 64)).astype(np.uint16)
+    picture = read_picture(saved(Image.fromarray(deep)))
+    shallow = read_picture(saved(Image.fromarray((deep >> 8).astype(np.uint8))))
+    assert np.abs(picture.astype(int) - shallow).max() <= 2
+    half = read_picture(saved(Image.fromarray(deep // 2)))
+    assert half.max() < 135
+
+
+def test_transparent_parts_are_white():
+    pixels = np.zeros((64, 64, 4), np.uint8)
+    assert (read_picture(saved(Image.fromarray(pixels))) == 255).all()
+    palette = Image.fromarray(gradient()).convert("P")
+    assert (read_picture(saved(palette, transparency=bytes(256))) == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "undo"),
+    [(3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90),
+     (8, Image.Transpose.ROTATE_270), (2, Image.Transpose.FLIP_LEFT_RIGHT)],
+)  # fmt: skip
+def test_turned_as_exif_says(orientation, undo):
+    upright = Image.fromarray(gradient())
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = saved(upright.transpose(undo), exif=exif)
+    np.testing.assert_array_equal(read_picture(turned), read_picture(saved(upright)))
+
+
+@pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200)])
+def test_the_central_square_is_kept(width, height):
+    pixels = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - 100) // 2, (width - 100) // 2
+    pixels[top : top + 100, left : left + 100] = 255
+    picture = read_picture(saved(Image.fromarray(pixels)))
+    assert (picture[2:-2, 2:-2] >= 254).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 500), (3, 2), (31, 33)])
+def test_tiny_and_narrow_pictures(width, height):
+    image = Image.new("RGB", (width, height), (10, 200, 30))
+    assert (read_picture(saved(image)) == [10, 200, 30]).all()
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG"])
+def test_a_huge_picture(format_):
+    image = Image.new("RGB", (10_000, 10_000), (10, 200, 30))
+    picture = read_picture(saved(image, format_)).astype(int)
+    assert np.abs(picture - [10, 200, 30]).max() < 4
+
+
+def test_an_animation_shows_its_first_frame():
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    file = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert (read_picture(file) == [255, 0, 0]).all()
+
+
+def bomb(width: int, height: int) -> io.BytesIO:
+    """A PNG of a few bytes that claims any size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return io.BytesIO(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(100)))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("side", [14_500, 60_000])
+def test_a_bomb_is_refused(side):
+    with pytest.raises(UserError, match=r"pixels|too large"):
+        read_picture(bomb(side, side))
+
+
+def damaged() -> dict[str, bytes]:
+    png = saved(Image.fromarray(gradient())).getvalue()
+    jpeg = saved(Image.fromarray(gradient()), "JPEG").getvalue()
+    return {
+        "text": b"This is no picture.\n",
+        "empty": b"",
+        "cut png": png[: len(png) // 2],
+        "cut jpeg": jpeg[: len(jpeg) // 2],
+        "png header only": png[:40],
+        "wrong checksum": png[:60] + bytes([png[60] ^ 255]) + png[61:],
+    }
+
+
+@pytest.mark.parametrize("content", damaged().values(), ids=damaged())
+def test_what_is_no_picture_is_an_error_of_one_line(content, tmp_path):
+    path = tmp_path / "file.png"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"file\.png") as caught:
+        read_picture(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_folders(tmp_path):
+    with pytest.raises(UserError, match="No such file"):
+        read_picture(tmp_path / "missing.png")
+    with pytest.raises(UserError, match="directory"):
+        read_picture(tmp_path)

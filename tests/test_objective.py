@@ -1,0 +1,47 @@
+"""The loss, term by term, against numpy."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from cifar_jax import objective
+
+PARAMS = {
+    "conv": {"kernel": jnp.full((3, 2), 5.0), "bias": jnp.full(2, 7.0)},
+    "dense": {"kernel": jnp.full((4, 2), 3.0), "bias": jnp.full(2, 7.0)},
+}
+
+
+def test_cross_entropy():
+    random = np.random.RandomState(0)
+    logits = 5 * random.standard_normal((16, 10))
+    labels = random.randint(10, size=16)
+    expected = np.mean(logsumexp(logits, axis=1) - logits[np.arange(16), labels])
+    loss = objective.cross_entropy(jnp.asarray(logits, jnp.float32), labels)
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+def test_cross_entropy_of_huge_logits_is_finite():
+    logits = jnp.array([[1e4, 0.0], [0.0, 1e4]])
+    assert float(objective.cross_entropy(logits, jnp.array([0, 0]))) == 5e3
+
+
+def test_weight_losses_are_half_squares_of_the_decayed_kernels():
+    losses = objective.weight_losses(PARAMS, ("dense",), weight_decay=0.1)
+    assert losses.keys() == {"dense"}
+    assert float(losses["dense"]) == pytest.approx(0.1 * 8 * 3.0**2 / 2)
+
+
+def test_loss_terms_are_named_and_summed():
+    layers = ("conv", "dense")
+    terms = objective.loss_terms(jnp.float32(2.0), PARAMS, layers, weight_decay=0.1)
+    assert tuple(terms) == objective.loss_names(layers)
+    assert {name: float(term) for name, term in terms.items()} == pytest.approx(
+        {
+            "cross_entropy": 2.0,
+            "conv/weight_loss": 0.1 * 6 * 25 / 2,
+            "dense/weight_loss": 0.1 * 8 * 9 / 2,
+            "total_loss": 2.0 + 7.5 + 3.6,
+        }
+    )
