@@ -1,0 +1,58 @@
+"""TensorFlow's CIFAR-10 tutorial as a functional JAX/Flax research codebase.
+
+The commands are `python -m cifar_jax.train`, `.eval` and `.predict`. The same from
+Python, for experiments; importing does no work:
+
+    config = Config(max_steps=1000, train_dir=None)
+    dataset = load_data("cifar10")
+    state = fit(config, dataset).state
+    model = create_model("tutorial")
+    print(evaluate(model, averaged_params(state.opt_state), dataset.test))
+"""
+
+from cifar_jax.config import Config
+from cifar_jax.data import Dataset, Split
+from cifar_jax.data import load as load_data
+from cifar_jax.data.pictures import read_picture
+from cifar_jax.errors import RunError, UserError
+from cifar_jax.evaluation import classify, evaluate, predict_logits
+from cifar_jax.loop import FitResult, fit
+from cifar_jax.models import create as create_model
+from cifar_jax.optimizer import averaged_params
+from cifar_jax.program import Program
+from cifar_jax.program import build as build_program
+from cifar_jax.run_dir import Run
+from cifar_jax.run_dir import read as read_run
+from cifar_jax.steps import eval_step, inspect, train_step
+from cifar_jax.train_state import TrainState
+from cifar_jax.train_state import create as init_state
+from cifar_jax.trained import Trained
+from cifar_jax.trained import load as load_trained
+
+__all__ = [
+    "Config",
+    "Dataset",
+    "FitResult",
+    "Program",
+    "Run",
+    "RunError",
+    "Split",
+    "TrainState",
+    "Trained",
+    "UserError",
+    "averaged_params",
+    "build_program",
+    "classify",
+    "create_model",
+    "eval_step",
+    "evaluate",
+    "fit",
+    "init_state",
+    "inspect",
+    "load_data",
+    "load_trained",
+    "predict_logits",
+    "read_picture",
+    "read_run",
+    "train_step",
+]

@@ -1,0 +1,139 @@
+"""Evaluates a training: python -m cifar_jax.eval.
+
+Prints the precision @ 1 (the accuracy) of the averaged parameters, every image
+counted exactly once. With --run_once=False it follows a training that is at work.
+"""
+
+import datetime
+import pathlib
+import time
+from collections.abc import Iterator, Sequence
+
+from absl import flags
+
+from cifar_jax import checkpoints, command, data, run_dir, trained
+from cifar_jax.data import Split
+from cifar_jax.errors import RunError, UserError
+from cifar_jax.evaluation import evaluate
+from cifar_jax.loop import say
+from cifar_jax.run_dir import Run
+from cifar_jax.summaries import Writer
+
+_POLL_SECS = 1.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns its exit status."""
+    command.no_arguments(arguments)
+    options = flags.FLAGS
+    directory = pathlib.Path(options.checkpoint_dir)
+    if not options.run_once:
+        _wait_for_run(directory)
+    run = run_dir.read(directory)
+    dataset = data.load(
+        run.config.dataset,
+        options.data_dir or run.config.data_dir,
+        run.config.validation_size,
+    )
+    command.banner(dataset.notice)
+    if dataset.fingerprint != run.data_fingerprint:
+        say(f"warning: trained on other pixels: {run.data_source}")
+    split = dataset.split(options.eval_data)
+    if options.num_examples:
+        split = Split(
+            split.images[: options.num_examples], split.labels[: options.num_examples]
+        )
+    name = options.eval_data + ("_raw" if options.raw_params else "")
+    with Writer(pathlib.Path(options.eval_dir or directory / "eval"), name) as writer:
+        if options.run_once:
+            _evaluate(run, None, split, writer)
+        else:
+            for step in _new_steps(run, options.eval_interval_secs):
+                try:
+                    _evaluate(run, step, split, writer)
+                except RunError as error:
+                    # Damaged, or deleted since in favour of newer ones.
+                    say(f"warning: {error}; passed over")
+    command.banner(dataset.notice)
+    return 0
+
+
+def _evaluate(run: Run, step: int | None, split: Split, writer: Writer) -> None:
+    """Evaluates a checkpoint, the newest if step is None, and reports it."""
+    options = flags.FLAGS
+    network = trained.load(run, step, options.raw_params)
+    kind = "raw" if options.raw_params else "averaged"
+    say(
+        f"step {network.step} of {run.path}, {kind} parameters, "
+        f"{len(split)} images of {options.eval_data}"
+    )
+    precision = evaluate(network.model, network.params, split, options.batch_size)
+    now = datetime.datetime.now().isoformat(sep=" ", timespec="microseconds")
+    say(f"{now}: precision @ 1 = {precision:.3f}")
+    writer.write(network.step, {"Precision @ 1": precision, "num_examples": len(split)})
+
+
+def _new_steps(run: Run, interval_secs: float) -> Iterator[int]:
+    """Steps of checkpoints, each once, as they appear; ends with the training."""
+    seen: set[int] = set()
+    while True:
+        # Asked before looking, so that a last checkpoint is not missed.
+        ended = not run_dir.is_training(run.path)
+        for step in checkpoints.steps(run.checkpoints):
+            if step not in seen:
+                seen.add(step)
+                yield step
+        if ended:
+            break
+        deadline = time.monotonic() + interval_secs
+        while time.monotonic() < deadline and run_dir.is_training(run.path):
+            time.sleep(_POLL_SECS)
+    if not seen:
+        raise UserError(f"the training in {run.path} has ended without a checkpoint")
+
+
+def _wait_for_run(directory: pathlib.Path) -> None:
+    """Returns when a training has begun in the directory."""
+    if not run_dir.exists(directory):
+        say(f"waiting for a training to begin in {directory} (Ctrl-C to give up)")
+    while not run_dir.exists(directory):
+        time.sleep(_POLL_SECS)
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string(
+        "checkpoint_dir", "cifar10_train", "The --train_dir of the training."
+    )
+    flags.DEFINE_string(
+        "eval_dir", None, "Where summaries go. Default: CHECKPOINT_DIR/eval."
+    )
+    flags.DEFINE_enum(
+        "eval_data",
+        "test",
+        ["test", "train_eval", "validation"],
+        "The images: test; train_eval, those trained on; validation, those held out.",
+    )
+    flags.DEFINE_boolean(
+        "run_once", True, "Evaluate once; --run_once=False follows the training."
+    )
+    flags.DEFINE_float(
+        "eval_interval_secs",
+        300.0,
+        "How often to look for new checkpoints.",
+        lower_bound=0.0,
+    )
+    flags.DEFINE_integer(
+        "num_examples", 0, "Use the first so many images; 0: all.", lower_bound=0
+    )
+    flags.DEFINE_integer("batch_size", 128, "Images computed at a time.", lower_bound=1)
+    flags.DEFINE_string(
+        "data_dir", None, "Folder of the data. Default: that of the training."
+    )
+    flags.DEFINE_boolean(
+        "raw_params", False, "Use the last step's parameters, not the averaged ones."
+    )
+
+
+if __name__ == "__main__":
+    _define_flags()
+    command.run(main, __doc__)

@@ -1,0 +1,64 @@
+import dataclasses
+import json
+import math
+
+import pytest
+
+from cifar_jax import Config, UserError
+from cifar_jax.config import conflicts
+
+
+def test_defaults_are_the_tutorials():
+    config = Config()
+    assert (config.max_steps, config.batch_size, config.log_frequency) == (
+        1_000_000,
+        128,
+        10,
+    )
+    assert (config.learning_rate, config.learning_rate_decay_factor) == (0.1, 0.1)
+    assert (config.weight_decay, config.ema_decay) == (0.004, 0.9999)
+    assert config.save_interval_secs == 600
+    assert config.decay_steps == 136_718
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 0),
+        ("batch_size", -1),
+        ("max_steps", 0),
+        ("max_steps", 2**31),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.nan),
+        ("learning_rate", math.inf),
+        ("weight_decay", -0.1),
+        ("ema_decay", 1.1),
+        ("log_frequency", 0),
+        ("summary_frequency", 0),
+        ("save_interval_secs", -1.0),
+        ("validation_size", -1),
+        ("dataset", "mnist"),
+        ("model", "transformer"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises(UserError, match=rf"--{name}={value}"):
+        Config(**{name: value})
+
+
+def test_every_field_has_help():
+    assert all(field.metadata["help"] for field in dataclasses.fields(Config))
+
+
+def test_survives_json():
+    config = Config(batch_size=7, data_dir="/data")
+    assert Config(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_conflicts_are_of_what_decides_the_numbers():
+    saved = Config(seed=1)
+    asked = Config(seed=2, max_steps=5, train_dir="elsewhere", data_dir="/d")
+    assert conflicts(saved, asked) == ["seed: 1 there, 2 now"]
+    assert conflicts(saved, dataclasses.replace(saved, log_frequency=3)) == []

@@ -1,0 +1,98 @@
+import jax
+import numpy as np
+import pytest
+
+from cifar_jax import (
+    Config,
+    Split,
+    UserError,
+    averaged_params,
+    classify,
+    create_model,
+    eval_step,
+    evaluate,
+    fit,
+    load_trained,
+    predict_logits,
+    read_run,
+)
+from cifar_jax import checkpoints as checkpoint_files
+
+
+@pytest.fixture(scope="module")
+def network(finished_run):
+    return load_trained(read_run(finished_run))
+
+
+def test_padding_changes_no_logits(network, dataset):
+    images = dataset.test.images  # 20 of them
+    whole = predict_logits(network.model, network.params, images, batch_size=20)
+    assert whole.shape == (20, 3)
+    for batch_size in (1, 7, 20, 64):
+        logits = predict_logits(network.model, network.params, images, batch_size)
+        np.testing.assert_allclose(logits, whole, atol=1e-5)
+
+
+def test_every_image_counts_exactly_once(network, dataset):
+    logits = eval_step(network.params, dataset.test.images, model=network.model)
+    guesses = np.argmax(logits, axis=-1)
+    for wrong in (0, 1, 20):
+        labels = np.array(guesses, np.int32)
+        labels[:wrong] = (labels[:wrong] + 1) % 3
+        split = Split(dataset.test.images, labels)
+        for batch_size in (3, 20, 128):
+            precision = evaluate(network.model, network.params, split, batch_size)
+            assert precision == (20 - wrong) / 20
+
+
+def test_averaged_and_raw_parameters_are_those_of_the_state(
+    finished_run, dataset, network
+):
+    run = read_run(finished_run)
+    settings = Config(max_steps=12, batch_size=8, train_dir=None)
+    state = fit(settings, dataset, lambda _: None).state
+    raw = load_trained(run, raw_params=True)
+    assert (network.step, raw.step) == (12, 12)
+    for loaded, expected in [
+        (network.params, averaged_params(state.opt_state)),
+        (raw.params, state.params),
+    ]:
+        jax.tree.map(np.testing.assert_array_equal, loaded, expected)
+    kernels = [p["conv1"]["kernel"] for p in (network.params, raw.params)]
+    assert not np.array_equal(*kernels)
+
+
+def test_no_checkpoint_yet(finished_run, tmp_path):
+    (tmp_path / "config.json").write_text((finished_run / "config.json").read_text())
+    with pytest.raises(UserError, match=r"no checkpoint in .* yet"):
+        load_trained(read_run(tmp_path))
+
+
+def test_a_step_can_be_chosen(dataset, tmp_path):
+    settings = Config(
+        max_steps=3,
+        batch_size=8,
+        log_frequency=1,
+        save_interval_secs=0,
+        train_dir=str(tmp_path),
+    )
+    fit(settings, dataset, lambda _: None)
+    run = read_run(tmp_path)
+    assert checkpoint_files.steps(run.checkpoints) == [1, 2, 3]
+    assert [load_trained(run, step).step for step in (1, 2)] == [1, 2]
+
+
+def test_classify_gives_probabilities_whatever_the_company(network, dataset):
+    probabilities = classify(network, dataset.test.images)
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-6)
+    alone = classify(network, dataset.test.images[3:4])
+    np.testing.assert_array_equal(alone[0], probabilities[3])
+    logits = predict_logits(network.model, network.params, dataset.test.images)
+    np.testing.assert_allclose(
+        probabilities, jax.nn.softmax(logits, axis=-1), atol=1e-6
+    )
+
+
+def test_unknown_models_are_refused():
+    with pytest.raises(UserError, match="model 'resnet' is unknown; choose from"):
+        create_model("resnet")
