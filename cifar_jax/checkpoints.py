@@ -59,7 +59,9 @@ def save(directory: pathlib.Path, step: int, state: PyTree) -> None:
     except Exception as error:  # Orbax passes on whatever its storage raises.
         last = steps(directory)
         safe = (
-            f"the last good one is {directory / str(last[-1])}" if last else "none yet"
+            f"the last good one is {directory / str(last[-1])}"
+            if last
+            else "there is none yet"
         )
         raise RunError(
             f"cannot save the checkpoint of step {step} in {directory}: "

@@ -67,6 +67,12 @@ def fit(config: Config, dataset: Dataset, log: Log = say) -> FitResult:
         if start == config.max_steps:
             log(f"already at step {start}, which is --max_steps: nothing to do")
             return FitResult(state, None)
+        count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        log(
+            f"network {config.model} with {count:,} parameters, batch size "
+            f"{config.batch_size}, seed {config.seed}; compiling for "
+            f"{jax.devices()[0].device_kind}"
+        )
         began = time.monotonic()
         steps = CompiledSteps(parts, dataset.train, config.batch_size, state)
         log(f"compiled in {time.monotonic() - began:.1f} s")

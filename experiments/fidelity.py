@@ -148,7 +148,7 @@ def main(argv: list[str]) -> None:
     record = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "data": run.data_source,
+        "data": re.sub(r"\S*/", "", run.data_source),  # no path of this machine
         "fingerprint": run.data_fingerprint,
         "max_steps": FLAGS.max_steps,
         "use_fp16": FLAGS.use_fp16,

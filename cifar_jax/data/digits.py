@@ -12,7 +12,8 @@ from cifar_jax.data.dataset import Dataset, Split, fingerprint
 
 NOTICE = (
     "The data are scikit-learn's 8x8 handwritten digits, a stand-in: every command\n"
-    "works, but the results say nothing about CIFAR-10."
+    "works, but the results say nothing about CIFAR-10. A run that began with them\n"
+    "goes on with them; for real data give --dataset=cifar10 and another --train_dir."
 )
 _TEST_SIZE = 300
 _MAX_INK = 16  # load_digits: each pixel counts the ink in a 4x4 block
