@@ -195,6 +195,14 @@ def _refuse_conflicts(run: Run, found: list[str]) -> None:
         )
 
 
+def _version(package: str) -> str | None:
+    """Of an installed package; None if it runs from a folder that is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _to_json(config: Config, dataset: Dataset) -> str:
     record = {
         "config": dataclasses.asdict(config),
@@ -208,7 +216,7 @@ def _to_json(config: Config, dataset: Dataset) -> str:
         },
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+            **{name: _version(name) for name in _PACKAGES},
         },
     }
     return json.dumps(record, indent=2) + "\n"

@@ -41,7 +41,7 @@ def test_train_eval_and_predict(tmp_path):
     for split, count in (("test", 10_000), ("validation", 5_000)):
         (record,) = summaries.read(tmp_path / "run" / "eval" / f"{split}.jsonl")
         assert record["num_examples"] == count
-        # Chance is 0.1; seeds 0 to 4 have all passed 0.40 by step 300.
+        # Chance is 0.1; this seed was measured at 0.47.
         assert record["Precision @ 1"] > 0.40
 
     images = load_data("cifar10", tmp_path / "data").test.images
