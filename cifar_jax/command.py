@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
+from cifar_jax import compilation_cache
 from cifar_jax.errors import RunError, UserError
 
 
@@ -15,11 +16,18 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
     Each ends with one line on stderr and no traceback, save for faults of ours.
     """
     flags.DEFINE_boolean("help", False, "Show this help.", short_name="h")
+    flags.DEFINE_string(
+        "compilation_cache",
+        None,
+        "Folder of compiled programs, which later starts use. Default: one in the "
+        "user's cache folder. Empty: none.",
+    )
     try:
         arguments = flags.FLAGS(sys.argv)[1:]
         if flags.FLAGS.help:
             print(f"{usage}\n\nFlags:\n{_flag_help()}")
             sys.exit(0)
+        compilation_cache.enable(flags.FLAGS.compilation_cache)
         status = main(arguments) or 0
     except flags.Error as error:
         _fail(f"{error} (--help lists the flags)", UserError.exit_code)

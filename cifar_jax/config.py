@@ -119,6 +119,10 @@ class Config:
     log_device_placement: bool = _option(
         False, "Print where parameters, data and compiled code live."
     )
+    profile: bool = _option(
+        False,
+        "Write a trace of some steps to TRAIN_DIR/profile, for XProf and Perfetto.",
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -1,17 +1,18 @@
 """Finding out whether, where and when numbers stopped being finite."""
 
-import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
 from cifar_jax import steps
 from cifar_jax.steps import Inspection
 from cifar_jax.train_state import TrainState
 
-Losses = dict[str, Float[Array, ""]]
+# Every loss term, by name, of one or more steps.
+Losses = dict[str, Float[Array, " steps"]]
 
 
 class NotFiniteError(Exception):
@@ -41,6 +42,12 @@ def first_non_finite(inside: Inspection) -> str | None:
     raise AssertionError("every layer is finite, their sum is not")
 
 
+@jax.jit
+def snapshot(state: TrainState) -> tuple[TrainState, Bool[Array, ""]]:
+    """A copy, which outlives the donation of the state, and whether it is finite."""
+    return jax.tree.map(jnp.copy, state), steps.all_finite(state)
+
+
 class Guard:
     """Stands between a train state and whoever would keep it.
 
@@ -52,39 +59,34 @@ class Guard:
     def __init__(
         self,
         state: TrainState,
-        train_step: Callable[[TrainState, int], tuple[TrainState, Losses]],
+        train_steps: Callable[[TrainState, int, int], tuple[TrainState, Losses]],
         inspect: Callable[[TrainState, int], Inspection],
     ):
-        """Starts from a finite state; the functions take a state and its step."""
-        self._train_step = train_step
+        """Starts from a finite state; the functions are those of CompiledSteps."""
+        self._train_steps = train_steps
         self._inspect = inspect
-        self._good = _copy(state)
+        self._good, _ = snapshot(state)
 
-    def check(self, state: TrainState, losses: list[Losses]) -> None:
-        """Accepts a state and the losses on the way to it.
+    def check(self, after: tuple[TrainState, Bool[Array, ""]], losses: Losses) -> None:
+        """Accepts the snapshot of a state and the losses on the way to it.
 
         Raises:
             NotFiniteError: some number is not finite.
         """
-        totals = [float(terms["total_loss"]) for terms in losses]
-        if not (all(map(math.isfinite, totals)) and _all_finite(state)):
+        state, finite = after
+        if not (finite and np.isfinite(losses["total_loss"]).all()):
             raise self._explain(int(state.step))
-        self._good = _copy(state)
+        self._good = state
 
-    def _explain(self, until: int) -> NotFiniteError:
+    def _explain(self, end: int) -> NotFiniteError:
         state = self._good
-        for step in range(int(state.step), until):
+        for step in range(int(state.step), end):
             where = first_non_finite(self._inspect(state, step))
             if where is not None:
                 return NotFiniteError(step, where)
             # The copy is ours alone, so the step may take its memory.
-            state, losses = self._train_step(state, step)
+            state, losses = self._train_steps(state, step, step + 1)
             for name, loss in losses.items():
-                if not math.isfinite(loss):
+                if not np.isfinite(loss).all():
                     return NotFiniteError(step, f"the values of the loss term {name}")
-        return NotFiniteError(until - 1, "the updated parameters or their averages")
-
-
-_all_finite = jax.jit(steps.all_finite)
-# Compiled, so that it makes new buffers: the state itself is donated at every step.
-_copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
+        return NotFiniteError(end - 1, "the updated parameters or their averages")

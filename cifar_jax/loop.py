@@ -7,19 +7,35 @@ import time
 from collections.abc import Callable
 
 import jax
+import numpy as np
+from jaxtyping import Array
 
-from cifar_jax import checkpoints, program, run_dir, summaries
+from cifar_jax import checkpoints, program, run_dir
 from cifar_jax.compiled import CompiledSteps
 from cifar_jax.config import Config
 from cifar_jax.data import Dataset
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.finite import Guard, Losses, NotFiniteError, first_non_finite
+from cifar_jax.finite import (
+    Guard,
+    Losses,
+    NotFiniteError,
+    first_non_finite,
+    snapshot,
+)
 from cifar_jax.interrupts import StopRequest
+from cifar_jax.profiling import Trace
 from cifar_jax.program import Program
 from cifar_jax.run_dir import Run
+from cifar_jax.steps import Inspection
+from cifar_jax.summaries import BackgroundWriter, Writer
 from cifar_jax.train_state import TrainState
 
 Log = Callable[[str], None]
+
+# A call of the device takes at most so many steps and about so long: it cannot be
+# interrupted, and a Ctrl-C should not wait.
+_STEPS_A_CALL = 100
+_SECONDS_A_CALL = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,16 +90,22 @@ def fit(config: Config, dataset: Dataset, log: Log = say) -> FitResult:
             f"{jax.devices()[0].device_kind}"
         )
         began = time.monotonic()
-        steps = CompiledSteps(parts, dataset.train, config.batch_size, state)
+        most = min(config.log_frequency, _STEPS_A_CALL)
+        steps = CompiledSteps(parts, dataset.train, config.batch_size, state, most)
         log(f"compiled in {time.monotonic() - began:.1f} s")
         if config.log_device_placement:
             log(steps.placement(state))
-        writer = None
+        background = None
         if run is not None:
-            writer = summaries.Writer(run.path, "train", resume_step=start)
-            stack.enter_context(writer)
+            writer = Writer(run.path, "train", resume_step=start)
+            background = BackgroundWriter(stack.enter_context(writer))
+            stack.enter_context(background)
+        trace = None
+        if config.profile and run is not None:
+            trace = stack.enter_context(Trace(run.path / "profile", log))
         stop = stack.enter_context(StopRequest())
-        return _Loop(config, parts, steps, run, writer, stop, log).run(state)
+        loop = _Loop(config, parts.schedule, steps, run, background, trace, stop, log)
+        return loop.run(state)
 
 
 def log_line(step: int, loss: float, batch_size: int, seconds: float) -> str:
@@ -113,71 +135,114 @@ def _start(config: Config, parts: Program, run: Run | None, log: Log) -> TrainSt
     return restored
 
 
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """The steps first .. end - 1, given to the device, and what will come of them."""
+
+    first: int
+    end: int
+    losses: Losses
+    after: tuple[TrainState, Array]
+    inside: Inspection | None
+
+
 @dataclasses.dataclass
 class _Loop:
-    """The steps of a run, with all that wants to hear of them."""
+    """The steps of a run, with all that wants to hear of them.
+
+    The device has its next steps before the host reads what came of the last ones,
+    and summaries are made beside the steps.
+    """
 
     config: Config
-    parts: Program
+    schedule: Callable[[int], Array]
     steps: CompiledSteps
     on_disk: Run | None
-    writer: summaries.Writer | None
+    summaries: BackgroundWriter | None
+    trace: Trace | None
     stop: StopRequest
     log: Log
 
     def run(self, state: TrainState) -> FitResult:
         """Steps from the state to max_steps, or until asked to stop."""
         config = self.config
-        guard = Guard(state, self.steps.train_step, self.steps.inspect)
-        unchecked: list[Losses] = []
-        saved_at = logged_at = time.monotonic()
-        logged_step = int(state.step) - 1
-        for step in range(int(state.step), config.max_steps):
-            inside = self._look_inside(state, step)
-            state, losses = self.steps.train_step(state, step)
-            unchecked.append(losses)
-            log_now = step % config.log_frequency == 0
+        first = start = int(state.step)
+        self._guard = Guard(state, self.steps.train_steps, self.steps.inspect)
+        self._most = self.steps.most
+        self._logged_step, self._logged_at = start - 1, time.monotonic()
+        saved_at = time.monotonic()
+        waiting: _Call | None = None
+        while True:
+            if self.trace is not None:
+                self.trace.before_call(state)
+            inside = self.steps.inspect(state, first) if self._summary(first) else None
+            end = self._end_of_call(first)
+            state, losses = self.steps.train_steps(state, first, end)
+            call = _Call(first, end, losses, snapshot(state), inside)
+            if waiting is not None:
+                self._settle(waiting)
             # Read once: a signal that comes later in this round waits for the next.
             signum = self.stop.signum
-            ends = step + 1 == config.max_steps or signum is not None
-            if not (log_now or inside or ends):
-                continue
-            try:
-                guard.check(state, unchecked)
-            except NotFiniteError as error:
-                raise self._failed(error) from None
-            unchecked.clear()
-            if inside:
-                self._summarize(state, step, losses, inside)
-            if log_now:
-                now = time.monotonic()
-                seconds = (now - logged_at) / (step - logged_step)
-                loss = float(losses["total_loss"])
-                self.log(log_line(step, loss, config.batch_size, seconds))
-                logged_at, logged_step = now, step
-            if ends or time.monotonic() - saved_at >= config.save_interval_secs:
+            ends = end == config.max_steps or signum is not None
+            save = ends or time.monotonic() - saved_at >= config.save_interval_secs
+            if save or first == start:
+                # Nothing is saved unchecked, and the first line says the run lives.
+                self._settle(call)
+                waiting = None
+            else:
+                waiting = call
+            if save:
                 self._save(state)
                 saved_at = time.monotonic()
-            if signum is not None:
+            if ends:
                 return FitResult(state, signum)
-        return FitResult(state, None)
+            first = end
 
-    def _look_inside(self, state: TrainState, step: int) -> summaries.Digest | None:
-        if self.writer is None or step % self.config.summary_frequency != 0:
-            return None
-        inside = self.steps.inspect(state, step)
-        if where := first_non_finite(inside):
-            raise self._failed(NotFiniteError(step, where))
-        return summaries.digest(inside)
+    def _summary(self, step: int) -> bool:
+        """Whether this step is summarised."""
+        return self.summaries is not None and step % self.config.summary_frequency == 0
 
-    def _summarize(
-        self, state: TrainState, step: int, losses: Losses, inside: summaries.Digest
-    ) -> None:
-        assert self.writer is not None
-        raw = {f"{name} (raw)": float(loss) for name, loss in losses.items()}
-        smoothed = {name: float(loss) for name, loss in state.loss_averages.items()}
-        rate = {"learning_rate": float(self.parts.schedule(step))}
-        self.writer.write(step, raw | smoothed | rate, inside)
+    def _end_of_call(self, first: int) -> int:
+        """Where a call that begins with this step must end.
+
+        After a step that is logged, before one that is summarised, and soon enough
+        to answer Ctrl-C; a step that is summarised makes a call of its own.
+        """
+        if self._summary(first):
+            return first + 1
+        end = min(first + self._most, self.config.max_steps)
+        end = min(end, first + -first % self.config.log_frequency + 1)
+        if self.summaries is not None:
+            end = min(end, first + -first % self.config.summary_frequency)
+        return end
+
+    def _settle(self, call: _Call) -> None:
+        """Waits for a call, checks what came of it, and reports it."""
+        try:
+            if call.inside is not None and (where := first_non_finite(call.inside)):
+                raise NotFiniteError(call.first, where)
+            self._guard.check(call.after, call.losses)
+        except NotFiniteError as error:
+            raise self._failed(error) from None
+        last = call.end - 1
+        if call.inside is not None:
+            self._summarize(call)
+        if last % self.config.log_frequency == 0:
+            now = time.monotonic()
+            seconds = (now - self._logged_at) / (last - self._logged_step)
+            self._logged_step, self._logged_at = last, now
+            self._most = max(1, min(self.steps.most, int(_SECONDS_A_CALL / seconds)))
+            # By NumPy: an index of JAX's would queue up behind the next call.
+            loss = np.asarray(call.losses["total_loss"])[-1]
+            self.log(log_line(last, loss, self.config.batch_size, seconds))
+
+    def _summarize(self, call: _Call) -> None:
+        assert self.summaries is not None
+        assert call.inside is not None
+        smoothed = call.after[0].loss_averages
+        raw = {f"{name} (raw)": loss[-1] for name, loss in call.losses.items()}
+        rate = {"learning_rate": self.schedule(call.first)}
+        self.summaries.write(call.first, raw | smoothed | rate, call.inside)
 
     def _save(self, state: TrainState) -> None:
         if self.on_disk is None:
@@ -188,7 +253,7 @@ class _Loop:
 
     def _failed(self, error: NotFiniteError) -> RunError:
         """The way out of numbers that are not finite; nothing of them is saved."""
-        rate = float(self.parts.schedule(error.step))
+        rate = float(self.schedule(error.step))
         kept = "nothing was saved yet"
         if self.on_disk is not None:
             saved = checkpoints.steps(self.on_disk.checkpoints)

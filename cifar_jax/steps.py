@@ -128,7 +128,9 @@ def inspect(
 
     grads, sown = jax.grad(loss_fn, has_aux=True)(state.params)
     finite = all_finite((sown, state.params, grads))
-    return Inspection(inputs, sown, state.params, grads, finite)
+    # Copied, because the state is donated to the next step and this may be read later.
+    params = jax.tree.map(jnp.copy, state.params)
+    return Inspection(inputs, sown, params, grads, finite)
 
 
 def eval_step(

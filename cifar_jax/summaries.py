@@ -1,5 +1,6 @@
 """Summaries of a run, to TensorBoard (without TensorFlow) and to JSON lines."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -132,7 +133,10 @@ class Writer:
             self._events.close()
 
     def write(
-        self, step: int, scalars: Mapping[str, float], inside: Digest | None = None
+        self,
+        step: int,
+        scalars: Mapping[str, float | Array],
+        inside: Digest | None = None,
     ) -> None:
         """Records scalars, and a digest if there is one, at a step.
 
@@ -171,6 +175,39 @@ class Writer:
             raise RunError(
                 f"cannot write {self._path}: {error.strerror or error}"
             ) from error
+
+
+class BackgroundWriter:
+    """Digests and writes in a thread, in order, one summary at a time.
+
+    An error of one write is raised by the next, or on leaving.
+    """
+
+    def __init__(self, writer: Writer):
+        self._writer = writer
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._last: concurrent.futures.Future | None = None
+
+    def __enter__(self) -> "BackgroundWriter":
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        self._thread.shutdown()
+        if error is None:
+            self._raise()
+
+    def write(
+        self, step: int, scalars: Mapping[str, Array], inside: Inspection
+    ) -> None:
+        """Records scalars and the digest of an inspection at a step, some time."""
+        self._raise()
+        self._last = self._thread.submit(
+            lambda: self._writer.write(step, scalars, digest(inside))
+        )
+
+    def _raise(self) -> None:
+        if self._last is not None:
+            self._last.result()
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -1,11 +1,12 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from cifar_jax import Config, build_program
-from cifar_jax.finite import Guard, NotFiniteError, first_non_finite
+from cifar_jax.finite import Guard, NotFiniteError, first_non_finite, snapshot
 from cifar_jax.steps import all_finite
 
 
@@ -22,9 +23,18 @@ def state(program):
 @pytest.fixture(scope="module")
 def functions(program, dataset):
     images, labels = dataset.train.images[:4], dataset.train.labels[:4]
-    train_step = jax.jit(lambda state, step: program.train_step(state, images, labels))
+    train_step = jax.jit(lambda state: program.train_step(state, images, labels))
     inspect = jax.jit(lambda state, step: program.inspect(state, images, labels))
-    return train_step, inspect
+
+    def train_steps(state, first, end, spoil=lambda state, step: state):
+        parts = []
+        for step in range(first, end):
+            state, losses = train_step(state)
+            state = spoil(state, step)
+            parts.append(losses)
+        return state, jax.tree.map(lambda *terms: jnp.stack(terms), *parts)
+
+    return train_steps, inspect
 
 
 def poison(state, layer: str, value: float, what: str = "kernel"):
@@ -70,34 +80,28 @@ def test_all_is_well_with_a_fresh_state(state, functions):
 
 
 def test_guard_finds_the_step_between_checks(state, functions):
-    train_step, inspect = functions
+    train_steps, inspect = functions
 
-    def poisoned_step(state, step):
-        new, losses = train_step(state, step)
-        return (poison(new, "conv2", jnp.nan) if step == 2 else new), losses
+    def spoil(state, step):
+        return poison(state, "conv2", jnp.nan) if step == 2 else state
 
-    guard = Guard(state, poisoned_step, inspect)
-    losses = []
-    for step in range(5):
-        state, loss = poisoned_step(state, step)
-        losses.append(loss)
-        if step == 1:
-            guard.check(state, losses)
-            losses.clear()
+    poisoned = functools.partial(train_steps, spoil=spoil)
+    guard = Guard(state, poisoned, inspect)
+    state, losses = poisoned(state, 0, 2)
+    guard.check(snapshot(state), losses)
+    state, losses = poisoned(state, 2, 5)
     with pytest.raises(NotFiniteError) as caught:
-        guard.check(state, losses)
+        guard.check(snapshot(state), losses)
     assert caught.value.step == 3
     assert caught.value.where == "the parameters of conv2"
 
 
 def test_guard_accepts_no_state_that_only_the_last_update_spoilt(state, functions):
-    train_step, inspect = functions
-
-    def poisoned_step(state, step):
-        new, losses = train_step(state, step)
-        return poison(new, "conv1", jnp.inf), losses
-
-    guard = Guard(state, poisoned_step, inspect)
-    after, losses = poisoned_step(state, 0)
+    train_steps, inspect = functions
+    poisoned = functools.partial(
+        train_steps, spoil=lambda state, step: poison(state, "conv1", jnp.inf)
+    )
+    guard = Guard(state, poisoned, inspect)
+    after, losses = poisoned(state, 0, 1)
     with pytest.raises(NotFiniteError, match="step 0: the updated parameters"):
-        guard.check(after, [losses])
+        guard.check(snapshot(after), losses)

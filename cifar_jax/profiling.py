@@ -1,0 +1,47 @@
+"""--profile: a trace of a few calls of the device."""
+
+import pathlib
+from collections.abc import Callable
+
+import jax
+from jaxtyping import PyTree
+
+# The first call of a run warms up; three show what is regular.
+_FIRST, _END = 1, 4
+
+
+class Trace:
+    """Traces the second to the fourth call into a folder.
+
+    XProf (TensorBoard's profile plugin) opens the folder, ui.perfetto.dev the file
+    perfetto_trace.json.gz in it.
+    """
+
+    def __init__(self, directory: pathlib.Path, log: Callable[[str], None]):
+        self._directory = directory
+        self._log = log
+        self._calls = 0
+        self._tracing = False
+
+    def __enter__(self) -> "Trace":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def before_call(self, state: PyTree) -> None:
+        """Starts or stops at a call; waits for the state, so that calls are whole."""
+        if self._calls in (_FIRST, _END):
+            jax.block_until_ready(state)
+        if self._calls == _FIRST:
+            jax.profiler.start_trace(self._directory, create_perfetto_trace=True)
+            self._tracing = True
+        elif self._calls == _END:
+            self._stop()
+        self._calls += 1
+
+    def _stop(self) -> None:
+        if self._tracing:
+            jax.profiler.stop_trace()
+            self._tracing = False
+            self._log(f"wrote a trace to {self._directory}")
