@@ -25,6 +25,8 @@ def enable(directory: str | None) -> None:
     if directory == "":
         jax.config.update("jax_enable_compilation_cache", False)
         return
+    # Everything: a start runs many small programs, and they add up.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     try:
         if directory is not None:
             _use(pathlib.Path(directory).expanduser())
@@ -45,9 +47,6 @@ def _use(path: pathlib.Path) -> None:
         # What lies there is run as code.
         raise PermissionError(0, "other users can write to it", str(path))
     jax.config.update("jax_compilation_cache_dir", str(path))
-    # Everything: a start runs many small programs, and they add up.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 def _default() -> pathlib.Path:

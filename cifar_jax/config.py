@@ -3,13 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from absl import flags
 
 from cifar_jax.data import sources
 from cifar_jax.errors import UserError
 from cifar_jax.models import MODELS
+from cifar_jax.ops import Implementation
 
 
 def _option(
@@ -79,6 +80,13 @@ class Config:
     use_fp16: bool = _option(
         False,
         "Compute in bfloat16; parameters, loss and averages stay float32.",
+        fixed=True,
+    )
+    ops: Implementation = _option(  # noqa: RUF009 - it makes a field
+        "auto",
+        "How operations are computed: plain, by XLA's own; fast, by ways on which its "
+        "CPU code is quicker; auto, fast on a CPU and plain elsewhere.",
+        choices=get_args(Implementation),
         fixed=True,
     )
     seed: int = _option(

@@ -36,7 +36,7 @@ class Program:
 def build(config: Config, num_classes: int) -> Program:
     """The program of a config for images of so many classes."""
     dtype = jnp.bfloat16 if config.use_fp16 else jnp.float32
-    model = models.create(config.model, num_classes, dtype)
+    model = models.create(config.model, num_classes, dtype, config.ops)
     schedule = optimizer.staircase_schedule(
         config.learning_rate, config.learning_rate_decay_factor, config.decay_steps
     )

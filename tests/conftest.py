@@ -17,7 +17,6 @@ def pytest_configure(config: pytest.Config) -> None:
         cache = tempfile.TemporaryDirectory(prefix="cifar_jax_tests_")
         config.add_cleanup(cache.cleanup)
         os.environ[_CACHE] = cache.name
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 
 @pytest.fixture(scope="session")

@@ -310,11 +310,17 @@ def test_eval_follows_a_training_to_its_end(tmp_path):
         flags = (*SMALL, "--max_steps=31", "--save_interval_secs=0")
         with started(tmp_path, "train", *flags) as training:
             assert training.wait(timeout=300) == 0
+            saved = [
+                int(s) for s in re.findall(r"saved \S+/(\d+)", training.stdout.read())
+            ]
         log, errors = follower.communicate(timeout=300)
         assert follower.returncode == 0, errors
     evaluated = [int(m[1]) for m in re.finditer(r"step (\d+) of run", log)]
-    assert evaluated == [1, 11, 21, 31]
-    assert log.count("precision @ 1 = ") == 4
+    # Of those that were gone before it looked, nothing is known.
+    assert len(evaluated) >= min(len(saved), checkpoints.KEPT)
+    assert evaluated == sorted(set(evaluated) & set(saved))
+    assert evaluated[-1] == 31
+    assert log.count("precision @ 1 = ") == len(evaluated)
     records = summaries.read(tmp_path / "run" / "eval" / "test.jsonl")
     assert [record["step"] for record in records] == evaluated
 

@@ -9,7 +9,7 @@ from flax.linen.initializers import constant, truncated_normal
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from cifar_jax.ops import local_response_norm
+from cifar_jax.ops import Conv, Implementation, local_response_norm, max_pool
 
 
 class TutorialCNN(nn.Module):
@@ -24,6 +24,7 @@ class TutorialCNN(nn.Module):
 
     num_classes: int = 10
     dtype: Dtype = jnp.float32
+    ops: Implementation = "auto"
 
     @nn.compact
     def __call__(
@@ -35,28 +36,31 @@ class TutorialCNN(nn.Module):
         the collection `intermediates`, in the order of the network.
         """
         conv = functools.partial(
-            nn.Conv,
+            Conv,
             features=64,
             kernel_size=(5, 5),
-            padding="SAME",
             kernel_init=truncated_normal(0.05),
             dtype=self.dtype,
+            implementation=self.ops,
         )
         dense = functools.partial(nn.Dense, dtype=self.dtype)
         hidden = functools.partial(
             dense, kernel_init=truncated_normal(0.04), bias_init=constant(0.1)
         )
-        max_pool = functools.partial(
-            nn.max_pool, window_shape=(3, 3), strides=(2, 2), padding="SAME"
+        pool = functools.partial(
+            max_pool, window=(3, 3), strides=(2, 2), implementation=self.ops
         )
+        norm = functools.partial(local_response_norm, axis=2, implementation=self.ops)
 
-        x = conv(bias_init=constant(0.0), name="conv1")(images)
+        # The layout of `cifar_jax.ops`: height, width, channel, batch.
+        x = images.transpose(1, 2, 3, 0)
+        x = conv(bias_init=constant(0.0), name="conv1")(x)
         x = self._tap("conv1", nn.relu(x))
-        x = local_response_norm(max_pool(x))
+        x = norm(pool(x))
         x = conv(bias_init=constant(0.1), name="conv2")(x)
         x = self._tap("conv2", nn.relu(x))
-        x = max_pool(local_response_norm(x))
-        x = x.reshape(x.shape[0], -1)
+        x = pool(norm(x))
+        x = x.reshape(-1, x.shape[-1]).T
         x = hidden(384, name="local3")(x)
         x = self._tap("local3", nn.relu(x))
         x = hidden(192, name="local4")(x)
@@ -66,5 +70,6 @@ class TutorialCNN(nn.Module):
         return self._tap("softmax_linear", x).astype(jnp.float32)
 
     def _tap(self, layer: str, x: Array) -> Array:
-        self.sow("intermediates", "activations", {layer: x})
+        batch_first = jnp.moveaxis(x, -1, 0) if x.ndim == 4 else x
+        self.sow("intermediates", "activations", {layer: batch_first})
         return x

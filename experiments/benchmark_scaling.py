@@ -1,0 +1,121 @@
+"""How does the cost of training grow with the batch, and shrink with the cores?
+
+    python -m experiments.benchmark_scaling --data_dir=DIR --json=scaling.json
+
+runs the real train command for each batch size on all cores, and at batch 128 on the
+first 1, 2, 4, ... of them; prints two tables and draws them beside the JSON. Without
+summaries, whose cost is by step and not by image. On a GPU or TPU the cores are left
+out. With the defaults about 6 minutes on 2 cores.
+"""
+
+import functools
+import os
+import pathlib
+from typing import Any
+
+import matplotlib
+from absl import app, flags
+
+from experiments import common
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+flags.DEFINE_list("batch_sizes", "32,64,128,256,512,1024", "To be tried.")
+flags.DEFINE_list("cores", [], "Numbers of cores to be tried; default 1, 2, 4, ...")
+flags.DEFINE_integer("cores_batch_size", 128, "Batch size on fewer cores.")
+flags.DEFINE_integer("images", 20_000, "Time each case on about so many images.")
+flags.DEFINE_boolean("use_fp16", False, "As of the train command.")
+FLAGS = flags.FLAGS
+
+
+@functools.cache
+def measure(batch_size: int, cores: tuple[int, ...]) -> dict[str, Any]:
+    """The figures of one case, which is run once though both tables show it."""
+    every = common.LOG_FREQUENCY
+    steps = max(1, FLAGS.images // batch_size // every) * every
+    command = common.train_command(
+        f"--batch_size={batch_size}",
+        f"--max_steps={every + steps + 1}",
+        f"--summary_frequency={every + steps + 1}",
+        f"--use_fp16={FLAGS.use_fp16}",
+        "--train_dir=",
+    )
+    child = common.run_child(command, cores=cores)
+    rate = common.throughput(child, batch_size, every, steps)
+    return {
+        "batch_size": batch_size,
+        "cores": len(cores),
+        "examples_per_sec": rate,
+        "seconds_per_step": batch_size / rate,
+        "peak_bytes": child.peak_bytes,
+    }
+
+
+def numbers_of_cores(available: int) -> list[int]:
+    """1, 2, 4, ... and all of them."""
+    if FLAGS.cores:
+        return [int(number) for number in FLAGS.cores]
+    powers = [1 << i for i in range(available.bit_length())]
+    return sorted({*powers, available})
+
+
+def report(cases: list[dict[str, Any]], by: str) -> str:
+    """A table of cases that differ in one thing; the last column against the first."""
+    rows = [
+        [
+            str(case[by]),
+            f"{case['examples_per_sec']:.0f}",
+            f"{case['seconds_per_step'] * 1000:.1f}",
+            f"{case['peak_bytes'] / 1e9:.2f} GB",
+            f"{case['examples_per_sec'] / cases[0]['examples_per_sec']:.2f}",
+        ]
+        for case in cases
+    ]
+    header = [by, "examples/s", "ms/step", "memory", f"over {by} {cases[0][by]}"]
+    return common.table(header, rows)
+
+
+def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
+    """Draws examples a second by the batch size and by the cores."""
+    figure, axes = plt.subplots(
+        1,
+        len(groups),
+        figsize=(5 * len(groups), 4),
+        layout="constrained",
+        squeeze=False,
+    )
+    for axis, (by, cases) in zip(axes[0], groups.items(), strict=True):
+        x = [case[by] for case in cases]
+        axis.plot(x, [case["examples_per_sec"] for case in cases], "o-")
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(x, [str(value) for value in x])
+        axis.set_ylim(bottom=0)
+        axis.set(xlabel=by.replace("_", " "), ylabel="examples/s")
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def main(argv: list[str]) -> None:
+    """Measures, reports, draws and keeps."""
+    del argv
+    facts = common.machine() | {"device": common.isolated(common.device)}
+    print(common.describe(facts), flush=True)
+    available = tuple(common.available_cores())
+    groups = {
+        "batch_size": [measure(int(size), available) for size in FLAGS.batch_sizes]
+    }
+    if facts["device"].startswith("cpu") and hasattr(os, "sched_setaffinity"):
+        groups["cores"] = [
+            measure(FLAGS.cores_batch_size, available[:number])
+            for number in numbers_of_cores(len(available))
+        ]
+    for by, cases in groups.items():
+        print(f"\n{report(cases, by)}")
+    common.keep({"machine": facts, "use_fp16": FLAGS.use_fp16} | groups)
+    if FLAGS.json:
+        plot(groups, pathlib.Path(FLAGS.json).with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    app.run(main)

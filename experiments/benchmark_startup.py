@@ -1,0 +1,97 @@
+"""How long until training starts, how much memory does it hold, how long is eval?
+
+    python -m experiments.benchmark_startup --data_dir=DIR
+
+times the real train command from its start to its line of step 0, with an empty
+compilation cache and with the one that run has filled, in turns; takes the peak of
+its memory; and times the evaluation of the test set once it is compiled. DIR should
+hold prepared data: unpacking an archive counts as start-up. With the defaults about 2
+minutes on 2 cores.
+"""
+
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from experiments import common
+
+flags.DEFINE_integer("rounds", 3, "Of a cold and a warm start.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 128, "As of the train command.", lower_bound=1)
+flags.DEFINE_integer("max_steps", 21, "Steps of each run.", lower_bound=1)
+flags.DEFINE_boolean("use_fp16", False, "As of the train command.")
+FLAGS = flags.FLAGS
+
+
+def start(cache: str) -> dict[str, float]:
+    """One run: seconds to the line of step 0, and the peak of its memory."""
+    with tempfile.TemporaryDirectory() as train_dir:
+        command = common.train_command(
+            f"--batch_size={FLAGS.batch_size}",
+            f"--max_steps={FLAGS.max_steps}",
+            f"--use_fp16={FLAGS.use_fp16}",
+            f"--train_dir={train_dir}/run",
+        )
+        child = common.run_child(command, {"JAX_COMPILATION_CACHE_DIR": cache})
+    return {"seconds": child.log[0][0], "peak_bytes": child.peak_bytes}
+
+
+def evaluation(name: str, data_dir: str, use_fp16: bool, rounds: int) -> dict[str, Any]:
+    """Seconds of evaluating the test set with fresh parameters, compilation apart."""
+    import jax
+
+    from cifar_jax import Config, averaged_params, build_program, evaluate, load_data
+
+    dataset = load_data(name, data_dir or None)
+    program = build_program(Config(use_fp16=use_fp16), len(dataset.class_names))
+    state = program.create_state(jax.random.key(0))
+    params = averaged_params(state.opt_state)
+    seconds = []
+    for _ in range(1 + rounds):
+        began = time.monotonic()
+        evaluate(program.model, params, dataset.test)
+        seconds.append(time.monotonic() - began)
+    return {"images": len(dataset.test), "seconds": seconds[1:]}
+
+
+def main(argv: list[str]) -> None:
+    """Measures, reports and keeps."""
+    del argv
+    facts = common.machine() | {"device": common.isolated(common.device)}
+    print(common.describe(facts), flush=True)
+    starts: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
+    for _ in range(FLAGS.rounds):
+        with tempfile.TemporaryDirectory() as cache:
+            for name, runs in starts.items():
+                runs.append(start(cache))
+                print(f"{name}: {runs[-1]['seconds']:.2f} s to step 0", flush=True)
+    evaluated = common.isolated(
+        evaluation, FLAGS.dataset, FLAGS.data_dir, FLAGS.use_fp16, FLAGS.rounds
+    )
+    durations = {
+        f"start, {name} cache": [run["seconds"] for run in runs]
+        for name, runs in starts.items()
+    }
+    durations[f"evaluation of {evaluated['images']} images"] = evaluated["seconds"]
+    rows = [
+        [name, *(f"{f(values):.2f}" for f in (min, np.median, max))]
+        for name, values in durations.items()
+    ]
+    peak = max(run["peak_bytes"] for runs in starts.values() for run in runs)
+    print("\n" + common.table(["seconds", "min", "median", "max"], rows))
+    print(f"peak memory of training: {peak / 1e9:.2f} GB")
+    common.keep(
+        {
+            "machine": facts,
+            "use_fp16": FLAGS.use_fp16,
+            "starts": starts,
+            "evaluation": evaluated,
+            "peak_bytes": peak,
+        }
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,231 @@
+"""What the benchmarks share: child processes, the machine, data for peers, tables.
+
+The benchmarks themselves stay small: a child process begins with its parent's peak
+memory on its account, so whatever needs JAX or the data runs in a child as well.
+"""
+
+import concurrent.futures
+import dataclasses
+import datetime
+import functools
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+# Every program measured prints the tutorial's line every so many steps.
+LOG_FREQUENCY = 10
+LOG_LINE = re.compile(r"step (\d+), loss = ([^ ]+)")
+
+flags.DEFINE_string("dataset", "cifar10", "As of the train command.")
+flags.DEFINE_string("data_dir", "", "As of the train command.")
+flags.DEFINE_string("json", "", "Keep the result in this file.")
+FLAGS = flags.FLAGS
+
+
+class ChildFailedError(Exception):
+    """A child process ended with an error; the message is its last line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Child:
+    """A process that has ended well.
+
+    Attributes:
+        lines: what it printed, each with the seconds since it was started.
+        peak_bytes: the most memory it held, resident.
+    """
+
+    lines: list[tuple[float, str]]
+    peak_bytes: int
+
+    @property
+    def log(self) -> dict[int, tuple[float, float]]:
+        """{step: (seconds since the start, loss)} of the tutorial's lines."""
+        found = ((seconds, LOG_LINE.search(text)) for seconds, text in self.lines)
+        return {int(m[1]): (seconds, float(m[2])) for seconds, m in found if m}
+
+
+def run_child(
+    command: Sequence[str],
+    environment: dict[str, str] | None = None,
+    cores: Sequence[int] = (),
+) -> Child:
+    """Runs a command to its end, on these cores only if any are given.
+
+    Raises:
+        ChildFailedError: its exit status is not 0.
+    """
+    bind = functools.partial(os.sched_setaffinity, 0, cores)
+    with tempfile.TemporaryFile("w+") as errors:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=os.environ | (environment or {}),
+            preexec_fn=bind if cores else None,
+        )
+        assert process.stdout is not None
+        try:
+            with process.stdout:
+                lines = [
+                    (time.monotonic() - began, line.rstrip("\n"))
+                    for line in process.stdout
+                ]
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        # Not Popen.wait(): it throws away what the process used.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            errors.seek(0)
+            last = (errors.read().strip().splitlines() or ["no message"])[-1]
+            raise ChildFailedError(f"exit status {process.returncode}: {last}")
+    # Linux counts in KiB, macOS in bytes.
+    return Child(lines, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+
+
+def isolated(function: Callable, *arguments: Any) -> Any:
+    """What the function returns when called in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def train_command(*arguments: str) -> list[str]:
+    """The real train command on the data of the flags, logging as LOG_LINE wants."""
+    return [
+        *(sys.executable, "-m", "cifar_jax.train"),
+        f"--dataset={FLAGS.dataset}",
+        f"--data_dir={FLAGS.data_dir}",
+        f"--log_frequency={LOG_FREQUENCY}",
+        *arguments,
+    ]
+
+
+def throughput(child: Child, batch_size: int, from_step: int, steps: int) -> float:
+    """Examples a second between the lines of two steps, by our own clock."""
+    log = child.log
+    seconds = log[from_step + steps][0] - log[from_step][0]
+    return steps * batch_size / seconds
+
+
+def write_records(name: str, data_dir: str, path: str) -> str:
+    """Writes the training images as official binary records; returns their source.
+
+    One label byte, then 1,024 bytes of red, of green and of blue.
+    """
+    from cifar_jax import load_data
+
+    dataset = load_data(name, data_dir or None)
+    images = dataset.train.images.transpose(0, 3, 1, 2).reshape(len(dataset.train), -1)
+    labels = dataset.train.labels.astype(np.uint8)
+    np.column_stack([labels, images]).tofile(path)
+    return f"{dataset.source}, fingerprint {dataset.fingerprint}"
+
+
+def device() -> str:
+    """What JAX computes on: platform and name."""
+    import jax
+
+    first = jax.devices()[0]
+    return f"{first.platform}: {first.device_kind}"
+
+
+def matrix_product_peak() -> dict[str, Any]:
+    """GFLOP/s of JAX's square matrix products, the best of several, and the device.
+
+    2,048 rows, and 8,192 where that would be over too soon to be timed. In bfloat16
+    the result is float32, as in training. On a GPU JAX multiplies float32 as TF32.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    product = jax.jit(lambda x: jnp.matmul(x, x, preferred_element_type=jnp.float32))
+    rates = {}
+    for dtype in ("float32", "bfloat16"):
+        x = jnp.ones((size, size), dtype)
+        product(x).block_until_ready()
+        durations = []
+        for _ in range(8):
+            began = time.perf_counter()
+            product(x).block_until_ready()
+            durations.append(time.perf_counter() - began)
+        rates[dtype] = 2 * size**3 / min(durations) / 1e9
+    return {"device": device(), "size": size} | rates
+
+
+def machine() -> dict[str, Any]:
+    """What a reader must know to compare the figures, and the day."""
+    versions = {
+        name: importlib.metadata.version(name)
+        for name in ("jax", "jaxlib", "flax", "numpy")
+    }
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": _processor(),
+        "cores": len(available_cores()),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def _processor() -> str:
+    # Only Linux is asked: elsewhere Python knows the name, there it does not.
+    path = pathlib.Path("/proc/cpuinfo")
+    text = path.read_text() if path.exists() else ""
+    found = re.search(r"model name\s*: (.+)", text)
+    return found[1] if found else platform.processor()
+
+
+def available_cores() -> list[int]:
+    """The cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """Facts as one line of text."""
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up, the first to the left."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = [
+        f"{'-' * (width - 1)}{'-' if i == 0 else ':'}" for i, width in enumerate(widths)
+    ]
+
+    def line(cells: Sequence[str]) -> str:
+        first = cells[0].ljust(widths[0])
+        rest = [c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)]
+        return f"| {' | '.join([first, *rest])} |"
+
+    return "\n".join(map(line, [header, rule, *rows]))
+
+
+def keep(record: dict[str, Any]) -> None:
+    """Writes the record to --json, if that is given."""
+    if FLAGS.json:
+        path = pathlib.Path(FLAGS.json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1) + "\n")

@@ -1,0 +1,93 @@
+"""Our max pooling against lax's."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cifar_jax.ops import max_pool
+
+windows = st.integers(1, 4)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def value_and_gradient(x, window, strides, implementation):
+    y, pullback = jax.vjp(lambda x: max_pool(x, window, strides, implementation), x)
+    dy = np.random.RandomState(1).standard_normal(y.shape)
+    return y, pullback(jnp.asarray(dy, y.dtype))[0]
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    image=st.tuples(st.integers(1, 13), st.integers(1, 13)),
+    channels=st.integers(1, 4),
+    batch=st.integers(1, 3),
+    window=st.tuples(windows, windows),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+)
+@example(image=(24, 24), channels=4, batch=2, window=(3, 3), strides=(2, 2))
+@example(image=(2, 2), channels=1, batch=1, window=(17, 17), strides=(1, 1))
+def test_equals_lax(image, channels, batch, window, strides):
+    # Whole numbers, so that many are equal: the gradient goes to the first of them.
+    x = np.random.RandomState(0).randint(-2, 3, (*image, channels, batch))
+    x = jnp.asarray(x, jnp.float32)
+    y, dx = value_and_gradient(x, window, strides, "fast")
+    expected_y, expected_dx = value_and_gradient(x, window, strides, "plain")
+    np.testing.assert_array_equal(y, expected_y)
+    # Up to 16 shares are summed, in another order.
+    np.testing.assert_allclose(dx, expected_dx, atol=2e-5)
+
+
+@pytest.mark.parametrize("implementation", ["auto", "fast", "plain"])
+def test_in_jit_and_scan_as_flax_does(implementation):
+    x = jax.random.normal(jax.random.key(0), (2, 11, 12, 3, 4))
+
+    @jax.jit
+    def pooled(x):
+        def body(carry, x):
+            return carry, value_and_gradient(x, (3, 3), (2, 2), implementation)
+
+        return jax.lax.scan(body, 0, x)[1]
+
+    y, dx = pooled(x)
+    expected = nn.max_pool(jnp.moveaxis(x[1], -1, 0), (3, 3), (2, 2), "SAME")
+    np.testing.assert_array_equal(y[1], jnp.moveaxis(expected, 0, -1))
+    _, expected_dx = value_and_gradient(x[1], (3, 3), (2, 2), "plain")
+    np.testing.assert_allclose(dx[1], expected_dx, atol=1e-6)
+
+
+def test_bfloat16():
+    x = jax.random.normal(jax.random.key(0), (7, 7, 2, 2), jnp.bfloat16)
+    y, dx = value_and_gradient(x, (3, 3), (2, 2), "fast")
+    expected_y, expected_dx = value_and_gradient(x, (3, 3), (2, 2), "plain")
+    assert y.dtype == dx.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y, expected_y)
+    # Ours sums in float32; lax rounds each of up to four terms by 2^-9.
+    np.testing.assert_allclose(
+        dx.astype(jnp.float32), expected_dx.astype(jnp.float32), atol=0.05
+    )
+
+
+@pytest.mark.parametrize("implementation", ["fast", "plain"])
+def test_keeps_nan(implementation):
+    x = jnp.zeros((4, 4, 1, 1)).at[1, 1].set(jnp.nan)
+    y = max_pool(x, (2, 2), (2, 2), implementation)
+    np.testing.assert_array_equal(
+        jnp.isnan(y[..., 0, 0]), [[True, False], [False, False]]
+    )
+
+
+def test_no_select_and_scatter_on_the_cpu():
+    def loss(x):
+        return max_pool(x, (3, 3), (2, 2)).sum()
+
+    traced = jax.jit(jax.grad(loss)).trace(jnp.zeros((6, 6, 2, 2)))
+    assert (
+        "select_and_scatter" not in traced.lower(lowering_platforms=("cpu",)).as_text()
+    )
+    assert "select_and_scatter" in traced.lower(lowering_platforms=("cuda",)).as_text()

@@ -1,0 +1,105 @@
+"""The benchmarks as subprocesses, so small that their figures mean nothing."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run_experiment(tmp_path):
+    """Runs a module of experiments on digits; returns what it printed and kept."""
+
+    def run(name: str, *arguments: str) -> tuple[str, dict]:
+        path = tmp_path / "kept" / f"{name}.json"
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", f"experiments.{name}"),
+                *("--dataset=digits", f"--json={path}", *arguments),
+            ],
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout, json.loads(path.read_text())
+
+    return run
+
+
+def cells(text: str, first: str) -> list[str]:
+    """The row of the printed table that begins with this cell, without it."""
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.split("\n")
+    ]
+    [found] = [row[1:] for row in rows if row and row[0] == first]
+    return found
+
+
+def test_train_step_times_ours_alone(run_experiment):
+    sizes = ("--batch_size=4", "--from_step=10", "--steps=10", "--rounds=1")
+    text, kept = run_experiment("benchmark_train_step", *sizes, "--programs=cifar_jax")
+    [ours] = kept["programs"]
+    rates = ours["examples_per_sec"]
+    assert len(rates["rounds"]) == len(kept["matrix_products"]) == 1
+    assert 0 < rates["min"] <= rates["median"] <= rates["max"]
+    assert ours["ratios"] == {"cifar_jax": {"median": 1, "min": 1, "max": 1}}
+    for peak in kept["matrix_products"]:
+        assert min(peak["float32"], peak["bfloat16"]) > 0
+    assert ours["first_loss"] == pytest.approx(4.68, abs=0.1)
+    assert 1e8 < ours["peak_bytes"] < 1e11
+    assert kept["left_out"] == {}
+    assert kept["machine"]["cores"] >= 1
+    printed = [f"{rates[name]:.0f}" for name in ("min", "median", "max")]
+    assert cells(text, "cifar_jax")[:3] == printed
+
+
+def test_train_step_says_which_program_is_unknown():
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.benchmark_train_step", "--programs=caffe"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert "caffe" in done.stdout + done.stderr
+
+
+def test_scaling_tries_every_batch_and_number_of_cores(run_experiment, tmp_path):
+    all_cores = len(os.sched_getaffinity(0))
+    # The same case in both tables, so that it is run once.
+    small = ("--images=40", "--batch_sizes=4", "--cores_batch_size=4")
+    text, kept = run_experiment("benchmark_scaling", *small, f"--cores={all_cores}")
+    assert [case["batch_size"] for case in kept["batch_size"]] == [4]
+    assert [case["cores"] for case in kept["cores"]] == [all_cores]
+    for case in kept["batch_size"] + kept["cores"]:
+        assert case["examples_per_sec"] > 0
+        assert case["peak_bytes"] > 1e8
+        step = case["batch_size"] / case["examples_per_sec"]
+        assert case["seconds_per_step"] == pytest.approx(step)
+    rate = kept["batch_size"][0]["examples_per_sec"]
+    assert cells(text, "4")[0] == f"{rate:.0f}"
+    assert (tmp_path / "kept" / "benchmark_scaling.png").stat().st_size > 1000
+
+
+def test_startup_takes_a_cold_and_a_warm_start(run_experiment):
+    small = ("--rounds=1", "--batch_size=2", "--max_steps=1")
+    text, kept = run_experiment("benchmark_startup", *small)
+    for name in ("cold", "warm"):
+        [start] = kept["starts"][name]
+        assert start["seconds"] > 0
+        assert start["peak_bytes"] > 1e8
+        assert cells(text, f"start, {name} cache")[1] == f"{start['seconds']:.2f}"
+    assert kept["evaluation"]["images"] == 300
+    assert min(kept["evaluation"]["seconds"]) > 0
+    assert cells(text, "evaluation of 300 images")
