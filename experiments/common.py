@@ -138,7 +138,8 @@ def write_records(name: str, data_dir: str, path: str) -> str:
     images = dataset.train.images.transpose(0, 3, 1, 2).reshape(len(dataset.train), -1)
     labels = dataset.train.labels.astype(np.uint8)
     np.column_stack([labels, images]).tofile(path)
-    return f"{dataset.source}, fingerprint {dataset.fingerprint}"
+    source = re.sub(r"\S*/", "", dataset.source)  # no path of this machine
+    return f"{source}, fingerprint {dataset.fingerprint}"
 
 
 def device() -> str:
