@@ -51,4 +51,4 @@ def test_every_flag_that_is_named_exists():
     for command in ("command", "eval", "predict"):
         source = (ROOT / "cifar_jax" / f"{command}.py").read_text()
         known |= set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
-    assert set(re.findall(r"--(\w+)", TEXT)) - known == {"help", "logdir"}
+    assert set(re.findall(r"--(\w+)", TEXT)) - known == {"logdir"}
