@@ -79,7 +79,8 @@ class Config:
     model: str = _option("tutorial", "The network.", choices=tuple(MODELS), fixed=True)
     use_fp16: bool = _option(
         False,
-        "Compute in bfloat16; parameters, loss and averages stay float32.",
+        "Round the operands of convolutions and dense layers to bfloat16; parameters, "
+        "loss and averages stay float32.",
         fixed=True,
     )
     ops: Implementation = _option(  # noqa: RUF009 - it makes a field

@@ -99,7 +99,7 @@ def as_picture(
 class Writer:
     """Appends to DIR/NAME.jsonl and to an event file beside it.
 
-    Both are flushed at every write: a killed run loses at most a line.
+    Both are flushed at every write: a killed run loses at most what is being written.
     """
 
     def __init__(self, directory: pathlib.Path, name: str, resume_step: int = 0):
