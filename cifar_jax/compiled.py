@@ -47,7 +47,7 @@ class CompiledSteps:
         many = (state, self._data, self._batches(0, 1), 1)
         train_step = _on_batch(program.train_step)
         loop = jax.jit(_loop(train_step), donate_argnums=0).lower(*many)
-        self._loops = not _slow_in_loops(loop)
+        self._loops = not slow_in_loops(loop)
         if not self._loops:
             loop = jax.jit(train_step, donate_argnums=0).lower(*one)
         inspect = jax.jit(_on_batch(program.inspect)).lower(*one)
@@ -120,8 +120,8 @@ def _loop(train_step: Callable) -> Callable:
     return loop
 
 
-def _slow_in_loops(lowered: jax.stages.Lowered) -> bool:
-    """Whether XLA would run this loop far slower than its steps one by one.
+def slow_in_loops(lowered: jax.stages.Lowered) -> bool:
+    """Whether XLA would run this in a loop far slower than by itself.
 
     On the CPU a convolution inside a loop misses the fast kernels; its gradients
     take some 30 times as long (https://github.com/jax-ml/jax/issues/12868).

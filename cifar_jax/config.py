@@ -136,6 +136,8 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
+        if self.profile and self.train_dir is None:
+            raise UserError("--profile needs a --train_dir to write its trace to")
 
     @property
     def decay_steps(self) -> int:

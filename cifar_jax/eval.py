@@ -14,7 +14,7 @@ from absl import flags
 from cifar_jax import checkpoints, command, data, run_dir, trained
 from cifar_jax.data import Split
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.evaluation import evaluate
+from cifar_jax.evaluation import BATCH_SIZE, evaluate
 from cifar_jax.loop import say
 from cifar_jax.run_dir import Run
 from cifar_jax.summaries import Writer
@@ -125,7 +125,9 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "num_examples", 0, "Use the first so many images; 0: all.", lower_bound=0
     )
-    flags.DEFINE_integer("batch_size", 128, "Images computed at a time.", lower_bound=1)
+    flags.DEFINE_integer(
+        "batch_size", BATCH_SIZE, "Images computed at a time.", lower_bound=1
+    )
     flags.DEFINE_string(
         "data_dir", None, "Folder of the data. Default: that of the training."
     )

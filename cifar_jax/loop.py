@@ -101,7 +101,8 @@ def fit(config: Config, dataset: Dataset, log: Log = say) -> FitResult:
             background = BackgroundWriter(stack.enter_context(writer))
             stack.enter_context(background)
         trace = None
-        if config.profile and run is not None:
+        if config.profile:
+            assert run is not None  # Config sees to it
             trace = stack.enter_context(Trace(run.path / "profile", log))
         stop = stack.enter_context(StopRequest())
         loop = _Loop(config, parts.schedule, steps, run, background, trace, stop, log)

@@ -62,3 +62,8 @@ def test_conflicts_are_of_what_decides_the_numbers():
     asked = Config(seed=2, max_steps=5, train_dir="elsewhere", data_dir="/d")
     assert conflicts(saved, asked) == ["seed: 1 there, 2 now"]
     assert conflicts(saved, dataclasses.replace(saved, log_frequency=3)) == []
+
+
+def test_a_trace_needs_a_place():
+    with pytest.raises(UserError, match="--profile needs a --train_dir"):
+        Config(profile=True, train_dir=None)

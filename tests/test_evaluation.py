@@ -96,3 +96,15 @@ def test_classify_gives_probabilities_whatever_the_company(network, dataset):
 def test_unknown_models_are_refused():
     with pytest.raises(UserError, match="model 'resnet' is unknown; choose from"):
         create_model("resnet")
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the trap is the CPU's")
+def test_convolutions_of_lax_are_stepped_from_the_host(network, dataset, monkeypatch):
+    plain = create_model("tutorial", num_classes=3, ops="plain")
+    monkeypatch.delattr("cifar_jax.evaluation._eval_steps")
+    logits = predict_logits(plain, network.params, dataset.test.images, batch_size=8)
+    monkeypatch.undo()
+    expected = predict_logits(
+        network.model, network.params, dataset.test.images, batch_size=8
+    )
+    np.testing.assert_allclose(logits, expected, atol=1e-5)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar_jax.data import batch_files
-from cifar_jax.data.dataset import Split
+from cifar_jax.data.dataset import Split, empty_images
 from cifar_jax.errors import UserError
 
 HOME_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
@@ -85,30 +85,38 @@ def read(path: Path, layout: Layout) -> Contents:
     Raises:
         UserError: anything about it is damaged, missing or not as expected.
     """
+    train, test = (
+        Split(empty_images(count), np.empty(count, np.int32))
+        for count in (len(_TRAIN_BATCHES) * RECORDS_PER_BATCH, RECORDS_PER_BATCH)
+    )
+    parts = dict(zip(_BATCHES, (*_in_batches(train), test), strict=True))
     try:
         if path.is_dir():
             files, official = _folder_files(path, layout), None
         else:
             files, official = _archive_files(path, layout), _is_official(path, layout)
-        batches = {batch: _decode(layout, batch, data) for batch, data in files}
-        for batch, name in layout.file_names().items():
-            if batch not in batches:
-                raise ValueError(f"it has no file {layout.folder}/{name}")
+        for batch, contents in files:
+            _decode(layout, batch, contents, parts.pop(batch))
+        for batch in parts:
+            raise ValueError(f"it has no file {layout.folder}/{batch}{layout.suffix}")
     except Exception as error:  # parsers given hostile bytes raise nearly anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
             f"{path} cannot be read as CIFAR-10: {reason}; get a fresh copy of "
             f"{layout.archive} from {HOME_PAGE}"
         ) from error
-    train = [batches[batch] for batch in _TRAIN_BATCHES]
-    return Contents(
-        train=Split(
-            np.concatenate([batch.images for batch in train]),
-            np.concatenate([batch.labels for batch in train]),
-        ),
-        test=batches["test_batch"],
-        official=official,
-    )
+    return Contents(train, test, official)
+
+
+def _in_batches(split: Split) -> list[Split]:
+    """Views of each batch file's share of a split."""
+    return [
+        Split(
+            split.images[start : start + RECORDS_PER_BATCH],
+            split.labels[start : start + RECORDS_PER_BATCH],
+        )
+        for start in range(0, len(split), RECORDS_PER_BATCH)
+    ]
 
 
 def _is_official(path: Path, layout: Layout) -> bool:
@@ -151,16 +159,16 @@ def _folder_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
         yield batch, contents
 
 
-def _decode(layout: Layout, batch: str, contents: bytes) -> Split:
-    """Decodes one batch file and checks what came out."""
+def _decode(layout: Layout, batch: str, contents: bytes, into: Split) -> None:
+    """Decodes one batch file, checks what came out, and writes it into a split."""
     try:
         pixels, labels = layout.decode(contents)
         _check(pixels, labels)
     except Exception as error:
         raise ValueError(f"{batch}{layout.suffix}: {error}") from error
     # Stored as three planes an image: red, green, blue, each row by row.
-    images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return Split(np.ascontiguousarray(images), labels.astype(np.int32))
+    into.images[...] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    into.labels[...] = labels
 
 
 def _check(pixels: np.ndarray, labels: np.ndarray) -> None:

@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from cifar_jax.data import archives
-from cifar_jax.data.dataset import Split
+from cifar_jax.data.dataset import Split, empty_images
 from cifar_jax.errors import RunError, UserError
 
 # Size and SHA-256 of this file are in checksums.tsv beside this module, where TFDS
@@ -212,7 +212,7 @@ def _read(
 
 
 def _read_split(source: Any, decode: Callable[[bytes], np.ndarray]) -> Split:
-    images = np.empty((len(source), 32, 32, 3), np.uint8)
+    images = empty_images(len(source))
     labels = np.empty(len(source), np.int32)
     # TFDS's own cifar10 is shuffled, with the place in the archive as its id.
     names = []
@@ -225,7 +225,8 @@ def _read_split(source: Any, decode: Callable[[bytes], np.ndarray]) -> Split:
         names += [record["id"] for record in records if "id" in record]
     if names:
         order = np.argsort(names)
-        images, labels = images[order], labels[order]
+        images = np.take(images, order, axis=0, out=empty_images(len(order)))
+        labels = labels[order]
     if labels.min() < 0 or labels.max() >= len(archives.CLASS_NAMES):
         raise ValueError(f"labels range from {labels.min()} to {labels.max()}")
     return Split(images, labels)

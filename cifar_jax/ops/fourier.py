@@ -20,6 +20,8 @@ from flax.typing import Dtype
 from jax import lax
 from jaxtyping import Array, Float
 
+from cifar_jax.ops.product import product
+
 # Height and width.
 Size = tuple[int, ...]
 
@@ -122,12 +124,6 @@ def _spectrum_adjoint(
     return by_output.reshape(*kernel, k, c).swapaxes(2, 3)
 
 
-def _product(dtype: Dtype, a: Array, b: Array) -> Array:
-    """Of operands rounded to dtype, summed in float32."""
-    narrow = a.astype(dtype), b.astype(dtype)
-    return jnp.matmul(*narrow, preferred_element_type=jnp.float32)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def conv(
     dtype: Dtype, x: Float[Array, "h w c n"], kernel: Float[Array, "kh kw c k"]
@@ -141,7 +137,7 @@ def _forward(
 ) -> tuple[Array, tuple[Array, Array]]:
     image, taps = x.shape[:2], kernel.shape[:2]
     z = _analyze(x, taps).astype(dtype)
-    y = _synthesize(_product(dtype, _spectrum(kernel, image), z), image, taps)
+    y = _synthesize(product(dtype, _spectrum(kernel, image), z), image, taps)
     return y, (z, kernel)
 
 
@@ -153,8 +149,8 @@ def _backward(
     dz = _analyze(dy, taps).astype(dtype)
     # The adjoint of a correlation is that with the kernel turned round.
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    dx = _synthesize(_product(dtype, _spectrum(turned, image), dz), image, taps)
-    return dx, _spectrum_adjoint(_product(dtype, dz, z.swapaxes(1, 2)), image, taps)
+    dx = _synthesize(product(dtype, _spectrum(turned, image), dz), image, taps)
+    return dx, _spectrum_adjoint(product(dtype, dz, z.swapaxes(1, 2)), image, taps)
 
 
 conv.defvjp(_forward, _backward)

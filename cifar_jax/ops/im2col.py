@@ -8,6 +8,8 @@ from flax.typing import Dtype
 from jax import lax
 from jaxtyping import Array, Float
 
+from cifar_jax.ops.product import product
+
 
 def _patches(
     x: Float[Array, "h w c n"], kernel: tuple[int, ...]
@@ -36,7 +38,7 @@ def _forward(
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     h, w, _, n = x.shape
     patches = _patches(x.astype(dtype), kernel.shape[:2])
-    y = _product(_matrix(kernel).T.astype(dtype), patches)
+    y = product(dtype, _matrix(kernel).T, patches)
     return jnp.moveaxis(y.reshape(-1, h, w, n), 0, 2), (x, kernel, patches)
 
 
@@ -44,15 +46,11 @@ def _backward(
     dtype: Dtype, residuals: tuple[Array, Array, Array], dy: Array
 ) -> tuple[Array, Array]:
     x, kernel, patches = residuals
-    columns = jnp.moveaxis(dy, 2, 0).reshape(dy.shape[2], -1).astype(dtype)
+    columns = jnp.moveaxis(dy, 2, 0).reshape(dy.shape[2], -1)
     _, fold = jax.vjp(lambda x: _patches(x, kernel.shape[:2]), x)
-    (dx,) = fold(_product(_matrix(kernel).astype(dtype), columns))
+    (dx,) = fold(product(dtype, _matrix(kernel), columns))
     # In this order the product is a fifth faster than turned round.
-    return dx, _product(columns, patches.T).T.reshape(kernel.shape)
-
-
-def _product(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, preferred_element_type=jnp.float32)
+    return dx, product(dtype, columns, patches.T).T.reshape(kernel.shape)
 
 
 def _matrix(kernel: Float[Array, "kh kw c k"]) -> Float[Array, "khkwc k"]:
