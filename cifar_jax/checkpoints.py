@@ -19,6 +19,7 @@ import orbax.checkpoint.experimental.v1 as ocp
 from absl import logging as absl_logging
 from jaxtyping import PyTree
 
+from cifar_jax import parallel
 from cifar_jax.errors import RunError
 from cifar_jax.files import write_atomically
 
@@ -35,6 +36,8 @@ def steps(directory: pathlib.Path) -> list[int]:
 def save(directory: pathlib.Path, step: int, state: PyTree) -> None:
     """Writes the checkpoint of a step; of the older ones the newest few are kept.
 
+    Every process of a run calls it, with the same folder.
+
     Raises:
         RunError: it could not be written (a full disk, say).
     """
@@ -49,13 +52,14 @@ def save(directory: pathlib.Path, step: int, state: PyTree) -> None:
                 cleanup_tmp_directories=True,
             ) as checkpointer,
         ):
-            # Overwrites only what `restore_latest` found cut off or damaged.
+            # Overwrites only what `newest` found cut off or damaged.
             checkpointer.save(step, state, force=True, overwrite=True)
-        folder = directory / str(step)
-        sums = "".join(
-            f"{_sha256(p)}  {p.relative_to(folder)}\n" for p in _files(folder)
-        )
-        write_atomically(folder / _SUMS, sums)
+        if parallel.is_first():
+            folder = directory / str(step)
+            sums = "".join(
+                f"{_sha256(p)}  {p.relative_to(folder)}\n" for p in _files(folder)
+            )
+            write_atomically(folder / _SUMS, sums)
     except Exception as error:  # Orbax passes on whatever its storage raises.
         last = steps(directory)
         safe = (
@@ -92,8 +96,8 @@ def restore(directory: pathlib.Path, step: int, like: PyTree) -> PyTree:
         ) from error
 
 
-def restore_latest(directory: pathlib.Path, like: PyTree) -> PyTree | None:
-    """The state of the newest checkpoint that is whole; None if there is none.
+def newest(directory: pathlib.Path) -> int | None:
+    """Step of the newest checkpoint that is whole; None if there are none at all.
 
     Says on stderr which newer ones were passed over, and why.
 
@@ -103,10 +107,12 @@ def restore_latest(directory: pathlib.Path, like: PyTree) -> PyTree | None:
     problem = None
     for step in reversed(steps(directory)):
         try:
-            return restore(directory, step, like)
+            _verify(directory / str(step))
         except RunError as error:
             problem = error
             print(f"warning: {error}; going back to the one before", file=sys.stderr)
+        else:
+            return step
     if problem is not None:
         raise RunError(f"no checkpoint in {directory} can be used: {problem}")
     return None
@@ -114,7 +120,14 @@ def restore_latest(directory: pathlib.Path, like: PyTree) -> PyTree | None:
 
 def _verify(folder: pathlib.Path) -> None:
     """Raises RunError unless every file of a checkpoint is as it was written."""
-    for line in (folder / _SUMS).read_text(errors="replace").splitlines():
+    try:
+        sums = (folder / _SUMS).read_text(errors="replace")
+    except OSError as error:
+        raise RunError(
+            f"checkpoint {folder} cannot be read: {error.strerror}; do all processes "
+            "share this folder?"
+        ) from None
+    for line in sums.splitlines():
         match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
         if match is None:
             raise RunError(f"checkpoint {folder} is damaged: {_SUMS} is not a list")

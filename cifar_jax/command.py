@@ -1,11 +1,13 @@
 """How the three commands start and end: flags, errors, exit codes."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
+import jax
 from absl import flags
 
-from cifar_jax import compilation_cache
+from cifar_jax import compilation_cache, parallel
 from cifar_jax.errors import RunError, UserError
 
 
@@ -56,7 +58,7 @@ def banner(notice: str | None) -> None:
     if notice is None:
         return
     rule = "=" * 78
-    print(f"{rule}\n{notice}\n{rule}", flush=True)
+    parallel.say(f"{rule}\n{notice}\n{rule}")
 
 
 def _flag_help() -> str:
@@ -77,4 +79,9 @@ def _flag_help() -> str:
 
 def _fail(message: str, status: int) -> None:
     print(f"error: {message}", file=sys.stderr)
+    if jax.distributed.is_initialized():
+        # The usual end would wait for processes that may be waiting for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)

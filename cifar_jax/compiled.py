@@ -1,16 +1,18 @@
-"""The steps of a program, compiled over a training set that lies on the device."""
+"""The steps of a program, compiled over a training set that lies on the devices."""
 
 import concurrent.futures
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int32, PyTree
+from jaxtyping import Array, PyTree
 
-from cifar_jax import placement, train_state
+from cifar_jax import parallel, placement, train_state
 from cifar_jax.data import Split
 from cifar_jax.data.batches import BatchOrder
+from cifar_jax.data_parallel import Batches, ByJit
 from cifar_jax.finite import Losses
 from cifar_jax.program import Program
 from cifar_jax.steps import Inspection
@@ -20,7 +22,7 @@ from cifar_jax.train_state import TrainState
 class CompiledSteps:
     """Many train steps in one call, and the look inside one, by their numbers.
 
-    Compiling happens here and nowhere later. The whole set goes to the device
+    Compiling happens here and nowhere later. The whole set goes to the devices
     once, as bytes; a call sends no more than the indices of its batches.
 
     A call runs a loop on the device whose length is an argument, so one program
@@ -37,24 +39,33 @@ class CompiledSteps:
         batch_size: int,
         state: TrainState,
         most: int,
+        way: ByJit,
     ):
-        """Compiles for states like this one, which is left as it is."""
+        """Compiles for states like this one, which is left as it is.
+
+        The state lies whole on every device of `way.mesh`, and so do those that
+        `train_steps` returns.
+        """
         self.most = most
-        _, order_key, _ = train_state.streams(state.key)
+        self._way = way
+        # A copy of this process alone: what is computed from it concerns no other.
+        key = state.key.addressable_data(0)
+        _, order_key, _ = train_state.streams(key)
         self._order = BatchOrder(order_key, len(train), batch_size)
-        self._data = jax.device_put((train.images, train.labels))
-        one = (state, self._data, self._batches(0, 1)[0])
-        many = (state, self._data, self._batches(0, 1), 1)
-        train_step = _on_batch(program.train_step)
-        loop = jax.jit(_loop(train_step), donate_argnums=0).lower(*many)
-        self._loops = not slow_in_loops(loop)
-        if not self._loops:
-            loop = jax.jit(train_step, donate_argnums=0).lower(*one)
-        inspect = jax.jit(_on_batch(program.inspect)).lower(*one)
+        self._data = parallel.replicate(way.mesh, (train.images, train.labels))
+        train_step = functools.partial(program.train_step, axis_name=way.axis_name)
+        self._a_call, steps = most, self._lower(_loop(train_step), state, most)
+        if slow_in_loops(steps):
+            self._a_call, steps = 1, self._lower(_once(train_step), state, 1)
+        # Seldom called, so it is divided in one way whatever that of the steps.
+        self._jit = ByJit(way.mesh)
+        inspect = jax.jit(_first(program.inspect), out_shardings=way.whole).lower(
+            state, self._data, self._jit.share_out(self._batches(0, 1, 1)), 1
+        )
         # XLA compiles each on one core, so two at a time.
         with concurrent.futures.ThreadPoolExecutor() as pool:
             self._train, self._inspect = pool.map(
-                lambda lowered: lowered.compile(), (loop, inspect)
+                lambda lowered: lowered.compile(), (steps, inspect)
             )
 
     def train_steps(
@@ -65,59 +76,83 @@ class CompiledSteps:
         Returns:
             The state after them, and every loss term of each step in order.
         """
-        if self._loops:
-            batches = self._batches(first, end)
-            state, losses = self._train(state, self._data, batches, end - first)
-            return state, {k: v[: end - first] for k, v in losses.items()}
         parts = []
-        for step in range(first, end):
-            batch = self._batches(step, step + 1)[0]
-            state, losses = self._train(state, self._data, batch)
-            parts.append(losses)
-        return state, jax.tree.map(lambda *terms: jnp.stack(terms), *parts)
+        for start in range(first, end, self._a_call):
+            count = min(end - start, self._a_call)
+            batches = self._way.share_out(self._batches(start, count, self._a_call))
+            result = self._train(state, self._data, batches, count)
+            state, losses = self._way.gathered(result)
+            parts.append({name: loss[:count] for name, loss in losses.items()})
+        return state, jax.tree.map(lambda *terms: jnp.concatenate(terms), *parts)
 
     def inspect(self, state: TrainState, step: int) -> Inspection:
         """Looks inside the step of that number without taking it."""
-        return self._inspect(state, self._data, self._batches(step, step + 1)[0])
+        batches = self._jit.share_out(self._batches(step, 1, 1))
+        return self._inspect(state, self._data, batches, 1)
 
     def placement(self, state: TrainState) -> str:
         """Where the state, the data and the compiled step live, as a table."""
         return placement.describe(state, self._data, self._train)
 
-    def _batches(self, first: int, end: int) -> Int32[np.ndarray, "most batch"]:
-        """Indices of the batches of these steps, filled up to `most` of them."""
-        batches = np.stack([self._order(step) for step in range(first, end)])
-        return np.pad(batches, [(0, self.most - len(batches)), (0, 0)])
+    def _batches(self, first: int, count: int, room: int) -> Batches:
+        """Indices of the batches of these steps, filled up to `room` batches."""
+        batches = np.stack([self._order(first + i) for i in range(count)])
+        return np.pad(batches, [(0, room - count), (0, 0)])
+
+    def _lower(
+        self, function: Callable, state: TrainState, room: int
+    ) -> jax.stages.Lowered:
+        batches = self._way.share_out(self._batches(0, 1, room))
+        return self._way.spread(function).lower(state, self._data, batches, 1)
 
 
-def _on_batch(function: Callable) -> Callable:
-    """The function of (state, images, labels) as one of (state, data, indices)."""
-
-    def gathered(state: TrainState, data: PyTree, indices: Array) -> PyTree:
-        images, labels = data
-        return function(state, images[indices], labels[indices])
-
-    return gathered
+# Functions of (state, images, labels) as ones of (state, data, batches, count), where
+# batches are indices of images.
 
 
 def _loop(train_step: Callable) -> Callable:
-    """The train step as a loop over the first `count` of some batches."""
+    """The train step as a loop over the first `count` batches."""
 
     def loop(
         state: TrainState, data: PyTree, batches: Array, count: Array
     ) -> tuple[TrainState, Losses]:
         def body(i: Array, carry: tuple) -> tuple:
             state, losses = carry
-            state, now = train_step(state, data, batches[i])
+            state, now = train_step(state, *_taken(data, batches[i]))
             return state, jax.tree.map(
                 lambda all_, one: all_.at[i].set(one), losses, now
             )
 
-        shapes = jax.eval_shape(train_step, state, data, batches[0])[1]
+        shapes = jax.eval_shape(train_step, state, *_taken(data, batches[0]))[1]
         losses = jax.tree.map(lambda x: jnp.zeros(len(batches), x.dtype), shapes)
         return jax.lax.fori_loop(0, count, body, (state, losses))
 
     return loop
+
+
+def _once(train_step: Callable) -> Callable:
+    """The train step on the first batch, with the results of a loop."""
+    take_step = _first(train_step)
+
+    def once(*arguments: PyTree) -> tuple[TrainState, Losses]:
+        state, losses = take_step(*arguments)
+        return state, jax.tree.map(lambda loss: loss[None], losses)
+
+    return once
+
+
+def _first(function: Callable) -> Callable:
+    """The function on the first batch."""
+
+    def on_first(state: TrainState, data: PyTree, batches: Array, _: Array) -> PyTree:
+        return function(state, *_taken(data, batches[0]))
+
+    return on_first
+
+
+def _taken(data: PyTree, indices: Array) -> PyTree:
+    """Images and labels of a batch."""
+    return jax.tree.map(lambda array: array[indices], data)
 
 
 def slow_in_loops(lowered: jax.stages.Lowered) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from absl import flags
 
 from cifar_jax.data import sources
+from cifar_jax.data_parallel import MODES
 from cifar_jax.errors import UserError
 from cifar_jax.models import MODELS
 from cifar_jax.ops import Implementation
@@ -51,7 +52,10 @@ class Config:
         1_000_000, "Train until this step.", at_least=1, at_most=2**31 - 1
     )
     batch_size: int = _option(
-        128, "Images in one training step.", at_least=1, fixed=True
+        128,
+        "Images in one training step, over all devices together.",
+        at_least=1,
+        fixed=True,
     )
     train_dir: str | None = _option(
         "cifar10_train",
@@ -89,6 +93,15 @@ class Config:
         "CPU code is quicker; auto, fast on a CPU and plain elsewhere.",
         choices=get_args(Implementation),
         fixed=True,
+    )
+    num_devices: int | None = _option(
+        None, "Use the first so many devices. Default: all.", at_least=1
+    )
+    data_parallel: str = _option(
+        "jit",
+        "How a step is spread over devices: jit, divided by XLA; shard_map or pmap, "
+        "a program for each share of the batch.",
+        choices=tuple(MODES),
     )
     seed: int = _option(
         0,
@@ -159,6 +172,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
         )
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"--{field.name}={value} is not a finite number")
+    if value is None:
+        return
     if rules["at_least"] is not None and value < rules["at_least"]:
         raise UserError(f"--{field.name}={value} must be at least {rules['at_least']}")
     if rules["above"] is not None and value <= rules["above"]:
@@ -169,6 +184,7 @@ def _check(field: dataclasses.Field, value: Any) -> None:
 
 _DEFINE: dict[Any, Callable[..., Any]] = {
     int: flags.DEFINE_integer,
+    int | None: flags.DEFINE_integer,
     float: flags.DEFINE_float,
     bool: flags.DEFINE_boolean,
 }

@@ -15,7 +15,7 @@ from cifar_jax import checkpoints, command, data, run_dir, trained
 from cifar_jax.data import Split
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import BATCH_SIZE, evaluate
-from cifar_jax.loop import say
+from cifar_jax.parallel import say
 from cifar_jax.run_dir import Run
 from cifar_jax.summaries import Writer
 
@@ -126,7 +126,11 @@ def _define_flags() -> None:
         "num_examples", 0, "Use the first so many images; 0: all.", lower_bound=0
     )
     flags.DEFINE_integer(
-        "batch_size", BATCH_SIZE, "Images computed at a time.", lower_bound=1
+        "batch_size",
+        BATCH_SIZE,
+        "Images computed at a time, over all devices together; raised to a multiple of "
+        "their number.",
+        lower_bound=1,
     )
     flags.DEFINE_string(
         "data_dir", None, "Folder of the data. Default: that of the training."

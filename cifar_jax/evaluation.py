@@ -5,9 +5,10 @@ import functools
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from cifar_jax import steps
+from cifar_jax import parallel, steps
 from cifar_jax.compiled import slow_in_loops
 from cifar_jax.data import Split
 from cifar_jax.trained import Trained
@@ -15,10 +16,7 @@ from cifar_jax.trained import Trained
 # On a CPU the quickest for the tutorial's network, of those tried from 25 to 1,000.
 BATCH_SIZE = 80
 
-_eval_step = jax.jit(steps.eval_step, static_argnames="model")
 
-
-@functools.partial(jax.jit, static_argnames="model")
 def _eval_steps(
     params: PyTree, batches: UInt8[Array, "m n 32 32 3"], *, model: nn.Module
 ) -> Float[Array, "m n classes"]:
@@ -31,21 +29,42 @@ def predict_logits(
     params: PyTree,
     images: UInt8[np.ndarray, "n 32 32 3"],
     batch_size: int = BATCH_SIZE,
+    num_devices: int | None = None,
 ) -> Float[np.ndarray, "n classes"]:
     """Logits of each image's central crop.
 
-    One call of the device goes through all batches; the last one is filled up, and
-    cut again.
+    One call goes through all batches, and each batch is shared out among the devices.
+    The last one is filled up, and cut again.
+
+    Args:
+        model: the network.
+        params: its parameters.
+        images: as they are read.
+        batch_size: how many to compute at a time; raised to a multiple of the devices.
+        num_devices: use the first so many; None: all.
     """
+    mesh = parallel.mesh(num_devices)
+    batch_size += -batch_size % mesh.size
     missing = -len(images) % batch_size
     padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
     batches = padded.reshape(-1, batch_size, *images.shape[1:])
-    if slow_in_loops(_eval_step.lower(params, batches[0], model=model)):
-        parts = [_eval_step(params, batch, model=model) for batch in batches]
-        logits = np.concatenate(parts)
+    whole = NamedSharding(mesh, PartitionSpec())
+    params = jax.device_put(params, whole)
+    in_one_call = jax.jit(_eval_steps, static_argnames="model", out_shardings=whole)
+    if not slow_in_loops(in_one_call.lower(params, batches[:1], model=model)):
+        sharding = NamedSharding(mesh, PartitionSpec(None, parallel.AXIS))
+        batches = parallel.place(batches, sharding)
+        logits = in_one_call(params, batches, model=model)
     else:
-        logits = np.concatenate(_eval_steps(params, batches, model=model))
-    return logits[: len(images)]
+        eval_step = jax.jit(
+            steps.eval_step, static_argnames="model", out_shardings=whole
+        )
+        sharding = NamedSharding(mesh, PartitionSpec(parallel.AXIS))
+        logits = [
+            eval_step(params, parallel.place(batch, sharding), model=model)
+            for batch in batches
+        ]
+    return np.concatenate(logits)[: len(images)]
 
 
 def evaluate(

@@ -10,10 +10,11 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from cifar_jax import checkpoints, program, run_dir
+from cifar_jax import checkpoints, parallel, program, run_dir
 from cifar_jax.compiled import CompiledSteps
 from cifar_jax.config import Config
 from cifar_jax.data import Dataset
+from cifar_jax.data_parallel import MODES, ByJit
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.finite import (
     Guard,
@@ -51,12 +52,7 @@ class FitResult:
     signum: int | None
 
 
-def say(line: str) -> None:
-    """Prints a line at once, so that a pipe or a log file follows the run."""
-    print(line, flush=True)
-
-
-def fit(config: Config, dataset: Dataset, log: Log = say) -> FitResult:
+def fit(config: Config, dataset: Dataset, log: Log = parallel.say) -> FitResult:
     """Trains until config.max_steps, from the newest checkpoint if there is one.
 
     The result is a function of config and data: a run that was stopped and resumed
@@ -73,35 +69,35 @@ def fit(config: Config, dataset: Dataset, log: Log = say) -> FitResult:
             f"{dataset.name} has {len(dataset.train)} images to train on"
         )
     config = dataclasses.replace(config, dataset=dataset.name)
+    way = MODES[config.data_parallel](parallel.mesh(config.num_devices))
+    parallel.check_batch_size(config.batch_size, way.mesh.size)
     with contextlib.ExitStack() as stack:
-        run = None
-        if config.train_dir is not None:
-            run = stack.enter_context(run_dir.claim(config.train_dir, config, dataset))
+        stack.enter_context(parallel.others_at_work())
+        run = _claim(config, dataset, stack)
         parts = program.build(config, len(dataset.class_names))
-        state = _start(config, parts, run, log)
+        state = _start(config, parts, run, way, log)
         start = int(state.step)
         if start == config.max_steps:
             log(f"already at step {start}, which is --max_steps: nothing to do")
             return FitResult(state, None)
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         log(
-            f"network {config.model} with {count:,} parameters, batch size "
-            f"{config.batch_size}, seed {config.seed}; compiling for "
-            f"{jax.devices()[0].device_kind}"
+            f"network {config.model} with {count:,} parameters, seed {config.seed}; "
+            f"compiling for {parallel.describe(way.mesh, config.batch_size)}"
         )
         began = time.monotonic()
         most = min(config.log_frequency, _STEPS_A_CALL)
-        steps = CompiledSteps(parts, dataset.train, config.batch_size, state, most)
+        steps = CompiledSteps(parts, dataset.train, config.batch_size, state, most, way)
         log(f"compiled in {time.monotonic() - began:.1f} s")
         if config.log_device_placement:
             log(steps.placement(state))
         background = None
-        if run is not None:
+        if run is not None and parallel.is_first():
             writer = Writer(run.path, "train", resume_step=start)
             background = BackgroundWriter(stack.enter_context(writer))
             stack.enter_context(background)
         trace = None
-        if config.profile:
+        if config.profile and parallel.is_first():
             assert run is not None  # Config sees to it
             trace = stack.enter_context(Trace(run.path / "profile", log))
         stop = stack.enter_context(StopRequest())
@@ -118,22 +114,38 @@ def log_line(step: int, loss: float, batch_size: int, seconds: float) -> str:
     )
 
 
-def _start(config: Config, parts: Program, run: Run | None, log: Log) -> TrainState:
+def _claim(config: Config, dataset: Dataset, stack: contextlib.ExitStack) -> Run | None:
+    """The folder of the run, claimed by the first process for all of them."""
+    parallel.check_same(run_dir.identity(config, dataset))
+    if config.train_dir is None:
+        return None
+    claim = run_dir.claim(config.train_dir, config, dataset)
+    run = parallel.in_first(lambda: stack.enter_context(claim))
+    return run or run_dir.read(config.train_dir)
+
+
+def _start(
+    config: Config, parts: Program, run: Run | None, way: ByJit, log: Log
+) -> TrainState:
     """The state to go on from: the newest whole checkpoint's, or a fresh one."""
-    state = parts.create_state(jax.random.key(config.seed))
+    state = jax.jit(
+        lambda: parts.create_state(jax.random.key(config.seed)),
+        out_shardings=way.whole,
+    )()
     if run is None:
         return state
-    restored = checkpoints.restore_latest(run.checkpoints, state)
-    if restored is None:
+    newest = parallel.in_first(lambda: checkpoints.newest(run.checkpoints))
+    step = parallel.agree(-1 if newest is None else newest)[0, 0]
+    if step < 0:
         return state
-    step = int(restored.step)
     if step > config.max_steps:
         raise UserError(
             f"--max_steps={config.max_steps} is below step {step}, which the run in "
             f"{run.path} has reached; raise it, or choose another --train_dir"
         )
+    state = checkpoints.restore(run.checkpoints, step, state)
     log(f"resumed from step {step} of {run.path}")
-    return restored
+    return state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +181,7 @@ class _Loop:
         config = self.config
         first = start = int(state.step)
         self._guard = Guard(state, self.steps.train_steps, self.steps.inspect)
-        self._most = self.steps.most
+        self._most = self._affordable = self.steps.most
         self._logged_step, self._logged_at = start - 1, time.monotonic()
         saved_at = time.monotonic()
         waiting: _Call | None = None
@@ -182,16 +194,20 @@ class _Loop:
             call = _Call(first, end, losses, snapshot(state), inside)
             if waiting is not None:
                 self._settle(waiting)
-            # Read once: a signal that comes later in this round waits for the next.
-            signum = self.stop.signum
-            ends = end == config.max_steps or signum is not None
-            save = ends or time.monotonic() - saved_at >= config.save_interval_secs
-            if save or first == start:
-                # Nothing is saved unchecked, and the first line says the run lives.
-                self._settle(call)
+            waiting = call
+            if first == start or jax.process_count() > 1:
+                # The first line says that the run lives; and to agree, all must wait.
+                self._settle(waiting)
                 waiting = None
-            else:
-                waiting = call
+            due = time.monotonic() - saved_at >= config.save_interval_secs
+            # Once a round: a signal that comes later in it waits for the next.
+            signum, due = self._agree(due)
+            ends = end == config.max_steps or signum is not None
+            save = ends or due
+            if save and waiting is not None:
+                # Nothing is saved unchecked.
+                self._settle(waiting)
+                waiting = None
             if save:
                 self._save(state)
                 saved_at = time.monotonic()
@@ -199,9 +215,18 @@ class _Loop:
                 return FitResult(state, signum)
             first = end
 
+    def _agree(self, due: bool) -> tuple[int | None, bool]:
+        """What all processes do: end at a signal to any, save when the first is due.
+
+        Also settles how many steps the next call takes.
+        """
+        asked = parallel.agree(self.stop.signum or 0, due, self._affordable)
+        self._most = int(asked[0, 2])
+        return int(asked[:, 0].max()) or None, bool(asked[0, 1])
+
     def _summary(self, step: int) -> bool:
         """Whether this step is summarised."""
-        return self.summaries is not None and step % self.config.summary_frequency == 0
+        return self.on_disk is not None and step % self.config.summary_frequency == 0
 
     def _end_of_call(self, first: int) -> int:
         """Where a call that begins with this step must end.
@@ -213,7 +238,7 @@ class _Loop:
             return first + 1
         end = min(first + self._most, self.config.max_steps)
         end = min(end, first + -first % self.config.log_frequency + 1)
-        if self.summaries is not None:
+        if self.on_disk is not None:
             end = min(end, first + -first % self.config.summary_frequency)
         return end
 
@@ -232,18 +257,23 @@ class _Loop:
             now = time.monotonic()
             seconds = (now - self._logged_at) / (last - self._logged_step)
             self._logged_step, self._logged_at = last, now
-            self._most = max(1, min(self.steps.most, int(_SECONDS_A_CALL / seconds)))
+            affordable = int(_SECONDS_A_CALL / seconds)
+            self._affordable = max(1, min(self.steps.most, affordable))
             # By NumPy: an index of JAX's would queue up behind the next call.
             loss = np.asarray(call.losses["total_loss"])[-1]
             self.log(log_line(last, loss, self.config.batch_size, seconds))
 
     def _summarize(self, call: _Call) -> None:
-        assert self.summaries is not None
         assert call.inside is not None
+        if self.summaries is None:
+            return
         smoothed = call.after[0].loss_averages
         raw = {f"{name} (raw)": loss[-1] for name, loss in call.losses.items()}
         rate = {"learning_rate": self.schedule(call.first)}
-        self.summaries.write(call.first, raw | smoothed | rate, call.inside)
+        # Of this process alone, which looks at them when the others do not.
+        self.summaries.write(
+            call.first, *parallel.local((raw | smoothed | rate, call.inside))
+        )
 
     def _save(self, state: TrainState) -> None:
         if self.on_disk is None:

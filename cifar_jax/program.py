@@ -21,7 +21,7 @@ class Program:
         tx: the optax chain.
         schedule: learning rate of a step.
         create_state: key -> TrainState at step 0.
-        train_step: (state, images, labels) -> (state, losses).
+        train_step: (state, images, labels, axis_name=None) -> (state, losses).
         inspect: (state, images, labels) -> Inspection.
     """
 

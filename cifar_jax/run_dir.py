@@ -110,6 +110,16 @@ def settle_dataset(config: Config) -> Config:
     return config
 
 
+def identity(config: Config, dataset: Dataset) -> str:
+    """What all processes of a run must have alike, as text.
+
+    Folders are no part of it: a process may find them under other names.
+    """
+    settings = dataclasses.asdict(config)
+    own = {"train_dir": config.train_dir is None, "data_dir": None}
+    return f"{settings | own} {dataset.fingerprint}"
+
+
 @contextlib.contextmanager
 def claim(path: str | os.PathLike, config: Config, dataset: Dataset) -> Iterator[Run]:
     """Opens a folder for one training, new or resumed, and locks it.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int32, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Int32, Key, PyTree, UInt8
 
 from cifar_jax import objective, train_state
 from cifar_jax.data import augment
@@ -20,16 +20,33 @@ from cifar_jax.train_state import TrainState
 LOSS_AVERAGE_DECAY = 0.9
 
 
-def distorted(
-    state: TrainState, images: UInt8[Array, "n 32 32 3"]
-) -> Float[Array, "n 24 24 3"]:
-    """The batch as this step sees it: each image distorted by a key of its own."""
+def image_keys(
+    state: TrainState, count: int, axis_name: str | None = None
+) -> Key[Array, " count"]:
+    """The keys by which this step distorts its images, each by one of its own.
+
+    Args:
+        state: before the step.
+        count: how many images there are: the batch, or this device's share of it.
+        axis_name: of the axis over which the batch is shared out, if it is.
+    """
     _, _, distort_key = train_state.streams(state.key)
     step_key = jax.random.fold_in(distort_key, state.step)
-    # One key a position, whatever device that position falls on.
-    positions = jnp.arange(images.shape[0])
-    image_keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, positions)
-    return jax.vmap(augment.distort)(image_keys, images)
+    # By the position in the whole batch, whatever device that falls on.
+    positions = jnp.arange(count)
+    if axis_name is not None:
+        positions += jax.lax.axis_index(axis_name) * count
+    return jax.vmap(jax.random.fold_in, (None, 0))(step_key, positions)
+
+
+def distorted(
+    state: TrainState,
+    images: UInt8[Array, "n 32 32 3"],
+    axis_name: str | None = None,
+) -> Float[Array, "n 24 24 3"]:
+    """The batch, or this device's share of it, as this step sees it."""
+    keys = image_keys(state, len(images), axis_name)
+    return jax.vmap(augment.distort)(keys, images)
 
 
 def train_step(
@@ -40,18 +57,31 @@ def train_step(
     model: nn.Module,
     tx: optax.GradientTransformation,
     weight_decay: float,
+    axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """One step of SGD.
+
+    Args:
+        state: before the step.
+        images: of the batch, or of this device's share of it.
+        labels: of the images.
+        model: the network.
+        tx: the optax chain.
+        weight_decay: of `model.decayed_layers`.
+        axis_name: of the axis over which the batch is shared out equally, if it is
+            (by shard_map or pmap); the step is then that of the whole batch.
 
     Returns:
         The state after the step, and each loss term before it.
     """
-    inputs = distorted(state, images)
+    inputs = distorted(state, images, axis_name)
 
     def loss_fn(params: PyTree) -> Array:
         return objective.cross_entropy(_logits(model, params, inputs), labels)
 
     cross_entropy, grads = jax.value_and_grad(loss_fn)(state.params)
+    if axis_name is not None:
+        cross_entropy, grads = jax.lax.pmean((cross_entropy, grads), axis_name)
     losses = objective.loss_terms(
         cross_entropy, state.params, model.decayed_layers, weight_decay
     )

@@ -5,13 +5,20 @@ Started again with the same --train_dir it goes on from the newest checkpoint.
 
 from collections.abc import Sequence
 
-from cifar_jax import command, config, data, run_dir
-from cifar_jax.loop import fit, say
+from absl import flags
+
+from cifar_jax import command, config, data, parallel, run_dir
+from cifar_jax.loop import fit
+from cifar_jax.parallel import say
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
     command.no_arguments(arguments)
+    options = flags.FLAGS
+    parallel.start(
+        options.coordinator_address, options.num_processes, options.process_id
+    )
     settings = run_dir.settle_dataset(config.from_flags())
     dataset = data.load(settings.dataset, settings.data_dir, settings.validation_size)
     say(
@@ -28,6 +35,22 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def _define_flags() -> None:
     config.define_flags()
+    flags.DEFINE_string(
+        "coordinator_address",
+        None,
+        "Of several processes: host:port on which process 0 listens. Not needed where "
+        "JAX asks the cluster: SLURM, Open MPI, Cloud TPU, Kubernetes.",
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "Of several processes: how many.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "process_id", None, "Of several processes: which, from 0.", lower_bound=0
+    )
+
+
+if __name__ == "__main__":
+    _define_flags()
     command.run(main, __doc__)

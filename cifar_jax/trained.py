@@ -46,15 +46,14 @@ def load(run: Run, step: int | None = None, raw_params: bool = False) -> Trained
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         jax.eval_shape(parts.create_state, jax.random.key(0)),
     )
-    if step is not None:
-        state = checkpoints.restore(run.checkpoints, step, like)
-    else:
-        state = checkpoints.restore_latest(run.checkpoints, like)
-    if state is None:
+    if step is None:
+        step = checkpoints.newest(run.checkpoints)
+    if step is None:
         raise UserError(
             f"no checkpoint in {run.path} yet: the training saves one every "
             "--save_interval_secs and at its end"
         )
+    state = checkpoints.restore(run.checkpoints, step, like)
     params = state.params
     if not raw_params:
         params = optimizer.averaged_params(state.opt_state)

@@ -5,9 +5,11 @@ import pathlib
 import sys
 
 import numpy as np
+from jaxtyping import PyTree
 
-from cifar_jax import Dataset, Split
+from cifar_jax import Dataset, Split, checkpoints, parallel
 from cifar_jax.data.dataset import fingerprint
+from cifar_jax.data_parallel import MODES, ByJit
 
 
 def make_dataset(train: int = 64, test: int = 20, seed: int = 0) -> Dataset:
@@ -44,3 +46,14 @@ def command(name: str, *arguments: object) -> list[str]:
 def environment(tmp_path: pathlib.Path) -> dict[str, str]:
     """An environment in which no data set of this user's is found."""
     return os.environ | {"TFDS_DATA_DIR": str(tmp_path / "tfds")}
+
+
+def spread(mode: str = "jit", num_devices: int = 1) -> ByJit:
+    """A way to compile steps, on the first so many devices."""
+    return MODES[mode](parallel.mesh(num_devices))
+
+
+def latest(directory: pathlib.Path, like: PyTree) -> PyTree | None:
+    """The state of the newest checkpoint that is whole; None if there is none."""
+    step = checkpoints.newest(directory)
+    return None if step is None else checkpoints.restore(directory, step, like)

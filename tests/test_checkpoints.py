@@ -4,6 +4,7 @@ import resource
 import jax
 import jax.numpy as jnp
 import pytest
+from helpers import latest
 
 from cifar_jax import RunError, checkpoints
 
@@ -43,12 +44,12 @@ def test_the_newest_few_are_kept(tmp_path):
     for step in range(checkpoints.KEPT + 2):
         checkpoints.save(tmp_path, step, state(step))
     assert checkpoints.steps(tmp_path) == list(range(2, checkpoints.KEPT + 2))
-    assert int(checkpoints.restore_latest(tmp_path, state(0))["step"]) == 6
+    assert int(latest(tmp_path, state(0))["step"]) == 6
 
 
 def test_no_checkpoint_is_none(tmp_path):
     assert checkpoints.steps(tmp_path / "missing") == []
-    assert checkpoints.restore_latest(tmp_path / "missing", state(0)) is None
+    assert latest(tmp_path / "missing", state(0)) is None
 
 
 def damages():
@@ -71,20 +72,20 @@ def test_any_damaged_file_leads_back_to_the_checkpoint_before(tmp_path, damage, 
     assert len(kept) > 5
     for path, content in kept.items():
         damage(path)
-        restored = checkpoints.restore_latest(tmp_path, state(0))
+        restored = latest(tmp_path, state(0))
         assert int(restored["step"]) == 1, path
         # Without its list a checkpoint counts as never finished.
         if not (damage is pathlib.Path.unlink and path.name == "SHA256SUMS"):
             assert str(tmp_path / "2") in capsys.readouterr().err
         path.write_bytes(content)
-    assert int(checkpoints.restore_latest(tmp_path, state(0))["step"]) == 2
+    assert int(latest(tmp_path, state(0))["step"]) == 2
 
 
 def test_all_damaged_is_an_error(tmp_path):
     checkpoints.save(tmp_path, 1, state(1))
     (tmp_path / "1" / "state" / "manifest.ocdbt").unlink()
     with pytest.raises(RunError, match=r"no checkpoint .* can be used"):
-        checkpoints.restore_latest(tmp_path, state(0))
+        latest(tmp_path, state(0))
 
 
 def test_a_checkpoint_cut_off_is_no_checkpoint_and_is_replaced(tmp_path):
@@ -93,7 +94,7 @@ def test_a_checkpoint_cut_off_is_no_checkpoint_and_is_replaced(tmp_path):
     (tmp_path / "2" / "SHA256SUMS").unlink()
     assert checkpoints.steps(tmp_path) == [1]
     checkpoints.save(tmp_path, 2, state(5))
-    assert same(checkpoints.restore_latest(tmp_path, state(0)), state(5))
+    assert same(latest(tmp_path, state(0)), state(5))
 
 
 def test_what_a_killed_save_left_is_cleaned_up(tmp_path):
@@ -122,4 +123,4 @@ def test_a_failed_save_names_the_last_good_one(tmp_path):
             checkpoints.save(tmp_path, 2, state(2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert same(checkpoints.restore_latest(tmp_path, state(0)), state(1))
+    assert same(latest(tmp_path, state(0)), state(1))

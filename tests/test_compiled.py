@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from helpers import spread
 
 from cifar_jax import Config, build_program
 from cifar_jax.compiled import CompiledSteps
@@ -24,7 +25,7 @@ def fresh(program):
 
 @pytest.fixture(scope="module")
 def steps(program, dataset):
-    return CompiledSteps(program, dataset.train, 8, fresh(program), most=4)
+    return CompiledSteps(program, dataset.train, 8, fresh(program), 4, spread())
 
 
 def bits(state) -> list[np.ndarray]:
@@ -51,7 +52,7 @@ def test_calls_take_the_steps_of_the_program(program, steps, dataset):
     train_step = jax.jit(program.train_step)
     expected = fresh(program)
     for step in range(3):
-        batch = steps._batches(step, step + 1)[0]
+        batch = steps._batches(step, 1, 1)[0]
         images, labels = dataset.train.images[batch], dataset.train.labels[batch]
         expected, _ = train_step(expected, images, labels)
     state, _ = steps.train_steps(fresh(program), 0, 3)
@@ -91,8 +92,8 @@ def test_convolutions_of_lax_never_get_into_a_loop_on_the_cpu(dataset, monkeypat
     )
     program = build_program(CONFIG, num_classes=3)
     state = program.create_state(jax.random.key(0))
-    steps = CompiledSteps(program, dataset.train, 8, state, most=4)
-    assert not steps._loops
+    steps = CompiledSteps(program, dataset.train, 8, state, 4, spread())
+    assert steps._a_call == 1
     state, losses = steps.train_steps(state, 0, 3)
     assert int(state.step) == 3
     assert jnp.isfinite(losses["total_loss"]).all()

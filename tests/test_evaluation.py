@@ -8,6 +8,7 @@ from cifar_jax import (
     UserError,
     averaged_params,
     classify,
+    compiled,
     create_model,
     eval_step,
     evaluate,
@@ -100,11 +101,21 @@ def test_unknown_models_are_refused():
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the trap is the CPU's")
 def test_convolutions_of_lax_are_stepped_from_the_host(network, dataset, monkeypatch):
-    plain = create_model("tutorial", num_classes=3, ops="plain")
-    monkeypatch.delattr("cifar_jax.evaluation._eval_steps")
-    logits = predict_logits(plain, network.params, dataset.test.images, batch_size=8)
-    monkeypatch.undo()
-    expected = predict_logits(
-        network.model, network.params, dataset.test.images, batch_size=8
+    answers = []
+
+    def slow_in_loops(lowered):
+        answers.append(compiled.slow_in_loops(lowered))
+        return answers[-1]
+
+    monkeypatch.setattr("cifar_jax.evaluation.slow_in_loops", slow_in_loops)
+    plain, expected = (
+        predict_logits(
+            create_model("tutorial", num_classes=3, ops=ops),
+            network.params,
+            dataset.test.images,
+            batch_size=8,
+        )
+        for ops in ("plain", "fast")
     )
-    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert answers == [True, False]
+    np.testing.assert_allclose(plain, expected, atol=1e-5)

@@ -4,6 +4,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from helpers import latest
 
 from cifar_jax import Config, RunError, UserError, checkpoints, fit, read_run, summaries
 from cifar_jax.loop import log_line
@@ -146,7 +147,7 @@ def test_divergence_names_step_rate_layer_and_what_is_safe(dataset, tmp_path):
     assert saved == [1]
     assert f"last good checkpoint is {tmp_path}/checkpoints/1;" in message
     network = read_run(tmp_path)
-    state = checkpoints.restore_latest(
+    state = latest(
         network.checkpoints, fit(config(None, max_steps=1), dataset, print).state
     )
     assert all(np.isfinite(leaf).all() for leaf in leaves(state))

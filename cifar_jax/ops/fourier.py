@@ -75,8 +75,8 @@ def _stacked(z: np.ndarray, axis: int) -> np.ndarray:
 def _analyze(x: Float[Array, "h w c n"], kernel: Size) -> Float[Array, "fg 2c n"]:
     h, w, c, n = x.shape
     transform = _transform((h, w), kernel)
-    z = jnp.matmul(transform.rows, x.reshape(h, w * c * n))
-    z = _for_each(transform.columns, z.reshape(-1, 2 * w, c * n))
+    z = jnp.tensordot(transform.rows, x, 1)
+    z = _for_each(transform.columns, z.reshape(-1, 2 * w, c, n))
     return z.reshape(-1, 2 * c, n)
 
 
@@ -84,19 +84,19 @@ def _synthesize(
     z: Float[Array, "fg 2c n"], image: Size, kernel: Size
 ) -> Float[Array, "h w c n"]:
     """Adjoint and inverse of `_analyze`."""
-    h, w = image
+    w = image[1]
     transform = _transform(image, kernel)
     c, n = z.shape[1] // 2, z.shape[2]
-    z = _for_each(transform.columns.T, z.reshape(-1, len(transform.columns), c * n))
-    x = jnp.matmul(transform.rows.T, z.reshape(-1, w * c * n))
-    return x.reshape(h, w, c, n)
+    z = _for_each(transform.columns.T, z.reshape(-1, len(transform.columns), c, n))
+    return jnp.tensordot(transform.rows.T, z.reshape(-1, w, c, n), 1)
 
 
 def _for_each(
-    matrix: Float[np.ndarray, "i j"], z: Float[Array, "f j m"]
-) -> Float[Array, "f i m"]:
+    matrix: Float[np.ndarray, "i j"], z: Float[Array, "f j c n"]
+) -> Float[Array, "f i c n"]:
     # An unbatched left operand would cost a transposition of the large right one.
-    return jnp.broadcast_to(matrix, (len(z), *matrix.shape)) @ z
+    matrices = jnp.broadcast_to(matrix, (len(z), *matrix.shape))
+    return jnp.einsum("fij,fjcn->ficn", matrices, z)
 
 
 def _spectrum(
@@ -137,8 +137,8 @@ def _forward(
 ) -> tuple[Array, tuple[Array, Array]]:
     image, taps = x.shape[:2], kernel.shape[:2]
     z = _analyze(x, taps).astype(dtype)
-    y = _synthesize(product(dtype, _spectrum(kernel, image), z), image, taps)
-    return y, (z, kernel)
+    y = product("fij,fjn->fin", dtype, _spectrum(kernel, image), z)
+    return _synthesize(y, image, taps), (z, kernel)
 
 
 def _backward(
@@ -149,8 +149,9 @@ def _backward(
     dz = _analyze(dy, taps).astype(dtype)
     # The adjoint of a correlation is that with the kernel turned round.
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    dx = _synthesize(product(dtype, _spectrum(turned, image), dz), image, taps)
-    return dx, _spectrum_adjoint(product(dtype, dz, z.swapaxes(1, 2)), image, taps)
+    dx = product("fij,fjn->fin", dtype, _spectrum(turned, image), dz)
+    dkernel = product("fin,fjn->fij", dtype, dz, z)
+    return _synthesize(dx, image, taps), _spectrum_adjoint(dkernel, image, taps)
 
 
 conv.defvjp(_forward, _backward)

@@ -13,7 +13,7 @@ from cifar_jax.ops.product import product
 
 def _patches(
     x: Float[Array, "h w c n"], kernel: tuple[int, ...]
-) -> Float[Array, "khkwc hwn"]:
+) -> Float[Array, "khkwc h w n"]:
     h, w, c, n = x.shape
     kh, kw = kernel
     padding = ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0))
@@ -22,7 +22,7 @@ def _patches(
     # The barrier makes two copies of long runs out of one of short runs.
     across = lax.optimization_barrier(across)
     taps = jnp.stack([across[:, :, i : i + h] for i in range(kh)])
-    return taps.reshape(kh * kw * c, h * w * n)
+    return taps.reshape(kh * kw * c, h, w, n)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -36,21 +36,21 @@ def conv(
 def _forward(
     dtype: Dtype, x: Array, kernel: Array
 ) -> tuple[Array, tuple[Array, Array, Array]]:
-    h, w, _, n = x.shape
     patches = _patches(x.astype(dtype), kernel.shape[:2])
-    y = product(dtype, _matrix(kernel).T, patches)
-    return jnp.moveaxis(y.reshape(-1, h, w, n), 0, 2), (x, kernel, patches)
+    y = product("pk,phwn->khwn", dtype, _matrix(kernel), patches)
+    return jnp.moveaxis(y, 0, 2), (x, kernel, patches)
 
 
 def _backward(
     dtype: Dtype, residuals: tuple[Array, Array, Array], dy: Array
 ) -> tuple[Array, Array]:
     x, kernel, patches = residuals
-    columns = jnp.moveaxis(dy, 2, 0).reshape(dy.shape[2], -1)
+    channels_first = jnp.moveaxis(dy, 2, 0)
     _, fold = jax.vjp(lambda x: _patches(x, kernel.shape[:2]), x)
-    (dx,) = fold(product(dtype, _matrix(kernel), columns))
+    (dx,) = fold(product("pk,khwn->phwn", dtype, _matrix(kernel), channels_first))
     # In this order the product is a fifth faster than turned round.
-    return dx, product(dtype, columns, patches.T).T.reshape(kernel.shape)
+    dkernel = product("khwn,phwn->kp", dtype, channels_first, patches).T
+    return dx, dkernel.reshape(kernel.shape)
 
 
 def _matrix(kernel: Float[Array, "kh kw c k"]) -> Float[Array, "khkwc k"]:

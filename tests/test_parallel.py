@@ -1,0 +1,258 @@
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from helpers import command, environment
+
+from cifar_jax import Config, RunError, UserError, fit, parallel
+from cifar_jax.data_parallel import MODES
+
+HERE = pathlib.Path(__file__).parent
+# Share of a tensor's norm by which the order of additions may change it; measured over
+# all cases: 7e-7, 5e-8, 3e-6, 6e-5 and 6e-5. The last two because of biases that began
+# at zero, and of a pixel here and there that wins its pool by the last bit.
+BOUNDS = {
+    "images": 2e-6,
+    "losses": 1e-6,
+    "logits": 2e-5,
+    "params": 3e-4,
+    "averaged": 3e-4,
+}
+# For a process to end after another has died; seconds.
+BOUND = 120
+
+
+def on_devices(count: int) -> dict[str, str]:
+    """An environment with so many fake devices."""
+    flags = f"--xla_force_host_platform_device_count={count}"
+    return os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(HERE)}
+
+
+def address() -> str:
+    """Of this machine, with a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return f"localhost:{probe.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def started(commands: list[list[str]], **options):
+    """The commands as processes, none of which outlives this."""
+    processes = [
+        subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
+        )
+        for words in commands
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def finish(processes: list[subprocess.Popen]) -> list[str]:
+    """What the processes print; all of them end well."""
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def run_steps(tmp_path_factory):
+    """Results of steps_on_devices.py, each computed once."""
+    results = {}
+
+    def run(mode: str, num_devices: int, processes: int = 1) -> dict[str, np.ndarray]:
+        key = (mode, num_devices, processes)
+        if key not in results:
+            out = tmp_path_factory.mktemp("steps") / "result.npz"
+            script = [sys.executable, "-W", "error:::cifar_jax", "steps_on_devices.py"]
+            words = [*script, mode, str(num_devices), str(out)]
+            commands = [words]
+            if processes > 1:
+                where = address()
+                commands = [
+                    [*words, where, str(processes), str(i)] for i in range(processes)
+                ]
+            env = on_devices(num_devices // processes)
+            with started(commands, cwd=HERE, env=env) as all_:
+                finish(all_)
+            results[key] = dict(np.load(out))
+        return results[key]
+
+    return run
+
+
+EVERY_CASE = [
+    *((mode, devices, 1) for mode in MODES for devices in (1, 2, 4, 8)),
+    *((mode, 8, 2) for mode in MODES),
+]
+FAST_CASES = [("jit", 8, 2), ("shard_map", 4, 1)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "num_devices", "processes"),
+    [
+        case if case in FAST_CASES else pytest.param(*case, marks=pytest.mark.slow)
+        for case in EVERY_CASE
+        if case != ("jit", 1, 1)
+    ],
+)
+def test_many_devices_take_the_steps_of_one(run_steps, mode, num_devices, processes):
+    expected = run_steps("jit", 1)
+    found = run_steps(mode, num_devices, processes)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        bound = BOUNDS.get(name.split("[")[0], 0)
+        difference = np.linalg.norm((found[name] - value).astype(np.float64))
+        assert difference <= bound * np.linalg.norm(value), name
+    assert expected["losses"][-1] < expected["losses"][0]
+
+
+def train_on_two(train_dir: pathlib.Path, *arguments: object) -> list[list[str]]:
+    """The train command as two processes."""
+    where = address()
+    return [
+        command(
+            *("train", "--dataset=digits", "--batch_size=16"),
+            *(f"--train_dir={train_dir}", f"--coordinator_address={where}"),
+            *("--num_processes=2", f"--process_id={i}", *arguments),
+        )
+        for i in range(2)
+    ]
+
+
+def test_two_processes_train_and_one_goes_on(tmp_path, run_command):
+    run = tmp_path / "run"
+    options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(2)}
+    with started(train_on_two(run, "--max_steps=12"), **options) as processes:
+        first, second = finish(processes)
+    assert "4 devices (cpu) of 2 processes, batch size 16, 4 on each device" in first
+    assert re.search(r"step 10, loss = ", first)
+    # What it says before it knows that it is not alone, and no more.
+    assert second.splitlines()[1:] == []
+    assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    resumed = run_command(
+        *("train", "--dataset=digits", "--batch_size=16"),
+        *(f"--train_dir={run}", "--max_steps=14"),
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resumed from step 12 of {run}" in resumed.stdout
+    assert "1 device (cpu) of 1 process, " in resumed.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_if_one_process_dies_the_other_ends_and_nothing_is_lost(tmp_path, victim):
+    run = tmp_path / "run"
+    options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(1)}
+    endless = train_on_two(run, "--max_steps=100000", "--save_interval_secs=0")
+    with started(endless, **options) as processes:
+        deadline = time.monotonic() + 200
+        while not list(run.glob("checkpoints/*/SHA256SUMS")):
+            assert time.monotonic() < deadline
+            assert all(process.poll() is None for process in processes)
+            time.sleep(0.2)
+        processes[victim].kill()
+        output, _ = processes[1 - victim].communicate(timeout=BOUND)
+    if victim == 1:
+        assert processes[0].returncode == 1
+        assert "another process of this run has failed" in output
+        assert "goes on from its last whole checkpoint" in output
+    else:
+        # JAX's own end to those whose coordinator has gone.
+        assert processes[1].returncode in (1, -signal.SIGABRT)
+        assert "if process 0 dies, JAX aborts the others" in output
+    again = train_on_two(run, "--max_steps=100000", "--save_interval_secs=0")
+    with started(again, **options) as processes:
+        first = ""
+        assert processes[0].stdout is not None
+        for line in processes[0].stdout:
+            first += line
+            if "resumed from step" in line:
+                break
+        else:
+            pytest.fail(first)
+
+
+def test_processes_with_other_flags_are_told(tmp_path):
+    options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(1)}
+    commands = train_on_two(tmp_path / "run", "--max_steps=2")
+    commands[1].append("--seed=1")
+    with started(commands, **options) as processes:
+        outputs = [process.communicate(timeout=BOUND)[0] for process in processes]
+    message = "process 1 has other flags or other data than process 0"
+    assert all(process.returncode in (2, -signal.SIGABRT) for process in processes)
+    assert message in outputs[0]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num_devices=5"], "--num_devices=5 must be from 1 to 4"),
+        (["--batch_size=30"], "nearest that can: 28 and 32"),
+        (["--batch_size=3"], "nearest that can: 4"),
+        (["--num_processes=2"], "go together"),
+        (
+            ["--num_processes=2", "--process_id=2", "--coordinator_address=a:1"],
+            "must be from 0 to 1",
+        ),
+        (
+            ["--num_processes=2", "--process_id=0", "--coordinator_address=host"],
+            "is not host:port",
+        ),
+        (["--data_parallel=towers"], "choose from jit, shard_map, pmap"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused(tmp_path, run_command, flags, message):
+    env = environment(tmp_path) | on_devices(4)
+    result = run_command("train", "--dataset=digits", *flags, env=env)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+
+
+def test_the_first_devices_are_used(dataset):
+    config = Config(max_steps=1, batch_size=8, num_devices=1, train_dir=None)
+    state = fit(config, dataset, lambda _: None).state
+    assert state.step.sharding.device_set == {jax.devices()[0]}
+
+
+def test_a_jax_without_pmap_is_told_apart(monkeypatch):
+    monkeypatch.delattr(jax, "pmap")
+    with pytest.raises(UserError, match="has no pmap any more; shard_map does"):
+        MODES["pmap"](parallel.mesh(1))
+
+
+def test_errors_of_the_device_are_passed_on_when_alone():
+    with pytest.raises(jax.errors.JaxRuntimeError), parallel.others_at_work():
+        raise jax.errors.JaxRuntimeError("out of memory")
+
+
+def test_a_failure_of_the_first_process_is_its_own(monkeypatch):
+    def fail():
+        raise UserError("no room")
+
+    with pytest.raises(UserError, match="no room"):
+        parallel.in_first(fail)
+    monkeypatch.setattr(parallel, "is_first", lambda: False)
+    monkeypatch.setattr(parallel, "agree", lambda *_: np.array([[1], [0]]))
+    with pytest.raises(RunError, match="process 0 has failed"):
+        parallel.in_first(fail)
