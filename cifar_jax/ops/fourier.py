@@ -22,6 +22,9 @@ from jaxtyping import Array, Float
 
 from cifar_jax.ops.product import product
 
+# What a product of matrices sums over, one for each index of the first axis.
+_MATMUL = ((2,), (1,))
+
 # Height and width.
 Size = tuple[int, ...]
 
@@ -75,7 +78,7 @@ def _stacked(z: np.ndarray, axis: int) -> np.ndarray:
 def _analyze(x: Float[Array, "h w c n"], kernel: Size) -> Float[Array, "fg 2c n"]:
     h, w, c, n = x.shape
     transform = _transform((h, w), kernel)
-    z = jnp.tensordot(transform.rows, x, 1)
+    z = product(jnp.asarray(transform.rows), x, ((1,), (0,)))
     z = _for_each(transform.columns, z.reshape(-1, 2 * w, c, n))
     return z.reshape(-1, 2 * c, n)
 
@@ -88,7 +91,8 @@ def _synthesize(
     transform = _transform(image, kernel)
     c, n = z.shape[1] // 2, z.shape[2]
     z = _for_each(transform.columns.T, z.reshape(-1, len(transform.columns), c, n))
-    return jnp.tensordot(transform.rows.T, z.reshape(-1, w, c, n), 1)
+    z = z.reshape(-1, w, c, n)
+    return product(jnp.asarray(transform.rows.T), z, ((1,), (0,)))
 
 
 def _for_each(
@@ -96,7 +100,7 @@ def _for_each(
 ) -> Float[Array, "f i c n"]:
     # An unbatched left operand would cost a transposition of the large right one.
     matrices = jnp.broadcast_to(matrix, (len(z), *matrix.shape))
-    return jnp.einsum("fij,fjcn->ficn", matrices, z)
+    return product(matrices, z, _MATMUL, each=(0,))
 
 
 def _spectrum(
@@ -137,7 +141,7 @@ def _forward(
 ) -> tuple[Array, tuple[Array, Array]]:
     image, taps = x.shape[:2], kernel.shape[:2]
     z = _analyze(x, taps).astype(dtype)
-    y = product("fij,fjn->fin", dtype, _spectrum(kernel, image), z)
+    y = product(_spectrum(kernel, image), z, _MATMUL, each=(0,), dtype=dtype)
     return _synthesize(y, image, taps), (z, kernel)
 
 
@@ -149,8 +153,8 @@ def _backward(
     dz = _analyze(dy, taps).astype(dtype)
     # The adjoint of a correlation is that with the kernel turned round.
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    dx = product("fij,fjn->fin", dtype, _spectrum(turned, image), dz)
-    dkernel = product("fin,fjn->fij", dtype, dz, z)
+    dx = product(_spectrum(turned, image), dz, _MATMUL, each=(0,), dtype=dtype)
+    dkernel = product(dz, z, ((2,), (2,)), each=(0,), dtype=dtype)
     return _synthesize(dx, image, taps), _spectrum_adjoint(dkernel, image, taps)
 
 

@@ -37,7 +37,9 @@ def _forward(
     dtype: Dtype, x: Array, kernel: Array
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     patches = _patches(x.astype(dtype), kernel.shape[:2])
-    y = product("pk,phwn->khwn", dtype, _matrix(kernel), patches)
+    # The barrier keeps the transposition of the small operand out of the product.
+    matrix = lax.optimization_barrier(_matrix(kernel).T)
+    y = product(matrix, patches, ((1,), (0,)), dtype=dtype)
     return jnp.moveaxis(y, 0, 2), (x, kernel, patches)
 
 
@@ -47,9 +49,12 @@ def _backward(
     x, kernel, patches = residuals
     channels_first = jnp.moveaxis(dy, 2, 0)
     _, fold = jax.vjp(lambda x: _patches(x, kernel.shape[:2]), x)
-    (dx,) = fold(product("pk,khwn->phwn", dtype, _matrix(kernel), channels_first))
-    # In this order the product is a fifth faster than turned round.
-    dkernel = product("khwn,phwn->kp", dtype, channels_first, patches).T
+    (dx,) = fold(product(_matrix(kernel), channels_first, ((1,), (0,)), dtype=dtype))
+    # Here the batch is merged: else XLA would transpose the patches to sum over three
+    # axes. In this order the product is a fifth faster than turned round.
+    columns = channels_first.reshape(len(channels_first), -1)
+    patches = patches.reshape(len(patches), -1)
+    dkernel = product(columns, patches.T, ((1,), (0,)), dtype=dtype).T
     return dx, dkernel.reshape(kernel.shape)
 
 
