@@ -5,7 +5,6 @@ lie whole on every device, and the state is used up; batches are shared out.
 """
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import jax
 import numpy as np
@@ -29,11 +28,15 @@ class ByJit:
         whole: the sharding of what lies whole on every device.
     """
 
-    axis_name: ClassVar[str | None] = None
+    axis_name: str | None = None
 
     def __init__(self, mesh: Mesh):
         self.mesh = mesh
         self.whole = NamedSharding(mesh, _WHOLE)
+
+    def create(self, function: Callable[[], PyTree]) -> PyTree:
+        """What the function returns, whole on every device."""
+        return jax.jit(function, out_shardings=self.whole)()
 
     def spread(self, function: Callable) -> jax.stages.Wrapped:
         """The function on all devices."""
@@ -51,7 +54,7 @@ class ByJit:
 class ByShardMap(ByJit):
     """The function is that of one share; it says where shares are averaged."""
 
-    axis_name = parallel.AXIS
+    axis_name: str | None = parallel.AXIS
 
     def spread(self, function: Callable) -> jax.stages.Wrapped:
         """The function on all devices."""

@@ -55,13 +55,15 @@ class FitResult:
 def fit(config: Config, dataset: Dataset, log: Log = parallel.say) -> FitResult:
     """Trains until config.max_steps, from the newest checkpoint if there is one.
 
-    The result is a function of config and data: a run that was stopped and resumed
-    any number of times ends in the same bits as one that never was. Nothing is
-    written if config.train_dir is None.
+    The result is a function of config, data and devices: a run that was stopped and
+    resumed any number of times ends in the same bits as one that never was; on other
+    devices sums may be rounded otherwise. Nothing is written if config.train_dir is
+    None. Of several processes each calls it, with the same config and data.
 
     Raises:
         UserError: config, data and what lies in train_dir do not go together.
-        RunError: numbers are not finite any more, or a file cannot be written.
+        RunError: numbers are not finite any more, a file cannot be written, or another
+            process has gone.
     """
     if config.batch_size > len(dataset.train):
         raise UserError(
@@ -128,10 +130,7 @@ def _start(
     config: Config, parts: Program, run: Run | None, way: ByJit, log: Log
 ) -> TrainState:
     """The state to go on from: the newest whole checkpoint's, or a fresh one."""
-    state = jax.jit(
-        lambda: parts.create_state(jax.random.key(config.seed)),
-        out_shardings=way.whole,
-    )()
+    state = way.create(lambda: parts.create_state(jax.random.key(config.seed)))
     if run is None:
         return state
     newest = parallel.in_first(lambda: checkpoints.newest(run.checkpoints))

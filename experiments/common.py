@@ -28,6 +28,7 @@ from absl import flags
 RESULTS = pathlib.Path(__file__).parent / "results"
 # Every program measured prints the tutorial's line every so many steps.
 LOG_FREQUENCY = 10
+FAKE_DEVICES = 8
 LOG_LINE = re.compile(r"step (\d+), loss = ([^ ]+)")
 
 flags.DEFINE_string("dataset", "cifar10", "As of the train command.")
@@ -107,6 +108,26 @@ def isolated(function: Callable, *arguments: Any) -> Any:
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def device_counts(asked: Sequence[str]) -> list[int]:
+    """Those asked for, or 1, 2, 4, ... of the devices; a CPU has FAKE_DEVICES.
+
+    Children started after it see as many.
+    """
+    fake = f"--xla_force_host_platform_device_count={FAKE_DEVICES}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fake}"
+    available = isolated(number_of_devices)
+    if asked:
+        return [int(count) for count in asked]
+    return [1 << i for i in range(available.bit_length())]
+
+
+def number_of_devices() -> int:
+    """How many JAX sees."""
+    import jax
+
+    return jax.device_count()
 
 
 def train_command(*arguments: str) -> list[str]:

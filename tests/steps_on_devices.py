@@ -49,10 +49,7 @@ def run(mode: str, num_devices: int) -> dict[str, np.ndarray]:
     config = Config(batch_size=16)
     way = spread(mode, num_devices)
     program = build_program(config, num_classes=3)
-    state = jax.jit(
-        lambda: program.create_state(jax.random.key(config.seed)),
-        out_shardings=way.whole,
-    )()
+    state = way.create(lambda: program.create_state(jax.random.key(config.seed)))
     steps = CompiledSteps(program, dataset.train, config.batch_size, state, 7, way)
     data = parallel.replicate(way.mesh, (dataset.train.images, dataset.train.labels))
     batches = way.share_out(steps._batches(3, 1, 1))

@@ -195,6 +195,7 @@ def test_killed_at_any_time_it_resumes_from_what_was_whole(digits_run, tmp_path)
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_two_trainings_on_one_train_dir(tmp_path, run_command):
     with started(tmp_path, "train", *SMALL, "--log_frequency=1") as process:
         read_until(process, "step 1,")
@@ -295,6 +296,7 @@ def test_eval_refuses(run_command, arguments, words):
     assert_one_line(run_command("eval", *arguments), 2, *words)
 
 
+@pytest.mark.slow
 def test_eval_before_the_first_checkpoint(tmp_path, run_command):
     with started(tmp_path, "train", *SMALL) as process:
         read_until(process, "step 0,")
@@ -302,6 +304,7 @@ def test_eval_before_the_first_checkpoint(tmp_path, run_command):
         assert_one_line(result, 2, "no checkpoint in run yet")
 
 
+@pytest.mark.slow
 def test_eval_follows_a_training_to_its_end(tmp_path):
     """Started first, it waits; every checkpoint is evaluated once."""
     following = ("--checkpoint_dir=run", "--run_once=False", "--eval_interval_secs=0")

@@ -6,7 +6,10 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
+
+from cifar_jax import create_model
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -103,3 +106,40 @@ def test_startup_takes_a_cold_and_a_warm_start(run_experiment):
     assert kept["evaluation"]["images"] == 300
     assert min(kept["evaluation"]["seconds"]) > 0
     assert cells(text, "evaluation of 300 images")
+
+
+def test_modes_are_compared_in_speed_and_numbers(run_experiment):
+    text, kept = run_experiment(
+        "data_parallel_modes", "--devices=1,2", "--modes=jit,pmap", "--batch_size=8"
+    )
+    cases = [(case["mode"], case["devices"]) for case in kept["cases"]]
+    assert cases == [("jit", 1), ("pmap", 1), ("jit", 2), ("pmap", 2)]
+    assert set(kept["cases"][0]["difference"].values()) == {0}
+    for case in kept["cases"]:
+        assert case["examples_per_sec"] > 0
+        assert max(case["difference"].values()) < 1e-3
+    assert "| mode |" in text
+
+
+def test_scaling_over_devices_is_measured_and_drawn(run_experiment, tmp_path):
+    sizes = ("--batch_size=8", "--batch_size_each=4", "--calls=1")
+    _, kept = run_experiment("multi_device_scaling", "--devices=1,2", *sizes)
+    assert [case["batch_size"] for case in kept["strong"]] == [8, 8]
+    assert [case["batch_size"] for case in kept["weak"]] == [4, 8]
+    for case in kept["strong"] + kept["weak"]:
+        assert case["seconds_per_step"] > 0
+        assert case["collective_share"] < 1
+    assert (tmp_path / "kept" / "multi_device_scaling.png").stat().st_size > 10_000
+
+
+def test_the_cost_of_an_all_reduce_is_that_of_the_networks(run_experiment):
+    text, kept = run_experiment("allreduce_cost", "--devices=2")
+    params = create_model("tutorial").init(
+        jax.random.key(0), jax.numpy.zeros((1, 24, 24, 3))
+    )["params"]
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    # Two devices exchange their halves twice.
+    assert kept["cases"][0]["sent_bytes"] == 4 * count
+    slow = kept["cases"][4]
+    assert slow["all_reduce_seconds"] == pytest.approx(4 * count / 125e6)
+    assert "tutorial, 1 Gb/s Ethernet" in text

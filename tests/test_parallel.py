@@ -103,7 +103,7 @@ EVERY_CASE = [
     *((mode, devices, 1) for mode in MODES for devices in (1, 2, 4, 8)),
     *((mode, 8, 2) for mode in MODES),
 ]
-FAST_CASES = [("jit", 8, 2), ("shard_map", 4, 1)]
+FAST_CASES = [("jit", 8, 2)]
 
 
 @pytest.mark.parametrize(

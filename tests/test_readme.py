@@ -48,7 +48,7 @@ def test_the_first_two_lines_are_the_commands():
 
 def test_every_flag_that_is_named_exists():
     known = {field.name for field in dataclasses.fields(Config)}
-    for command in ("command", "eval", "predict"):
+    for command in ("command", "train", "eval", "predict"):
         source = (ROOT / "cifar_jax" / f"{command}.py").read_text()
         known |= set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
-    assert set(re.findall(r"--(\w+)", TEXT)) - known == {"logdir"}
+    assert set(re.findall(r"--(\w+)", TEXT)) - known == {"logdir", "num_gpus"}

@@ -322,6 +322,7 @@ def test_fingerprint_changes_with_a_pixel_or_a_label(tmp_path):
     assert fingerprint(contents.train, contents.test) not in (original, changed)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not UNPACK.exists(), reason="the shared photos are not here")
 def test_full_size_archive(tmp_path, monkeypatch):
     subprocess.run([sys.executable, UNPACK, tmp_path], check=True, capture_output=True)

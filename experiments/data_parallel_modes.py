@@ -1,0 +1,111 @@
+"""Are jit, shard_map and pmap the same in numbers, and which is the fastest?
+
+    python -m experiments.data_parallel_modes --data_dir=DIR --json=modes.json
+
+takes 20 training steps in each mode on 1, 2, 4, ... devices, one process for each case,
+and prints how fast they were and how far losses and parameters are from those of jit on
+one device, as a share of their norm. On a machine without GPUs the devices are fake:
+they share its cores, so what is compared is what the modes cost, not what devices gain.
+With the defaults about 4 minutes on 2 cores.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from cifar_jax.data_parallel import MODES
+from experiments import common
+
+STEPS, STEPS_A_CALL = 20, 5
+
+flags.DEFINE_integer("batch_size", 64, "Of all devices together.", lower_bound=1)
+flags.DEFINE_list("devices", [], "Numbers of devices to be tried.")
+flags.DEFINE_list("modes", list(MODES), "To be tried.")
+FLAGS = flags.FLAGS
+
+Trees = dict[str, list[np.ndarray]]
+
+
+def take_steps(
+    mode: str, devices: int, batch_size: int, dataset: str, data_dir: str
+) -> tuple[float, Trees]:
+    """Seconds a step, and what became of the run; see `common.isolated`."""
+    import jax
+
+    from cifar_jax import Config, averaged_params, build_program, load_data, parallel
+    from cifar_jax.compiled import CompiledSteps
+
+    data = load_data(dataset, data_dir or None)
+    way = MODES[mode](parallel.mesh(devices))
+    program = build_program(Config(batch_size=batch_size), len(data.class_names))
+    state = way.create(lambda: program.create_state(jax.random.key(0)))
+    steps = CompiledSteps(program, data.train, batch_size, state, STEPS_A_CALL, way)
+    losses, seconds = [], []
+    for first in range(0, STEPS, STEPS_A_CALL):
+        began = time.perf_counter()
+        state, now = steps.train_steps(state, first, first + STEPS_A_CALL)
+        losses.append(np.asarray(now["total_loss"]))
+        seconds.append((time.perf_counter() - began) / STEPS_A_CALL)
+    trees = {
+        "losses": losses,
+        "parameters": state.params,
+        "averages": averaged_params(state.opt_state),
+    }
+    leaves = {
+        name: [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+        for name, tree in trees.items()
+    }
+    # The first call warms up.
+    return float(np.median(seconds[1:])), leaves
+
+
+def difference(found: Trees, expected: Trees) -> dict[str, float]:
+    """The largest over the tensors of each kind, as a share of the tensor's norm."""
+    return {
+        name: max(
+            float(np.linalg.norm(a - b) / np.linalg.norm(b))
+            for a, b in zip(found[name], leaves, strict=True)
+        )
+        for name, leaves in expected.items()
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Runs every case, reports and keeps."""
+    del argv
+    facts = common.machine() | {"device": common.isolated(common.device)}
+    print(common.describe(facts), flush=True)
+    cases: list[dict[str, Any]] = []
+    expected: Trees | None = None
+    for devices in common.device_counts(FLAGS.devices):
+        for mode in FLAGS.modes:
+            arguments = (mode, devices, FLAGS.batch_size, FLAGS.dataset, FLAGS.data_dir)
+            seconds, found = common.isolated(take_steps, *arguments)
+            expected = expected or found
+            case = {
+                "mode": mode,
+                "devices": devices,
+                "examples_per_sec": FLAGS.batch_size / seconds,
+                "difference": difference(found, expected),
+            }
+            cases.append(case)
+            print(f"{mode} on {devices}: {case['examples_per_sec']:.0f} examples/s")
+    rows = [
+        [
+            case["mode"],
+            str(case["devices"]),
+            f"{case['examples_per_sec']:.0f}",
+            *(f"{value:.0e}" for value in case["difference"].values()),
+        ]
+        for case in cases
+    ]
+    names = list(cases[0]["difference"])
+    print(f"\nafter {STEPS} steps of batch {FLAGS.batch_size}, beside the first row:")
+    print(common.table(["mode", "devices", "examples/s", *names], rows))
+    common.keep({"machine": facts, "batch_size": FLAGS.batch_size, "cases": cases})
+
+
+if __name__ == "__main__":
+    app.run(main)

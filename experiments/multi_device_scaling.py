@@ -1,0 +1,140 @@
+"""What do more devices gain, and what does their all-reduce cost?
+
+    python -m experiments.multi_device_scaling --data_dir=DIR --json=multi_device.json
+
+times training steps on 1, 2, 4, ... devices, once with the same batch for all of them
+together (strong scaling) and once with the same batch for each (weak scaling); each
+once more without the averaging of gradients, and the difference is the collective's
+share. Prints two tables and draws them beside the JSON. On a machine without GPUs the
+devices are fake: they share its cores, so ideal strong scaling is a flat line, and what
+falls below it is the cost of dividing. With the defaults about 4 minutes on 2 cores.
+"""
+
+import pathlib
+import time
+from typing import Any
+
+import matplotlib
+import numpy as np
+from absl import app, flags
+
+from experiments import common
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+STEPS_A_CALL = 5
+
+flags.DEFINE_integer("batch_size", 128, "Of all devices, strong scaling.")
+flags.DEFINE_integer("batch_size_each", 32, "Of each device, weak scaling.")
+flags.DEFINE_list("devices", [], "Numbers of devices to be tried.")
+flags.DEFINE_integer("calls", 5, f"Timed calls of {STEPS_A_CALL} steps.", lower_bound=1)
+FLAGS = flags.FLAGS
+
+
+def seconds_a_step(
+    devices: int, batch_size: int, calls: int, dataset: str, data_dir: str
+) -> tuple[float, float]:
+    """Medians, with gradients averaged over the devices and without."""
+    import jax
+
+    from cifar_jax import Config, build_program, load_data, parallel
+    from cifar_jax.compiled import CompiledSteps
+    from cifar_jax.data_parallel import ByShardMap
+
+    data = load_data(dataset, data_dir or None)
+    program = build_program(Config(batch_size=batch_size), len(data.class_names))
+    found: dict[str | None, list[float]] = {parallel.AXIS: [], None: []}
+    runs = {}
+    for axis_name in found:
+        way = ByShardMap(parallel.mesh(devices))
+        # Without the axis's name each device goes its own way: no numbers of use, but
+        # the same work without the collective.
+        way.axis_name = axis_name
+        state = way.create(lambda: program.create_state(jax.random.key(0)))
+        steps = CompiledSteps(program, data.train, batch_size, state, STEPS_A_CALL, way)
+        runs[axis_name] = steps, state
+    for call in range(1 + calls):
+        for axis_name, (steps, state) in runs.items():
+            began = time.perf_counter()
+            first = call * STEPS_A_CALL
+            state, _ = steps.train_steps(state, first, first + STEPS_A_CALL)
+            jax.block_until_ready(state)
+            found[axis_name].append((time.perf_counter() - began) / STEPS_A_CALL)
+            runs[axis_name] = steps, state
+    # The first call warms up.
+    with_, without = (float(np.median(times[1:])) for times in found.values())
+    return with_, without
+
+
+def measure(devices: int, batch_size: int) -> dict[str, Any]:
+    """The figures of one case."""
+    arguments = (devices, batch_size, FLAGS.calls, FLAGS.dataset, FLAGS.data_dir)
+    seconds, alone = common.isolated(seconds_a_step, *arguments)
+    case = {
+        "devices": devices,
+        "batch_size": batch_size,
+        "seconds_per_step": seconds,
+        "examples_per_sec": batch_size / seconds,
+        "collective_share": 1 - alone / seconds,
+    }
+    print(f"{devices} devices, batch {batch_size}: {1e3 * seconds:.1f} ms", flush=True)
+    return case
+
+
+def report(cases: list[dict[str, Any]]) -> str:
+    """A table; the last column but one against the first row."""
+    rows = [
+        [
+            str(case["devices"]),
+            str(case["batch_size"]),
+            f"{case['seconds_per_step'] * 1000:.1f}",
+            f"{case['examples_per_sec']:.0f}",
+            f"{case['examples_per_sec'] / cases[0]['examples_per_sec']:.2f}",
+            f"{case['collective_share']:.0%}",
+        ]
+        for case in cases
+    ]
+    columns = ["devices", "batch", "ms/step", "examples/s", "over the first"]
+    return common.table([*columns, "collective's share"], rows)
+
+
+def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
+    """Draws throughput and the collective's share by the number of devices."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for name, cases in groups.items():
+        devices = [case["devices"] for case in cases]
+        left.plot(devices, [c["examples_per_sec"] for c in cases], "o-", label=name)
+        share = [100 * case["collective_share"] for case in cases]
+        right.plot(devices, share, "o-", label=name)
+    for axis in (left, right):
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(devices, [str(value) for value in devices])
+        axis.set_xlabel("devices")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    left.set_ylim(bottom=0)
+    left.set_ylabel("examples/s")
+    right.set_ylabel("collective's share of a step, %")
+    figure.savefig(path, dpi=110)
+
+
+def main(argv: list[str]) -> None:
+    """Measures, reports, draws and keeps."""
+    del argv
+    facts = common.machine() | {"device": common.isolated(common.device)}
+    print(common.describe(facts), flush=True)
+    counts = common.device_counts(FLAGS.devices)
+    groups = {
+        "strong": [measure(n, FLAGS.batch_size) for n in counts],
+        "weak": [measure(n, n * FLAGS.batch_size_each) for n in counts],
+    }
+    for name, cases in groups.items():
+        print(f"\n{name} scaling\n{report(cases)}")
+    common.keep({"machine": facts} | groups)
+    if FLAGS.json:
+        plot(groups, pathlib.Path(FLAGS.json).with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    app.run(main)
