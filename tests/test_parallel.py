@@ -125,28 +125,41 @@ def test_many_devices_take_the_steps_of_one(run_steps, mode, num_devices, proces
     assert expected["losses"][-1] < expected["losses"][0]
 
 
-def train_on_two(train_dir: pathlib.Path, *arguments: object) -> list[list[str]]:
-    """The train command as two processes."""
-    where = address()
+def train_on_two(
+    train_dir: pathlib.Path, *arguments: object, slurm: bool = False
+) -> list[list[str]]:
+    """The train command as two processes, told of each other by flags or by SLURM."""
+    host, port = address().split(":")
+
+    def told(i: int) -> tuple[list[str], list[str]]:
+        if not slurm:
+            where = f"--coordinator_address={host}:{port}"
+            return [], [where, "--num_processes=2", f"--process_id={i}"]
+        names = ("SLURM_PROCID", "SLURM_LOCALID")
+        step = ["SLURM_JOB_ID=7", "SLURM_NTASKS=2", f"SLURM_STEP_NODELIST={host}"]
+        own = [f"{name}={i}" for name in names]
+        return ["env", *step, *own, f"JAX_COORDINATOR_PORT={port}"], []
+
+    words = ("train", "--dataset=digits", "--batch_size=16", f"--train_dir={train_dir}")
     return [
-        command(
-            *("train", "--dataset=digits", "--batch_size=16"),
-            *(f"--train_dir={train_dir}", f"--coordinator_address={where}"),
-            *("--num_processes=2", f"--process_id={i}", *arguments),
-        )
-        for i in range(2)
+        [*environment_, *command(*words, *flags, *arguments)]
+        for environment_, flags in map(told, range(2))
     ]
 
 
-def test_two_processes_train_and_one_goes_on(tmp_path, run_command):
+@pytest.mark.parametrize(
+    "slurm", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["flags", "slurm"]
+)
+def test_two_processes_train_and_one_goes_on(tmp_path, run_command, slurm):
     run = tmp_path / "run"
     options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(2)}
-    with started(train_on_two(run, "--max_steps=12"), **options) as processes:
+    commands = train_on_two(run, "--max_steps=12", slurm=slurm)
+    with started(commands, **options) as processes:
         first, second = finish(processes)
     assert "4 devices (cpu) of 2 processes, batch size 16, 4 on each device" in first
     assert re.search(r"step 10, loss = ", first)
-    # What it says before it knows that it is not alone, and no more.
-    assert second.splitlines()[1:] == []
+    # Where flags tell it of the others, that it waits for them.
+    assert len(second.splitlines()) == (0 if slurm else 1)
     assert len(list(run.glob("events.out.tfevents.*"))) == 1
     resumed = run_command(
         *("train", "--dataset=digits", "--batch_size=16"),
