@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Iterator
 
+import jax
 import orbax.checkpoint.experimental.v1 as ocp
 from absl import logging as absl_logging
 from jaxtyping import PyTree
@@ -61,6 +62,8 @@ def save(directory: pathlib.Path, step: int, state: PyTree) -> None:
             )
             write_atomically(folder / _SUMS, sums)
     except Exception as error:  # Orbax passes on whatever its storage raises.
+        if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+            raise  # Another process has gone; `parallel.others_at_work` says so.
         last = steps(directory)
         safe = (
             f"the last good one is {directory / str(last[-1])}"

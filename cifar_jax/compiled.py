@@ -80,8 +80,7 @@ class CompiledSteps:
         for start in range(first, end, self._a_call):
             count = min(end - start, self._a_call)
             batches = self._way.share_out(self._batches(start, count, self._a_call))
-            result = self._train(state, self._data, batches, count)
-            state, losses = self._way.gathered(result)
+            state, losses = self._train(state, self._data, batches, count)
             parts.append({name: loss[:count] for name, loss in losses.items()})
         return state, jax.tree.map(lambda *terms: jnp.concatenate(terms), *parts)
 

@@ -39,16 +39,15 @@ class ByJit:
         return jax.jit(function, out_shardings=self.whole)()
 
     def spread(self, function: Callable) -> jax.stages.Wrapped:
-        """The function on all devices."""
+        """The function on all devices, to be lowered and compiled.
+
+        Called as it is, that of pmap would take and give a process's own arrays only.
+        """
         return jax.jit(function, donate_argnums=0, out_shardings=self.whole)
 
     def share_out(self, batches: Batches) -> PyTree:
         """The batches as the function wants them."""
         return parallel.place(batches, NamedSharding(self.mesh, _SHARED_OUT))
-
-    def gathered(self, tree: PyTree) -> PyTree:
-        """What the function returned, as arrays of all processes."""
-        return tree
 
 
 class ByShardMap(ByJit):
@@ -96,19 +95,8 @@ class ByPmap(ByShardMap):
         )
 
     def share_out(self, batches: Batches) -> PyTree:
-        """The batches as the function wants them: those of this process's devices."""
-        by_device = batches.reshape(len(batches), self.mesh.size, -1)
-        own = [d.process_index == jax.process_index() for d in self.mesh.devices.flat]
-        return by_device[:, own]
-
-    def gathered(self, tree: PyTree) -> PyTree:
-        """What the function returned, as arrays of all processes."""
-        return jax.tree.map(
-            lambda x: jax.make_array_from_single_device_arrays(
-                x.shape, self.whole, [shard.data for shard in x.addressable_shards]
-            ),
-            tree,
-        )
+        """The batches as the function wants them: with an axis of devices."""
+        return super().share_out(batches.reshape(len(batches), self.mesh.size, -1))
 
 
 MODES: dict[str, type[ByJit]] = {"jit": ByJit, "shard_map": ByShardMap, "pmap": ByPmap}

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from helpers import make_dataset, spread
 
@@ -53,7 +52,8 @@ def run(mode: str, num_devices: int) -> dict[str, np.ndarray]:
     steps = CompiledSteps(program, dataset.train, config.batch_size, state, 7, way)
     data = parallel.replicate(way.mesh, (dataset.train.images, dataset.train.labels))
     batches = way.share_out(steps._batches(3, 1, 1))
-    state, found = way.gathered(draws(way)(state, data, batches, jnp.int32(1)))
+    draw = draws(way).lower(state, data, batches, 1).compile()
+    state, found = draw(state, data, batches, 1)
     found["images"] = steps.inspect(state, 0).images
     losses = []
     for first in range(0, STEPS, 7):

@@ -149,7 +149,11 @@ def test_help(run_command, name):
 
 
 @pytest.mark.parametrize(
-    ("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("signum", "status"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
     digits_run, tmp_path, run_command, signum, status
@@ -175,6 +179,7 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_killed_at_any_time_it_resumes_from_what_was_whole(digits_run, tmp_path):
     """SIGKILL while every step saves a checkpoint, so that some die in a save."""
     finished, _ = digits_run
@@ -221,6 +226,7 @@ def test_divergence_is_a_failed_run(run_command):
     assert_one_line(result, 1, "diverged at step", "1e+25", "nothing was saved")
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_and_said(
     digits_run, tmp_path, run_command
 ):

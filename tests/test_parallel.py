@@ -17,15 +17,15 @@ from cifar_jax import Config, RunError, UserError, fit, parallel
 from cifar_jax.data_parallel import MODES
 
 HERE = pathlib.Path(__file__).parent
-# Share of a tensor's norm by which the order of additions may change it; measured over
-# all cases: 7e-7, 5e-8, 3e-6, 6e-5 and 6e-5. The last two because of biases that began
-# at zero, and of a pixel here and there that wins its pool by the last bit.
+# Share of the norm, over all tensors of a kind, by which the order of additions may
+# change them in 20 steps. Measured over all cases, at most: 4e-7, 5e-7, 6e-5, 2e-5 and
+# 2e-5; most are far below, until the last bit decides which pixel wins a pool.
 BOUNDS = {
     "images": 2e-6,
-    "losses": 1e-6,
-    "logits": 2e-5,
-    "params": 3e-4,
-    "averaged": 3e-4,
+    "losses": 5e-6,
+    "logits": 3e-4,
+    "params": 1e-4,
+    "averaged": 1e-4,
 }
 # For a process to end after another has died; seconds.
 BOUND = 120
@@ -118,10 +118,16 @@ def test_many_devices_take_the_steps_of_one(run_steps, mode, num_devices, proces
     expected = run_steps("jit", 1)
     found = run_steps(mode, num_devices, processes)
     assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        bound = BOUNDS.get(name.split("[")[0], 0)
-        difference = np.linalg.norm((found[name] - value).astype(np.float64))
-        assert difference <= bound * np.linalg.norm(value), name
+    for name in ("crops", "brightness", "contrast"):
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+    for kind, bound in BOUNDS.items():
+        wanted, got = (
+            np.concatenate([np.ravel(all_[name]) for name in all_ if kind in name])
+            for all_ in (expected, found)
+        )
+        share = np.linalg.norm(got - wanted) / np.linalg.norm(wanted)
+        print(f"{mode} on {num_devices} of {processes}: {kind} {share:.0e}")
+        assert share <= bound, kind
     assert expected["losses"][-1] < expected["losses"][0]
 
 
