@@ -5,9 +5,8 @@ Python, for experiments; importing does no work:
 
     config = Config(max_steps=1000, train_dir=None)
     dataset = load_data("cifar10")
-    state = fit(config, dataset).state
-    model = create_model("tutorial")
-    print(evaluate(model, averaged_params(state.opt_state), dataset.test))
+    network = fit(config, dataset).trained
+    print(evaluate(network, dataset.test))
 """
 
 from cifar_jax.config import Config
@@ -17,8 +16,9 @@ from cifar_jax.data.pictures import read_picture
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import classify, evaluate, predict_logits
 from cifar_jax.loop import FitResult, fit
+from cifar_jax.models import Network
 from cifar_jax.models import create as create_model
-from cifar_jax.optimizer import averaged_params
+from cifar_jax.optimizer import averaged_variables
 from cifar_jax.program import Program
 from cifar_jax.program import build as build_program
 from cifar_jax.run_dir import Run
@@ -33,6 +33,7 @@ __all__ = [
     "Config",
     "Dataset",
     "FitResult",
+    "Network",
     "Program",
     "Run",
     "RunError",
@@ -40,7 +41,7 @@ __all__ = [
     "TrainState",
     "Trained",
     "UserError",
-    "averaged_params",
+    "averaged_variables",
     "build_program",
     "classify",
     "create_model",

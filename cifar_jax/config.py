@@ -1,160 +1,248 @@
 """What defines a run: one frozen dataclass, from which the train flags are made."""
 
 import dataclasses
-import math
-from collections.abc import Callable
 from typing import Any, get_args
 
-from absl import flags
-
 from cifar_jax.data import sources
+from cifar_jax.data.inputs import Inputs, Normalization, Views
 from cifar_jax.data_parallel import MODES
 from cifar_jax.errors import UserError
 from cifar_jax.models import MODELS
 from cifar_jax.ops import Implementation
+from cifar_jax.optimizer import Schedule
+from cifar_jax.options import NOT_GIVEN, check, option
+from cifar_jax.recipes import RECIPES
 
-
-def _option(
-    default: Any,
-    help: str,
-    *,
-    choices: tuple[str, ...] | None = None,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    fixed: bool = False,
-) -> Any:
-    """A field with its flag's help and range.
-
-    `fixed` ones decide what the numbers of a run are: a run is only ever resumed
-    with the values it was started with.
-    """
-    metadata = {
-        "help": help,
-        "choices": choices,
-        "at_least": at_least,
-        "above": above,
-        "at_most": at_most,
-        "fixed": fixed,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+# Height and width of the data's images.
+_IMAGE_SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Every setting of a training run; the defaults are the tutorial's.
+    """Every setting of a training run.
+
+    What is not given is what the recipe says, or else what the tutorial does.
 
     Raises:
         UserError: a value is outside its range.
     """
 
-    max_steps: int = _option(
-        1_000_000, "Train until this step.", at_least=1, at_most=2**31 - 1
+    recipe: str = option(
+        "tutorial",
+        "Named settings; single flags override them.",
+        choices=tuple(RECIPES),
+        fixed=True,
     )
-    batch_size: int = _option(
+    max_steps: int = option(
+        1_000_000,
+        "Train until this step. The schedules drops and cosine end there.",
+        at_least=1,
+        at_most=2**31 - 1,
+    )
+    batch_size: int = option(
         128,
         "Images in one training step, over all devices together.",
         at_least=1,
         fixed=True,
     )
-    train_dir: str | None = _option(
+    train_dir: str | None = option(
         "cifar10_train",
         "Folder of the run: checkpoints, config, log, summaries. A run that lies "
         "there is resumed.",
     )
-    dataset: str = _option(
+    dataset: str = option(
         "auto",
         "cifar10; digits (a small stand-in that needs no download); or auto: "
         "cifar10, and digits only if that is neither on disk nor reachable.",
         choices=sources.NAMES,
         fixed=True,
     )
-    data_dir: str | None = _option(
+    data_dir: str | None = option(
         None,
         "Folder with the prepared data set, or with one of the official CIFAR-10 "
         "archives. Default: $TFDS_DATA_DIR, or ~/tensorflow_datasets.",
     )
-    validation_size: int = _option(
+    validation_size: int = option(
         0,
         "Hold this many training images out, for eval --eval_data=validation.",
         at_least=0,
         fixed=True,
     )
-    model: str = _option("tutorial", "The network.", choices=tuple(MODELS), fixed=True)
-    use_fp16: bool = _option(
+    model: str = option("tutorial", "The network.", choices=tuple(MODELS), fixed=True)
+    image_size: int = option(
+        24, "Height and width of what the network sees.", at_least=1, fixed=True
+    )
+    padding: int = option(
+        0,
+        "Black pixels added at each side before a random crop.",
+        at_least=0,
+        at_most=_IMAGE_SIZE,
+        fixed=True,
+    )
+    random_crop: bool = option(
+        True, "Cut inputs out anywhere in training; else out of the centre.", fixed=True
+    )
+    random_flip: bool = option(
+        True, "Mirror every other input, at random, in training.", fixed=True
+    )
+    brightness: float = option(
+        63.0,
+        "Change brightness at random in training by at most this, of 255.",
+        at_least=0,
+        fixed=True,
+    )
+    contrast: float = option(
+        0.8,
+        "Change contrast at random in training by a factor of 1 - this to 1 + this.",
+        at_least=0,
+        at_most=1,
+        fixed=True,
+    )
+    normalization: Normalization = option(
+        "image",
+        "Last, scale inputs: image, each to mean 0 and deviation 1; channel, the "
+        "training set's channels to that; mean_image, only subtract the training set's "
+        "mean image.",
+        choices=get_args(Normalization),
+        fixed=True,
+    )
+    views: Views = option(
+        1,
+        "Evaluate the mean over so many views of an image: 1, its centre; 2, its "
+        "mirror image as well; 10, four corners and the centre and their mirror "
+        "images.",
+        choices=get_args(Views),
+        fixed=True,
+    )
+    use_fp16: bool = option(
         False,
         "Round the operands of convolutions and dense layers to bfloat16; parameters, "
         "loss and averages stay float32.",
         fixed=True,
     )
-    ops: Implementation = _option(  # noqa: RUF009 - it makes a field
+    ops: Implementation = option(
         "auto",
         "How operations are computed: plain, by XLA's own; fast, by ways on which its "
         "CPU code is quicker; auto, fast on a CPU and plain elsewhere.",
         choices=get_args(Implementation),
         fixed=True,
     )
-    num_devices: int | None = _option(
+    num_devices: int | None = option(
         None, "Use the first so many devices. Default: all.", at_least=1
     )
-    data_parallel: str = _option(
+    data_parallel: str = option(
         "jit",
         "How a step is spread over devices: jit, divided by XLA; shard_map or pmap, "
         "a program for each share of the batch.",
         choices=tuple(MODES),
     )
-    seed: int = _option(
+    seed: int = option(
         0,
         "Of the initialisation, the order and the distortions.",
         at_least=0,
         at_most=2**32 - 1,
         fixed=True,
     )
-    learning_rate: float = _option(
-        0.1, "Learning rate at the start.", above=0, fixed=True
+    learning_rate: float = option(
+        0.1, "Learning rate, at its highest.", above=0, fixed=True
     )
-    learning_rate_decay_factor: float = _option(
-        0.1, "The learning rate is multiplied by this...", above=0, fixed=True
+    bias_learning_rate_factor: float = option(
+        1.0, "The learning rate of biases is multiplied by this.", above=0, fixed=True
     )
-    num_epochs_per_decay: float = _option(
-        350.0, "...every this many epochs of 50,000 images.", above=0, fixed=True
+    schedule: Schedule = option(
+        "staircase",
+        "How the learning rate falls: staircase, times --learning_rate_decay_factor "
+        "every --num_epochs_per_decay; drops, times that at each of "
+        "--learning_rate_drops; cosine, along half a cosine to 0 at --max_steps.",
+        choices=get_args(Schedule),
+        fixed=True,
     )
-    weight_decay: float = _option(
-        0.004, "Of the dense hidden layers, in the loss.", at_least=0, fixed=True
+    learning_rate_decay_factor: float = option(
+        0.1, "What the learning rate is multiplied by at a time.", above=0, fixed=True
     )
-    ema_decay: float = _option(
+    num_epochs_per_decay: float = option(
+        350.0, "Epochs of 50,000 images between these.", above=0, fixed=True
+    )
+    learning_rate_drops: tuple[float, ...] = option(
+        (), "When, as rising shares of --max_steps: 0.8,0.9, say.", fixed=True
+    )
+    warmup: float = option(
+        0.0,
+        "Share of --max_steps over which the learning rate first rises in a line.",
+        at_least=0,
+        at_most=1,
+        fixed=True,
+    )
+    momentum: float = option(0.0, "Of SGD.", at_least=0, at_most=1, fixed=True)
+    nesterov: bool = option(False, "Momentum as Nesterov's.", fixed=True)
+    weight_decay: float = option(
+        0.004,
+        "Of the kernels, in the loss: of all of them, or of the layers that the "
+        "network names, by its factors. Of the tutorial's, local3 and local4.",
+        at_least=0,
+        fixed=True,
+    )
+    label_smoothing: float = option(
+        0.0,
+        "Share of each label's weight in the loss that is spread over all classes.",
+        at_least=0,
+        at_most=1,
+        fixed=True,
+    )
+    ema_decay: float = option(
         0.9999,
         "Ceiling of the decay of the parameters' moving average.",
         at_least=0,
         at_most=1,
         fixed=True,
     )
-    log_frequency: int = _option(
-        10, "Print the loss every this many steps.", at_least=1
-    )
-    summary_frequency: int = _option(
+    log_frequency: int = option(10, "Print the loss every this many steps.", at_least=1)
+    summary_frequency: int = option(
         100, "Write summaries every this many steps.", at_least=1
     )
-    save_interval_secs: float = _option(
+    save_interval_secs: float = option(
         600.0, "Save a checkpoint every this many seconds.", at_least=0
     )
-    log_device_placement: bool = _option(
+    log_device_placement: bool = option(
         False, "Print where parameters, data and compiled code live."
     )
-    profile: bool = _option(
+    profile: bool = option(
         False,
         "Write a trace of some steps to TRAIN_DIR/profile, for XProf and Perfetto.",
     )
 
     def __post_init__(self) -> None:
+        _settle(self)
         for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
+            check(field, getattr(self, field.name))
         if self.profile and self.train_dir is None:
             raise UserError("--profile needs a --train_dir to write its trace to")
+        if self.nesterov and not self.momentum:
+            raise UserError("--nesterov needs a --momentum")
+        smallest = MODELS[self.model]().smallest_image
+        largest = _IMAGE_SIZE + 2 * self.padding * self.random_crop
+        if not smallest <= self.image_size <= largest:
+            raise UserError(
+                f"--image_size={self.image_size} must be from {smallest}, which "
+                f"--model={self.model} needs, to {largest}, the size of the images "
+                "with their --padding"
+            )
+
+    @property
+    def inputs(self) -> Inputs:
+        """What is done to images before the network sees them."""
+        return Inputs(
+            size=self.image_size,
+            **{
+                field.name: getattr(self, field.name)
+                for field in dataclasses.fields(Inputs)
+                if field.name != "size"
+            },
+        )
 
     @property
     def decay_steps(self) -> int:
-        """Steps from one drop of the learning rate to the next.
+        """Steps from one drop of the learning rate to the next of the staircase.
 
         As in the tutorial, where an epoch is 50,000 images whatever the data set;
         136,718 at a batch size of 128.
@@ -162,67 +250,41 @@ class Config:
         return max(1, int(50_000 / self.batch_size * self.num_epochs_per_decay))
 
 
-def _check(field: dataclasses.Field, value: Any) -> None:
-    """Raises UserError unless value is in the field's range."""
-    rules = field.metadata
-    if rules["choices"] and value not in rules["choices"]:
-        raise UserError(
-            f"--{field.name}={value} is unknown; choose from "
-            + ", ".join(rules["choices"])
-        )
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"--{field.name}={value} is not a finite number")
-    if value is None:
-        return
-    if rules["at_least"] is not None and value < rules["at_least"]:
-        raise UserError(f"--{field.name}={value} must be at least {rules['at_least']}")
-    if rules["above"] is not None and value <= rules["above"]:
-        raise UserError(f"--{field.name}={value} must be above {rules['above']}")
-    if rules["at_most"] is not None and value > rules["at_most"]:
-        raise UserError(f"--{field.name}={value} must be at most {rules['at_most']}")
+def default(field: dataclasses.Field, recipe: str) -> Any:
+    """What a field of Config is under a recipe when nothing else is said."""
+    return RECIPES[recipe].settings.get(field.name, field.metadata["default"])
 
 
-_DEFINE: dict[Any, Callable[..., Any]] = {
-    int: flags.DEFINE_integer,
-    int | None: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    bool: flags.DEFINE_boolean,
-}
-
-
-def define_flags() -> None:
-    """Makes an absl flag of every field of Config."""
-    for field in dataclasses.fields(Config):
-        define = _DEFINE.get(field.type, flags.DEFINE_string)
-        text = field.metadata["help"]
-        if field.metadata["choices"]:
-            text += f" Choices: {', '.join(field.metadata['choices'])}."
-        define(field.name, field.default, text)
-
-
-def from_flags() -> Config:
-    """The Config of the parsed flags; an empty string means None.
-
-    Raises:
-        UserError: a value is outside its range.
-    """
-    values: dict[str, Any] = {}
-    for field in _fields():
-        value = flags.FLAGS[field.name].value
-        values[field.name] = None if value == "" else value
-    return Config(**values)
+def _settle(config: Config) -> None:
+    """Puts the recipe's values in the place of those that were not given."""
+    recipe, *others = dataclasses.fields(Config)
+    if config.recipe is NOT_GIVEN:
+        object.__setattr__(config, "recipe", recipe.metadata["default"])
+    check(recipe, config.recipe)
+    for field in others:
+        value = getattr(config, field.name)
+        if value is NOT_GIVEN:
+            value = default(field, config.recipe)
+        if isinstance(value, list):  # JSON knows no tuples
+            value = tuple(value)
+        object.__setattr__(config, field.name, value)
 
 
 def conflicts(saved: Config, asked: Config) -> list[str]:
-    """Where two configs cannot be the same run: `name: saved there, asked now`."""
-    return [
-        f"{field.name}: {getattr(saved, field.name)} there, "
-        f"{getattr(asked, field.name)} now"
-        for field in _fields()
-        if field.metadata["fixed"]
-        and getattr(saved, field.name) != getattr(asked, field.name)
+    """Where two configs cannot be the same run: `name: saved there, asked now`.
+
+    Another recipe stands for all that it changes.
+    """
+    names = [
+        field.name for field in dataclasses.fields(Config) if field.metadata["fixed"]
     ]
-
-
-def _fields() -> tuple[dataclasses.Field, ...]:
-    return dataclasses.fields(Config)
+    if saved.schedule != "staircase" or saved.warmup:
+        # The schedule is stretched over the whole run.
+        names.append("max_steps")
+    different = [name for name in names if getattr(saved, name) != getattr(asked, name)]
+    if "recipe" in different:
+        different = ["recipe"]
+    return [
+        f"{name}: {getattr(saved, name)} there, {getattr(asked, name)} now"
+        for name in different
+    ]

@@ -67,7 +67,7 @@ def _evaluate(run: Run, step: int | None, split: Split, writer: Writer) -> None:
         f"step {network.step} of {run.path}, {kind} parameters, "
         f"{len(split)} images of {options.eval_data}"
     )
-    precision = evaluate(network.model, network.params, split, options.batch_size)
+    precision = evaluate(network, split, options.batch_size)
     now = datetime.datetime.now().isoformat(sep=" ", timespec="microseconds")
     say(f"{now}: precision @ 1 = {precision:.3f}")
     writer.write(network.step, {"Precision @ 1": precision, "num_examples": len(split)})

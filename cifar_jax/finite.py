@@ -26,18 +26,23 @@ class NotFiniteError(Exception):
 def first_non_finite(inside: Inspection) -> str | None:
     """The first thing in the order of computation that is not finite, in words.
 
-    Forward through the layers, each one's parameters before its activations, then
-    backward through the gradients. None if all are finite.
+    Forward through the layers that show their activations, each one's parameters
+    before these, then backward through the gradients. None if all are finite.
     """
     if inside.finite:
         return None
-    for layer, activations in inside.activations.items():
+    named = inside.activations
+    unnamed = [layer for layer in inside.params if layer not in named]
+    for layer in unnamed:
         if not steps.all_finite(inside.params[layer]):
+            return f"the parameters of {layer}"
+    for layer, activations in named.items():
+        if not steps.all_finite(inside.params.get(layer)):
             return f"the parameters of {layer}"
         if not steps.all_finite(activations):
             return f"the activations of {layer}"
-    for layer in reversed(inside.activations):
-        if not steps.all_finite(inside.grads[layer]):
+    for layer in [*reversed(named), *unnamed]:
+        if not steps.all_finite(inside.grads.get(layer)):
             return f"the gradients of {layer}"
     raise AssertionError("every layer is finite, their sum is not")
 
@@ -89,4 +94,4 @@ class Guard:
             for name, loss in losses.items():
                 if not np.isfinite(loss).all():
                     return NotFiniteError(step, f"the values of the loss term {name}")
-        return NotFiniteError(end - 1, "the updated parameters or their averages")
+        return NotFiniteError(end - 1, "the updated variables or their averages")

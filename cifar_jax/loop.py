@@ -30,6 +30,7 @@ from cifar_jax.run_dir import Run
 from cifar_jax.steps import Inspection
 from cifar_jax.summaries import BackgroundWriter, Writer
 from cifar_jax.train_state import TrainState
+from cifar_jax.trained import Trained, of_state
 
 Log = Callable[[str], None]
 
@@ -45,10 +46,12 @@ class FitResult:
 
     Attributes:
         state: the last one; it is saved if there is a train_dir.
+        trained: the network as it then is, by its averaged variables.
         signum: of the signal that stopped it early, else None.
     """
 
     state: TrainState
+    trained: Trained
     signum: int | None
 
 
@@ -77,11 +80,12 @@ def fit(config: Config, dataset: Dataset, log: Log = parallel.say) -> FitResult:
         stack.enter_context(parallel.others_at_work())
         run = _claim(config, dataset, stack)
         parts = program.build(config, len(dataset.class_names))
-        state = _start(config, parts, run, way, log)
+        state = _start(config, parts, run, way, dataset, log)
         start = int(state.step)
         if start == config.max_steps:
             log(f"already at step {start}, which is --max_steps: nothing to do")
-            return FitResult(state, None)
+            trained = of_state(parts, state, dataset.class_names)
+            return FitResult(state, trained, None)
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         log(
             f"network {config.model} with {count:,} parameters, seed {config.seed}; "
@@ -104,7 +108,8 @@ def fit(config: Config, dataset: Dataset, log: Log = parallel.say) -> FitResult:
             trace = stack.enter_context(Trace(run.path / "profile", log))
         stop = stack.enter_context(StopRequest())
         loop = _Loop(config, parts.schedule, steps, run, background, trace, stop, log)
-        return loop.run(state)
+        state, signum = loop.run(state)
+        return FitResult(state, of_state(parts, state, dataset.class_names), signum)
 
 
 def log_line(step: int, loss: float, batch_size: int, seconds: float) -> str:
@@ -127,10 +132,16 @@ def _claim(config: Config, dataset: Dataset, stack: contextlib.ExitStack) -> Run
 
 
 def _start(
-    config: Config, parts: Program, run: Run | None, way: ByJit, log: Log
+    config: Config,
+    parts: Program,
+    run: Run | None,
+    way: ByJit,
+    dataset: Dataset,
+    log: Log,
 ) -> TrainState:
     """The state to go on from: the newest whole checkpoint's, or a fresh one."""
-    state = way.create(lambda: parts.create_state(jax.random.key(config.seed)))
+    key, images = jax.random.key(config.seed), dataset.train.images
+    state = way.create(lambda: parts.create_state(key, images))
     if run is None:
         return state
     newest = parallel.in_first(lambda: checkpoints.newest(run.checkpoints))
@@ -175,8 +186,8 @@ class _Loop:
     stop: StopRequest
     log: Log
 
-    def run(self, state: TrainState) -> FitResult:
-        """Steps from the state to max_steps, or until asked to stop."""
+    def run(self, state: TrainState) -> tuple[TrainState, int | None]:
+        """The state at max_steps, or when asked to stop, and by which signal."""
         config = self.config
         first = start = int(state.step)
         self._guard = Guard(state, self.steps.train_steps, self.steps.inspect)
@@ -211,7 +222,7 @@ class _Loop:
                 self._save(state)
                 saved_at = time.monotonic()
             if ends:
-                return FitResult(state, signum)
+                return state, signum
             first = end
 
     def _agree(self, due: bool) -> tuple[int | None, bool]:

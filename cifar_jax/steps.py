@@ -8,12 +8,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree, UInt8
 
 from cifar_jax import objective, train_state
-from cifar_jax.data import augment
+from cifar_jax.data.inputs import Inputs, Statistics
+from cifar_jax.models import Network
 from cifar_jax.train_state import TrainState
 
 # The tutorial's `_add_loss_summaries`.
@@ -41,22 +41,25 @@ def image_keys(
 
 def distorted(
     state: TrainState,
-    images: UInt8[Array, "n 32 32 3"],
+    images: UInt8[Array, "n h w 3"],
+    inputs: Inputs,
     axis_name: str | None = None,
-) -> Float[Array, "n 24 24 3"]:
+) -> Float[Array, "n {inputs.size} {inputs.size} 3"]:
     """The batch, or this device's share of it, as this step sees it."""
     keys = image_keys(state, len(images), axis_name)
-    return jax.vmap(augment.distort)(keys, images)
+    return jax.vmap(inputs.training, (0, 0, None))(keys, images, state.statistics)
 
 
 def train_step(
     state: TrainState,
-    images: UInt8[Array, "n 32 32 3"],
+    images: UInt8[Array, "n h w 3"],
     labels: Int32[Array, " n"],
     *,
-    model: nn.Module,
+    model: Network,
     tx: optax.GradientTransformation,
+    inputs: Inputs,
     weight_decay: float,
+    label_smoothing: float = 0.0,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """One step of SGD.
@@ -67,29 +70,46 @@ def train_step(
         labels: of the images.
         model: the network.
         tx: the optax chain.
-        weight_decay: of `model.decayed_layers`.
+        inputs: what is done to images before the network sees them.
+        weight_decay: of the kernels that `model.weight_decays` says.
+        label_smoothing: see `objective.cross_entropy`.
         axis_name: of the axis over which the batch is shared out equally, if it is
             (by shard_map or pmap); the step is then that of the whole batch.
 
     Returns:
         The state after the step, and each loss term before it.
     """
-    inputs = distorted(state, images, axis_name)
+    x = distorted(state, images, inputs, axis_name)
+    model = model.clone(axis_name=axis_name)
 
-    def loss_fn(params: PyTree) -> Array:
-        return objective.cross_entropy(_logits(model, params, inputs), labels)
+    def loss_fn(params: PyTree) -> tuple[Array, PyTree]:
+        logits, updated = model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            x,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        loss = objective.cross_entropy(logits, labels, label_smoothing)
+        return loss, updated.get("batch_stats", {})
 
-    cross_entropy, grads = jax.value_and_grad(loss_fn)(state.params)
+    (cross_entropy, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        state.params
+    )
     if axis_name is not None:
         cross_entropy, grads = jax.lax.pmean((cross_entropy, grads), axis_name)
     losses = objective.loss_terms(
-        cross_entropy, state.params, model.decayed_layers, weight_decay
+        cross_entropy, state.params, model.weight_decays, weight_decay
     )
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    # The new statistics go through the chain with no update, to be averaged.
+    variables = {"params": state.params, "batch_stats": batch_stats}
+    gradients = {"params": grads, "batch_stats": optax.tree.zeros_like(batch_stats)}
+    updates, opt_state = tx.update(gradients, state.opt_state, variables)
+    variables = optax.apply_updates(variables, updates)
     state = dataclasses.replace(
         state,
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
         opt_state=opt_state,
         # From zero and without bias correction: what TensorFlow's average of a
         # tensor does, so these curves start low, as the tutorial's do.
@@ -134,45 +154,54 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
         for leaf in jax.tree.leaves(tree)
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
-    return jnp.stack(finite).all()
+    return jnp.array(finite, bool).all()
 
 
 def inspect(
     state: TrainState,
-    images: UInt8[Array, "n 32 32 3"],
+    images: UInt8[Array, "n h w 3"],
     labels: Int32[Array, " n"],
     *,
-    model: nn.Module,
+    model: Network,
+    inputs: Inputs,
     weight_decay: float,
+    label_smoothing: float = 0.0,
 ) -> Inspection:
     """The inside of the step that `train_step` would take from here."""
-    inputs = distorted(state, images)
+    x = distorted(state, images, inputs)
 
     def loss_fn(params: PyTree) -> tuple[Array, PyTree]:
         logits, variables = model.apply(
-            {"params": params}, inputs, mutable=["intermediates"]
+            {"params": params, "batch_stats": state.batch_stats},
+            x,
+            train=True,
+            mutable=["batch_stats", "intermediates"],
         )
-        decay = objective.weight_losses(params, model.decayed_layers, weight_decay)
-        loss = objective.cross_entropy(logits, labels) + sum(decay.values())
+        decay = objective.weight_losses(params, model.weight_decays, weight_decay)
+        cross_entropy = objective.cross_entropy(logits, labels, label_smoothing)
+        loss = sum(decay.values(), start=cross_entropy)
         return loss, variables["intermediates"]["activations"]
 
     grads, sown = jax.grad(loss_fn, has_aux=True)(state.params)
     finite = all_finite((sown, state.params, grads))
     # Copied, because the state is donated to the next step and this may be read later.
     params = jax.tree.map(jnp.copy, state.params)
-    return Inspection(inputs, sown, params, grads, finite)
+    return Inspection(x, sown, params, grads, finite)
 
 
 def eval_step(
-    params: PyTree, images: UInt8[Array, "n 32 32 3"], *, model: nn.Module
+    variables: PyTree,
+    images: UInt8[Array, "n h w 3"],
+    statistics: Statistics | None,
+    *,
+    model: Network,
+    inputs: Inputs,
 ) -> Float[Array, "n classes"]:
-    """Logits of the central crops."""
-    return _logits(model, params, jax.vmap(augment.center)(images))
-
-
-def _logits(
-    model: nn.Module, params: PyTree, inputs: Float[Array, "n h w 3"]
-) -> Float[Array, "n classes"]:
-    logits = model.apply({"params": params}, inputs)
+    """Logits of images; of several views, the logarithm of their mean probability."""
+    views = jax.vmap(inputs.evaluation, (0, None))(images, statistics)
+    logits = model.apply(variables, views.reshape(-1, *views.shape[2:]))
     assert isinstance(logits, Array)  # not a tuple: no collection is mutable
-    return logits
+    if inputs.views == 1:
+        return logits
+    log_probabilities = jax.nn.log_softmax(logits.reshape(*views.shape[:2], -1))
+    return jax.nn.logsumexp(log_probabilities, axis=1) - jnp.log(inputs.views)

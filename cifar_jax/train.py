@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from cifar_jax import command, config, data, parallel, run_dir
+from cifar_jax import command, config_flags, data, parallel, run_dir
 from cifar_jax.loop import fit
 from cifar_jax.parallel import say
 
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     parallel.start(
         options.coordinator_address, options.num_processes, options.process_id
     )
-    settings = run_dir.settle_dataset(config.from_flags())
+    settings = run_dir.settle_dataset(config_flags.read())
     dataset = data.load(settings.dataset, settings.data_dir, settings.validation_size)
     say(
         f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test "
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _define_flags() -> None:
-    config.define_flags()
+    config_flags.define()
     flags.DEFINE_string(
         "coordinator_address",
         None,

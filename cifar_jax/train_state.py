@@ -5,12 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float, Int32, Key, PyTree
 
 from cifar_jax import objective
-from cifar_jax.data.augment import CROP_SIZE
+from cifar_jax.data.inputs import Statistics
+from cifar_jax.models import Network
 
 
 @struct.dataclass
@@ -20,16 +20,26 @@ class TrainState:
     Attributes:
         step: how many steps have been taken, and the number of the next one.
         params: of the network.
-        opt_state: of the optax chain, the averaged parameters among it.
+        batch_stats: BatchNorm's running averages; empty if the network has none.
+        opt_state: of the optax chain, the averaged variables among it.
         loss_averages: each loss term, smoothed, for the summaries.
+        statistics: of the training images, if inputs are normalised by them; they
+            never change.
         key: the root of all the run's randomness; it never changes.
     """
 
     step: Int32[Array, ""]
     params: PyTree
+    batch_stats: PyTree
     opt_state: optax.OptState
     loss_averages: dict[str, Float[Array, ""]]
+    statistics: Statistics | None
     key: Key[Array, ""]
+
+    @property
+    def variables(self) -> dict[str, PyTree]:
+        """All that the network computes with, as Flax calls it."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def streams(key: Key[Array, ""]) -> tuple[Array, Array, Array]:
@@ -38,20 +48,34 @@ def streams(key: Key[Array, ""]) -> tuple[Array, Array, Array]:
     return init_key, order_key, distort_key
 
 
-@functools.partial(jax.jit, static_argnames=("model", "tx"))
+@functools.partial(jax.jit, static_argnames=("model", "tx", "size"))
 def create(
-    key: Key[Array, ""], *, model: nn.Module, tx: optax.GradientTransformation
+    key: Key[Array, ""],
+    statistics: Statistics | None,
+    *,
+    model: Network,
+    tx: optax.GradientTransformation,
+    size: int,
 ) -> TrainState:
-    """The state at step 0, drawn from the root key."""
+    """The state at step 0, drawn from the root key.
+
+    Args:
+        key: the root key.
+        statistics: of the training images, see `Inputs.statistics`.
+        model: the network.
+        tx: the optax chain.
+        size: height and width of the network's inputs.
+    """
     init_key, _, _ = streams(key)
-    images = jnp.zeros((1, CROP_SIZE, CROP_SIZE, 3))
-    params = model.init(init_key, images)["params"]
+    variables = model.init(init_key, jnp.zeros((1, size, size, 3)))
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    losses = objective.loss_terms(jnp.float32(0), params, model.weight_decays, 0)
     return TrainState(
         step=jnp.int32(0),
         params=params,
-        opt_state=tx.init(params),
-        loss_averages={
-            name: jnp.float32(0) for name in objective.loss_names(model.decayed_layers)
-        },
+        batch_stats=batch_stats,
+        opt_state=tx.init({"params": params, "batch_stats": batch_stats}),
+        loss_averages=dict.fromkeys(losses, jnp.float32(0)),
+        statistics=statistics,
         key=key,
     )

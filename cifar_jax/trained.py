@@ -1,14 +1,18 @@
-"""The parameters of a run on disk, ready for evaluation and prediction."""
+"""A trained network: all that evaluation and prediction need of a run."""
 
 import dataclasses
 
 import jax
-from flax import linen as nn
+import numpy as np
 from jaxtyping import PyTree
 
 from cifar_jax import checkpoints, optimizer, program
+from cifar_jax.data.inputs import Inputs, Statistics
 from cifar_jax.errors import UserError
+from cifar_jax.models import Network
+from cifar_jax.program import Program
 from cifar_jax.run_dir import Run
+from cifar_jax.train_state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,24 +21,56 @@ class Trained:
 
     Attributes:
         model: the network.
-        params: averaged over the training, or those of the last step.
-        step: how many steps they were trained for.
+        variables: what it computes with, averaged over the training or as they were
+            after the last step.
+        inputs: what is done to images before the network sees them.
+        statistics: of the training images, if inputs are normalised by them.
+        step: how many steps it was trained for.
         class_names: of the labels, in their order.
     """
 
-    model: nn.Module
-    params: PyTree
+    model: Network
+    variables: PyTree
+    inputs: Inputs
+    statistics: Statistics | None
     step: int
     class_names: tuple[str, ...]
 
 
+def of_state(
+    parts: Program,
+    state: TrainState,
+    class_names: tuple[str, ...],
+    raw_params: bool = False,
+) -> Trained:
+    """The network as it is in the state of a training.
+
+    Args:
+        parts: of the training.
+        state: after some step.
+        class_names: of the labels.
+        raw_params: those of that very step instead of the averaged ones.
+    """
+    variables = state.variables
+    if not raw_params:
+        variables = optimizer.averaged_variables(state.opt_state)
+    return Trained(
+        parts.model,
+        variables,
+        parts.inputs,
+        state.statistics,
+        int(state.step),
+        class_names,
+    )
+
+
 def load(run: Run, step: int | None = None, raw_params: bool = False) -> Trained:
-    """The parameters saved at a step, or at the newest that can be read.
+    """The network saved at a step, or at the newest that can be read.
 
     Args:
         run: from `run_dir.read`.
         step: one of `checkpoints.steps(run.checkpoints)`; None for the newest.
-        raw_params: those of that very step instead of the averaged ones.
+        raw_params: parameters of that very step instead of the averaged ones.
 
     Raises:
         UserError: there is no checkpoint yet.
@@ -42,9 +78,10 @@ def load(run: Run, step: int | None = None, raw_params: bool = False) -> Trained
     """
     parts = program.build(run.config, len(run.class_names))
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    any_images = np.zeros((1, 32, 32, 3), np.uint8)
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        jax.eval_shape(parts.create_state, jax.random.key(0)),
+        jax.eval_shape(lambda: parts.create_state(jax.random.key(0), any_images)),
     )
     if step is None:
         step = checkpoints.newest(run.checkpoints)
@@ -54,7 +91,4 @@ def load(run: Run, step: int | None = None, raw_params: bool = False) -> Trained
             "--save_interval_secs and at its end"
         )
     state = checkpoints.restore(run.checkpoints, step, like)
-    params = state.params
-    if not raw_params:
-        params = optimizer.averaged_params(state.opt_state)
-    return Trained(parts.model, params, int(state.step), run.class_names)
+    return of_state(parts, state, run.class_names, raw_params)

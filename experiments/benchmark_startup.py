@@ -42,16 +42,17 @@ def evaluation(name: str, data_dir: str, use_fp16: bool, rounds: int) -> dict[st
     """Seconds of evaluating the test set with fresh parameters, compilation apart."""
     import jax
 
-    from cifar_jax import Config, averaged_params, build_program, evaluate, load_data
+    from cifar_jax import Config, build_program, evaluate, load_data
+    from cifar_jax.trained import of_state
 
     dataset = load_data(name, data_dir or None)
     program = build_program(Config(use_fp16=use_fp16), len(dataset.class_names))
-    state = program.create_state(jax.random.key(0))
-    params = averaged_params(state.opt_state)
+    state = program.create_state(jax.random.key(0), dataset.train.images)
+    network = of_state(program, state, dataset.class_names)
     seconds = []
     for _ in range(1 + rounds):
         began = time.monotonic()
-        evaluate(program.model, params, dataset.test)
+        evaluate(network, dataset.test)
         seconds.append(time.monotonic() - began)
     return {"images": len(dataset.test), "seconds": seconds[1:]}
 

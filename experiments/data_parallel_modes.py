@@ -34,13 +34,14 @@ def take_steps(
     """Seconds a step, and what became of the run; see `common.isolated`."""
     import jax
 
-    from cifar_jax import Config, averaged_params, build_program, load_data, parallel
+    from cifar_jax import Config, averaged_variables, build_program, load_data, parallel
     from cifar_jax.compiled import CompiledSteps
 
     data = load_data(dataset, data_dir or None)
     way = MODES[mode](parallel.mesh(devices))
     program = build_program(Config(batch_size=batch_size), len(data.class_names))
-    state = way.create(lambda: program.create_state(jax.random.key(0)))
+    key, images = jax.random.key(0), data.train.images
+    state = way.create(lambda: program.create_state(key, images))
     steps = CompiledSteps(program, data.train, batch_size, state, STEPS_A_CALL, way)
     losses, seconds = [], []
     for first in range(0, STEPS, STEPS_A_CALL):
@@ -51,7 +52,7 @@ def take_steps(
     trees = {
         "losses": losses,
         "parameters": state.params,
-        "averages": averaged_params(state.opt_state),
+        "averages": averaged_variables(state.opt_state)["params"],
     }
     leaves = {
         name: [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]

@@ -1,6 +1,6 @@
 """Does this reach what TensorFlow's tutorial reaches after 1,000 steps?
 
-    python experiments/fidelity.py --data_dir=DIR --out_dir=fidelity
+    python -m experiments.fidelity --data_dir=DIR --out_dir=fidelity
 
 trains and evaluates by the real commands once a seed, prints the mean and spread of
 precision @ 1, and writes fidelity.json and fidelity.png to --results_dir. Stopped and
@@ -13,8 +13,6 @@ import os
 import pathlib
 import platform
 import re
-import subprocess
-import sys
 import time
 
 import matplotlib
@@ -22,7 +20,8 @@ import numpy as np
 from absl import app, flags
 
 from cifar_jax import read_run
-from cifar_jax.summaries import read as read_summaries
+from experiments import runs
+from experiments.runs import spread
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -31,7 +30,6 @@ import matplotlib.pyplot as plt
 # archive made of JPEG copies, 2026-11-22.
 TENSORFLOW = (0.601, 0.601, 0.602, 0.597, 0.598)
 RESULTS = pathlib.Path(__file__).parent / "results"
-LOG_LINE = re.compile(r"step (\d+), loss = (\S+) \((\S+) examples/sec")
 
 flags.DEFINE_integer("seeds", 5, "How many seeds, from 0 on.", lower_bound=1)
 flags.DEFINE_integer("max_steps", 1000, "Steps a seed.", lower_bound=1)
@@ -46,53 +44,19 @@ FLAGS = flags.FLAGS
 
 def run_seed(seed: int) -> dict:
     """Trains and evaluates one seed; returns its figures."""
+    flags_ = [
+        f"--seed={seed}",
+        f"--max_steps={FLAGS.max_steps}",
+        f"--dataset={FLAGS.dataset}",
+        f"--data_dir={FLAGS.data_dir}",
+        f"--use_fp16={FLAGS.use_fp16}",
+        f"--ops={FLAGS.ops}",
+    ]
     train_dir = pathlib.Path(FLAGS.out_dir) / f"seed{seed}"
-    log = train_dir / "log.txt"
-    train_dir.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "cifar_jax.train", f"--seed={seed}"),
-                f"--train_dir={train_dir}",
-                f"--max_steps={FLAGS.max_steps}",
-                f"--dataset={FLAGS.dataset}",
-                f"--data_dir={FLAGS.data_dir}",
-                f"--use_fp16={FLAGS.use_fp16}",
-                f"--ops={FLAGS.ops}",
-            ],
-            stdout=file,
-            check=True,
-        )
-    precision = {}
-    for name in ("test", "test_raw"):
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "cifar_jax.eval"),
-                f"--checkpoint_dir={train_dir}",
-                f"--raw_params={name.endswith('raw')}",
-            ],
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
-        last = read_summaries(train_dir / "eval" / f"{name}.jsonl")[-1]
-        precision[name] = last["Precision @ 1"]
-    # A resumed run wrote some steps twice: the last counts.
-    curve = {int(s): float(x) for s, x, _ in LOG_LINE.findall(log.read_text())}
-    speeds = [float(r) for s, _, r in LOG_LINE.findall(log.read_text()) if int(s)]
-    return {
-        "seed": seed,
-        "precision": precision["test"],
-        "precision_raw": precision["test_raw"],
-        "step_0_loss": read_summaries(train_dir / "train.jsonl")[0]["total_loss (raw)"],
-        "examples_per_sec": float(np.median(speeds)) if speeds else None,
-        "loss": sorted(curve.items()),
-    }
-
-
-def spread(values: list[float]) -> str:
-    """Mean and sample standard deviation in words."""
-    deviation = np.std(values, ddof=1) if len(values) > 1 else float("nan")
-    return f"mean {np.mean(values):.4f}, sd {deviation:.4f}, n {len(values)}"
+    figures = runs.train_and_evaluate(train_dir, flags_, ("test", "test_raw"))
+    precision = figures.pop("precision")
+    both = {"precision": precision["test"], "precision_raw": precision["test_raw"]}
+    return {"seed": seed} | both | figures
 
 
 def plot(results: list[dict], path: pathlib.Path) -> None:

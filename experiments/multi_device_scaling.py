@@ -46,12 +46,13 @@ def seconds_a_step(
     program = build_program(Config(batch_size=batch_size), len(data.class_names))
     found: dict[str | None, list[float]] = {parallel.AXIS: [], None: []}
     runs = {}
+    key, images = jax.random.key(0), data.train.images
     for axis_name in found:
         way = ByShardMap(parallel.mesh(devices))
         # Without the axis's name each device goes its own way: no numbers of use, but
         # the same work without the collective.
         way.axis_name = axis_name
-        state = way.create(lambda: program.create_state(jax.random.key(0)))
+        state = way.create(lambda: program.create_state(key, images))
         steps = CompiledSteps(program, data.train, batch_size, state, STEPS_A_CALL, way)
         runs[axis_name] = steps, state
     for call in range(1 + calls):

@@ -5,11 +5,23 @@ import pathlib
 import sys
 
 import numpy as np
+from flax import linen as nn
 from jaxtyping import PyTree
 
-from cifar_jax import Dataset, Split, checkpoints, parallel
+from cifar_jax import Dataset, Network, Split, checkpoints, parallel
 from cifar_jax.data.dataset import fingerprint
 from cifar_jax.data_parallel import MODES, ByJit
+
+
+class SmallBatchNorm(Network):
+    """A convolution, BatchNorm and a head: enough to see statistics at work."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = nn.Conv(8, (3, 3), strides=2, use_bias=False, name="conv")(images)
+        x = self.batch_norm("norm", train)(x)
+        x = self.tap("conv", nn.relu(x)).mean(axis=(1, 2))
+        return self.tap("head", nn.Dense(self.num_classes, name="head")(x))
 
 
 def make_dataset(train: int = 64, test: int = 20, seed: int = 0) -> Dataset:

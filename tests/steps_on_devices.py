@@ -1,25 +1,39 @@
 """Some training steps and an evaluation on so many devices: what test_parallel starts.
 
-    python tests/steps_on_devices.py MODE NUM_DEVICES OUT.npz [ADDRESS PROCESSES ID]
+    python tests/steps_on_devices.py MODE NUM_DEVICES NETWORK OUT.npz \
+        [ADDRESS PROCESSES ID]
 
+with the tutorial's network, or a small one with BatchNorm if NETWORK is batch_norm,
 writes what the first process sees: what a step draws at random, the loss of every
 step, the state after the last, and the logits of the test images.
 """
 
+import functools
 import sys
 from collections.abc import Callable
 
 import jax
 import numpy as np
-from helpers import make_dataset, spread
+from helpers import SmallBatchNorm, make_dataset, spread
 
-from cifar_jax import Config, averaged_params, build_program, parallel, predict_logits
+from cifar_jax import (
+    Config,
+    averaged_variables,
+    build_program,
+    models,
+    parallel,
+    predict_logits,
+)
 from cifar_jax import steps as pure
 from cifar_jax.compiled import CompiledSteps
 from cifar_jax.data import augment
 from cifar_jax.data_parallel import ByJit
+from cifar_jax.trained import of_state
 
 STEPS = 20
+
+
+crop = functools.partial(augment.random_crop, size=24)
 
 
 def draws(way: ByJit) -> Callable:
@@ -29,7 +43,7 @@ def draws(way: ByJit) -> Callable:
         images = data[0][batches[0]]
         keys = pure.image_keys(state, len(images), way.axis_name)
         split = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
-        crops = jax.vmap(augment.random_crop)(split[:, 0], images)
+        crops = jax.vmap(crop)(split[:, 0], images)
         drawn = {
             "crops": jax.vmap(augment.random_flip)(split[:, 1], crops),
             "brightness": jax.vmap(jax.random.uniform)(split[:, 2]),
@@ -48,7 +62,8 @@ def run(mode: str, num_devices: int) -> dict[str, np.ndarray]:
     config = Config(batch_size=16)
     way = spread(mode, num_devices)
     program = build_program(config, num_classes=3)
-    state = way.create(lambda: program.create_state(jax.random.key(config.seed)))
+    key, images = jax.random.key(config.seed), dataset.train.images
+    state = way.create(lambda: program.create_state(key, images))
     steps = CompiledSteps(program, dataset.train, config.batch_size, state, 7, way)
     data = parallel.replicate(way.mesh, (dataset.train.images, dataset.train.labels))
     batches = way.share_out(steps._batches(3, 1, 1))
@@ -60,19 +75,29 @@ def run(mode: str, num_devices: int) -> dict[str, np.ndarray]:
         end = min(first + 7, STEPS)
         state, now = steps.train_steps(state, first, end)
         losses.extend(np.asarray(now["total_loss"]))
-    averaged = averaged_params(state.opt_state)
-    for name, tree in (("params", state.params), ("averaged", averaged)):
+    averaged = averaged_variables(state.opt_state)
+    trees = {
+        "params": state.params,
+        "batch_stats": state.batch_stats,
+        "averaged": averaged,
+    }
+    for name, tree in trees.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             found[name + jax.tree_util.keystr(path)] = leaf
     found["losses"] = np.array(losses)
     found["logits"] = predict_logits(
-        program.model, averaged, dataset.test.images, 16, num_devices
+        of_state(program, state, dataset.class_names),
+        dataset.test.images,
+        16,
+        num_devices,
     )
     return {name: np.asarray(array) for name, array in found.items()}
 
 
 if __name__ == "__main__":
-    mode, num_devices, out, *rest = sys.argv[1:]
+    mode, num_devices, network, out, *rest = sys.argv[1:]
+    if network == "batch_norm":
+        models.MODELS["tutorial"] = SmallBatchNorm
     if rest:
         parallel.start(rest[0], int(rest[1]), int(rest[2]))
     result = run(mode, int(num_devices))

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from helpers import spread
+from helpers import make_dataset, spread
 
-from cifar_jax import Config, build_program
+from cifar_jax import Config, Network, build_program
 from cifar_jax.compiled import CompiledSteps
 
 CONFIG = Config(batch_size=8)
@@ -20,7 +20,8 @@ def program():
 
 
 def fresh(program):
-    return program.create_state(jax.random.key(CONFIG.seed))
+    images = make_dataset().train.images
+    return program.create_state(jax.random.key(CONFIG.seed), images)
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +74,13 @@ def test_inspect_shows_the_step_to_come(program, steps):
     )
 
 
-class PlainConvolution(nn.Module):
+class PlainConvolution(Network):
     """A network that knows nothing of fast operations."""
 
-    decayed_layers = ()
-
     @nn.compact
-    def __call__(self, images):
+    def __call__(self, images, train=False):
         x = nn.Conv(4, (3, 3), name="conv")(images)
-        self.sow("intermediates", "activations", {"conv": x})
-        return x.mean(axis=(1, 2))[:, :3]
+        return self.tap("conv", x).mean(axis=(1, 2))[:, :3]
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the trap is the CPU's")
@@ -91,7 +89,7 @@ def test_convolutions_of_lax_never_get_into_a_loop_on_the_cpu(dataset, monkeypat
         "cifar_jax.program.models.create", lambda *_, **__: PlainConvolution()
     )
     program = build_program(CONFIG, num_classes=3)
-    state = program.create_state(jax.random.key(0))
+    state = fresh(program)
     steps = CompiledSteps(program, dataset.train, 8, state, 4, spread())
     assert steps._a_call == 1
     state, losses = steps.train_steps(state, 0, 3)

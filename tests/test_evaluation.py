@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from cifar_jax import (
     Config,
     Split,
     UserError,
-    averaged_params,
+    averaged_variables,
     classify,
     compiled,
     create_model,
@@ -27,22 +29,28 @@ def network(finished_run):
 
 def test_padding_changes_no_logits(network, dataset):
     images = dataset.test.images  # 20 of them
-    whole = predict_logits(network.model, network.params, images, batch_size=20)
+    whole = predict_logits(network, images, batch_size=20)
     assert whole.shape == (20, 3)
     for batch_size in (1, 7, 20, 64):
-        logits = predict_logits(network.model, network.params, images, batch_size)
+        logits = predict_logits(network, images, batch_size)
         np.testing.assert_allclose(logits, whole, atol=1e-5)
 
 
 def test_every_image_counts_exactly_once(network, dataset):
-    logits = eval_step(network.params, dataset.test.images, model=network.model)
+    logits = eval_step(
+        network.variables,
+        dataset.test.images,
+        None,
+        model=network.model,
+        inputs=network.inputs,
+    )
     guesses = np.argmax(logits, axis=-1)
     for wrong in (0, 1, 20):
         labels = np.array(guesses, np.int32)
         labels[:wrong] = (labels[:wrong] + 1) % 3
         split = Split(dataset.test.images, labels)
         for batch_size in (3, 20, 128):
-            precision = evaluate(network.model, network.params, split, batch_size)
+            precision = evaluate(network, split, batch_size)
             assert precision == (20 - wrong) / 20
 
 
@@ -55,11 +63,11 @@ def test_averaged_and_raw_parameters_are_those_of_the_state(
     raw = load_trained(run, raw_params=True)
     assert (network.step, raw.step) == (12, 12)
     for loaded, expected in [
-        (network.params, averaged_params(state.opt_state)),
-        (raw.params, state.params),
+        (network.variables, averaged_variables(state.opt_state)),
+        (raw.variables, state.variables),
     ]:
         jax.tree.map(np.testing.assert_array_equal, loaded, expected)
-    kernels = [p["conv1"]["kernel"] for p in (network.params, raw.params)]
+    kernels = [x.variables["params"]["conv1"]["kernel"] for x in (network, raw)]
     assert not np.array_equal(*kernels)
 
 
@@ -88,7 +96,7 @@ def test_classify_gives_probabilities_whatever_the_company(network, dataset):
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-6)
     alone = classify(network, dataset.test.images[3:4])
     np.testing.assert_array_equal(alone[0], probabilities[3])
-    logits = predict_logits(network.model, network.params, dataset.test.images)
+    logits = predict_logits(network, dataset.test.images)
     np.testing.assert_allclose(
         probabilities, jax.nn.softmax(logits, axis=-1), atol=1e-6
     )
@@ -110,8 +118,9 @@ def test_convolutions_of_lax_are_stepped_from_the_host(network, dataset, monkeyp
     monkeypatch.setattr("cifar_jax.evaluation.slow_in_loops", slow_in_loops)
     plain, expected = (
         predict_logits(
-            create_model("tutorial", num_classes=3, ops=ops),
-            network.params,
+            dataclasses.replace(
+                network, model=create_model("tutorial", num_classes=3, ops=ops)
+            ),
             dataset.test.images,
             batch_size=8,
         )

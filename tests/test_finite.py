@@ -16,8 +16,8 @@ def program():
 
 
 @pytest.fixture(scope="module")
-def state(program):
-    return program.create_state(jax.random.key(0))
+def state(program, dataset):
+    return program.create_state(jax.random.key(0), dataset.train.images)
 
 
 @pytest.fixture(scope="module")
@@ -103,5 +103,5 @@ def test_guard_accepts_no_state_that_only_the_last_update_spoilt(state, function
     )
     guard = Guard(state, poisoned, inspect)
     after, losses = poisoned(state, 0, 1)
-    with pytest.raises(NotFiniteError, match="step 0: the updated parameters"):
+    with pytest.raises(NotFiniteError, match="step 0: the updated variables"):
         guard.check(snapshot(after), losses)

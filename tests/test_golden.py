@@ -17,6 +17,7 @@ from golden.digest import relative_error
 
 from cifar_jax import objective, optimizer
 from cifar_jax.data import augment
+from cifar_jax.data.inputs import Inputs
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.ops import local_response_norm
 
@@ -65,7 +66,7 @@ def max_pool(x):
 
 
 def prepared(images):
-    return jax.vmap(augment.center)(images)
+    return jax.vmap(lambda image: Inputs().evaluation(image, None)[0])(images)
 
 
 def cross_entropy(params, images, labels):
@@ -77,14 +78,17 @@ def loss_terms(params, images, labels):
     return objective.loss_terms(
         cross_entropy(params, images, labels),
         params,
-        MODEL.decayed_layers,
+        MODEL.weight_decays,
         inputs.WEIGHT_DECAY,
     )
 
 
 def make_optimizer(schedule):
     return optimizer.create(
-        schedule, MODEL.decayed_layers, inputs.WEIGHT_DECAY, inputs.EMA_DECAY
+        schedule,
+        weight_decay=inputs.WEIGHT_DECAY,
+        weight_decays=MODEL.weight_decays,
+        ema_decay=inputs.EMA_DECAY,
     )
 
 
@@ -165,8 +169,10 @@ def test_gradients(params, batches):
 def test_optimizer_adds_the_gradients_of_weight_decay(params, batches):
     tx = make_optimizer(lambda step: 1.0)
     gradients = jax.jit(jax.grad(cross_entropy))(params, *batches[0])
-    updates, _ = tx.update(gradients, tx.init(params), params)
-    assert_golden("gradient", by_name(jax.tree.map(jnp.negative, updates)), NETWORK)
+    variables = {"params": params}
+    updates, _ = tx.update({"params": gradients}, tx.init(variables), variables)
+    updates = jax.tree.map(jnp.negative, updates["params"])
+    assert_golden("gradient", by_name(updates), NETWORK)
 
 
 def test_training(params, batches):
@@ -176,20 +182,22 @@ def test_training(params, batches):
     tx = make_optimizer(schedule)
 
     @jax.jit
-    def train_step(params, opt_state, images, labels):
+    def train_step(variables, opt_state, images, labels):
+        params = variables["params"]
         losses = loss_terms(params, images, labels)
-        gradients = jax.grad(cross_entropy)(params, images, labels)
-        updates, opt_state = tx.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, losses
+        gradients = {"params": jax.grad(cross_entropy)(params, images, labels)}
+        updates, opt_state = tx.update(gradients, opt_state, variables)
+        return optax.apply_updates(variables, updates), opt_state, losses
 
-    opt_state = tx.init(params)
+    variables = {"params": params}
+    opt_state = tx.init(variables)
     for step, batch in enumerate(batches):
-        params, opt_state, losses = train_step(params, opt_state, *batch)
-        averages = optimizer.averaged_params(opt_state)
+        variables, opt_state, losses = train_step(variables, opt_state, *batch)
+        averages = optimizer.averaged_variables(opt_state)
         assert_golden("loss", losses, OPERATION, step)
         assert_golden("schedule", {"learning_rate": schedule(step)}, OPERATION, step)
-        assert_golden("parameter", by_name(params), NETWORK, step)
-        assert_golden("average", by_name(averages), NETWORK, step)
+        assert_golden("parameter", by_name(variables["params"]), NETWORK, step)
+        assert_golden("average", by_name(averages["params"]), NETWORK, step)
 
 
 def test_bfloat16_computes_nearly_the_same(params, batches):

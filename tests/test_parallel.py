@@ -25,6 +25,7 @@ BOUNDS = {
     "losses": 5e-6,
     "logits": 3e-4,
     "params": 1e-4,
+    "batch_stats": 1e-4,
     "averaged": 1e-4,
 }
 # For a process to end after another has died; seconds.
@@ -78,12 +79,14 @@ def run_steps(tmp_path_factory):
     """Results of steps_on_devices.py, each computed once."""
     results = {}
 
-    def run(mode: str, num_devices: int, processes: int = 1) -> dict[str, np.ndarray]:
-        key = (mode, num_devices, processes)
+    def run(
+        mode: str, num_devices: int, processes: int = 1, network: str = "tutorial"
+    ) -> dict[str, np.ndarray]:
+        key = (mode, num_devices, processes, network)
         if key not in results:
             out = tmp_path_factory.mktemp("steps") / "result.npz"
             script = [sys.executable, "-W", "error:::cifar_jax", "steps_on_devices.py"]
-            words = [*script, mode, str(num_devices), str(out)]
+            words = [*script, mode, str(num_devices), network, str(out)]
             commands = [words]
             if processes > 1:
                 where = address()
@@ -117,17 +120,34 @@ FAST_CASES = [("jit", 8, 2)]
 def test_many_devices_take_the_steps_of_one(run_steps, mode, num_devices, processes):
     expected = run_steps("jit", 1)
     found = run_steps(mode, num_devices, processes)
+    assert_same_steps(found, expected, f"{mode} on {num_devices} of {processes}")
+
+
+@pytest.mark.parametrize(
+    "mode", ["jit", "shard_map", pytest.param("pmap", marks=pytest.mark.slow)]
+)
+def test_batch_norm_takes_its_statistics_over_all_devices(run_steps, mode):
+    expected = run_steps("jit", 1, network="batch_norm")
+    found = run_steps(mode, 8, network="batch_norm")
+    assert_same_steps(found, expected, f"{mode} with BatchNorm")
+    assert any(name.startswith("batch_stats") for name in found)
+    assert any("averaged['batch_stats']" in name for name in found)
+
+
+def assert_same_steps(found, expected, what):
     assert found.keys() == expected.keys()
     for name in ("crops", "brightness", "contrast"):
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
     for kind, bound in BOUNDS.items():
         wanted, got = (
-            np.concatenate([np.ravel(all_[name]) for name in all_ if kind in name])
+            np.concatenate(
+                [np.ravel(all_[name]) for name in all_ if name.startswith(kind)] or [[]]
+            )
             for all_ in (expected, found)
         )
-        share = np.linalg.norm(got - wanted) / np.linalg.norm(wanted)
-        print(f"{mode} on {num_devices} of {processes}: {kind} {share:.0e}")
-        assert share <= bound, kind
+        difference, norm = np.linalg.norm(got - wanted), np.linalg.norm(wanted)
+        print(f"{what}: {kind} {difference / max(norm, 1e-30):.0e}")
+        assert difference <= bound * norm, kind
     assert expected["losses"][-1] < expected["losses"][0]
 
 

@@ -26,7 +26,7 @@ def read_events(directory) -> list:
 @pytest.fixture(scope="module")
 def digest(dataset):
     program = build_program(Config(), num_classes=3)
-    state = program.create_state(jax.random.key(0))
+    state = program.create_state(jax.random.key(0), dataset.train.images)
     images, labels = dataset.train.images[:4], dataset.train.labels[:4]
     return summaries.digest(program.inspect(state, images, labels))
 

@@ -1,19 +1,17 @@
-"""The tutorial's image distortions, as pure functions of (key, image).
+"""Image distortions, as pure functions of (key, image).
 
 Every function takes one image in float32 with values 0..255 (they may leave that
-range on the way: nothing is clipped); `jax.vmap` gives the batched form. Order
-and ranges are those of `distorted_inputs` in TensorFlow's cifar10_input.py.
+range on the way: nothing is clipped); `jax.vmap` gives the batched form. The ranges
+are those of `distorted_inputs` in TensorFlow's cifar10_input.py.
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Num, Scalar, UInt8
-
-CROP_SIZE = 24
+from jaxtyping import Array, Float, Key, Num, Scalar
 
 
 def random_crop(
-    key: Key[Array, ""], image: Num[Array, "h w c"], size: int = CROP_SIZE
+    key: Key[Array, ""], image: Num[Array, "h w c"], size: int
 ) -> Num[Array, "{size} {size} c"]:
     """Cuts out a size x size window; both offsets are uniform over all that fit."""
     height, width, channels = image.shape
@@ -24,11 +22,20 @@ def random_crop(
 
 
 def central_crop(
-    image: Num[Array, "h w c"], size: int = CROP_SIZE
+    image: Num[Array, "h w c"], size: int
 ) -> Num[Array, "{size} {size} c"]:
     """Cuts out the central size x size window (offset 4 for 24 out of 32)."""
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]
+
+
+def corners(
+    image: Num[Array, "h w c"], size: int
+) -> list[Num[Array, "{size} {size} c"]]:
+    """Cuts the size x size windows out of the four corners."""
+    rows = (image[:size], image[image.shape[0] - size :])
+    left, right = slice(size), slice(image.shape[1] - size, None)
+    return [row[:, side] for row in rows for side in (left, right)]
 
 
 def random_flip(key: Key[Array, ""], image: Num[Array, "h w c"]) -> Num[Array, "h w c"]:
@@ -71,21 +78,3 @@ def standardize(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
     # Two passes: E[x^2] - E[x]^2 would cancel badly in float32 at values near 255.
     stddev = jnp.sqrt(jnp.mean(centred**2))
     return centred / jnp.maximum(stddev, image.size**-0.5)
-
-
-def distort(
-    key: Key[Array, ""], image: UInt8[Array, "32 32 3"]
-) -> Float[Array, "24 24 3"]:
-    """One training input: crop, flip, brightness, contrast, standardise."""
-    crop_key, flip_key, brightness_key, contrast_key = jax.random.split(key, 4)
-    # Cropping and flipping only move pixels, so they may run on the bytes.
-    image = random_flip(flip_key, random_crop(crop_key, image))
-    image = image.astype(jnp.float32)
-    image = random_brightness(brightness_key, image)
-    image = random_contrast(contrast_key, image)
-    return standardize(image)
-
-
-def center(image: UInt8[Array, "32 32 3"]) -> Float[Array, "24 24 3"]:
-    """One evaluation input: the central crop, standardised."""
-    return standardize(central_crop(image).astype(jnp.float32))

@@ -1,4 +1,4 @@
-"""Local response normalisation across channels."""
+"""Local response normalisation, across channels or within each."""
 
 import functools
 from typing import NamedTuple
@@ -18,13 +18,14 @@ def local_response_norm(
     alpha: float = 0.001 / 9.0,
     beta: float = 0.75,
     *,
-    axis: int = -1,
+    axis: int | tuple[int, ...] = -1,
     implementation: Implementation = "auto",
 ) -> Float[Array, "..."]:
     """Divides by (bias + alpha * sum of squares of the nearby channels)^beta.
 
     The sum runs over the channels at most `depth_radius` away, fewer at the edges;
-    the channels lie along `axis`.
+    the channels lie along `axis`. Given two axes, as those of height and width, it
+    runs over a square of that radius.
     As `tf.nn.lrn`: alpha multiplies the sum, not the mean, which is why the
     tutorial divides it by the 9 channels. (Krizhevsky, Sutskever and Hinton,
     ImageNet Classification with Deep Convolutional Neural Networks, 2012, 3.3.)
@@ -32,7 +33,10 @@ def local_response_norm(
     Both implementations compute in float32; they differ by less than 1e-6 of
     the result's norm, in values and gradients.
     """
-    constants = _Constants(axis % x.ndim, depth_radius, bias, alpha, beta)
+    axes = (axis,) if isinstance(axis, int) else axis
+    constants = _Constants(
+        tuple(axis % x.ndim for axis in axes), depth_radius, bias, alpha, beta
+    )
     fast = functools.partial(_fast, constants)
     plain = functools.partial(_plain, constants)
     # In bfloat16 a small sum would vanish beside the bias.
@@ -40,7 +44,7 @@ def local_response_norm(
 
 
 class _Constants(NamedTuple):
-    axis: int
+    axes: tuple[int, ...]
     depth_radius: int
     bias: float
     alpha: float
@@ -48,12 +52,12 @@ class _Constants(NamedTuple):
 
 
 def _plain(constants: _Constants, x: Array) -> Array:
-    axis, depth_radius, bias, alpha, beta = constants
+    axes, depth_radius, bias, alpha, beta = constants
     window = [1] * x.ndim
-    window[axis] = 2 * depth_radius + 1
-    padding = [(0, 0)] * x.ndim
-    padding[axis] = (depth_radius, depth_radius)
-    nearby = lax.reduce_window(x * x, 0.0, lax.add, window, [1] * x.ndim, padding)
+    for axis in axes:
+        window[axis] = 2 * depth_radius + 1
+    # An odd window with SAME padding reaches equally far on both sides.
+    nearby = lax.reduce_window(x * x, 0.0, lax.add, window, [1] * x.ndim, "SAME")
     return x * (bias + alpha * nearby) ** -beta
 
 
@@ -85,7 +89,12 @@ def _scale(constants: _Constants, x: Array) -> Array:
 
 
 def _sum_nearby(x: Array, constants: _Constants) -> Array:
-    axis, radius = constants.axis, constants.depth_radius
+    for axis in constants.axes:
+        x = _sum_along(axis, constants.depth_radius, x)
+    return x
+
+
+def _sum_along(axis: int, radius: int, x: Array) -> Array:
     padding = [(0, 0)] * x.ndim
     padding[axis] = (radius, radius)
     padded = jnp.pad(x, padding)

@@ -66,7 +66,7 @@ def test_layers_start_differently(params):
 
 
 def test_the_decayed_layers_exist(params):
-    assert models.create("tutorial").decayed_layers == ("local3", "local4")
+    assert models.create("tutorial").weight_decays == {"local3": 1, "local4": 1}
     assert set(params) >= {"local3", "local4"}
 
 
@@ -75,7 +75,7 @@ def test_training_starts_at_the_tutorials_loss(params):
     images = jax.random.normal(jax.random.key(0), (8, 24, 24, 3))
     logits = jax.jit(model.apply)({"params": params}, images)
     cross_entropy = objective.cross_entropy(logits, jnp.arange(8))
-    terms = objective.loss_terms(cross_entropy, params, model.decayed_layers, 0.004)
+    terms = objective.loss_terms(cross_entropy, params, model.weight_decays, 0.004)
     # ln 10, and 0.004 / 2 times the sum of squared weights.
     assert float(terms["cross_entropy"]) == pytest.approx(np.log(10), abs=0.05)
     assert float(terms["local3/weight_loss"]) == pytest.approx(2.19, abs=0.01)

@@ -43,6 +43,26 @@ def test_equals_the_definition(batch, channels, **constants):
         np.testing.assert_allclose(normed, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("implementation", ["fast", "plain"])
+def test_over_two_axes_equals_the_definition(implementation):
+    x = 5 * np.random.RandomState(0).standard_normal((2, 6, 1, 7))
+    expected = np.empty_like(x)
+    for i, j in np.ndindex(6, 7):
+        rows = slice(max(0, i - 2), i + 3)
+        nearby = x[:, rows, :, max(0, j - 2) : j + 3]
+        scale = 1.5 + 0.1 * (nearby**2).sum(axis=(1, 3))
+        expected[:, i, :, j] = x[:, i, :, j] / scale**0.75
+    normed = local_response_norm(
+        jnp.asarray(x, jnp.float32),
+        depth_radius=2,
+        bias=1.5,
+        alpha=0.1,
+        axis=(1, -1),
+        implementation=implementation,
+    )
+    np.testing.assert_allclose(normed, expected, rtol=1e-5)
+
+
 def test_the_defaults_are_the_tutorials():
     x = 50 * jax.random.normal(jax.random.key(0), (2, 3, 64))
     expected = by_definition(x, depth_radius=4, bias=1, alpha=0.001 / 9, beta=0.75)
@@ -59,7 +79,7 @@ def test_gradient(implementation):
 
 
 @pytest.mark.parametrize("beta", [0.75, 0.6])
-@pytest.mark.parametrize("axis", [-1, 0, 2])
+@pytest.mark.parametrize("axis", [-1, 0, 2, (0, 1), (1, -1)])
 def test_implementations_agree_along_any_axis_in_jit_and_scan(axis, beta):
     x = 50 * jax.random.normal(jax.random.key(0), (2, 12, 5, 11, 3))
     dy = jax.random.normal(jax.random.key(1), x.shape)

@@ -1,0 +1,167 @@
+"""cuda-convnet's networks for CIFAR-10; the tutorial's descends from the second.
+
+The numbers are those of its files layers-18pct.cfg and layers-conv-local-11pct.cfg
+and of the layer-params files beside them. (Krizhevsky, cuda-convnet, 2011,
+https://code.google.com/archive/p/cuda-convnet.)
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen.initializers import normal, zeros_init
+from flax.typing import Dtype, Initializer
+from jaxtyping import Array, Float
+
+from cifar_jax.models.network import Network
+from cifar_jax.ops import Conv, local_response_norm, max_pool
+from cifar_jax.ops.product import product
+
+
+class CudaConvnet18pct(Network):
+    """Three 5x5 convolutions with pooling and LRN within each map, one dense layer.
+
+    Named after its test error without augmentation. It is meant for images of 32x32,
+    at which it has 89,578 parameters at 10 classes.
+    """
+
+    # Decays of 0.004, and of 1 on the head, over 0.004.
+    weight_decays: ClassVar[Mapping[str, float]] = {
+        "conv1": 1,
+        "conv2": 1,
+        "conv3": 1,
+        "logits": 250,
+    }
+    smallest_image: ClassVar[int] = 8
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n h w 3"], train: bool = False
+    ) -> Float[Array, "n {self.num_classes}"]:
+        """Logits of images, alike in training and evaluation."""
+        conv = functools.partial(
+            Conv, kernel_size=(5, 5), dtype=self.dtype, implementation=self.ops
+        )
+        norm = functools.partial(
+            local_response_norm,
+            depth_radius=1,
+            alpha=5e-5 / 9,
+            axis=(0, 1),
+            implementation=self.ops,
+        )
+
+        # The layout of `cifar_jax.ops`: height, width, channel, batch.
+        x = images.transpose(1, 2, 3, 0)
+        x = conv(32, kernel_init=normal(1e-4), name="conv1")(x)
+        x = max_pool(x, (3, 3), (2, 2), self.ops)
+        x = self.tap("conv1", nn.relu(x), batch_axis=3)
+        x = norm(x)
+        x = conv(32, kernel_init=normal(0.01), name="conv2")(x)
+        x = self.tap("conv2", nn.relu(x), batch_axis=3)
+        x = norm(_average_pool(x))
+        x = conv(64, kernel_init=normal(0.01), name="conv3")(x)
+        x = self.tap("conv3", nn.relu(x), batch_axis=3)
+        x = _average_pool(x)
+        x = x.reshape(-1, x.shape[-1]).T
+        dense = functools.partial(nn.Dense, kernel_init=normal(0.01), dtype=self.dtype)
+        x = dense(self.num_classes, name="logits")(x)
+        return self.tap("logits", x).astype(jnp.float32)
+
+
+class CudaConvnet11pct(Network):
+    """Two 5x5 convolutions with pooling and LRN, two locally connected layers.
+
+    Named after its test error with random crops and flips. It is meant for crops of
+    24x24, at which it has 2,112,970 parameters at 10 classes.
+    """
+
+    # Decays of 0.004, and of 0.01 on the head, over 0.004.
+    weight_decays: ClassVar[Mapping[str, float]] = {
+        "local3": 1,
+        "local4": 1,
+        "logits": 2.5,
+    }
+    smallest_image: ClassVar[int] = 8
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n h w 3"], train: bool = False
+    ) -> Float[Array, "n {self.num_classes}"]:
+        """Logits of images, alike in training and evaluation."""
+        conv = functools.partial(
+            Conv, 64, (5, 5), dtype=self.dtype, implementation=self.ops
+        )
+        local = functools.partial(
+            LocallyConnected,
+            kernel_size=(3, 3),
+            kernel_init=normal(0.04),
+            dtype=self.dtype,
+        )
+        pool = functools.partial(
+            max_pool, window=(3, 3), strides=(2, 2), implementation=self.ops
+        )
+        # Its other constants are the defaults, which the tutorial took over.
+        norm = functools.partial(local_response_norm, axis=2, implementation=self.ops)
+
+        # The layout of `cifar_jax.ops`: height, width, channel, batch.
+        x = images.transpose(1, 2, 3, 0)
+        x = conv(kernel_init=normal(1e-4), name="conv1")(x)
+        x = self.tap("conv1", nn.relu(x), batch_axis=3)
+        x = norm(pool(x))
+        x = conv(kernel_init=normal(0.01), name="conv2")(x)
+        x = self.tap("conv2", nn.relu(x), batch_axis=3)
+        x = pool(norm(x))
+        x = local(64, name="local3")(x)
+        x = self.tap("local3", nn.relu(x), batch_axis=3)
+        x = local(32, name="local4")(x)
+        x = self.tap("local4", nn.relu(x), batch_axis=3)
+        x = x.reshape(-1, x.shape[-1]).T
+        dense = functools.partial(nn.Dense, kernel_init=normal(0.01), dtype=self.dtype)
+        x = dense(self.num_classes, name="logits")(x)
+        return self.tap("logits", x).astype(jnp.float32)
+
+
+class LocallyConnected(nn.Module):
+    """A convolution with kernels of their own at each position, SAME padding.
+
+    Parameters as those of `flax.linen.ConvLocal`, with as many biases as kernels.
+    Written as products, because XLA's CPU code is slow at convolutions in loops.
+    """
+
+    features: int
+    kernel_size: tuple[int, int]
+    kernel_init: Initializer
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "h w c n"]) -> Float[Array, "h w k n"]:
+        """Applies the kernels, of odd height and width, and adds the biases."""
+        patches = _patches(x, self.kernel_size)
+        h, w, values, _ = patches.shape
+        shape = (h, w, values, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        bias = self.param("bias", zeros_init(), (h, w, self.features))
+        y = product(
+            kernel.swapaxes(2, 3), patches, ((3,), (2,)), each=(0, 1), dtype=self.dtype
+        )
+        return y + bias[..., None]
+
+
+def _patches(
+    x: Float[Array, "h w c n"], kernel: tuple[int, int]
+) -> Float[Array, "h w ckhkw n"]:
+    """What the kernel of each position sees, a whole channel after the other."""
+    h, w, c, n = x.shape
+    kh, kw = kernel
+    padding = ((kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0), (0, 0))
+    padded = jnp.pad(x, padding)
+    taps = [padded[i : i + h, j : j + w] for i in range(kh) for j in range(kw)]
+    return jnp.stack(taps, axis=3).reshape(h, w, c * kh * kw, n)
+
+
+def _average_pool(x: Float[Array, "h w c n"]) -> Float[Array, "oh ow c n"]:
+    """The means of 3x3 windows of stride 2, each of its part inside the image."""
+    # Flax takes the last axis for channels, and those before it for space.
+    return nn.avg_pool(x, (3, 3, 1), (2, 2, 1), "SAME", count_include_pad=False)

@@ -1,0 +1,169 @@
+"""ResNet: stages of blocks that each add to what they read.
+
+He et al., "Deep residual learning for image recognition", 2016.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import ClassVar
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen.initializers import glorot_uniform, he_normal
+from jaxtyping import Array, Float
+
+from cifar_jax.models.network import Network
+
+# Of the 3x3 convolutions in each of the four stages.
+WIDTHS = (64, 128, 256, 512)
+
+
+def stages(
+    x: Float[Array, "n h w c"],
+    depths: tuple[int, ...],
+    block: Callable[[Array, int, int, str], Array],
+) -> Float[Array, "n out_h out_w d"]:
+    """The part that all kinds of ResNet share.
+
+    Args:
+        x: what the first block reads.
+        depths: how many blocks each stage has.
+        block: computes a block from its input, its width, its strides and its name.
+    """
+    # What comes before them counts as the first stage.
+    for stage, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True), 2):
+        for index in range(1, depth + 1):
+            strides = 2 if index == 1 and stage > 2 else 1
+            x = block(x, width, strides, f"conv{stage}_block{index}")
+    return x
+
+
+class BottleneckResNet(Network, kw_only=True):
+    """ResNet for ImageNet, as in keras.applications.
+
+    Layers are named as there and start as there: kernels Glorot uniform, biases zero.
+    Convolutions have biases, although BatchNorm takes them away again; a stage
+    halves the image in the first 1x1 convolution, as in the paper.
+
+    Attributes:
+        depths: how many blocks each stage has.
+    """
+
+    depths: tuple[int, ...]
+    num_classes: int = 1000
+
+    smallest_image: ClassVar[int] = 32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n h w 3"], train: bool = False
+    ) -> Float[Array, "n {self.num_classes}"]:
+        """Logits; BatchNorm by the batch if this is a step of training."""
+        x = nn.relu(self.conv(images, 64, 7, 2, "conv1", train))
+        x = self.tap("conv1_conv", x)
+        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = stages(x, self.depths, functools.partial(self.block, train=train))
+        x = x.mean(axis=(1, 2))
+        head = nn.Dense(
+            self.num_classes,
+            dtype=self.dtype,
+            kernel_init=glorot_uniform(),
+            name="predictions",
+        )
+        return self.tap("predictions", head(x)).astype(jnp.float32)
+
+    def block(
+        self, x: Array, width: int, strides: int, name: str, train: bool
+    ) -> Array:
+        """Convolutions 1x1, 3x3 and 1x1, the last four times as wide."""
+        conv = functools.partial(self.conv, train=train)
+        shortcut = x
+        if strides > 1 or x.shape[-1] != 4 * width:
+            shortcut = conv(x, 4 * width, 1, strides, f"{name}_0")
+            shortcut = self.tap(f"{name}_0_conv", shortcut)
+        x = nn.relu(conv(x, width, 1, strides, f"{name}_1"))
+        x = self.tap(f"{name}_1_conv", x)
+        x = nn.relu(conv(x, width, 3, 1, f"{name}_2"))
+        x = self.tap(f"{name}_2_conv", x)
+        x = nn.relu(conv(x, 4 * width, 1, 1, f"{name}_3") + shortcut)
+        return self.tap(f"{name}_3_conv", x)
+
+    def conv(
+        self, x: Array, width: int, size: int, strides: int, name: str, train: bool
+    ) -> Array:
+        """A convolution and its BatchNorm."""
+        conv = nn.Conv(
+            width,
+            (size, size),
+            strides,
+            padding=size // 2,
+            dtype=self.dtype,
+            kernel_init=glorot_uniform(),
+            name=f"{name}_conv",
+        )
+        norm = self.batch_norm(f"{name}_bn", train, epsilon=1.001e-5, momentum=0.99)
+        return norm(conv(x))
+
+
+class CifarResNet(Network, kw_only=True):
+    """ResNet as it is common for CIFAR: basic blocks, and a stem that keeps the size.
+
+    Kernels of convolutions start as He et al. (2015): normal, with the variance 2 over
+    the number of inputs. The dense layer starts Glorot uniform.
+
+    Attributes:
+        depths: how many blocks each stage has.
+    """
+
+    depths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n h w 3"], train: bool = False
+    ) -> Float[Array, "n {self.num_classes}"]:
+        """Logits; BatchNorm by the batch if this is a step of training."""
+        x = nn.relu(self.conv(images, 64, 3, 1, "conv1", train))
+        x = self.tap("conv1_conv", x)
+        x = stages(x, self.depths, functools.partial(self.block, train=train))
+        x = x.mean(axis=(1, 2))
+        head = nn.Dense(
+            self.num_classes,
+            dtype=self.dtype,
+            kernel_init=glorot_uniform(),
+            name="predictions",
+        )
+        return self.tap("predictions", head(x)).astype(jnp.float32)
+
+    def block(
+        self, x: Array, width: int, strides: int, name: str, train: bool
+    ) -> Array:
+        """Two 3x3 convolutions."""
+        conv = functools.partial(self.conv, train=train)
+        shortcut = x
+        if strides > 1 or x.shape[-1] != width:
+            shortcut = conv(x, width, 1, strides, f"{name}_0")
+            shortcut = self.tap(f"{name}_0_conv", shortcut)
+        x = nn.relu(conv(x, width, 3, strides, f"{name}_1"))
+        x = self.tap(f"{name}_1_conv", x)
+        x = nn.relu(conv(x, width, 3, 1, f"{name}_2") + shortcut)
+        return self.tap(f"{name}_2_conv", x)
+
+    def conv(
+        self, x: Array, width: int, size: int, strides: int, name: str, train: bool
+    ) -> Array:
+        """A convolution without bias and its BatchNorm."""
+        conv = nn.Conv(
+            width,
+            (size, size),
+            strides,
+            padding=size // 2,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=he_normal(),
+            name=f"{name}_conv",
+        )
+        return self.batch_norm(f"{name}_bn", train)(conv(x))
+
+
+resnet50 = functools.partial(BottleneckResNet, depths=(3, 4, 6, 3))
+resnet18 = functools.partial(CifarResNet, depths=(2, 2, 2, 2))

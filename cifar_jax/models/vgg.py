@@ -1,0 +1,129 @@
+"""VGG: stacks of 3x3 convolutions, each stack followed by a halving of the image.
+
+Simonyan and Zisserman, "Very deep convolutional networks for large-scale image
+recognition", 2015.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import ClassVar
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen.initializers import glorot_uniform, he_normal
+from jaxtyping import Array, Float
+
+from cifar_jax.models.network import Network
+
+# Of the convolutions in each of the five stacks.
+WIDTHS = (64, 128, 256, 512, 512)
+
+
+def stacks(
+    images: Float[Array, "n h w 3"],
+    depths: tuple[int, ...],
+    layer: Callable[[Array, int, str], Array],
+) -> Float[Array, "n h//32 w//32 512"]:
+    """The part that all kinds of VGG share.
+
+    Args:
+        images: what the first layer reads.
+        depths: how many layers each stack has.
+        layer: computes a layer from its input, its width and its name.
+    """
+    x = images
+    for block, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True), 1):
+        for index in range(1, depth + 1):
+            x = layer(x, width, f"block{block}_conv{index}")
+        x = nn.max_pool(x, (2, 2), strides=(2, 2))
+    return x
+
+
+class VGG(Network, kw_only=True):
+    """VGG as published for ImageNet: three dense layers, no BatchNorm.
+
+    Layers are named as in keras.applications and start as there: kernels Glorot
+    uniform, biases zero. Without the dropout of the paper, as there.
+
+    Attributes:
+        depths: how many convolutions each stack has.
+    """
+
+    depths: tuple[int, ...]
+    num_classes: int = 1000
+
+    smallest_image: ClassVar[int] = 32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n h w 3"], train: bool = False
+    ) -> Float[Array, "n {self.num_classes}"]:
+        """Logits, alike in training and evaluation."""
+        dense = functools.partial(
+            nn.Dense, dtype=self.dtype, kernel_init=glorot_uniform()
+        )
+        x = stacks(images, self.depths, self.conv)
+        x = x.reshape(len(x), -1)
+        for name in ("fc1", "fc2"):
+            x = self.tap(name, nn.relu(dense(4096, name=name)(x)))
+        x = dense(self.num_classes, name="predictions")(x)
+        return self.tap("predictions", x).astype(jnp.float32)
+
+    def conv(self, x: Array, width: int, name: str) -> Array:
+        """A layer of the stacks: convolution and ReLU."""
+        conv = nn.Conv(
+            width, (3, 3), dtype=self.dtype, kernel_init=glorot_uniform(), name=name
+        )
+        return self.tap(name, nn.relu(conv(x)))
+
+
+class BatchNormVGG(Network, kw_only=True):
+    """VGG as it is common for CIFAR: BatchNorm everywhere and one dense layer.
+
+    Kernels of convolutions start as He et al. (2015): normal, with the variance 2 over
+    the number of inputs. The dense layer starts Glorot uniform.
+
+    Attributes:
+        depths: how many convolutions each stack has.
+    """
+
+    depths: tuple[int, ...]
+
+    smallest_image: ClassVar[int] = 32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n h w 3"], train: bool = False
+    ) -> Float[Array, "n {self.num_classes}"]:
+        """Logits; BatchNorm by the batch if this is a step of training."""
+        x = stacks(images, self.depths, functools.partial(self.conv, train=train))
+        x = x.mean(axis=(1, 2))
+        head = nn.Dense(
+            self.num_classes,
+            dtype=self.dtype,
+            kernel_init=glorot_uniform(),
+            name="predictions",
+        )
+        return self.tap("predictions", head(x)).astype(jnp.float32)
+
+    def conv(self, x: Array, width: int, name: str, train: bool) -> Array:
+        """A layer of the stacks: convolution, BatchNorm and ReLU."""
+        conv = nn.Conv(
+            width,
+            (3, 3),
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=he_normal(),
+            name=name,
+        )
+        norm = self.batch_norm(f"{name}_bn", train)
+        return self.tap(name, nn.relu(norm(conv(x))))
+
+
+VGG16_DEPTHS = (2, 2, 3, 3, 3)
+VGG19_DEPTHS = (2, 2, 4, 4, 4)
+
+vgg16 = functools.partial(VGG, depths=VGG16_DEPTHS)
+vgg19 = functools.partial(VGG, depths=VGG19_DEPTHS)
+vgg16_bn = functools.partial(BatchNormVGG, depths=VGG16_DEPTHS)
+vgg19_bn = functools.partial(BatchNormVGG, depths=VGG19_DEPTHS)

@@ -1,0 +1,142 @@
+"""What does each recipe reach, and what does it cost?
+
+    python -m experiments.recipes --data_dir=DIR --out_dir=runs --json=recipes.json
+
+trains and evaluates each recipe by the real commands, once a seed; prints a table, and
+draws the losses beside the JSON. Stopped and started again it goes on where it was.
+
+The whole recipes, --full, are for a GPU; REDUCED says what is left of them on a CPU.
+"""
+
+import pathlib
+import re
+from typing import Any
+
+import matplotlib
+import numpy as np
+from absl import app, flags
+
+from cifar_jax import Config, read_run
+from cifar_jax.recipes import RECIPES
+from experiments import common, runs
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+# Schedules shrink with --max_steps. An epoch is 390.6 steps.
+REDUCED = {
+    "tutorial": ["--max_steps=1000"],
+    "cuda_convnet_18pct": ["--max_steps=1953"],
+    "cuda_convnet_11pct": ["--max_steps=1953"],
+    "vgg16_bn": ["--max_steps=200"],
+    "resnet18": ["--max_steps=100"],
+}
+
+flags.DEFINE_list("recipes", list(RECIPES), "Those to run.")
+flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=1)
+flags.DEFINE_integer("max_steps", 0, "Steps of each; 0: those of REDUCED.")
+flags.DEFINE_integer("batch_size", 0, "Of each; 0: that of the recipe.")
+flags.DEFINE_boolean("full", False, "The whole recipes.")
+flags.DEFINE_string("out_dir", "recipes", "Where the runs go.")
+FLAGS = flags.FLAGS
+
+
+def changes(recipe: str) -> list[str]:
+    """Flags by which the runs differ from the recipe."""
+    found = [] if FLAGS.full else list(REDUCED.get(recipe, []))
+    if FLAGS.max_steps:
+        found = [f"--max_steps={FLAGS.max_steps}"]
+    if FLAGS.batch_size:
+        found.append(f"--batch_size={FLAGS.batch_size}")
+    return found
+
+
+def run(recipe: str) -> dict[str, Any]:
+    """The figures of a recipe over its seeds."""
+    results = []
+    for seed in range(FLAGS.seeds):
+        train_dir = pathlib.Path(FLAGS.out_dir) / recipe / f"seed{seed}"
+        train_flags = [
+            f"--recipe={recipe}",
+            f"--seed={seed}",
+            f"--dataset={FLAGS.dataset}",
+            f"--data_dir={FLAGS.data_dir}",
+            *changes(recipe),
+        ]
+        figures = runs.train_and_evaluate(train_dir, train_flags)
+        figures["precision"] = figures["precision"]["test"]
+        results.append({"seed": seed} | figures)
+        print(
+            f"{recipe}, seed {seed}: precision @ 1 = {figures['precision']:.4f} after "
+            f"{figures['train_seconds'] / 60:.1f} minutes",
+            flush=True,
+        )
+    made = read_run(train_dir)
+    return {
+        "recipe": recipe,
+        "command": " ".join([f"--recipe={recipe}", *changes(recipe)]),
+        "steps": made.config.max_steps,
+        "steps_of_the_recipe": Config(recipe=recipe).max_steps,
+        "batch_size": made.config.batch_size,
+        "data": re.sub(r"\S*/", "", made.data_source),  # no path of this machine
+        "fingerprint": made.data_fingerprint,
+        "results": results,
+    }
+
+
+def report(records: list[dict[str, Any]]) -> str:
+    """A row for each recipe."""
+    header = ["recipe and changes", "parameters", "steps", "of", "minutes", "precision"]
+    rows = []
+    for record in records:
+        results = record["results"]
+        precision = [result["precision"] for result in results]
+        minutes = np.mean([result["train_seconds"] for result in results]) / 60
+        rows.append(
+            [
+                f"`{record['command']}`",
+                f"{results[0]['parameters']:,}",
+                f"{record['steps']:,}",
+                f"{record['steps_of_the_recipe']:,}",
+                f"{minutes:.1f}",
+                f"{np.mean(precision):.3f} (sd {runs.deviation(precision):.3f}, "
+                f"n {len(precision)})",
+            ]
+        )
+    return common.table(header, rows)
+
+
+def plot(records: list[dict[str, Any]], path: pathlib.Path) -> None:
+    """Draws the loss of each seed, a panel for each recipe."""
+    figure, axes = plt.subplots(
+        1,
+        len(records),
+        figsize=(3.2 * len(records), 3.2),
+        layout="constrained",
+        squeeze=False,
+    )
+    for axis, record in zip(axes[0], records, strict=True):
+        for result in record["results"]:
+            axis.plot(*zip(*result["loss"], strict=True), lw=0.8)
+        precision = np.mean([result["precision"] for result in record["results"]])
+        axis.set_title(f"{record['recipe']}\nprecision {precision:.3f}", fontsize=10)
+        axis.set(xlabel="step", yscale="log")
+        axis.grid(alpha=0.3, which="both")
+    axes[0, 0].set_ylabel("total loss")
+    figure.savefig(path, dpi=110)
+
+
+def main(argv: list[str]) -> None:
+    """Runs, reports, draws and keeps."""
+    del argv
+    facts = common.machine() | {"device": common.isolated(common.device)}
+    print(common.describe(facts), flush=True)
+    records = [run(recipe) for recipe in FLAGS.recipes]
+    print(f"\n{report(records)}")
+    common.keep({"machine": facts, "recipes": records})
+    if FLAGS.json:
+        plot(records, pathlib.Path(FLAGS.json).with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,88 @@
+"""Trainings and evaluations by the real commands, as figures."""
+
+import itertools
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cifar_jax.summaries import read as read_summaries
+
+LOG_LINE = re.compile(
+    r"step (\d+), loss = (\S+) \((\S+) examples/sec; (\S+) sec/batch\)"
+)
+PARAMETERS = re.compile(r"with ([\d,]+) parameters")
+
+
+def train_and_evaluate(
+    train_dir: pathlib.Path,
+    train_flags: Sequence[str],
+    evaluations: Sequence[str] = ("test",),
+) -> dict[str, Any]:
+    """Trains in a folder, or goes on there, and evaluates.
+
+    Args:
+        train_dir: of the run.
+        train_flags: of the train command, but for --train_dir.
+        evaluations: "test", by averaged parameters, and "test_raw", by those of the
+            last step.
+
+    Returns:
+        precision: by evaluation.
+        step_0_loss: the loss before the first step.
+        examples_per_sec: median over the lines of the log.
+        train_seconds: of all steps together, start and compilation not counted.
+        loss: of every line, (step, loss).
+        parameters: how many the network has.
+    """
+    log = train_dir / "log.txt"
+    train_dir.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        _command(file, "train", f"--train_dir={train_dir}", *train_flags)
+    precision = {}
+    for name in evaluations:
+        raw = name.endswith("raw")
+        _command(
+            subprocess.DEVNULL,
+            "eval",
+            f"--checkpoint_dir={train_dir}",
+            f"--raw_params={raw}",
+        )
+        last = read_summaries(train_dir / "eval" / f"{name}.jsonl")[-1]
+        precision[name] = last["Precision @ 1"]
+    text = log.read_text()
+    # A resumed run wrote some steps twice: the last counts.
+    lines = {int(step): rest for step, *rest in LOG_LINE.findall(text)}
+    steps = sorted(lines)
+    seconds = [
+        (step - before) * float(lines[step][2])
+        for before, step in itertools.pairwise([-1, *steps])
+    ]
+    rates = [float(lines[step][1]) for step in steps if step]
+    return {
+        "precision": precision,
+        "step_0_loss": read_summaries(train_dir / "train.jsonl")[0]["total_loss (raw)"],
+        "examples_per_sec": float(np.median(rates)) if rates else None,
+        "train_seconds": round(sum(seconds), 1),
+        "loss": [(step, float(lines[step][0])) for step in steps],
+        "parameters": int(PARAMETERS.findall(text)[-1].replace(",", "")),
+    }
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation in words."""
+    return f"mean {np.mean(values):.4f}, sd {deviation(values):.4f}, n {len(values)}"
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Sample standard deviation; NaN of fewer than two."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _command(output: Any, name: str, *flags: str) -> None:
+    command = [sys.executable, "-m", f"cifar_jax.{name}", *flags]
+    subprocess.run(command, stdout=output, check=True)

@@ -1,0 +1,63 @@
+"""The networks, images and weights the golden values of Keras belong to.
+
+Drawn from `RandomState`, whose streams NumPy keeps the same for ever.
+"""
+
+import zlib
+
+import numpy as np
+from golden.digest import PROJECTIONS, digest
+from numpy.typing import ArrayLike, NDArray
+
+NUM_CLASSES = 10
+
+# Networks and heights of images, such that every kind of padding there differs from
+# SAME: ResNet50 halves 76 and 38, then odd sizes; MobileNet's stem is SAME, which is
+# another padding for 64 than for 75.
+CASES = (
+    ("vgg16", 32),
+    ("vgg19", 32),
+    ("resnet50", 76),
+    ("mobilenet", 64),
+    ("mobilenet", 75),
+)
+
+# Deviation of what BatchNorm reads, so small that its epsilon, a tenth of the variance,
+# is felt; and the mean of gamma, with which the cut of ReLU6 is.
+SCALES = {
+    "vgg16": (1, 1),
+    "vgg19": (1, 1),
+    "resnet50": (0.01, 1),
+    "mobilenet": (0.1, 1.3),
+}
+
+
+def images(size: int) -> NDArray[np.float32]:
+    """Two square images."""
+    values = np.random.RandomState(size).standard_normal((2, size, size, 3))
+    return values.astype(np.float32)
+
+
+def weight(
+    network: str, layer: str, name: str, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """The weight of that name in Keras: alike in no two layers, and never trivial."""
+    random = np.random.RandomState(zlib.crc32(f"{layer}/{name}".encode()))
+    values = random.standard_normal(shape).astype(np.float32)
+    scale, gamma = SCALES[network]
+    if name == "kernel":
+        # As He et al.; a depthwise kernel, (h, w, channels, 1), sees one channel.
+        inputs = np.prod(shape[:2] if shape[-1] == 1 else shape[:-1])
+        return scale * np.float32(np.sqrt(2 / inputs)) * values
+    if name == "gamma":
+        return gamma + np.float32(0.1) * values
+    if name == "moving_variance":
+        return np.float32(scale**2) * np.exp(np.float32(0.3) * values)
+    if name == "beta":
+        return np.float32(0.1) * values
+    return np.float32(0.1 * scale) * values
+
+
+def short_digest(tensor: ArrayLike) -> NDArray[np.float32]:
+    """A digest without the sample, so that there is room for every layer."""
+    return digest(tensor)[: 1 + PROJECTIONS]

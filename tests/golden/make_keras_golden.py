@@ -1,0 +1,95 @@
+"""Computes keras.npz: what keras.applications makes of the fixed weights and images.
+
+The tests hold cifar_jax to these values without Keras. To compute them anew, in a
+throw-away environment:
+
+    pip install tensorflow-cpu 'keras>=3.10'
+    cd tests
+    TF_ENABLE_ONEDNN_OPTS=0 KERAS_BACKEND=tensorflow python -m golden.make_keras_golden
+
+(oneDNN, switched off here, picks its algorithms by processor.)
+"""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+from golden import keras_weights
+from numpy.typing import NDArray
+
+BUILDERS = {
+    "vgg16": keras.applications.VGG16,
+    "vgg19": keras.applications.VGG19,
+    "resnet50": keras.applications.ResNet50,
+    "mobilenet": keras.applications.MobileNet,
+}
+CONVOLUTIONS_AND_DENSE = (
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Dense,
+)
+
+
+def with_fixed_weights(network: str, size: int) -> keras.Model:
+    model = BUILDERS[network](
+        weights=None,
+        classes=keras_weights.NUM_CLASSES,
+        input_shape=(size, size, 3),
+        classifier_activation=None,
+    )
+    for layer in model.layers:
+        for weight in layer.weights:
+            value = keras_weights.weight(network, layer.name, weight.name, weight.shape)
+            weight.assign(value)
+    return model
+
+
+def activations(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """For each convolution and dense layer what the network goes on with."""
+    names = {layer.name for layer in model.layers}
+    outputs = {}
+    for layer in model.layers:
+        if isinstance(layer, CONVOLUTIONS_AND_DENSE):
+            stem = layer.name.removesuffix("_conv")
+            candidates = (
+                f"{stem}_relu",
+                # After the addition that ends a residual block.
+                f"{stem.removesuffix('_3')}_out",
+                f"{stem}_bn",
+                layer.name,
+            )
+            name = next(name for name in candidates if name in names)
+            outputs[layer.name] = model.get_layer(name).output
+    return outputs
+
+
+def golden_values(network: str, size: int) -> dict[str, NDArray]:
+    model = with_fixed_weights(network, size)
+    outputs = activations(model)
+    inner = keras.Model(model.input, [model.output, *outputs.values()])
+    logits, *values = inner(keras_weights.images(size))
+    digests = [keras_weights.short_digest(value) for value in values]
+    weights = [
+        (
+            type(layer).__name__,
+            layer.name,
+            weight.name,
+            "x".join(map(str, weight.shape)),
+        )
+        for layer in model.layers
+        for weight in layer.weights
+    ]
+    case = f"{network}_{size}"
+    return {
+        f"{case}/weights": np.array(weights),
+        f"{case}/logits": np.asarray(logits),
+        f"{case}/layers": np.array(list(outputs)),
+        f"{case}/digests": np.stack(digests),
+    }
+
+
+if __name__ == "__main__":
+    golden = {}
+    for case in keras_weights.CASES:
+        golden |= golden_values(*case)
+    np.savez_compressed(Path(__file__).with_name("keras.npz"), **golden)

@@ -1,0 +1,232 @@
+"""VGG, ResNet and MobileNet, and Keras's weights in them.
+
+The golden values come from golden/make_keras_golden.py. Differences are in units of
+the tensor's norm.
+"""
+
+import functools
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden import keras_weights
+
+from cifar_jax import models
+from cifar_jax.errors import UserError
+
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "keras.npz")
+
+# Sums run in another order. Measured on a CPU against TensorFlow: 3.2e-7 (vgg16),
+# 6.5e-7 (vgg19), 2.5e-7 (resnet50) and 1.5e-6 (mobilenet) in the logits, 2.9e-6 in the
+# worst layer; against Keras on JAX no difference at all.
+TOLERANCE = 1e-5
+
+NETWORKS = [name for name in models.MODELS if name.startswith(("vgg", "res", "mobile"))]
+
+# As the course lists them, BatchNorm's running statistics among them.
+PARAMETERS = {
+    "vgg16": 138_357_544,
+    "vgg19": 143_667_240,
+    "resnet50": 25_636_712,
+    "mobilenet": 4_253_864,
+}
+# Of the forms for CIFAR, at 10 classes and without the running statistics.
+TRAINABLE = {
+    "vgg16_bn": 14_724_042,
+    "vgg19_bn": 20_035_018,
+    "resnet18": 11_173_962,
+}
+
+
+def abstract_variables(model, size):
+    """Shapes and types of the variables, without their values."""
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+
+
+def size_of(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def apply(model, variables, images):
+    """Logits and the activations by layer."""
+    run = jax.jit(functools.partial(model.apply, mutable="intermediates"))
+    logits, state = run(variables, images)
+    taps = {}
+    for tap in state["intermediates"]["activations"]:
+        taps |= tap
+    return logits, taps
+
+
+def error(value, golden):
+    """Largest difference in units of the golden norm."""
+    return float(np.abs(np.asarray(value) - golden).max() / np.linalg.norm(golden))
+
+
+@pytest.mark.parametrize("network", PARAMETERS)
+def test_parameters_for_imagenet(network):
+    assert (
+        size_of(abstract_variables(models.create(network), 224))
+        == (PARAMETERS[network])
+    )
+
+
+@pytest.mark.parametrize("network", TRAINABLE)
+def test_parameters_for_cifar(network):
+    variables = abstract_variables(models.create(network), 32)
+    assert size_of(variables["params"]) == TRAINABLE[network]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_any_size_classes_and_dtype(network):
+    model = models.create(network, num_classes=7, dtype=jnp.bfloat16)
+    run = functools.partial(model.init_with_output, mutable=True)
+    logits, variables = jax.eval_shape(
+        run, jax.random.key(0), jnp.zeros((3, 49, 66, 3))
+    )
+    assert (logits.shape, logits.dtype) == ((3, 7), jnp.float32)
+    weights = jax.tree.leaves([variables["params"], variables.get("batch_stats")])
+    assert {leaf.dtype for leaf in weights} == {jnp.dtype("float32")}
+
+    # Each layer with a kernel is tapped once, and computed in the type asked for.
+    taps = variables["intermediates"]["activations"]
+    layers = [layer for tap in taps for layer in tap]
+    kernels = [layer for layer, leaf in variables["params"].items() if "kernel" in leaf]
+    assert sorted(layers) == sorted(kernels)
+    assert {leaf.dtype for leaf in jax.tree.leaves(taps)} == {jnp.dtype("bfloat16")}
+
+
+class KerasWeight(np.ndarray):
+    """What from_keras reads of a Keras weight: an array that may be given a name."""
+
+
+def keras_layer(kind, name, weights):
+    """What from_keras reads of a Keras layer."""
+    layer = type(kind, (), {})()
+    layer.name = name
+    layer.weights = [value.view(KerasWeight) for value in weights.values()]
+    for weight, weight_name in zip(layer.weights, weights, strict=True):
+        weight.name = weight_name
+    return layer
+
+
+def keras_model(network, case):
+    """What from_keras reads of the model that gave the golden values."""
+    layers = {}
+    for kind, layer, name, shape in GOLDEN[f"{case}/weights"].tolist():
+        shape = tuple(map(int, shape.split("x")))
+        weight = keras_weights.weight(network, layer, name, shape)
+        layers.setdefault((kind, layer), {})[name] = weight
+    return SimpleNamespace(
+        layers=[
+            keras_layer("InputLayer", "input_layer", {}),
+            *[keras_layer(*layer, weights) for layer, weights in layers.items()],
+        ]
+    )
+
+
+@pytest.mark.parametrize(("network", "size"), keras_weights.CASES)
+def test_golden(network, size):
+    case = f"{network}_{size}"
+    model = models.create(network, num_classes=keras_weights.NUM_CLASSES)
+    variables = models.from_keras(keras_model(network, case))
+    expected = {"batch_stats": {}} | abstract_variables(model, size)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, expected)
+
+    logits, taps = apply(model, variables, keras_weights.images(size))
+    assert sorted(taps) == sorted(GOLDEN[f"{case}/layers"])
+    errors = {
+        layer: error(keras_weights.short_digest(taps[layer]), golden)
+        for layer, golden in zip(
+            GOLDEN[f"{case}/layers"].tolist(), GOLDEN[f"{case}/digests"], strict=True
+        )
+    }
+    assert max(errors.values()) < TOLERANCE, errors
+    assert error(logits, GOLDEN[f"{case}/logits"]) < TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def keras(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", "jax")
+        # Where Keras writes its settings.
+        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+        yield pytest.importorskip("keras")
+
+
+@pytest.mark.parametrize(
+    ("network", "keras_name"),
+    [
+        pytest.param("vgg16", "VGG16", marks=pytest.mark.slow),
+        pytest.param("vgg19", "VGG19", marks=pytest.mark.slow),
+        pytest.param("resnet50", "ResNet50", marks=pytest.mark.slow),
+        ("mobilenet", "MobileNet"),
+    ],
+)
+def test_keras(keras, network, keras_name):
+    keras.utils.set_random_seed(0)
+    theirs = getattr(keras.applications, keras_name)(
+        weights=None,
+        classes=10,
+        input_shape=(40, 40, 3),
+        classifier_activation=None,
+    )
+    images = keras_weights.images(40)
+    model = models.create(network, num_classes=10)
+    logits = jax.jit(model.apply)(models.from_keras(theirs), images)
+    assert error(logits, theirs.predict(images, verbose=0)) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("network", "layer", "sigma"),
+    [
+        # Glorot: 2 over the mean of inputs and outputs.
+        ("vgg16", "fc2", np.sqrt(1 / 4096)),
+        ("resnet50", "conv4_block2_2_conv", np.sqrt(1 / (9 * 256))),
+        ("mobilenet", "conv_pw_13", np.sqrt(1 / 1024)),
+        # He: 2 over the inputs.
+        ("vgg16_bn", "block4_conv1", np.sqrt(2 / (9 * 256))),
+        ("resnet18", "conv5_block1_1_conv", np.sqrt(2 / (9 * 256))),
+    ],
+)
+def test_initialisers(network, layer, sigma):
+    model = models.create(network)
+
+    # XLA leaves out all other layers, which would take seconds.
+    @jax.jit
+    def kernel_of_layer(key):
+        return model.init(key, jnp.zeros((1, 32, 32, 3)))["params"][layer]["kernel"]
+
+    kernel = np.asarray(kernel_of_layer(jax.random.key(0)))
+    assert kernel.std() == pytest.approx(sigma, rel=0.01)
+    assert abs(kernel.mean()) < 0.01 * sigma
+
+
+@pytest.mark.parametrize("network", ["vgg16_bn", "resnet18", "resnet50", "mobilenet"])
+def test_training_updates_the_running_statistics(network):
+    model = models.create(network)
+    random = np.random.RandomState(0)
+    variables = jax.tree.map(
+        lambda leaf: random.standard_normal(leaf.shape).astype(np.float32),
+        abstract_variables(model, 32),
+    )
+    step = jax.jit(functools.partial(model.apply, train=True, mutable="batch_stats"))
+    logits, state = step(variables, keras_weights.images(32))
+    assert jnp.isfinite(logits).all()
+    changed = jax.tree.map(
+        lambda old, new: bool((old != new).any()),
+        variables["batch_stats"],
+        state["batch_stats"],
+    )
+    assert all(jax.tree.leaves(changed))
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight"), [("SeparableConv2D", "kernel"), ("Dense", "lora_kernel_a")]
+)
+def test_weights_without_a_place(kind, weight):
+    layer = keras_layer(kind, "odd", {weight: np.zeros((3, 3))})
+    with pytest.raises(UserError, match=f"'odd' of kind {kind} .* '{weight}'"):
+        models.from_keras(SimpleNamespace(layers=[layer]))
