@@ -26,9 +26,9 @@ import matplotlib.pyplot as plt
 # Schedules shrink with --max_steps. An epoch is 390.6 steps.
 REDUCED = {
     "tutorial": ["--max_steps=1000"],
-    "cuda_convnet_18pct": ["--max_steps=1953"],
-    "cuda_convnet_11pct": ["--max_steps=1953"],
-    "vgg16_bn": ["--max_steps=200"],
+    "cuda_convnet_18pct": ["--max_steps=1000"],
+    "cuda_convnet_11pct": ["--max_steps=1000"],
+    "vgg16_bn": ["--max_steps=100"],
     "resnet18": ["--max_steps=100"],
 }
 

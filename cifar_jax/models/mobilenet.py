@@ -56,12 +56,8 @@ class MobileNet(Network):
             )
             x = conv(x, width, 1, 1, f"conv_pw_{index}")
         x = x.mean(axis=(1, 2), keepdims=True)
-        head = nn.Conv(
-            self.num_classes,
-            (1, 1),
-            dtype=self.dtype,
-            kernel_init=glorot_uniform(),
-            name="conv_preds",
+        head = self.convolution(
+            self.num_classes, (1, 1), "conv_preds", kernel_init=glorot_uniform()
         )
         logits = head(x)[:, 0, 0]
         return self.tap("conv_preds", logits).astype(jnp.float32)
@@ -79,16 +75,15 @@ class MobileNet(Network):
         train: bool,
     ) -> Array:
         """A convolution without bias, BatchNorm, and ReLU cut off at 6."""
-        conv = nn.Conv(
+        conv = self.convolution(
             width,
             (size, size),
-            strides,
+            name,
+            strides=strides,
             padding=padding,
             feature_group_count=groups,
             use_bias=False,
-            dtype=self.dtype,
             kernel_init=glorot_uniform(),
-            name=name,
         )
         norm = self.batch_norm(f"{name}_bn", train, epsilon=1e-3, momentum=0.99)
         return self.tap(name, nn.relu6(norm(conv(x))))

@@ -1,14 +1,15 @@
 """What all networks have in common."""
 
+import functools
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array
 
-from cifar_jax.ops import Implementation
+from cifar_jax.ops import Implementation, conv_general_dilated
 
 
 class Network(nn.Module):
@@ -45,6 +46,28 @@ class Network(nn.Module):
         values = jnp.moveaxis(x, batch_axis, 0)
         self.sow("intermediates", "activations", {layer: values})
         return x
+
+    def convolution(
+        self, features: int, kernel_size: tuple[int, int], name: str, **options: Any
+    ) -> nn.Conv:
+        """A convolution by Flax, of images with their channels last.
+
+        Args:
+            features: how many channels it makes.
+            kernel_size: of any size.
+            name: of the layer.
+            options: further ones of `flax.linen.Conv`.
+        """
+        return nn.Conv(
+            features,
+            kernel_size,
+            dtype=self.dtype,
+            conv_general_dilated=functools.partial(
+                conv_general_dilated, implementation=self.ops
+            ),
+            name=name,
+            **options,
+        )
 
     def batch_norm(
         self, name: str, train: bool, epsilon: float = 1e-5, momentum: float = 0.9

@@ -92,14 +92,13 @@ class BottleneckResNet(Network, kw_only=True):
         self, x: Array, width: int, size: int, strides: int, name: str, train: bool
     ) -> Array:
         """A convolution and its BatchNorm."""
-        conv = nn.Conv(
+        conv = self.convolution(
             width,
             (size, size),
-            strides,
+            f"{name}_conv",
+            strides=strides,
             padding=size // 2,
-            dtype=self.dtype,
             kernel_init=glorot_uniform(),
-            name=f"{name}_conv",
         )
         norm = self.batch_norm(f"{name}_bn", train, epsilon=1.001e-5, momentum=0.99)
         return norm(conv(x))
@@ -152,15 +151,14 @@ class CifarResNet(Network, kw_only=True):
         self, x: Array, width: int, size: int, strides: int, name: str, train: bool
     ) -> Array:
         """A convolution without bias and its BatchNorm."""
-        conv = nn.Conv(
+        conv = self.convolution(
             width,
             (size, size),
-            strides,
+            f"{name}_conv",
+            strides=strides,
             padding=size // 2,
             use_bias=False,
-            dtype=self.dtype,
             kernel_init=he_normal(),
-            name=f"{name}_conv",
         )
         return self.batch_norm(f"{name}_bn", train)(conv(x))
 

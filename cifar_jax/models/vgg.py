@@ -71,9 +71,7 @@ class VGG(Network, kw_only=True):
 
     def conv(self, x: Array, width: int, name: str) -> Array:
         """A layer of the stacks: convolution and ReLU."""
-        conv = nn.Conv(
-            width, (3, 3), dtype=self.dtype, kernel_init=glorot_uniform(), name=name
-        )
+        conv = self.convolution(width, (3, 3), name, kernel_init=glorot_uniform())
         return self.tap(name, nn.relu(conv(x)))
 
 
@@ -108,13 +106,8 @@ class BatchNormVGG(Network, kw_only=True):
 
     def conv(self, x: Array, width: int, name: str, train: bool) -> Array:
         """A layer of the stacks: convolution, BatchNorm and ReLU."""
-        conv = nn.Conv(
-            width,
-            (3, 3),
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=he_normal(),
-            name=name,
+        conv = self.convolution(
+            width, (3, 3), name, use_bias=False, kernel_init=he_normal()
         )
         norm = self.batch_norm(f"{name}_bn", train)
         return self.tap(name, nn.relu(norm(conv(x))))

@@ -76,7 +76,7 @@ def test_initialisers(network):
     params = jax.jit(network(ops="plain").init)(jax.random.key(0), images)["params"]
     for layer, (_, _, sigma) in LAYERS[network].items():
         assert not params[layer]["bias"].any()
-        kernel = np.asarray(params[layer]["kernel"], float).ravel() / sigma
+        kernel = np.asarray(params[layer]["kernel"], float).ravel()[:50_000] / sigma
         assert stats.kstest(kernel, stats.norm.cdf).pvalue > 1e-3
         assert np.abs(kernel).max() > 2.5  # not truncated
 
@@ -209,14 +209,10 @@ gradient = jax.jit(jax.grad(loss), static_argnums=1)
 @networks
 def test_gradient(network):
     params, images = trained(network), pictures(network, 4)
+    result = gradient(params, network(ops="fast"), images)
     expected = gradient(params, network(ops="plain"), images)
-    for model, bound in (
-        (network(ops="fast"), 1e-5),  # measured: 6e-7
-        # Other pixels may be the largest, or above 0 (measured: 0.12).
-        (network(dtype=jnp.bfloat16), 0.2),
-    ):
-        errors = jax.tree.map(relative_error, gradient(params, model, images), expected)
-        assert max(jax.tree.leaves(errors)) < bound, errors
+    errors = jax.tree.map(relative_error, result, expected)
+    assert max(jax.tree.leaves(errors)) < 1e-5, errors  # measured: 6e-7
 
 
 @networks
@@ -242,12 +238,28 @@ def test_locally_connected_equals_flax():
         y, pullback = jax.vjp(apply, params, x)
         return y, pullback(jnp.cos(y))
 
-    x = jax.random.normal(jax.random.key(0), (2, 5, 6, 4))
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4, 2))
     params = jax.jit(oracle.init)(jax.random.key(1), x)
     expected = value_and_gradient(oracle.apply, params, x)
     values = value_and_gradient(batch_first, params, x)
     errors = jax.tree.map(relative_error, values, expected)
     assert max(jax.tree.leaves(errors)) < 1e-6, errors  # measured: 2e-7
+
+
+def test_gradient_of_locally_connected_in_bfloat16():
+    def loss(dtype, params):
+        layer = LocallyConnected(7, (3, 3), normal(1.0), dtype)
+        return jnp.sin(layer.apply(params, x)).sum()
+
+    x = jax.random.normal(jax.random.key(0), (3, 4, 2, 5))
+    layer = LocallyConnected(7, (3, 3), normal(1.0))
+    params = jax.jit(layer.init)(jax.random.key(1), x)
+    gradient = jax.jit(jax.grad(loss, argnums=1), static_argnums=0)
+    result, expected = (gradient(dtype, params) for dtype in (jnp.bfloat16, "float32"))
+    errors = jax.tree.map(relative_error, result, expected)
+    # Three roundings to 8 bits (measured: 0.010).
+    assert max(jax.tree.leaves(errors)) < 0.02, errors
+    assert {leaf.dtype for leaf in jax.tree.leaves(result)} == {jnp.dtype("float32")}
 
 
 @networks

@@ -19,10 +19,11 @@ from cifar_jax.errors import UserError
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "keras.npz")
 
-# Sums run in another order. Measured on a CPU against TensorFlow: 3.2e-7 (vgg16),
-# 6.5e-7 (vgg19), 2.5e-7 (resnet50) and 1.5e-6 (mobilenet) in the logits, 2.9e-6 in the
-# worst layer; against Keras on JAX no difference at all.
-TOLERANCE = 1e-5
+# Sums run in another order. Measured on a CPU against TensorFlow: 3.1e-7 (vgg16),
+# 6.5e-7 (vgg19), 3.5e-7 (resnet50) and 1.4e-6 (mobilenet) in the logits; at most
+# 8.3e-6 in a layer, mobilenet's last. Against Keras on JAX no difference at all.
+LOGITS = 1e-5
+LAYERS = 3e-5
 
 NETWORKS = [name for name in models.MODELS if name.startswith(("vgg", "res", "mobile"))]
 
@@ -46,6 +47,24 @@ def abstract_variables(model, size):
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
 
 
+def random_variables(model):
+    """Variables of that structure, of no use but for training."""
+    random = np.random.RandomState(0)
+    return jax.tree.map(
+        lambda leaf: random.standard_normal(leaf.shape).astype(np.float32),
+        abstract_variables(model, 32),
+    )
+
+
+def shapes_of_taps(model):
+    """Shapes of the activations, by layer, for one image of CIFAR."""
+    run = functools.partial(model.init_with_output, mutable=True)
+    images = jnp.zeros((1, 32, 32, 3))
+    _, variables = jax.eval_shape(run, jax.random.key(0), images)
+    taps = variables["intermediates"]["activations"]
+    return {layer: value.shape for tap in taps for layer, value in tap.items()}
+
+
 def size_of(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
@@ -60,17 +79,16 @@ def apply(model, variables, images):
     return logits, taps
 
 
-def error(value, golden):
-    """Largest difference in units of the golden norm."""
-    return float(np.abs(np.asarray(value) - golden).max() / np.linalg.norm(golden))
+def error(value, golden, norm=None):
+    """Largest difference in units of the norm: that of the golden values if None."""
+    norm = np.linalg.norm(golden) if norm is None else norm
+    return float(np.abs(np.asarray(value) - golden).max() / norm)
 
 
 @pytest.mark.parametrize("network", PARAMETERS)
 def test_parameters_for_imagenet(network):
-    assert (
-        size_of(abstract_variables(models.create(network), 224))
-        == (PARAMETERS[network])
-    )
+    variables = abstract_variables(models.create(network), 224)
+    assert size_of(variables) == PARAMETERS[network]
 
 
 @pytest.mark.parametrize("network", TRAINABLE)
@@ -82,20 +100,44 @@ def test_parameters_for_cifar(network):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_any_size_classes_and_dtype(network):
     model = models.create(network, num_classes=7, dtype=jnp.bfloat16)
-    run = functools.partial(model.init_with_output, mutable=True)
-    logits, variables = jax.eval_shape(
-        run, jax.random.key(0), jnp.zeros((3, 49, 66, 3))
+    run = functools.partial(
+        model.init_with_output, mutable=True, capture_intermediates=True
     )
+    images = jnp.zeros((3, 49, 66, 3))
+    logits, variables = jax.eval_shape(run, jax.random.key(0), images)
     assert (logits.shape, logits.dtype) == ((3, 7), jnp.float32)
-    weights = jax.tree.leaves([variables["params"], variables.get("batch_stats")])
-    assert {leaf.dtype for leaf in weights} == {jnp.dtype("float32")}
+    intermediates = variables.pop("intermediates")
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    for layer in variables["params"]:
+        (output,) = intermediates[layer]["__call__"]
+        assert output.dtype == jnp.bfloat16, layer
 
-    # Each layer with a kernel is tapped once, and computed in the type asked for.
-    taps = variables["intermediates"]["activations"]
-    layers = [layer for tap in taps for layer in tap]
-    kernels = [layer for layer, leaf in variables["params"].items() if "kernel" in leaf]
-    assert sorted(layers) == sorted(kernels)
-    assert {leaf.dtype for leaf in jax.tree.leaves(taps)} == {jnp.dtype("bfloat16")}
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_each_layer_is_tapped(network):
+    model = models.create(network)
+    kernels = [
+        layer
+        for layer, leaves in abstract_variables(model, 32)["params"].items()
+        if "kernel" in leaves
+    ]
+    assert sorted(shapes_of_taps(model)) == sorted(kernels)
+
+
+def test_sizes_in_the_forms_for_cifar():
+    vgg = shapes_of_taps(models.create("vgg16_bn"))
+    assert {layer: vgg[layer][1:] for layer in vgg if layer.endswith("1")} == {
+        "block1_conv1": (32, 32, 64),
+        "block2_conv1": (16, 16, 128),
+        "block3_conv1": (8, 8, 256),
+        "block4_conv1": (4, 4, 512),
+        "block5_conv1": (2, 2, 512),
+    }
+    resnet = shapes_of_taps(models.create("resnet18"))
+    sizes = {"conv1": 32, "conv2": 32, "conv3": 16, "conv4": 8, "conv5": 4}
+    for layer, shape in resnet.items():
+        if layer != "predictions":
+            assert shape[1] == shape[2] == sizes[layer[:5]], layer
 
 
 class KerasWeight(np.ndarray):
@@ -138,13 +180,13 @@ def test_golden(network, size):
     logits, taps = apply(model, variables, keras_weights.images(size))
     assert sorted(taps) == sorted(GOLDEN[f"{case}/layers"])
     errors = {
-        layer: error(keras_weights.short_digest(taps[layer]), golden)
+        layer: error(keras_weights.short_digest(taps[layer]), golden, norm=golden[0])
         for layer, golden in zip(
             GOLDEN[f"{case}/layers"].tolist(), GOLDEN[f"{case}/digests"], strict=True
         )
     }
-    assert max(errors.values()) < TOLERANCE, errors
-    assert error(logits, GOLDEN[f"{case}/logits"]) < TOLERANCE
+    assert max(errors.values()) < LAYERS, errors
+    assert error(logits, GOLDEN[f"{case}/logits"]) < LOGITS
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +218,7 @@ def test_keras(keras, network, keras_name):
     images = keras_weights.images(40)
     model = models.create(network, num_classes=10)
     logits = jax.jit(model.apply)(models.from_keras(theirs), images)
-    assert error(logits, theirs.predict(images, verbose=0)) < TOLERANCE
+    assert error(logits, theirs.predict(images, verbose=0)) < LOGITS
 
 
 @pytest.mark.parametrize(
@@ -207,11 +249,7 @@ def test_initialisers(network, layer, sigma):
 @pytest.mark.parametrize("network", ["vgg16_bn", "resnet18", "resnet50", "mobilenet"])
 def test_training_updates_the_running_statistics(network):
     model = models.create(network)
-    random = np.random.RandomState(0)
-    variables = jax.tree.map(
-        lambda leaf: random.standard_normal(leaf.shape).astype(np.float32),
-        abstract_variables(model, 32),
-    )
+    variables = random_variables(model)
     step = jax.jit(functools.partial(model.apply, train=True, mutable="batch_stats"))
     logits, state = step(variables, keras_weights.images(32))
     assert jnp.isfinite(logits).all()
@@ -221,6 +259,24 @@ def test_training_updates_the_running_statistics(network):
         state["batch_stats"],
     )
     assert all(jax.tree.leaves(changed))
+
+
+def test_blocks_of_resnet18_add_to_their_input():
+    model = models.create("resnet18")
+    variables = random_variables(model)
+    # Nothing is left of the convolutions in the first block.
+    last = variables["params"]["conv2_block1_2_bn"]
+    last["scale"] = last["bias"] = jnp.zeros(64)
+
+    @jax.jit
+    def taps_around_the_block(variables):
+        images = keras_weights.images(32)
+        _, state = model.apply(variables, images, train=True, mutable=True)
+        taps = state["intermediates"]["activations"]
+        return taps[0]["conv1_conv"], taps[2]["conv2_block1_2_conv"]
+
+    before, after = taps_around_the_block(variables)
+    np.testing.assert_array_equal(before, after)
 
 
 @pytest.mark.parametrize(
