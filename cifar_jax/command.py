@@ -2,6 +2,7 @@
 
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 
 import jax
@@ -72,8 +73,20 @@ def _flag_help() -> str:
     ]
     return "\n".join(
         f"  --{'[no]' if flag.boolean else ''}{flag.name}\n"
-        f"      {flag.help} (default: {flag.default_as_str or 'none'})"
+        + "\n".join(map(_wrapped, flag.help.splitlines()))
+        + f" (default: {flag.default_as_str or 'none'})"
         for flag in own
+    )
+
+
+def _wrapped(line: str) -> str:
+    """A line of help as lines that fit a terminal."""
+    return textwrap.fill(
+        line,
+        80,
+        initial_indent=6 * " ",
+        subsequent_indent=6 * " ",
+        break_long_words=False,
     )
 
 

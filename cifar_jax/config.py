@@ -220,12 +220,11 @@ class Config:
         if self.nesterov and not self.momentum:
             raise UserError("--nesterov needs a --momentum")
         smallest = MODELS[self.model]().smallest_image
-        largest = _IMAGE_SIZE + 2 * self.padding * self.random_crop
-        if not smallest <= self.image_size <= largest:
+        if not smallest <= self.image_size <= _IMAGE_SIZE:
             raise UserError(
-                f"--image_size={self.image_size} must be from {smallest}, which "
-                f"--model={self.model} needs, to {largest}, the size of the images "
-                "with their --padding"
+                f"--image_size={self.image_size} must be at least {smallest}, which "
+                f"--model={self.model} needs, and at most {_IMAGE_SIZE}, the size of "
+                "the images"
             )
 
     @property

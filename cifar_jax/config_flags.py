@@ -60,7 +60,7 @@ def _help(field: dataclasses.Field) -> str:
     text = field.metadata["help"]
     if field.name == "recipe":
         return text + "".join(
-            f"\n        {name}: {recipe.summary}" for name, recipe in RECIPES.items()
+            f"\n- {name}: {recipe.summary}" for name, recipe in RECIPES.items()
         )
     if field.metadata["choices"]:
         text += f" Choices: {', '.join(map(str, field.metadata['choices']))}."

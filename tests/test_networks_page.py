@@ -9,8 +9,7 @@ import sys
 import pytest
 from helpers import environment
 
-from cifar_jax import Config, models
-from cifar_jax.recipes import RECIPES
+from cifar_jax import models
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "experiments" / "networks.md").read_text()
@@ -78,10 +77,3 @@ def test_the_first_block_runs_and_the_table_names_every_network():
     assert names["model"].num_classes == 100
     table = "".join(line for line in TEXT.splitlines() if line.startswith("| `"))
     assert set(re.findall(r"`(\w+)`", table)) == set(models.MODELS)
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_is_a_config(recipe):
-    config = Config(recipe=recipe)
-    for name, value in RECIPES[recipe].settings.items():
-        assert getattr(config, name) == value
