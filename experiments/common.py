@@ -248,6 +248,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def keep(record: dict[str, Any]) -> None:
     """Writes the record to --json, if that is given."""
     if FLAGS.json:
-        path = pathlib.Path(FLAGS.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        write(record, pathlib.Path(FLAGS.json))
+
+
+def write(record: dict[str, Any], path: pathlib.Path) -> None:
+    """Writes the record as JSON; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")

@@ -12,7 +12,6 @@ import json
 import os
 import pathlib
 import platform
-import re
 import time
 
 import matplotlib
@@ -114,8 +113,7 @@ def main(argv: list[str]) -> None:
     record = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "data": re.sub(r"\S*/", "", run.data_source),  # no path of this machine
-        "fingerprint": run.data_fingerprint,
+        "data": runs.source(run),
         "max_steps": FLAGS.max_steps,
         "use_fp16": FLAGS.use_fp16,
         "ops": FLAGS.ops,

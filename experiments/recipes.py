@@ -9,7 +9,6 @@ The whole recipes, --full, are for a GPU; REDUCED says what is left of them on a
 """
 
 import pathlib
-import re
 from typing import Any
 
 import matplotlib
@@ -78,8 +77,7 @@ def run(recipe: str) -> dict[str, Any]:
         "steps": made.config.max_steps,
         "steps_of_the_recipe": Config(recipe=recipe).max_steps,
         "batch_size": made.config.batch_size,
-        "data": re.sub(r"\S*/", "", made.data_source),  # no path of this machine
-        "fingerprint": made.data_fingerprint,
+        "data": runs.source(made),
         "results": results,
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cifar_jax import Run, read_run
 from cifar_jax.summaries import read as read_summaries
 
 LOG_LINE = re.compile(
@@ -43,17 +44,7 @@ def train_and_evaluate(
     train_dir.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
         _command(file, "train", f"--train_dir={train_dir}", *train_flags)
-    precision = {}
-    for name in evaluations:
-        raw = name.endswith("raw")
-        _command(
-            subprocess.DEVNULL,
-            "eval",
-            f"--checkpoint_dir={train_dir}",
-            f"--raw_params={raw}",
-        )
-        last = read_summaries(train_dir / "eval" / f"{name}.jsonl")[-1]
-        precision[name] = last["Precision @ 1"]
+    precision = {name: _precision(train_dir, name) for name in evaluations}
     text = log.read_text()
     # A resumed run wrote some steps twice: the last counts.
     lines = {int(step): rest for step, *rest in LOG_LINE.findall(text)}
@@ -73,6 +64,14 @@ def train_and_evaluate(
     }
 
 
+def source(run: Run) -> dict[str, str]:
+    """Which images a run was trained on, without a path of this machine."""
+    return {
+        "source": re.sub(r"\S*/", "", run.data_source),
+        "fingerprint": run.data_fingerprint,
+    }
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean and sample standard deviation in words."""
     return f"mean {np.mean(values):.4f}, sd {deviation(values):.4f}, n {len(values)}"
@@ -81,6 +80,18 @@ def spread(values: Sequence[float]) -> str:
 def deviation(values: Sequence[float]) -> float:
     """Sample standard deviation; NaN of fewer than two."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _precision(train_dir: pathlib.Path, name: str) -> float:
+    """That of an evaluation of the run's last step, which is made if it was not yet."""
+    path = train_dir / "eval" / f"{name}.jsonl"
+    last = read_run(train_dir).config.max_steps
+    records = read_summaries(path) if path.exists() else []
+    if not records or records[-1]["step"] != last:
+        flags = (f"--checkpoint_dir={train_dir}", f"--raw_params={name == 'test_raw'}")
+        _command(subprocess.DEVNULL, "eval", *flags)
+        records = read_summaries(path)
+    return records[-1]["Precision @ 1"]
 
 
 def _command(output: Any, name: str, *flags: str) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 
+import jax
 import numpy as np
 import pytest
 from helpers import command, environment
@@ -75,12 +76,8 @@ def state_of(folder, step):
 
     network = load_trained(read_run(folder), step, raw_params=True)
     average = load_trained(read_run(folder), step)
-    return [
-        np.asarray(leaf)
-        for tree in (network.params, average.params)
-        for layer in tree.values()
-        for leaf in layer.values()
-    ]
+    trees = (network.variables, average.variables)
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(trees)]
 
 
 def assert_one_line(result, status: int, *words: str):

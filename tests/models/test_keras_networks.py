@@ -169,7 +169,14 @@ def keras_model(network, case):
     )
 
 
-@pytest.mark.parametrize(("network", "size"), keras_weights.CASES)
+@pytest.mark.parametrize(
+    ("network", "size"),
+    [
+        # Of VGG the smaller one is enough by default.
+        pytest.param(*case, marks=pytest.mark.slow if case[0] == "vgg19" else ())
+        for case in keras_weights.CASES
+    ],
+)
 def test_golden(network, size):
     case = f"{network}_{size}"
     model = models.create(network, num_classes=keras_weights.NUM_CLASSES)
@@ -198,12 +205,13 @@ def keras(tmp_path_factory):
         yield pytest.importorskip("keras")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "keras_name"),
     [
-        pytest.param("vgg16", "VGG16", marks=pytest.mark.slow),
-        pytest.param("vgg19", "VGG19", marks=pytest.mark.slow),
-        pytest.param("resnet50", "ResNet50", marks=pytest.mark.slow),
+        ("vgg16", "VGG16"),
+        ("vgg19", "VGG19"),
+        ("resnet50", "ResNet50"),
         ("mobilenet", "MobileNet"),
     ],
 )
@@ -246,7 +254,16 @@ def test_initialisers(network, layer, sigma):
     assert abs(kernel.mean()) < 0.01 * sigma
 
 
-@pytest.mark.parametrize("network", ["vgg16_bn", "resnet18", "resnet50", "mobilenet"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        *("resnet18", "mobilenet"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("vgg16_bn", "resnet50")
+        ),
+    ],
+)
 def test_training_updates_the_running_statistics(network):
     model = models.create(network)
     variables = random_variables(model)
