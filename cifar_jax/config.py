@@ -68,7 +68,7 @@ class Config:
         at_least=0,
         fixed=True,
     )
-    model: str = option("tutorial", "The network.", choices=tuple(MODELS), fixed=True)
+    model: str = option("tutorial", "The network.", choices=MODELS.keys(), fixed=True)
     image_size: int = option(
         24, "Height and width of what the network sees.", at_least=1, fixed=True
     )

@@ -1,7 +1,8 @@
 """Evaluates a training: python -m cifar_jax.eval.
 
 Prints the precision @ 1 (the accuracy) of the averaged parameters, every image
-counted exactly once. With --run_once=False it follows a training that is at work.
+counted exactly once. With --run_once=False it follows a training that is at work,
+with --report=DIR it writes a page on what the network gets right and wrong.
 """
 
 import datetime
@@ -11,10 +12,10 @@ from collections.abc import Iterator, Sequence
 
 from absl import flags
 
-from cifar_jax import checkpoints, command, data, run_dir, trained
-from cifar_jax.data import Split
+from cifar_jax import checkpoints, command, data, metrics, report, run_dir, trained
+from cifar_jax.data import Dataset, Split
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.evaluation import BATCH_SIZE, evaluate
+from cifar_jax.evaluation import BATCH_SIZE, predict_logits
 from cifar_jax.parallel import say
 from cifar_jax.run_dir import Run
 from cifar_jax.summaries import Writer
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     command.no_arguments(arguments)
     options = flags.FLAGS
     directory = pathlib.Path(options.checkpoint_dir)
+    if options.report:
+        report.claim(pathlib.Path(options.report))
     if not options.run_once:
         _wait_for_run(directory)
     run = run_dir.read(directory)
@@ -36,8 +39,8 @@ def main(arguments: Sequence[str]) -> int:
         run.config.validation_size,
     )
     command.banner(dataset.notice)
-    if dataset.fingerprint != run.data_fingerprint:
-        say(f"warning: trained on other pixels: {run.data_source}")
+    if other_pixels := _other_pixels(run, dataset):
+        say(other_pixels)
     split = dataset.split(options.eval_data)
     if options.num_examples:
         split = Split(
@@ -46,11 +49,11 @@ def main(arguments: Sequence[str]) -> int:
     name = options.eval_data + ("_raw" if options.raw_params else "")
     with Writer(pathlib.Path(options.eval_dir or directory / "eval"), name) as writer:
         if options.run_once:
-            _evaluate(run, None, split, writer)
+            _evaluate(run, None, dataset, split, writer)
         else:
             for step in _new_steps(run, options.eval_interval_secs):
                 try:
-                    _evaluate(run, step, split, writer)
+                    _evaluate(run, step, dataset, split, writer)
                 except RunError as error:
                     # Damaged, or deleted since in favour of newer ones.
                     say(f"warning: {error}; passed over")
@@ -58,7 +61,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _evaluate(run: Run, step: int | None, split: Split, writer: Writer) -> None:
+def _evaluate(
+    run: Run, step: int | None, dataset: Dataset, split: Split, writer: Writer
+) -> None:
     """Evaluates a checkpoint, the newest if step is None, and reports it."""
     options = flags.FLAGS
     network = trained.load(run, step, options.raw_params)
@@ -67,10 +72,32 @@ def _evaluate(run: Run, step: int | None, split: Split, writer: Writer) -> None:
         f"step {network.step} of {run.path}, {kind} parameters, "
         f"{len(split)} images of {options.eval_data}"
     )
-    precision = evaluate(network, split, options.batch_size)
+    logits = predict_logits(network, split.images, options.batch_size)
+    precision = metrics.accuracy(logits, split.labels)
     now = datetime.datetime.now().isoformat(sep=" ", timespec="microseconds")
     say(f"{now}: precision @ 1 = {precision:.3f}")
     writer.write(network.step, {"Precision @ 1": precision, "num_examples": len(split)})
+    if options.report:
+        subject = report.Subject(
+            run=str(run.path),
+            step=network.step,
+            parameters=kind,
+            split=options.eval_data,
+            class_names=network.class_names,
+            data_source=dataset.source,
+            data_fingerprint=dataset.fingerprint,
+            notices=tuple(filter(None, [dataset.notice, _other_pixels(run, dataset)])),
+            time=now,
+        )
+        page = report.write(pathlib.Path(options.report), subject, split, logits)
+        say(f"report in {page}")
+
+
+def _other_pixels(run: Run, dataset: Dataset) -> str | None:
+    """A warning if the run was trained on other data than these."""
+    if dataset.fingerprint == run.data_fingerprint:
+        return None
+    return f"warning: trained on other pixels: {run.data_source}"
 
 
 def _new_steps(run: Run, interval_secs: float) -> Iterator[int]:
@@ -137,6 +164,13 @@ def _define_flags() -> None:
     )
     flags.DEFINE_boolean(
         "raw_params", False, "Use the last step's parameters, not the averaged ones."
+    )
+    flags.DEFINE_string(
+        "report",
+        None,
+        "Folder for report.html, a page with the figures of each class, the confusion "
+        "matrix, the calibration and the most confident mistakes, and for report.json, "
+        "its numbers. Earlier reports there are replaced.",
     )
 
 

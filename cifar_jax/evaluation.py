@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, UInt8
 
-from cifar_jax import parallel, steps
+from cifar_jax import metrics, parallel, steps
 from cifar_jax.compiled import slow_in_loops
 from cifar_jax.data import Split
 from cifar_jax.data.inputs import Inputs
@@ -84,7 +84,7 @@ def evaluate(network: Trained, split: Split, batch_size: int = BATCH_SIZE) -> fl
     The tutorial calls it precision @ 1, and so do we.
     """
     logits = predict_logits(network, split.images, batch_size)
-    return float(np.mean(logits.argmax(axis=-1) == split.labels))
+    return metrics.accuracy(logits, split.labels)
 
 
 def classify(

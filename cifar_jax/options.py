@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Collection
 from typing import Any
 
 from cifar_jax.errors import UserError
@@ -14,7 +15,7 @@ def option(
     default: Any,
     help: str,
     *,
-    choices: tuple[Any, ...] | None = None,
+    choices: Collection[Any] | None = None,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -22,8 +23,8 @@ def option(
 ) -> Any:
     """A field with its flag's help and range; a recipe may set another default.
 
-    `fixed` ones decide what the numbers of a run are: a run is only ever resumed
-    with the values it was started with.
+    `choices` may grow later, as a registry does. `fixed` ones decide what the numbers
+    of a run are: a run is only ever resumed with the values it was started with.
     """
     metadata = {
         "default": default,

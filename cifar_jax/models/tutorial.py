@@ -39,19 +39,15 @@ class TutorialCNN(Network):
         hidden = functools.partial(
             dense, kernel_init=truncated_normal(0.04), bias_init=constant(0.1)
         )
-        pool = functools.partial(
-            max_pool, window=(3, 3), strides=(2, 2), implementation=self.ops
-        )
-        norm = functools.partial(local_response_norm, axis=2, implementation=self.ops)
 
         # The layout of `cifar_jax.ops`: height, width, channel, batch.
         x = images.transpose(1, 2, 3, 0)
         x = conv(bias_init=constant(0.0), name="conv1")(x)
         x = self.tap("conv1", nn.relu(x), batch_axis=3)
-        x = norm(pool(x))
+        x = self.norm(self.pool(x))
         x = conv(bias_init=constant(0.1), name="conv2")(x)
         x = self.tap("conv2", nn.relu(x), batch_axis=3)
-        x = pool(norm(x))
+        x = self.pool(self.norm(x))
         x = x.reshape(-1, x.shape[-1]).T
         x = hidden(384, name="local3")(x)
         x = self.tap("local3", nn.relu(x))
@@ -60,3 +56,11 @@ class TutorialCNN(Network):
         head_init = truncated_normal(1 / 192)
         x = dense(self.num_classes, kernel_init=head_init, name="softmax_linear")(x)
         return self.tap("softmax_linear", x).astype(jnp.float32)
+
+    def pool(self, x: Float[Array, "h w c n"]) -> Float[Array, "oh ow c n"]:
+        """Max pooling, which halves the image."""
+        return max_pool(x, (3, 3), (2, 2), self.ops)
+
+    def norm(self, x: Float[Array, "h w c n"]) -> Float[Array, "h w c n"]:
+        """Local response normalisation over nine channels."""
+        return local_response_norm(x, axis=2, implementation=self.ops)
