@@ -1,0 +1,54 @@
+"""What does each part of the tutorial's recipe bring?
+
+    python -m experiments.ablation --data_dir=DIR
+
+trains the tutorial with averaged parameters, weight decay, LRN and a falling learning
+rate, and without each in turn; prints a table of precision on the test images and on
+those trained on, and writes ablation.json, .csv and .png to --results_dir. The tutorial
+first drops its learning rate after 136,718 steps; here it does after 60% of --max_steps,
+so that the drop is part of the run. Stopped and started again it goes on where it was.
+About 2 minutes for 1,000 steps on 2 cores, 5 runs a seed.
+"""
+
+from absl import app
+from jaxtyping import Array, Float
+
+from cifar_jax import models
+from cifar_jax.models.tutorial import TutorialCNN
+from experiments import studies
+from experiments.studies import Variant
+
+# Epochs, at 50,000 images an epoch and 128 a step.
+EPOCHS_A_STEP = 128 / 50_000
+
+
+class WithoutLRN(TutorialCNN):
+    """The tutorial's network but for the local response normalisation."""
+
+    def norm(self, x: Float[Array, "h w c n"]) -> Float[Array, "h w c n"]:
+        """Nothing."""
+        return x
+
+
+def variants(max_steps: int) -> list[Variant]:
+    """The recipe, and the recipe without each of its parts."""
+    whole = {"num_epochs_per_decay": 0.6 * max_steps * EPOCHS_A_STEP}
+    return [
+        Variant("all of it", whole),
+        Variant("no averages", whole | {"ema_decay": 0.0}),
+        Variant("no weight decay", whole | {"weight_decay": 0.0}),
+        Variant("no LRN", whole | {"model": "tutorial_without_lrn"}),
+        Variant("no drop of the learning rate"),
+    ]
+
+
+def main(argv: list[str]) -> None:
+    """Runs, reports, draws and keeps."""
+    del argv
+    models.MODELS["tutorial_without_lrn"] = WithoutLRN
+    record = studies.run(variants(studies.max_steps()))
+    studies.keep("ablation", record, "The tutorial's recipe, each part left out")
+
+
+if __name__ == "__main__":
+    app.run(main)

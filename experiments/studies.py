@@ -1,0 +1,151 @@
+"""What the studies share: variants of one training, each over several seeds.
+
+A variant is a change of the config, or another network that the study registers by a
+name of its own. Runs go by `fit`, so they resume where they were stopped.
+"""
+
+import collections
+import csv
+import dataclasses
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import matplotlib
+import numpy as np
+from absl import flags, logging
+
+from cifar_jax import Config, Dataset, evaluate, fit, load_data
+from experiments import common, runs
+
+matplotlib.use("Agg")
+from matplotlib.figure import Figure
+
+flags.DEFINE_integer("seeds", 2, "How many seeds, from 0 on.", lower_bound=1)
+flags.DEFINE_integer("max_steps", 2000, "Steps of each run.", lower_bound=1)
+flags.DEFINE_string("out_dir", "studies", "Where the runs go, a folder each.")
+flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
+flags.DEFINE_boolean("quick", False, "One seed of four steps: a minute's version.")
+FLAGS = flags.FLAGS
+
+# What is evaluated: the images, and whether by the last step's parameters.
+SPLITS = ("test", "train_eval")
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A training that differs from the tutorial's.
+
+    Attributes:
+        name: for people.
+        changes: of the config.
+    """
+
+    name: str
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def max_steps() -> int:
+    """Steps of each run."""
+    return 4 if FLAGS.quick else FLAGS.max_steps
+
+
+def run(variants: Sequence[Variant]) -> dict[str, Any]:
+    """Trains and evaluates every variant; returns the record of the study."""
+    # app.run has made absl talkative, which the commands do not.
+    logging.set_verbosity(logging.WARNING)
+    dataset = load_data(FLAGS.dataset, FLAGS.data_dir or None)
+    seeds = range(1 if FLAGS.quick else FLAGS.seeds)
+    began = time.monotonic()
+    rows = [_figures(variant, seed, dataset) for seed in seeds for variant in variants]
+    return {
+        "machine": common.machine() | {"device": common.device()},
+        "data": {"source": dataset.source.rpartition("/")[2]}
+        | {"fingerprint": dataset.fingerprint},
+        "max_steps": max_steps(),
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "variants": {v.name: dict(v.changes) for v in variants},
+        "rows": rows,
+    }
+
+
+def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
+    """The precision of one run on the test and the training images."""
+    folder = f"{variant.name.replace(' ', '_')}-{seed}"
+    config = Config(
+        max_steps=max_steps(),
+        seed=seed,
+        data_dir=FLAGS.data_dir or None,
+        train_dir=str(pathlib.Path(FLAGS.out_dir) / folder),
+        summary_frequency=max_steps(),
+        **variant.changes,
+    )
+    network = fit(config, dataset, log=lambda _: None).trained
+    found = {name: evaluate(network, dataset.split(name)) for name in SPLITS}
+    told = ", ".join(f"{name} {precision:.4f}" for name, precision in found.items())
+    print(f"{variant.name}, seed {seed}: {told}", flush=True)
+    # The compiled programs of a run are of no use to the next.
+    jax.clear_caches()
+    return {"variant": variant.name, "seed": seed} | found
+
+
+def by_variant(record: dict[str, Any], split: str) -> dict[str, list[float]]:
+    """Precisions of all seeds, by the name of the variant."""
+    found = collections.defaultdict(list)
+    for row in record["rows"]:
+        found[row["variant"]].append(row[split])
+    return dict(found)
+
+
+def report(record: dict[str, Any]) -> str:
+    """A table: mean and deviation on the test images, mean on those trained on."""
+    test, train = (by_variant(record, split) for split in SPLITS)
+    first = np.mean(next(iter(test.values())))
+    rows = [
+        [
+            name,
+            f"{np.mean(values):.4f}",
+            f"{runs.deviation(values):.4f}",
+            f"{100 * (np.mean(values) - first):+.1f}",
+            f"{np.mean(train[name]):.4f}",
+        ]
+        for name, values in test.items()
+    ]
+    header = ["variant", "precision", "sd", "points", "on training images"]
+    return common.table(header, rows)
+
+
+def plot(record: dict[str, Any], title: str, path: pathlib.Path) -> None:
+    """Draws each run as a dot, the variants below one another, and their means."""
+    test, train = (by_variant(record, split) for split in SPLITS)
+    figure = Figure(figsize=(8, 1.4 + 0.5 * len(test)), layout="constrained")
+    axis = figure.subplots()
+    for found, colour, label in (
+        (train, "C1", "images trained on, undistorted"),
+        (test, "C0", "test images"),
+    ):
+        for y, values in enumerate(found.values()):
+            axis.plot(values, [y] * len(values), "o", color=colour, alpha=0.5, ms=5)
+            axis.plot([np.mean(values)] * 2, [y - 0.25, y + 0.25], color=colour)
+        axis.plot([], [], "o-", color=colour, label=label)
+    axis.set_yticks(range(len(test)), list(test))
+    axis.invert_yaxis()
+    axis.set(xlabel=f"precision @ 1 after {record['max_steps']:,} steps", title=title)
+    axis.grid(axis="x", alpha=0.3)
+    axis.legend(frameon=False, loc="best")
+    figure.savefig(path, dpi=110)
+
+
+def keep(name: str, record: dict[str, Any], title: str) -> None:
+    """Prints the table and writes NAME.json, .csv and .png."""
+    print(f"\n{report(record)}")
+    directory = pathlib.Path(FLAGS.results_dir)
+    common.write(record, directory / f"{name}.json")
+    with (directory / f"{name}.csv").open("w", newline="") as file:
+        rows = record["rows"]
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    plot(record, title, directory / f"{name}.png")
