@@ -5,7 +5,7 @@
 trains the tutorial with averaged parameters, weight decay, LRN and a falling learning
 rate, and without each in turn; prints a table of precision on the test images and on
 those trained on, and writes ablation.json, .csv and .png to --results_dir. The tutorial
-first drops its learning rate after 136,718 steps; here it does after 60% of --max_steps,
+first drops its learning rate after 136,718 steps; here it does after 60% of the steps,
 so that the drop is part of the run. Stopped and started again it goes on where it was.
 About 2 minutes for 1,000 steps on 2 cores, 5 runs a seed.
 """
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     """Runs, reports, draws and keeps."""
     del argv
     models.MODELS["tutorial_without_lrn"] = WithoutLRN
-    record = studies.run(variants(studies.max_steps()))
+    record = studies.run(variants(studies.settings()["max_steps"]))
     studies.keep("ablation", record, "The tutorial's recipe, each part left out")
 
 

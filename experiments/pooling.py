@@ -65,7 +65,7 @@ def shapes(network: TutorialCNN) -> list[tuple[int, ...]]:
 
 def milliseconds(model: str, steps: int) -> float:
     """Of a step of training on images of noise, the median."""
-    program = build_program(Config(model=model), num_classes=10)
+    program = build_program(Config(model=model, **studies.settings()), num_classes=10)
     images = np.random.RandomState(0).randint(
         256, size=(128, 32, 32, 3), dtype=np.uint8
     )

@@ -47,9 +47,11 @@ class Variant:
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def max_steps() -> int:
-    """Steps of each run."""
-    return 4 if FLAGS.quick else FLAGS.max_steps
+def settings() -> dict[str, Any]:
+    """What all runs of a study have in common; a quick one has cheap steps."""
+    if FLAGS.quick:
+        return {"max_steps": 4, "batch_size": 8, "ops": "plain"}
+    return {"max_steps": FLAGS.max_steps}
 
 
 def run(variants: Sequence[Variant]) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def run(variants: Sequence[Variant]) -> dict[str, Any]:
         "machine": common.machine() | {"device": common.device()},
         "data": {"source": dataset.source.rpartition("/")[2]}
         | {"fingerprint": dataset.fingerprint},
-        "max_steps": max_steps(),
+        "settings": settings(),
         "minutes": round((time.monotonic() - began) / 60, 1),
         "variants": {v.name: dict(v.changes) for v in variants},
         "rows": rows,
@@ -75,12 +77,10 @@ def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
     """The precision of one run on the test and the training images."""
     folder = f"{variant.name.replace(' ', '_')}-{seed}"
     config = Config(
-        max_steps=max_steps(),
         seed=seed,
         data_dir=FLAGS.data_dir or None,
         train_dir=str(pathlib.Path(FLAGS.out_dir) / folder),
-        summary_frequency=max_steps(),
-        **variant.changes,
+        **settings() | dict(variant.changes),
     )
     network = fit(config, dataset, log=lambda _: None).trained
     found = {name: evaluate(network, dataset.split(name)) for name in SPLITS}
@@ -132,7 +132,10 @@ def plot(record: dict[str, Any], title: str, path: pathlib.Path) -> None:
         axis.plot([], [], "o-", color=colour, label=label)
     axis.set_yticks(range(len(test)), list(test))
     axis.invert_yaxis()
-    axis.set(xlabel=f"precision @ 1 after {record['max_steps']:,} steps", title=title)
+    axis.set(
+        xlabel=f"precision @ 1 after {record['settings']['max_steps']:,} steps",
+        title=title,
+    )
     axis.grid(axis="x", alpha=0.3)
     axis.legend(frameon=False, loc="best")
     figure.savefig(path, dpi=110)
