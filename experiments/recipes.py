@@ -28,7 +28,7 @@ REDUCED = {
     "cuda_convnet_18pct": ["--max_steps=1000"],
     "cuda_convnet_11pct": ["--max_steps=1000"],
     "vgg16_bn": ["--max_steps=100"],
-    "resnet18": ["--max_steps=100"],
+    "resnet18": ["--max_steps=60"],
 }
 
 flags.DEFINE_list("recipes", list(RECIPES), "Those to run.")
@@ -89,14 +89,14 @@ def report(records: list[dict[str, Any]]) -> str:
     for record in records:
         results = record["results"]
         precision = [result["precision"] for result in results]
-        minutes = np.mean([result["train_seconds"] for result in results]) / 60
+        minutes = [result["train_seconds"] / 60 for result in results]
         rows.append(
             [
                 f"`{record['command']}`",
                 f"{results[0]['parameters']:,}",
                 f"{record['steps']:,}",
                 f"{record['steps_of_the_recipe']:,}",
-                f"{minutes:.1f}",
+                f"{min(minutes):.1f} to {max(minutes):.1f}",
                 f"{np.mean(precision):.3f} (sd {runs.deviation(precision):.3f}, "
                 f"n {len(precision)})",
             ]

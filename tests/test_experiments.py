@@ -48,6 +48,26 @@ def cells(text: str, first: str) -> list[str]:
     return found
 
 
+def test_tiny_images_are_timed_both_ways(run_experiment):
+    sizes = ("--sizes=1,2", "--channels=4", "--batch_size=2", "--rounds=1")
+    text, kept = run_experiment("benchmark_tiny_images", *sizes)
+    assert [case["size"] for case in kept["cases"]] == [1, 2]
+    assert all(case["plain"] > 0 and case["fast"] > 0 for case in kept["cases"])
+    assert cells(text, "2x2")
+
+
+def test_recipes_are_run_and_tabulated(run_experiment, tmp_path):
+    few = ("--recipes=tutorial", "--seeds=1", "--max_steps=2", "--batch_size=8")
+    text, kept = run_experiment("recipes", *few, f"--out_dir={tmp_path / 'runs'}")
+    [record] = kept["recipes"]
+    assert (record["steps"], record["steps_of_the_recipe"]) == (2, 1_000_000)
+    [result] = record["results"]
+    assert result["parameters"] == 1_068_298
+    assert 0 < result["precision"] < 1
+    row = cells(text, "`--recipe=tutorial --max_steps=2 --batch_size=8`")
+    assert row[:3] == ["1,068,298", "2", "1,000,000"]
+
+
 def test_train_step_times_ours_alone(run_experiment):
     sizes = ("--batch_size=4", "--from_step=10", "--steps=10", "--rounds=1")
     text, kept = run_experiment("benchmark_train_step", *sizes, "--programs=cifar_jax")
