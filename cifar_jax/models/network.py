@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.initializers import glorot_uniform
 from flax.typing import Dtype
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from cifar_jax.ops import Implementation, conv_general_dilated
 
@@ -68,6 +69,16 @@ class Network(nn.Module):
             name=name,
             **options,
         )
+
+    def predictions(self, x: Float[Array, "n c"]) -> Float[Array, "n classes"]:
+        """The logits by a last dense layer, which starts Glorot uniform, as Keras's."""
+        head = nn.Dense(
+            self.num_classes,
+            dtype=self.dtype,
+            kernel_init=glorot_uniform(),
+            name="predictions",
+        )
+        return self.tap("predictions", head(x)).astype(jnp.float32)
 
     def batch_norm(
         self, name: str, train: bool, epsilon: float = 1e-5, momentum: float = 0.9

@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable
 from typing import ClassVar
 
-import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.initializers import glorot_uniform, he_normal
 from jaxtyping import Array, Float
@@ -63,14 +62,7 @@ class BottleneckResNet(Network, kw_only=True):
         x = self.tap("conv1_conv", x)
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         x = stages(x, self.depths, functools.partial(self.block, train=train))
-        x = x.mean(axis=(1, 2))
-        head = nn.Dense(
-            self.num_classes,
-            dtype=self.dtype,
-            kernel_init=glorot_uniform(),
-            name="predictions",
-        )
-        return self.tap("predictions", head(x)).astype(jnp.float32)
+        return self.predictions(x.mean(axis=(1, 2)))
 
     def block(
         self, x: Array, width: int, strides: int, name: str, train: bool
@@ -124,14 +116,7 @@ class CifarResNet(Network, kw_only=True):
         x = nn.relu(self.conv(images, 64, 3, 1, "conv1", train))
         x = self.tap("conv1_conv", x)
         x = stages(x, self.depths, functools.partial(self.block, train=train))
-        x = x.mean(axis=(1, 2))
-        head = nn.Dense(
-            self.num_classes,
-            dtype=self.dtype,
-            kernel_init=glorot_uniform(),
-            name="predictions",
-        )
-        return self.tap("predictions", head(x)).astype(jnp.float32)
+        return self.predictions(x.mean(axis=(1, 2)))
 
     def block(
         self, x: Array, width: int, strides: int, name: str, train: bool

@@ -8,7 +8,6 @@ import functools
 from collections.abc import Callable
 from typing import ClassVar
 
-import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.initializers import glorot_uniform, he_normal
 from jaxtyping import Array, Float
@@ -66,8 +65,7 @@ class VGG(Network, kw_only=True):
         x = x.reshape(len(x), -1)
         for name in ("fc1", "fc2"):
             x = self.tap(name, nn.relu(dense(4096, name=name)(x)))
-        x = dense(self.num_classes, name="predictions")(x)
-        return self.tap("predictions", x).astype(jnp.float32)
+        return self.predictions(x)
 
     def conv(self, x: Array, width: int, name: str) -> Array:
         """A layer of the stacks: convolution and ReLU."""
@@ -95,14 +93,7 @@ class BatchNormVGG(Network, kw_only=True):
     ) -> Float[Array, "n {self.num_classes}"]:
         """Logits; BatchNorm by the batch if this is a step of training."""
         x = stacks(images, self.depths, functools.partial(self.conv, train=train))
-        x = x.mean(axis=(1, 2))
-        head = nn.Dense(
-            self.num_classes,
-            dtype=self.dtype,
-            kernel_init=glorot_uniform(),
-            name="predictions",
-        )
-        return self.tap("predictions", head(x)).astype(jnp.float32)
+        return self.predictions(x.mean(axis=(1, 2)))
 
     def conv(self, x: Array, width: int, name: str, train: bool) -> Array:
         """A layer of the stacks: convolution, BatchNorm and ReLU."""
