@@ -1,0 +1,371 @@
+"""What do the layers of a network see in a picture, and how does noise move it?
+
+    python -m experiments.feature_maps --checkpoint_dir=DIR --picture=FILE
+
+writes to --results_dir, of any network and any picture (or of a test image, --index):
+
+feature_maps.png          what each convolution makes of the picture
+feature_maps_kernels.png  the kernels of the first layer, as colours
+feature_maps_noise.png    some of the maps under noise, and how far each layer moves
+feature_maps.json         the numbers, and what the network says of the picture
+
+The change of a layer is ||a(noisy) - a(clean)|| / ||a(clean)||, over all its values.
+That of the picture with its pixels shuffled says how much the layer depends on what is
+to be seen at all: beside it the changes by noise are to be judged.
+
+About 15 seconds; --quick draws less noise and fewer maps.
+"""
+
+import itertools
+import json
+import math
+import pathlib
+import re
+from collections import Counter
+from typing import Any
+
+import jax
+import matplotlib
+import numpy as np
+from absl import app, flags
+from jaxtyping import Array, Float, UInt8
+
+from cifar_jax import (
+    Run,
+    Trained,
+    classify,
+    load_data,
+    load_trained,
+    read_picture,
+    read_run,
+)
+from cifar_jax.files import write_atomically
+from cifar_jax.summaries import as_picture
+from experiments import common
+from experiments.corruptions import Images, noise
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+# Of the layers whose maps are shown under noise, and of the maps of each.
+NOISY_LAYERS, NOISY_MAPS = 3, 16
+MOST_COLUMNS = 5
+SHUFFLED = "pixels shuffled"
+
+Layers = dict[str, Float[np.ndarray, "n ..."]]
+
+FLAGS = flags.FLAGS
+
+
+def activations(network: Trained, images: Images) -> Layers:
+    """The input and what each layer makes of it, in evaluation, in their order.
+
+    Of images of which evaluation takes several views, those of the first: the centre.
+    """
+
+    def forward(variables: Any, statistics: Any, images: Array) -> tuple:
+        views = jax.vmap(network.inputs.evaluation, (0, None))(images, statistics)
+        _, sown = network.model.apply(
+            variables, views[:, 0], train=False, mutable=["intermediates"]
+        )
+        return {"input": views[:, 0]}, *sown["intermediates"]["activations"]
+
+    layers = jax.jit(forward)(network.variables, network.statistics, images)
+    return {name: np.asarray(a) for layer in layers for name, a in layer.items()}
+
+
+def first_kernels(network: Trained) -> Float[np.ndarray, "kh kw 3 k"]:
+    """The kernels of the layer that reads the picture: those of three channels."""
+    kernels = [
+        leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(network.variables)
+        if path[-1].key == "kernel" and leaf.ndim == 4 and leaf.shape[2] == 3
+    ]
+    return np.asarray(kernels[0])
+
+
+def spoilt(image: Images, draws: int) -> dict[str, Images]:
+    """The picture with each noise, so often, and with its pixels shuffled.
+
+    Args:
+        image: the picture, as the only one of its batch.
+        draws: how many of each kind are wanted.
+    """
+    copies = np.repeat(image, draws, axis=0)
+    kinds = {
+        f"sigma {sigma}": noise(copies, float(sigma), np.random.default_rng(FLAGS.seed))
+        for sigma in FLAGS.sigmas
+    }
+    pixels = copies.reshape(draws, -1, 3)
+    order = np.random.default_rng(FLAGS.seed).random(pixels.shape[:2]).argsort(axis=1)
+    shuffled = np.take_along_axis(pixels, order[..., None], axis=1)
+    return kinds | {SHUFFLED: shuffled.reshape(copies.shape)}
+
+
+def change(values: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, " n-1"]:
+    """The distance of each from the first, over the norm of that."""
+    flat = values.reshape(len(values), -1)
+    return np.linalg.norm(flat[1:] - flat[0], axis=1) / np.linalg.norm(flat[0])
+
+
+def measure(
+    network: Trained, layers: Layers, kinds: list[str], images: Images
+) -> dict[str, Any]:
+    """Figures of each layer, and its change and the network's answers by kind.
+
+    Args:
+        network: a trained one.
+        layers: activations for the images.
+        kinds: what was done to the images that follow the first, equally many each.
+        images: the picture first.
+    """
+    by_layer = {}
+    for name, values in layers.items():
+        each = change(values).reshape(len(kinds), -1)
+        clean = values[0]
+        by_layer[name] = {
+            "shape": clean.shape,
+            "min": float(clean.min()),
+            "max": float(clean.max()),
+            "mean": float(clean.mean()),
+            "share_of_zeros": float(np.mean(clean == 0)),
+            "change": dict(zip(kinds, each.mean(axis=1).tolist(), strict=True)),
+            "change_sd": dict(zip(kinds, each.std(axis=1).tolist(), strict=True)),
+        }
+    probabilities = classify(network, images)
+    first, *others = np.array(network.class_names)[probabilities.argmax(axis=-1)]
+    by_kind = np.reshape(others, (len(kinds), -1)).tolist()
+    return {
+        "draws": len(by_kind[0]),
+        "answer": {str(first): float(probabilities[0].max())},
+        "answers": {
+            kind: dict(Counter(names).most_common())
+            for kind, names in zip(kinds, by_kind, strict=True)
+        },
+        "layers": by_layer,
+    }
+
+
+def report(figures: dict[str, Any]) -> str:
+    """The change of each layer by sigma, and what the network answers."""
+    header = ["layer", "shape", "zeros", *figures["answers"]]
+    rows = [
+        [
+            name,
+            "x".join(map(str, layer["shape"])),
+            f"{layer['share_of_zeros']:.0%}",
+            *(f"{mean:.3f}" for mean in layer["change"].values()),
+        ]
+        for name, layer in figures["layers"].items()
+    ]
+    [(name, probability)] = figures["answer"].items()
+    lines = [f"the network says {name} ({probability:.1%})"]
+    for kind, counts in figures["answers"].items():
+        said = ", ".join(f"{name} {count} times" for name, count in counts.items())
+        lines.append(f"{kind}: {said}")
+    table = common.table(header, rows)
+    return f"relative change of each layer\n{table}\n\n" + "\n".join(lines)
+
+
+def mosaic(maps: Float[np.ndarray, "h w *c k"]) -> Float[np.ndarray, "H W *c"]:
+    """Pictures side by side in about a square, NaN between them."""
+    zoom = -(-24 // len(maps))  # a gap of one pixel is thin beside small maps too
+    tiles = np.moveaxis(maps, -1, 0).repeat(zoom, axis=1).repeat(zoom, axis=2)
+    columns = int(np.ceil(np.sqrt(len(tiles))))
+    rows = -(-len(tiles) // columns)
+    count, height, width, *channels = tiles.shape
+    padded = np.full((rows * columns, height + 1, width + 1, *channels), np.nan)
+    padded[:count, :height, :width] = tiles
+    grid = padded.reshape(rows, columns, *padded.shape[1:]).swapaxes(1, 2)
+    return grid.reshape(rows * (height + 1), columns * (width + 1), *channels)[:-1, :-1]
+
+
+def limits(values: np.ndarray) -> dict[str, float]:
+    """Of the colours: up to what only one value in 200 exceeds, zero within."""
+    low, high = np.percentile(values, [0.5, 99.5])
+    return {"vmin": min(0.0, float(low)), "vmax": max(float(high), 1e-6)}
+
+
+def show(axis: Axes, image: np.ndarray, title: str = "", **style: Any) -> Any:
+    """Draws an image without an axis."""
+    axis.set_title(title, fontsize=10)
+    axis.axis("off")
+    return axis.imshow(image, **{"interpolation": "nearest"} | style)
+
+
+def convolutions(layers: Layers) -> Layers:
+    """The layers that are maps."""
+    return {k: v for k, v in layers.items() if v.ndim == 4 and k != "input"}
+
+
+def plot_maps(
+    image: UInt8[np.ndarray, "h w 3"],
+    layers: Layers,
+    maps: int,
+    path: pathlib.Path,
+) -> None:
+    """Draws the picture, what the network is given of it, and each layer's maps."""
+    panels = convolutions(layers)
+    columns = min(MOST_COLUMNS, math.isqrt(len(panels) + 1) + 1)
+    rows = -(-(len(panels) + 2) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.6 * columns, 3.6 * rows), layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    places = iter(axes.flat)
+    show(next(places), image, "the picture, {}x{}".format(*image.shape[:2]))
+    given = layers["input"][0]
+    title = "what the network is given, {}x{}".format(*given.shape[:2])
+    show(next(places), as_picture(given), title)
+    for name, values in panels.items():
+        _, height, width, count = values.shape
+        shown = f"{maps} of {count}" if count > maps else f"{count}"
+        title = f"{name}\n{shown} maps of {height}x{width}"
+        axis = next(places)
+        drawn = show(
+            axis,
+            mosaic(values[0, ..., :maps]),
+            title,
+            cmap="viridis",
+            **limits(values[0]),
+        )
+        bar = figure.colorbar(drawn, ax=axis, shrink=0.7, extend="max")
+        bar.set_label("activation", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def plot_kernels(
+    kernels: Float[np.ndarray, "kh kw 3 k"], maps: int, path: pathlib.Path
+) -> None:
+    """Draws kernels as colours: grey is zero, the largest weight of each full."""
+    kernels = kernels[..., :maps]
+    scaled = 0.5 + 0.5 * kernels / np.abs(kernels).max(axis=(0, 1, 2))
+    figure, axis = plt.subplots(figsize=(5, 5.3), layout="constrained")
+    kh, kw, _, count = kernels.shape
+    title = (
+        f"{count} kernels of {kh}x{kw}, each scaled by its largest weight; grey is 0"
+    )
+    show(axis, np.nan_to_num(mosaic(scaled), nan=1), title)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def plot_noise(
+    images: Images, layers: Layers, figures: dict[str, Any], path: pathlib.Path
+) -> None:
+    """Draws maps of each kind of image, and the change of each layer beside them."""
+    panels = list(convolutions(layers).items())
+    chosen = np.linspace(0, len(panels) - 1, min(NOISY_LAYERS, len(panels)))
+    rows = [panels[round(i)] for i in chosen]
+    figure = plt.figure(figsize=(16, 2.1 * (len(rows) + 1)), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[2, 1], squeeze=False).flat
+    left.supxlabel(
+        f"Of each layer the {NOISY_MAPS} strongest maps, colours as without noise",
+        fontsize=10,
+    )
+    kinds = dict(
+        zip(
+            ["the picture", *figures["answers"]],
+            [0, *range(1, len(images), figures["draws"])],
+            strict=True,
+        )
+    )
+    axes = left.subplots(len(rows) + 1, len(kinds))
+    for column, (kind, index) in enumerate(kinds.items()):
+        show(axes[0, column], images[index], kind)
+        for axis, (name, values) in zip(axes[1:, column], rows, strict=True):
+            strongest = np.argsort(-values[0].mean(axis=(0, 1)))[:NOISY_MAPS]
+            style = {"cmap": "viridis"} | limits(values[0])
+            title = "" if column else name
+            show(axis, mosaic(values[index][..., strongest]), title, **style)
+    draw_changes(right.subplots(), figures["layers"])
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def draw_changes(axis: Axes, layers: dict[str, Any]) -> None:
+    """A line for each kind of image over the layers."""
+    *noises, shuffled = next(iter(layers.values()))["change"]
+    colours = plt.get_cmap("viridis")(np.linspace(0.85, 0, len(noises)))
+    styles = {
+        kind: {"color": colour, "marker": marker}
+        for kind, colour, marker in zip(
+            noises, colours, itertools.cycle("os^Dv"), strict=False
+        )
+    }
+    styles[shuffled] = {"color": "#D55E00", "ls": "--", "marker": "x"}
+    for kind, style in styles.items():
+        means = [layer["change"][kind] for layer in layers.values()]
+        deviations = [layer["change_sd"][kind] for layer in layers.values()]
+        axis.errorbar(
+            range(len(layers)), means, deviations, capsize=2, label=kind, **style
+        )
+    few = len(layers) < 9
+    axis.set_xticks(range(len(layers)), layers, rotation=30 if few else 90)
+    axis.tick_params(axis="x", labelsize=9 if few else 7)
+    axis.set_yscale("log")
+    axis.set_ylabel("|a(noisy) - a(clean)| / |a(clean)|")
+    axis.set_title("How far each layer moves (bars: sd of the draws)", fontsize=11)
+    axis.legend(frameon=False)
+    axis.grid(alpha=0.3, which="both")
+
+
+def read_image(run: Run) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
+    """The picture that is asked for, and what to call it."""
+    if FLAGS.picture:
+        return read_picture(FLAGS.picture), pathlib.Path(FLAGS.picture).name
+    dataset = load_data(FLAGS.dataset, FLAGS.data_dir or run.config.data_dir)
+    test = dataset.test
+    label = dataset.class_names[test.labels[FLAGS.index]]
+    source = re.sub(r"\S*/", "", dataset.source)  # no path of this machine
+    return test.images[FLAGS.index], f"test image {FLAGS.index} ({label}) of {source}"
+
+
+def main(argv: list[str]) -> None:
+    """Looks, reports, draws and keeps."""
+    del argv
+    run = read_run(FLAGS.checkpoint_dir)
+    network = load_trained(run)
+    image, called = read_image(run)
+    draws, maps = (2, 16) if FLAGS.quick else (FLAGS.draws, FLAGS.maps)
+    kinds = spoilt(image[None], draws)
+    images = np.concatenate([image[None], *kinds.values()])
+    layers = activations(network, images)
+    figures = measure(network, layers, list(kinds), images)
+    about = {
+        "machine": common.machine(),
+        "recipe": run.config.recipe,
+        "step": network.step,
+        "trained_on": re.sub(r"\S*/", "", run.data_source),
+        "picture": called,
+        "seed": FLAGS.seed,
+    }
+    print(f"{run.config.recipe}, step {network.step}; {called}\n\n{report(figures)}")
+    results = pathlib.Path(FLAGS.results_dir)
+    results.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(about | figures, indent=1)
+    write_atomically(results / "feature_maps.json", text + "\n")
+    plot_maps(image, layers, maps, results / "feature_maps.png")
+    plot_kernels(first_kernels(network), maps, results / "feature_maps_kernels.png")
+    plot_noise(images, layers, figures, results / "feature_maps_noise.png")
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("checkpoint_dir", "cifar10_train", "As of the eval command.")
+    flags.DEFINE_string("picture", "", "Any picture. Empty: the test image of --index.")
+    flags.DEFINE_integer("index", 13, "Of a test image.", lower_bound=0)
+    flags.DEFINE_list("sigmas", ["5", "10", "20", "40"], "Of the noise, of 255.")
+    flags.DEFINE_integer("draws", 32, "How often each noise is drawn.", lower_bound=1)
+    flags.DEFINE_integer("maps", 64, "The first so many of each layer.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Of the noise.")
+    flags.DEFINE_boolean("quick", False, "Two draws, and 16 maps of each layer.")
+    flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(main)

@@ -1,0 +1,273 @@
+"""The experiments of a course: worked examples, feature maps, spoilt images."""
+
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import app
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cifar_jax import Config, fit, load_data
+from experiments import convolution, feature_maps, noise
+from experiments.corruptions import CORRUPTIONS, Corruption
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def by_hand(image, top, left, height, width):
+    """The sum under a window of ones that may stick out of the image."""
+    return sum(
+        image[row][column]
+        for row in range(max(top, 0), min(top + height, len(image)))
+        for column in range(max(left, 0), min(left + width, len(image[0])))
+    )
+
+
+def test_worked_examples_are_what_a_student_gets_by_hand():
+    image = convolution.IMAGE.astype(int).tolist()
+    valid, same, strided, largest, mean = convolution.examples()
+    expected = [[by_hand(image, i, j, 3, 3) for j in range(3)] for i in range(3)]
+    assert valid.output.tolist() == expected
+    assert expected[0] == [13, 15, 16]
+    expected = [
+        [by_hand(image, i - 1, j - 1, 3, 3) for j in range(5)] for i in range(5)
+    ]
+    assert same.output.tolist() == expected
+    assert strided.output.tolist() == [[13, 14], [13, 11]]
+    assert largest.output.tolist() == [[4, 3, 5], [3, 5, 4], [3, 2, 6]]
+    assert mean.output.tolist() == [[1.75, 1.5, 3], [1.5, 2, 3], [2, 1, 6]]
+
+
+def test_the_arithmetic_that_is_shown_is_right():
+    for example in convolution.examples():
+        left, right = example.arithmetic.split(" = ")
+        assert eval(left) == float(right) == example.output[example.cell]
+
+
+def test_every_output_is_that_of_its_window():
+    reduce = {"sum": np.nansum, "max": np.nanmax, "mean": np.nanmean}
+    for example in convolution.examples():
+        for row, column in np.ndindex(example.output.shape):
+            rows = slice(row * example.stride, row * example.stride + example.window[0])
+            columns = slice(
+                column * example.stride, column * example.stride + example.window[1]
+            )
+            value = reduce[example.form](example.padded[rows, columns])
+            assert example.output[row, column] == value
+
+
+def test_cross_entropy_of_three_classes():
+    figures = convolution.classification()
+    powers = np.exp([2, 1, 0])
+    assert figures["softmax"] == pytest.approx(powers / powers.sum())
+    assert figures["targets"] == np.eye(3).tolist()
+    assert figures["cross_entropy"] == pytest.approx(-np.log(powers / powers.sum()))
+    assert figures["cross_entropy"][0] == pytest.approx(0.4076, abs=1e-4)
+
+
+def test_the_committed_examples_are_those_of_the_code():
+    kept = json.loads((ROOT / "experiments/results/convolution.json").read_text())
+    assert kept["image"] == convolution.IMAGE.tolist()
+    for example, record in zip(convolution.examples(), kept["examples"], strict=True):
+        assert json.loads(json.dumps(example.record())) == record
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return load_data("digits").test.images[:40]
+
+
+@pytest.fixture(params=CORRUPTIONS)
+def corruption(request) -> Corruption:
+    return CORRUPTIONS[request.param]
+
+
+@pytest.mark.parametrize("level", range(6))
+def test_corruptions_give_bytes_and_leave_their_argument(corruption, images, level):
+    before = images.copy()
+    spoilt = corruption.at(images, level)
+    assert spoilt.dtype == np.uint8
+    assert spoilt.shape == images.shape
+    np.testing.assert_array_equal(images, before)
+    if level == 0:
+        np.testing.assert_array_equal(spoilt, images)
+
+
+def test_corruptions_are_the_same_every_time(corruption, images):
+    np.testing.assert_array_equal(corruption.at(images, 3), corruption.at(images, 3))
+    # Nor does it matter how many images there are.
+    np.testing.assert_array_equal(
+        corruption.at(images[:5], 3), corruption.at(images, 3)[:5]
+    )
+
+
+@pytest.mark.parametrize("name", ["noise", "occlusion"])
+def test_another_seed_spoils_otherwise(name, images):
+    of = CORRUPTIONS[name]
+    assert (of.at(images, 3, seed=0) != of.at(images, 3, seed=1)).any()
+
+
+def test_stronger_corruptions_are_further_from_the_image(corruption):
+    rng = np.random.default_rng(1)
+    images = rng.integers(40, 210, (40, 32, 32, 3), dtype=np.uint8)
+    distances = [
+        np.mean((corruption.at(images, level).astype(float) - images) ** 2)
+        for level in range(6)
+    ]
+    assert distances[0] == 0
+    assert (np.diff(distances) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "none"), [("noise", 0), ("blur", 0), ("contrast", 1), ("occlusion", 0)]
+)
+def test_the_strength_of_nothing_changes_nothing(name, none, images):
+    spoilt = CORRUPTIONS[name].apply(images, none, np.random.default_rng(0))
+    np.testing.assert_array_equal(spoilt, images)
+
+
+def test_noise_has_its_deviation():
+    grey = np.full((20, 32, 32, 3), 127, np.uint8)
+    spoilt = CORRUPTIONS["noise"].apply(grey, 10, np.random.default_rng(0))
+    assert spoilt.std() == pytest.approx(10, rel=0.02)
+    assert spoilt.mean() == pytest.approx(127, abs=0.1)
+
+
+def test_contrast_keeps_the_mean_and_shrinks_the_deviation(images):
+    spoilt = CORRUPTIONS["contrast"].apply(images, 0.5, np.random.default_rng(0))
+    for before, after in zip(images, spoilt, strict=True):
+        assert after.mean() == pytest.approx(before.mean(), abs=0.5)
+        assert after.std() == pytest.approx(before.std() / 2, rel=0.02)
+
+
+@given(side=st.integers(1, 32), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_the_whole_square_lies_in_the_image(side, seed):
+    black = np.zeros((3, 32, 32, 3), np.uint8)
+    random = np.random.default_rng(seed)
+    spoilt = CORRUPTIONS["occlusion"].apply(black, side, random)
+    for image in spoilt:
+        rows, columns = np.nonzero(image[..., 0])
+        assert len(rows) == side**2
+        assert np.ptp(rows) == np.ptp(columns) == side - 1
+
+
+def test_the_fall_of_precision_is_one_of_pairs():
+    clean = np.array([True] * 8 + [False] * 2)
+    spoilt = np.array([True] * 6 + [False] * 4)
+    figures = noise.figures(clean, spoilt)
+    assert figures["precision"] == 0.6
+    assert figures["standard_error"] == pytest.approx((0.6 * 0.4 / 10) ** 0.5)
+    assert figures["fall"] == pytest.approx(0.2)
+    assert figures["fall_standard_error"] == pytest.approx((0.2 * 0.8 / 10) ** 0.5)
+    assert noise.figures(clean, clean)["fall_standard_error"] == 0
+
+
+def test_runs_are_called_as_asked_or_as_their_folder(tmp_path):
+    runs = noise.runs_by_name([f"a={tmp_path}/x", f"{tmp_path}/b"])
+    assert runs == {"a": tmp_path / "x", "b": tmp_path / "b"}
+    with pytest.raises(app.UsageError, match="two runs are called 'a'"):
+        noise.runs_by_name(["a=x", "y/a"])
+
+
+def test_what_is_unfinished_is_taken_up_under_the_same_settings(tmp_path):
+    case = {"network": "a", "corruption": "blur", "strength": 1, "precision": 0.5}
+    noise.Unfinished(tmp_path / "f", {"seed": 0}).add(case)
+    again = noise.Unfinished(tmp_path / "f", {"seed": 0})
+    assert again.cases == [case]
+    assert again.has(network="a", corruption="blur")
+    assert not again.has(network="b", corruption="blur")
+    assert noise.Unfinished(tmp_path / "f", {"seed": 1}).cases == []
+
+
+def test_a_mosaic_keeps_every_map():
+    maps = np.arange(24 * 24 * 5, dtype=float).reshape(24, 24, 5)
+    grid = feature_maps.mosaic(maps)
+    assert grid.shape == (2 * 25 - 1, 3 * 25 - 1)
+    np.testing.assert_array_equal(grid[25:, 25:49], maps[..., 4])
+    assert np.isnan(grid[25:, 50:]).all()
+    assert np.isnan(grid[24]).all()
+
+
+def test_change_is_relative_to_the_first():
+    values = np.array([[3.0, 4.0], [3.0, 4.0], [0.0, 0.0], [6.0, 8.0]])
+    np.testing.assert_allclose(feature_maps.change(values), [0, 1, 1])
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory) -> pathlib.Path:
+    """A run of a few steps on digits."""
+    train_dir = tmp_path_factory.mktemp("run") / "digits"
+    config = Config(
+        dataset="digits", max_steps=3, batch_size=8, train_dir=str(train_dir)
+    )
+    fit(config, load_data("digits"), log=lambda line: None)
+    return train_dir
+
+
+@pytest.fixture
+def run_experiment(tmp_path):
+    """Runs a module of experiments; returns what it printed and its JSON."""
+
+    def run(name: str, *arguments: str) -> tuple[str, dict]:
+        command = [sys.executable, "-m", f"experiments.{name}", *arguments]
+        done = subprocess.run(
+            [*command, f"--results_dir={tmp_path}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout, json.loads((tmp_path / f"{name}.json").read_text())
+
+    return run
+
+
+@pytest.mark.slow
+def test_convolution_computes_and_draws(run_experiment, tmp_path):
+    text, kept = run_experiment("convolution")
+    assert "2 + 0 + 3 + 4 + 2 + 1 + 1 + 0 + 2 = 15" in text
+    assert len(kept["examples"]) == 5
+    assert (tmp_path / "convolution.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_noise_evaluates_and_draws(run_experiment, tmp_path, digits_run):
+    text, kept = run_experiment(
+        "noise", "--quick", "--dataset=digits", f"--checkpoint_dirs=ours={digits_run}"
+    )
+    assert len(kept["cases"]) == 26
+    assert kept["images"] == noise.QUICK_IMAGES
+    assert kept["networks"]["ours"]["step"] == 3
+    assert all(0 <= case["precision"] <= 1 for case in kept["cases"])
+    with (tmp_path / "noise.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    precision = [case["precision"] for case in kept["cases"]]
+    assert [float(row["precision"]) for row in rows] == precision
+    assert "| noise      |        5 |" in text
+    assert (tmp_path / "noise.png").stat().st_size > 10_000
+    assert not (tmp_path / "noise.unfinished.json").exists()
+    assert str(digits_run) not in json.dumps(kept)
+
+
+@pytest.mark.slow
+def test_feature_maps_are_drawn(run_experiment, tmp_path, digits_run):
+    text, kept = run_experiment(
+        "feature_maps", "--quick", "--dataset=digits", f"--checkpoint_dir={digits_run}"
+    )
+    assert list(kept["layers"])[:3] == ["input", "conv1", "conv2"]
+    assert kept["layers"]["conv1"]["shape"] == [24, 24, 64]
+    # Twice the noise moves a layer further.
+    for layer in kept["layers"].values():
+        change = [layer["change"][f"sigma {sigma}"] for sigma in (5, 10, 20, 40)]
+        assert change == sorted(change)
+    assert "pixels shuffled" in text
+    for part in ("", "_kernels", "_noise"):
+        assert (tmp_path / f"feature_maps{part}.png").stat().st_size > 10_000
+    assert str(digits_run) not in json.dumps(kept)
