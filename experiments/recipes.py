@@ -22,13 +22,14 @@ from experiments import common, runs
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-# Schedules shrink with --max_steps. An epoch is 390.6 steps.
+# Schedules shrink with --max_steps; so short a warm-up would be none. An epoch is 390.6
+# steps.
 REDUCED = {
     "tutorial": ["--max_steps=1000"],
     "cuda_convnet_18pct": ["--max_steps=1000"],
     "cuda_convnet_11pct": ["--max_steps=1000"],
-    "vgg16_bn": ["--max_steps=100"],
-    "resnet18": ["--max_steps=60"],
+    "vgg16_bn": ["--max_steps=100", "--learning_rate=0.02", "--warmup=0.2"],
+    "resnet18": ["--max_steps=60", "--learning_rate=0.02", "--warmup=0.2"],
 }
 
 flags.DEFINE_list("recipes", list(RECIPES), "Those to run.")

@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen.initializers import glorot_uniform
-from flax.typing import Dtype
+from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from cifar_jax.ops import Implementation, conv_general_dilated
@@ -70,12 +69,14 @@ class Network(nn.Module):
             **options,
         )
 
-    def predictions(self, x: Float[Array, "n c"]) -> Float[Array, "n classes"]:
-        """The logits by a last dense layer, which starts Glorot uniform, as Keras's."""
+    def predictions(
+        self, x: Float[Array, "n c"], kernel_init: Initializer
+    ) -> Float[Array, "n classes"]:
+        """The logits, by a last dense layer of that name."""
         head = nn.Dense(
             self.num_classes,
             dtype=self.dtype,
-            kernel_init=glorot_uniform(),
+            kernel_init=kernel_init,
             name="predictions",
         )
         return self.tap("predictions", head(x)).astype(jnp.float32)

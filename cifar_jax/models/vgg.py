@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from flax import linen as nn
-from flax.linen.initializers import glorot_uniform, he_normal
+from flax.linen.initializers import glorot_uniform, he_normal, normal
 from jaxtyping import Array, Float
 
 from cifar_jax.models.network import Network
@@ -65,7 +65,7 @@ class VGG(Network, kw_only=True):
         x = x.reshape(len(x), -1)
         for name in ("fc1", "fc2"):
             x = self.tap(name, nn.relu(dense(4096, name=name)(x)))
-        return self.predictions(x)
+        return self.predictions(x, glorot_uniform())
 
     def conv(self, x: Array, width: int, name: str) -> Array:
         """A layer of the stacks: convolution and ReLU."""
@@ -77,7 +77,8 @@ class BatchNormVGG(Network, kw_only=True):
     """VGG as it is common for CIFAR: BatchNorm everywhere and one dense layer.
 
     Kernels of convolutions start as He et al. (2015): normal, with the variance 2 over
-    the number of inputs. The dense layer starts Glorot uniform.
+    the number of inputs. The dense layer starts normal with deviation 0.01, as VGG's
+    did, so that no class is far ahead at the start.
 
     Attributes:
         depths: how many convolutions each stack has.
@@ -93,7 +94,7 @@ class BatchNormVGG(Network, kw_only=True):
     ) -> Float[Array, "n {self.num_classes}"]:
         """Logits; BatchNorm by the batch if this is a step of training."""
         x = stacks(images, self.depths, functools.partial(self.conv, train=train))
-        return self.predictions(x.mean(axis=(1, 2)))
+        return self.predictions(x.mean(axis=(1, 2)), normal(0.01))
 
     def conv(self, x: Array, width: int, name: str, train: bool) -> Array:
         """A layer of the stacks: convolution, BatchNorm and ReLU."""
