@@ -16,16 +16,12 @@ to be seen at all: beside it the changes by noise are to be judged.
 About 15 seconds; --quick draws less noise and fewer maps.
 """
 
-import itertools
-import json
-import math
 import pathlib
 import re
 from collections import Counter
 from typing import Any
 
 import jax
-import matplotlib
 import numpy as np
 from absl import app, flags
 from jaxtyping import Array, Float, UInt8
@@ -39,21 +35,14 @@ from cifar_jax import (
     read_picture,
     read_run,
 )
-from cifar_jax.files import write_atomically
-from cifar_jax.summaries import as_picture
 from experiments import common
 from experiments.corruptions import Images, noise
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-
-# Of the layers whose maps are shown under noise, and of the maps of each.
-NOISY_LAYERS, NOISY_MAPS = 3, 16
-MOST_COLUMNS = 5
-SHUFFLED = "pixels shuffled"
-
-Layers = dict[str, Float[np.ndarray, "n ..."]]
+from experiments.feature_maps_picture import (
+    Layers,
+    plot_kernels,
+    plot_maps,
+    plot_noise,
+)
 
 FLAGS = flags.FLAGS
 
@@ -100,7 +89,7 @@ def spoilt(image: Images, draws: int) -> dict[str, Images]:
     pixels = copies.reshape(draws, -1, 3)
     order = np.random.default_rng(FLAGS.seed).random(pixels.shape[:2]).argsort(axis=1)
     shuffled = np.take_along_axis(pixels, order[..., None], axis=1)
-    return kinds | {SHUFFLED: shuffled.reshape(copies.shape)}
+    return kinds | {"pixels shuffled": shuffled.reshape(copies.shape)}
 
 
 def change(values: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, " n-1"]:
@@ -168,152 +157,6 @@ def report(figures: dict[str, Any]) -> str:
     return f"relative change of each layer\n{table}\n\n" + "\n".join(lines)
 
 
-def mosaic(maps: Float[np.ndarray, "h w *c k"]) -> Float[np.ndarray, "H W *c"]:
-    """Pictures side by side in about a square, NaN between them."""
-    zoom = -(-24 // len(maps))  # a gap of one pixel is thin beside small maps too
-    tiles = np.moveaxis(maps, -1, 0).repeat(zoom, axis=1).repeat(zoom, axis=2)
-    columns = int(np.ceil(np.sqrt(len(tiles))))
-    rows = -(-len(tiles) // columns)
-    count, height, width, *channels = tiles.shape
-    padded = np.full((rows * columns, height + 1, width + 1, *channels), np.nan)
-    padded[:count, :height, :width] = tiles
-    grid = padded.reshape(rows, columns, *padded.shape[1:]).swapaxes(1, 2)
-    return grid.reshape(rows * (height + 1), columns * (width + 1), *channels)[:-1, :-1]
-
-
-def limits(values: np.ndarray) -> dict[str, float]:
-    """Of the colours: up to what only one value in 200 exceeds, zero within."""
-    low, high = np.percentile(values, [0.5, 99.5])
-    return {"vmin": min(0.0, float(low)), "vmax": max(float(high), 1e-6)}
-
-
-def show(axis: Axes, image: np.ndarray, title: str = "", **style: Any) -> Any:
-    """Draws an image without an axis."""
-    axis.set_title(title, fontsize=10)
-    axis.axis("off")
-    return axis.imshow(image, **{"interpolation": "nearest"} | style)
-
-
-def convolutions(layers: Layers) -> Layers:
-    """The layers that are maps."""
-    return {k: v for k, v in layers.items() if v.ndim == 4 and k != "input"}
-
-
-def plot_maps(
-    image: UInt8[np.ndarray, "h w 3"],
-    layers: Layers,
-    maps: int,
-    path: pathlib.Path,
-) -> None:
-    """Draws the picture, what the network is given of it, and each layer's maps."""
-    panels = convolutions(layers)
-    columns = min(MOST_COLUMNS, math.isqrt(len(panels) + 1) + 1)
-    rows = -(-(len(panels) + 2) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(3.6 * columns, 3.6 * rows), layout="constrained"
-    )
-    for axis in axes.flat:
-        axis.axis("off")
-    places = iter(axes.flat)
-    show(next(places), image, "the picture, {}x{}".format(*image.shape[:2]))
-    given = layers["input"][0]
-    title = "what the network is given, {}x{}".format(*given.shape[:2])
-    show(next(places), as_picture(given), title)
-    for name, values in panels.items():
-        _, height, width, count = values.shape
-        shown = f"{maps} of {count}" if count > maps else f"{count}"
-        title = f"{name}\n{shown} maps of {height}x{width}"
-        axis = next(places)
-        drawn = show(
-            axis,
-            mosaic(values[0, ..., :maps]),
-            title,
-            cmap="viridis",
-            **limits(values[0]),
-        )
-        bar = figure.colorbar(drawn, ax=axis, shrink=0.7, extend="max")
-        bar.set_label("activation", fontsize=8)
-        bar.ax.tick_params(labelsize=8)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
-def plot_kernels(
-    kernels: Float[np.ndarray, "kh kw 3 k"], maps: int, path: pathlib.Path
-) -> None:
-    """Draws kernels as colours: grey is zero, the largest weight of each full."""
-    kernels = kernels[..., :maps]
-    scaled = 0.5 + 0.5 * kernels / np.abs(kernels).max(axis=(0, 1, 2))
-    figure, axis = plt.subplots(figsize=(5, 5.3), layout="constrained")
-    kh, kw, _, count = kernels.shape
-    title = (
-        f"{count} kernels of {kh}x{kw}, each scaled by its largest weight; grey is 0"
-    )
-    show(axis, np.nan_to_num(mosaic(scaled), nan=1), title)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
-def plot_noise(
-    images: Images, layers: Layers, figures: dict[str, Any], path: pathlib.Path
-) -> None:
-    """Draws maps of each kind of image, and the change of each layer beside them."""
-    panels = list(convolutions(layers).items())
-    chosen = np.linspace(0, len(panels) - 1, min(NOISY_LAYERS, len(panels)))
-    rows = [panels[round(i)] for i in chosen]
-    figure = plt.figure(figsize=(16, 2.1 * (len(rows) + 1)), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[2, 1], squeeze=False).flat
-    left.supxlabel(
-        f"Of each layer the {NOISY_MAPS} strongest maps, colours as without noise",
-        fontsize=10,
-    )
-    kinds = dict(
-        zip(
-            ["the picture", *figures["answers"]],
-            [0, *range(1, len(images), figures["draws"])],
-            strict=True,
-        )
-    )
-    axes = left.subplots(len(rows) + 1, len(kinds))
-    for column, (kind, index) in enumerate(kinds.items()):
-        show(axes[0, column], images[index], kind)
-        for axis, (name, values) in zip(axes[1:, column], rows, strict=True):
-            strongest = np.argsort(-values[0].mean(axis=(0, 1)))[:NOISY_MAPS]
-            style = {"cmap": "viridis"} | limits(values[0])
-            title = "" if column else name
-            show(axis, mosaic(values[index][..., strongest]), title, **style)
-    draw_changes(right.subplots(), figures["layers"])
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
-def draw_changes(axis: Axes, layers: dict[str, Any]) -> None:
-    """A line for each kind of image over the layers."""
-    *noises, shuffled = next(iter(layers.values()))["change"]
-    colours = plt.get_cmap("viridis")(np.linspace(0.85, 0, len(noises)))
-    styles = {
-        kind: {"color": colour, "marker": marker}
-        for kind, colour, marker in zip(
-            noises, colours, itertools.cycle("os^Dv"), strict=False
-        )
-    }
-    styles[shuffled] = {"color": "#D55E00", "ls": "--", "marker": "x"}
-    for kind, style in styles.items():
-        means = [layer["change"][kind] for layer in layers.values()]
-        deviations = [layer["change_sd"][kind] for layer in layers.values()]
-        axis.errorbar(
-            range(len(layers)), means, deviations, capsize=2, label=kind, **style
-        )
-    few = len(layers) < 9
-    axis.set_xticks(range(len(layers)), layers, rotation=30 if few else 90)
-    axis.tick_params(axis="x", labelsize=9 if few else 7)
-    axis.set_yscale("log")
-    axis.set_ylabel("|a(noisy) - a(clean)| / |a(clean)|")
-    axis.set_title("How far each layer moves (bars: sd of the draws)", fontsize=11)
-    axis.legend(frameon=False)
-    axis.grid(alpha=0.3, which="both")
-
-
 def read_image(run: Run) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
     """The picture that is asked for, and what to call it."""
     if FLAGS.picture:
@@ -346,15 +189,13 @@ def main(argv: list[str]) -> None:
     }
     print(f"{run.config.recipe}, step {network.step}; {called}\n\n{report(figures)}")
     results = pathlib.Path(FLAGS.results_dir)
-    results.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(about | figures, indent=1)
-    write_atomically(results / "feature_maps.json", text + "\n")
+    common.write(about | figures, results / "feature_maps.json")
     plot_maps(image, layers, maps, results / "feature_maps.png")
     plot_kernels(first_kernels(network), maps, results / "feature_maps_kernels.png")
     plot_noise(images, layers, figures, results / "feature_maps_noise.png")
 
 
-def _define_flags() -> None:
+if __name__ == "__main__":
     flags.DEFINE_string("checkpoint_dir", "cifar10_train", "As of the eval command.")
     flags.DEFINE_string("picture", "", "Any picture. Empty: the test image of --index.")
     flags.DEFINE_integer("index", 13, "Of a test image.", lower_bound=0)
@@ -364,8 +205,4 @@ def _define_flags() -> None:
     flags.DEFINE_integer("seed", 0, "Of the noise.")
     flags.DEFINE_boolean("quick", False, "Two draws, and 16 maps of each layer.")
     flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
-
-
-if __name__ == "__main__":
-    _define_flags()
     app.run(main)

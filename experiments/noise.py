@@ -13,15 +13,12 @@ Stopped and started again it goes on where it was. --quick takes 200 images.
 
 import csv
 import hashlib
-import itertools
 import json
 import pathlib
 import re
-import textwrap
 from typing import Any
 
 import jax
-import matplotlib
 import numpy as np
 from absl import app, flags
 from jaxtyping import Bool
@@ -39,25 +36,12 @@ from cifar_jax import (
 )
 from cifar_jax.files import write_atomically
 from experiments import common
-from experiments.corruptions import CORRUPTIONS, Images
+from experiments.corruptions import CORRUPTIONS
+from experiments.noise_picture import STYLES, plot
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-
-LEVELS = range(6)
 # Those whose fall answers the question.
 ASKED = (1, 3, 5)
 QUICK_IMAGES = 200
-# Of Okabe and Ito, with a marker each.
-STYLES = (
-    ("#0072B2", "o"),
-    ("#D55E00", "s"),
-    ("#009E73", "^"),
-    ("#CC79A7", "D"),
-    ("#000000", "v"),
-)
-
 FLAGS = flags.FLAGS
 
 
@@ -114,25 +98,22 @@ def figures(
     }
 
 
+def select(cases: list[dict[str, Any]], **of: Any) -> list[dict[str, Any]]:
+    """The cases with these values."""
+    return [case for case in cases if of.items() <= case.items()]
+
+
 class Unfinished:
     """The cases measured so far, in a file until all are."""
 
     def __init__(self, path: pathlib.Path, settings: dict[str, Any]):
         """Opens the file; cases of other settings there are not taken up."""
-        self._path, self._settings = path, json.loads(json.dumps(settings))
+        self._path, self._settings = path, settings
         self.cases: list[dict[str, Any]] = []
         if path.exists():
             found = json.loads(path.read_text())
-            if found["settings"] == self._settings:
+            if found["settings"] == settings:
                 self.cases = found["cases"]
-
-    def remove(self) -> None:
-        """Removes the file: what comes next starts anew."""
-        self._path.unlink()
-
-    def has(self, **of: Any) -> bool:
-        """Whether there is a case with these values."""
-        return any(of.items() <= case.items() for case in self.cases)
 
     def add(self, case: dict[str, Any]) -> None:
         """Keeps a case and prints it."""
@@ -153,42 +134,35 @@ def measure(
     clean = {name: right(network, split) for name, network in networks.items()}
     for name, answers in clean.items():
         case = {"network": name, "corruption": "none", "level": 0, "strength": 0}
-        if not unfinished.has(**case):
+        if not select(unfinished.cases, **case):
             unfinished.add(case | figures(answers, answers))
-    for corruption, level in itertools.product(CORRUPTIONS, LEVELS[1:]):
-        what = {"corruption": corruption, "level": level}
-        missing = [n for n in networks if not unfinished.has(network=n, **what)]
-        if not missing:
-            continue
-        images = CORRUPTIONS[corruption].at(split.images, level, FLAGS.seed)
-        strength = CORRUPTIONS[corruption].strengths[level - 1]
-        for name in missing:
-            answers = right(networks[name], Split(images, split.labels))
-            case = {"network": name, **what, "strength": strength}
-            unfinished.add(case | figures(clean[name], answers))
+    for corruption, of in CORRUPTIONS.items():
+        for level, strength in enumerate(of.strengths, start=1):
+            case = {"corruption": corruption, "level": level, "strength": strength}
+            done = {row["network"] for row in select(unfinished.cases, **case)}
+            if done.issuperset(networks):
+                continue
+            spoilt = Split(of.at(split.images, level, FLAGS.seed), split.labels)
+            for name in [name for name in networks if name not in done]:
+                answers = right(networks[name], spoilt)
+                unfinished.add({"network": name} | case | figures(clean[name], answers))
     return unfinished.cases
-
-
-def select(cases: list[dict[str, Any]], **of: Any) -> list[dict[str, Any]]:
-    """The cases with these values."""
-    return [case for case in cases if of.items() <= case.items()]
 
 
 def report(cases: list[dict[str, Any]], names: list[str]) -> str:
     """Precision at each strength, and what the question asks: by how much it falls."""
-    rows = []
-    for case in select(cases, network=names[0]):
-        of = {key: case[key] for key in ("corruption", "level", "strength")}
-        same = [select(cases, network=name, **of)[0] for name in names]
-        rows.append(
-            [
-                case["corruption"],
-                f"{case['strength']:g}" if case["level"] else "",
-                *(f"{c['precision']:.3f} +- {c['standard_error']:.3f}" for c in same),
-            ]
-        )
-    lines = [common.table(["corruption", "strength", *names], rows)]
-    lines.append("\nPoints of precision lost, with the standard error of the loss:")
+    rows = [
+        [
+            same[0]["corruption"],
+            f"{same[0]['strength']:g}" if same[0]["level"] else "",
+            *(
+                f"{case['precision']:.3f} +- {case['standard_error']:.3f}"
+                for case in same
+            ),
+        ]
+        for same in zip(*(select(cases, network=name) for name in names), strict=True)
+    ]
+    precision = common.table(["corruption", "strength", *names], rows)
     rows = [
         [
             name,
@@ -196,79 +170,19 @@ def report(cases: list[dict[str, Any]], names: list[str]) -> str:
             *(
                 f"{100 * case['fall']:.1f} +- {100 * case['fall_standard_error']:.1f} "
                 f"at {case['strength']:g}"
-                for level in ASKED
-                for case in select(
-                    cases, network=name, corruption=corruption, level=level
-                )
+                for case in select(cases, network=name, corruption=corruption)
+                if case["level"] in ASKED
             ),
         ]
         for name in names
         for corruption, of in CORRUPTIONS.items()
     ]
     header = ["network", "corruption", *(f"strength {level}" for level in ASKED)]
-    return "\n".join([*lines, common.table(header, rows)])
-
-
-def draw_strip(axis: Axes, images: Images, corruption: str) -> None:
-    """Shows what the images look like at each strength, above its place on the axis."""
-    for level in LEVELS:
-        spoilt = CORRUPTIONS[corruption].at(images, level, FLAGS.seed)
-        for row, image in enumerate(spoilt):
-            extent = (level - 0.47, level + 0.47, row + 0.47, row - 0.47)
-            axis.imshow(image, extent=extent, interpolation="nearest")
-    axis.set(
-        xlim=(-0.5, 5.5), ylim=(len(images) - 0.5, -0.5), aspect="equal", anchor="S"
+    return (
+        f"{precision}\n\n"
+        "Points of precision lost, with the standard error of the loss:\n"
+        f"{common.table(header, rows)}"
     )
-    axis.axis("off")
-    axis.set_title(corruption, fontweight="bold")
-
-
-def draw_panel(
-    axis: Axes, cases: list[dict[str, Any]], corruption: str, chance: float
-) -> None:
-    """Precision of each network by the strength."""
-    names = list(dict.fromkeys(case["network"] for case in cases))
-    for name, (colour, marker) in zip(names, STYLES, strict=False):
-        line = [
-            *select(cases, network=name, level=0),
-            *select(cases, network=name, corruption=corruption),
-        ]
-        axis.errorbar(
-            [case["level"] for case in line],
-            [case["precision"] for case in line],
-            [case["standard_error"] for case in line],
-            color=colour,
-            marker=marker,
-            markersize=5,
-            capsize=2,
-            label=name,
-        )
-    axis.axhline(chance, color="#595959", ls=":", label="guessing")
-    of = CORRUPTIONS[corruption]
-    axis.set_xticks(LEVELS, ["none", *(f"{value:g}" for value in of.strengths)])
-    axis.set(xlim=(-0.5, 5.5), ylim=(0, 1), xlabel=of.parameter)
-    axis.set_ylabel("precision @ 1")
-    axis.grid(alpha=0.3)
-
-
-def plot(
-    cases: list[dict[str, Any]],
-    examples: Images,
-    chance: float,
-    note: str,
-    path: pathlib.Path,
-) -> None:
-    """Draws a panel for each corruption, under images at each strength."""
-    figure = plt.figure(figsize=(13, 8), layout="constrained")
-    *cells, last = figure.subfigures(2, 3, squeeze=False).flat
-    for cell, corruption in zip(cells, CORRUPTIONS, strict=True):
-        strip, panel = cell.subplots(2, 1, height_ratios=[1, 2])
-        draw_strip(strip, examples, corruption)
-        draw_panel(panel, cases, corruption, chance)
-    last.legend(*panel.get_legend_handles_labels(), loc="upper left", frameon=False)
-    last.text(0.05, 0.1, textwrap.fill(f"{note}. Bars are standard errors.", 40))
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
 
 
 def load_test(runs: dict[str, Run]) -> tuple[Dataset, Split]:
@@ -308,7 +222,7 @@ def settings_of(
             }
             for name, run in runs.items()
         },
-        "strengths": {name: of.strengths for name, of in CORRUPTIONS.items()},
+        "strengths": {name: list(of.strengths) for name, of in CORRUPTIONS.items()},
     }
 
 
@@ -322,23 +236,23 @@ def main(argv: list[str]) -> None:
     settings = settings_of(runs, networks, dataset, split)
     results = pathlib.Path(FLAGS.results_dir)
     results.mkdir(parents=True, exist_ok=True)
-    unfinished = Unfinished(results / "noise.unfinished.json", settings)
-    cases = measure(networks, split, unfinished)
+    unfinished = results / "noise.unfinished.json"
+    cases = measure(networks, split, Unfinished(unfinished, settings))
     note = f"{len(split):,} test images of {dataset.name}, {settings['data']}"
     print(f"\n{report(cases, list(networks))}\n\n{note}")
     record = {"machine": common.machine(), **settings, "cases": cases}
-    write_atomically(results / "noise.json", json.dumps(record, indent=1) + "\n")
+    common.write(record, results / "noise.json")
     with (results / "noise.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, cases[0], lineterminator="\n")
         table.writeheader()
         table.writerows(cases)
     examples = dataset.test.images[list(map(int, FLAGS.examples))]
     chance = 1 / len(dataset.class_names)
-    plot(cases, examples, chance, note, results / "noise.png")
-    unfinished.remove()
+    plot(cases, examples, FLAGS.seed, chance, note, results / "noise.png")
+    unfinished.unlink()
 
 
-def _define_flags() -> None:
+if __name__ == "__main__":
     flags.DEFINE_list(
         "checkpoint_dirs",
         ["cifar10_train"],
@@ -351,8 +265,4 @@ def _define_flags() -> None:
     )
     flags.DEFINE_boolean("quick", False, f"Only {QUICK_IMAGES} images.")
     flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
-
-
-if __name__ == "__main__":
-    _define_flags()
     app.run(main)

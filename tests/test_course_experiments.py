@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cifar_jax import Config, fit, load_data
 from experiments import convolution, feature_maps, noise
 from experiments.corruptions import CORRUPTIONS, Corruption
+from experiments.feature_maps_picture import mosaic
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -180,14 +181,14 @@ def test_what_is_unfinished_is_taken_up_under_the_same_settings(tmp_path):
     noise.Unfinished(tmp_path / "f", {"seed": 0}).add(case)
     again = noise.Unfinished(tmp_path / "f", {"seed": 0})
     assert again.cases == [case]
-    assert again.has(network="a", corruption="blur")
-    assert not again.has(network="b", corruption="blur")
+    assert noise.select(again.cases, network="a", corruption="blur") == [case]
+    assert noise.select(again.cases, network="b", corruption="blur") == []
     assert noise.Unfinished(tmp_path / "f", {"seed": 1}).cases == []
 
 
 def test_a_mosaic_keeps_every_map():
     maps = np.arange(24 * 24 * 5, dtype=float).reshape(24, 24, 5)
-    grid = feature_maps.mosaic(maps)
+    grid = mosaic(maps)
     assert grid.shape == (2 * 25 - 1, 3 * 25 - 1)
     np.testing.assert_array_equal(grid[25:, 25:49], maps[..., 4])
     assert np.isnan(grid[25:, 50:]).all()
