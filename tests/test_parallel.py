@@ -173,9 +173,8 @@ def train_on_two(
     ]
 
 
-@pytest.mark.parametrize(
-    "slurm", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["flags", "slurm"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("slurm", [False, True], ids=["flags", "slurm"])
 def test_two_processes_train_and_one_goes_on(tmp_path, run_command, slurm):
     run = tmp_path / "run"
     options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(2)}

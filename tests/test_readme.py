@@ -48,7 +48,10 @@ def test_the_first_two_lines_are_the_commands():
 
 def test_every_flag_that_is_named_exists():
     known = {field.name for field in dataclasses.fields(Config)}
-    for command in ("command", "train", "eval", "predict"):
-        source = (ROOT / "cifar_jax" / f"{command}.py").read_text()
-        known |= set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
+    sources = [
+        *((ROOT / "cifar_jax").glob("*.py")),
+        *((ROOT / "experiments").glob("*.py")),
+    ]
+    for source in sources:
+        known |= set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source.read_text()))
     assert set(re.findall(r"--(\w+)", TEXT)) - known == {"logdir", "num_gpus"}

@@ -31,6 +31,7 @@ def test_help_tells_of_each_recipe(run_command):
     assert "By recipe: cuda_convnet_18pct 0.001," in text
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_evaluates_predicts_and_resumes(run_command, tmp_path):
     def run(*words, code=0):
         result = run_command(*words)
