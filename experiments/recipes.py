@@ -119,8 +119,8 @@ def plot(records: list[dict[str, Any]], path: pathlib.Path) -> None:
             axis.plot(*zip(*result["loss"], strict=True), lw=0.8)
         precision = np.mean([result["precision"] for result in record["results"]])
         axis.set_title(f"{record['recipe']}\nprecision {precision:.3f}", fontsize=10)
-        axis.set(xlabel="step", yscale="log")
-        axis.grid(alpha=0.3, which="both")
+        axis.set(xlabel="step")
+        axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("total loss")
     figure.savefig(path, dpi=110)
 
