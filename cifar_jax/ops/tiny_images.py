@@ -23,8 +23,8 @@ def conv_general_dilated(
     """What `flax.linen.Conv` calls: lax's, but for tiny images.
 
     At the end of a deep network an image may be smaller than the kernel. XLA's CPU
-    code then takes up to 60 times as long as the products do that the fast way makes
-    of it (measured: 1,140 ms against 18 for 128 images of 2x2x512 and a 3x3 kernel).
+    code then takes some tens of times as long, for images of 2x2, as the one product
+    that the fast way makes of it (`experiments.benchmark_tiny_images`).
     With kernel dilation or feature groups there is no fast way.
 
     Args:
