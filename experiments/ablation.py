@@ -13,13 +13,10 @@ About 2 minutes for 1,000 steps on 2 cores, 5 runs a seed.
 from absl import app
 from jaxtyping import Array, Float
 
-from cifar_jax import models
+from cifar_jax import Config, models
 from cifar_jax.models.tutorial import TutorialCNN
 from experiments import studies
 from experiments.studies import Variant
-
-# Epochs, at 50,000 images an epoch and 128 a step.
-EPOCHS_A_STEP = 128 / 50_000
 
 
 class WithoutLRN(TutorialCNN):
@@ -30,9 +27,10 @@ class WithoutLRN(TutorialCNN):
         return x
 
 
-def variants(max_steps: int) -> list[Variant]:
-    """The recipe, and the recipe without each of its parts."""
-    whole = {"num_epochs_per_decay": 0.6 * max_steps * EPOCHS_A_STEP}
+def variants(config: Config) -> list[Variant]:
+    """The recipe for runs like this one, and the recipe without each of its parts."""
+    images = 0.6 * config.max_steps * config.batch_size
+    whole = {"num_epochs_per_decay": images / 50_000}
     return [
         Variant("all of it", whole),
         Variant("no averages", whole | {"ema_decay": 0.0}),
@@ -46,7 +44,7 @@ def main(argv: list[str]) -> None:
     """Runs, reports, draws and keeps."""
     del argv
     models.MODELS["tutorial_without_lrn"] = WithoutLRN
-    record = studies.run(variants(studies.settings()["max_steps"]))
+    record = studies.run(variants(Config(**studies.settings())))
     studies.keep("ablation", record, "The tutorial's recipe, each part left out")
 
 

@@ -17,7 +17,7 @@ import matplotlib
 import numpy as np
 from absl import flags, logging
 
-from cifar_jax import Config, Dataset, evaluate, fit, load_data
+from cifar_jax import Config, Dataset, fit, load_data, metrics, predict_logits
 from experiments import common, runs
 
 matplotlib.use("Agg")
@@ -83,8 +83,14 @@ def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
         **settings() | dict(variant.changes),
     )
     network = fit(config, dataset, log=lambda _: None).trained
-    found = {name: evaluate(network, dataset.split(name)) for name in SPLITS}
-    told = ", ".join(f"{name} {precision:.4f}" for name, precision in found.items())
+    found = {}
+    for name in SPLITS:
+        split = dataset.split(name)
+        logits = predict_logits(network, split.images)
+        found[name] = metrics.accuracy(logits, split.labels)
+        loss = metrics.negative_log_likelihood(logits, split.labels)
+        found[f"{name}_cross_entropy"] = loss
+    told = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
     print(f"{variant.name}, seed {seed}: {told}", flush=True)
     # The compiled programs of a run are of no use to the next.
     jax.clear_caches()

@@ -47,8 +47,8 @@ def test_studies_train_each_variant(run_study, name, variants):
     assert len(record["variants"]) == len(rows) == variants
     assert [row["variant"] for row in rows] == list(record["variants"])
     assert all(0 < float(row["test"]) < 1 for row in rows)
-    # What is left out matters: not all variants are the same run.
-    assert len({row["train_eval"] for row in rows}) > 1
+    # What is left out matters, though not all of it to digits in grey.
+    assert len({row["train_eval_cross_entropy"] for row in rows}) > variants // 2
 
 
 def test_max_steps_goes_on_with_one_run(run_study):
