@@ -191,7 +191,8 @@ class Config:
     )
     ema_decay: float = option(
         0.9999,
-        "Ceiling of the decay of the parameters' moving average.",
+        "Ceiling of the decay of the moving averages: of the parameters, and of "
+        "BatchNorm's statistics.",
         at_least=0,
         at_most=1,
         fixed=True,

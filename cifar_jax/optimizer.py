@@ -121,14 +121,14 @@ def create(
         factor = decay_factor(path[1:], weight_decays) if _is_param(path) else 0
         return gradient + weight_decay * factor * value if factor else gradient
 
-    def rate(path: tuple, update: Array) -> Array:
+    def rate(path: tuple, update: Array, _: Array) -> Array:
         is_bias = _is_param(path) and path[-1].key == "bias"
         return update * bias_learning_rate_factor if is_bias else update
 
     return optax.chain(
         _by_path(decay),
         optax.sgd(schedule, momentum or None, nesterov),
-        _by_path(lambda path, update, _: rate(path, update)),
+        _by_path(rate),
         average_variables(ema_decay),
     )
 

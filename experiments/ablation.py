@@ -10,12 +10,11 @@ so that the drop is part of the run. Stopped and started again it goes on where 
 About 2 minutes for 1,000 steps on 2 cores, 5 runs a seed.
 """
 
-from absl import app
 from jaxtyping import Array, Float
 
 from cifar_jax import Config, models
 from cifar_jax.models.tutorial import TutorialCNN
-from experiments import studies
+from experiments import common, studies
 from experiments.studies import Variant
 
 
@@ -49,4 +48,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.run(main)

@@ -12,7 +12,7 @@ behind the backward pass, and latency, which counts for small networks, is left 
 
 import dataclasses
 
-from absl import app, flags
+from absl import flags
 
 from experiments import common
 
@@ -109,4 +109,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.run(main)

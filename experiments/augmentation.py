@@ -12,9 +12,7 @@ early they give back late, when a network without them knows its images by heart
 
 from typing import Any
 
-from absl import app
-
-from experiments import studies
+from experiments import common, studies
 from experiments.studies import Variant
 
 OFF: dict[str, dict[str, Any]] = {
@@ -38,4 +36,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.run(main)

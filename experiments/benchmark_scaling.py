@@ -14,7 +14,7 @@ import pathlib
 from typing import Any
 
 import matplotlib
-from absl import app, flags
+from absl import flags
 
 from experiments import common
 
@@ -118,4 +118,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.run(main)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
+from absl import app, flags
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 # Every program measured prints the tutorial's line every so many steps.
@@ -159,8 +159,12 @@ def write_records(name: str, data_dir: str, path: str) -> str:
     images = dataset.train.images.transpose(0, 3, 1, 2).reshape(len(dataset.train), -1)
     labels = dataset.train.labels.astype(np.uint8)
     np.column_stack([labels, images]).tofile(path)
-    source = re.sub(r"\S*/", "", dataset.source)  # no path of this machine
-    return f"{source}, fingerprint {dataset.fingerprint}"
+    return f"{without_paths(dataset.source)}, fingerprint {dataset.fingerprint}"
+
+
+def without_paths(source: str) -> str:
+    """Where pixels came from, without the folders of this machine."""
+    return re.sub(r"\S*/", "", source)
 
 
 def device() -> str:
@@ -249,6 +253,22 @@ def keep(record: dict[str, Any]) -> None:
     """Writes the record to --json, if that is given."""
     if FLAGS.json:
         write(record, pathlib.Path(FLAGS.json))
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Parses the flags and runs main; errors end it as they end the commands."""
+
+    def guarded(argv: list[str]) -> None:
+        try:
+            main(argv)
+        except Exception as error:
+            status = getattr(error, "exit_code", None)  # of UserError and RunError
+            if status is None:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(status)
+
+    app.run(guarded)
 
 
 def write(record: dict[str, Any], path: pathlib.Path) -> None:

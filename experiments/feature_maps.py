@@ -17,13 +17,12 @@ About 15 seconds; --quick draws less noise and fewer maps.
 """
 
 import pathlib
-import re
 from collections import Counter
 from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jaxtyping import Array, Float, UInt8
 
 from cifar_jax import (
@@ -164,7 +163,7 @@ def read_image(run: Run) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
     dataset = load_data(FLAGS.dataset, FLAGS.data_dir or run.config.data_dir)
     test = dataset.test
     label = dataset.class_names[test.labels[FLAGS.index]]
-    source = re.sub(r"\S*/", "", dataset.source)  # no path of this machine
+    source = common.without_paths(dataset.source)
     return test.images[FLAGS.index], f"test image {FLAGS.index} ({label}) of {source}"
 
 
@@ -183,7 +182,7 @@ def main(argv: list[str]) -> None:
         "machine": common.machine(),
         "recipe": run.config.recipe,
         "step": network.step,
-        "trained_on": re.sub(r"\S*/", "", run.data_source),
+        "trained_on": common.without_paths(run.data_source),
         "picture": called,
         "seed": FLAGS.seed,
     }
@@ -205,4 +204,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("seed", 0, "Of the noise.")
     flags.DEFINE_boolean("quick", False, "Two draws, and 16 maps of each layer.")
     flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
-    app.run(main)
+    common.run(main)

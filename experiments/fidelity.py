@@ -16,10 +16,10 @@ import time
 
 import matplotlib
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from cifar_jax import read_run
-from experiments import runs
+from experiments import common, runs
 from experiments.runs import spread
 
 matplotlib.use("Agg")
@@ -32,8 +32,6 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 
 flags.DEFINE_integer("seeds", 5, "How many seeds, from 0 on.", lower_bound=1)
 flags.DEFINE_integer("max_steps", 1000, "Steps a seed.", lower_bound=1)
-flags.DEFINE_string("dataset", "cifar10", "As of the train command.")
-flags.DEFINE_string("data_dir", "", "As of the train command.")
 flags.DEFINE_string("out_dir", "fidelity", "Where the runs go, one folder a seed.")
 flags.DEFINE_string("results_dir", str(RESULTS), "Where the JSON and the plot go.")
 flags.DEFINE_boolean("use_fp16", False, "As of the train command.")
@@ -127,4 +125,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.run(main)

@@ -14,7 +14,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from cifar_jax import read_run
 from experiments import common, runs
@@ -131,4 +131,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.run(main)

@@ -16,7 +16,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from experiments import common
 
@@ -138,4 +138,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.run(main)

@@ -15,7 +15,6 @@ import csv
 import hashlib
 import json
 import pathlib
-import re
 from typing import Any
 
 import jax
@@ -210,7 +209,7 @@ def settings_of(
 ) -> dict[str, Any]:
     """What the figures depend on."""
     return {
-        "data": re.sub(r"\S*/", "", dataset.source),  # no path of this machine
+        "data": common.without_paths(dataset.source),
         "fingerprint": dataset.fingerprint,
         "images": len(split),
         "seed": FLAGS.seed,
@@ -265,4 +264,4 @@ if __name__ == "__main__":
     )
     flags.DEFINE_boolean("quick", False, f"Only {QUICK_IMAGES} images.")
     flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
-    app.run(main)
+    common.run(main)

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from absl import app
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -103,4 +102,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.run(main)

@@ -13,7 +13,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from cifar_jax import Config, read_run
 from cifar_jax.recipes import RECIPES
@@ -138,4 +138,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.run(main)

@@ -12,6 +12,7 @@ import numpy as np
 
 from cifar_jax import Run, read_run
 from cifar_jax.summaries import read as read_summaries
+from experiments import common
 
 LOG_LINE = re.compile(
     r"step (\d+), loss = (\S+) \((\S+) examples/sec; (\S+) sec/batch\)"
@@ -65,9 +66,9 @@ def train_and_evaluate(
 
 
 def source(run: Run) -> dict[str, str]:
-    """Which images a run was trained on, without a path of this machine."""
+    """Which images a run was trained on."""
     return {
-        "source": re.sub(r"\S*/", "", run.data_source),
+        "source": common.without_paths(run.data_source),
         "fingerprint": run.data_fingerprint,
     }
 
@@ -96,4 +97,6 @@ def _precision(train_dir: pathlib.Path, name: str) -> float:
 
 def _command(output: Any, name: str, *flags: str) -> None:
     command = [sys.executable, "-m", f"cifar_jax.{name}", *flags]
-    subprocess.run(command, stdout=output, check=True)
+    status = subprocess.run(command, stdout=output).returncode
+    if status:
+        sys.exit(status)  # The command has said why.

@@ -30,7 +30,7 @@ flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
 flags.DEFINE_boolean("quick", False, "One seed of four steps: a minute's version.")
 FLAGS = flags.FLAGS
 
-# What is evaluated: the images, and whether by the last step's parameters.
+# The images on which every run is evaluated.
 SPLITS = ("test", "train_eval")
 
 
@@ -64,8 +64,10 @@ def run(variants: Sequence[Variant]) -> dict[str, Any]:
     rows = [_figures(variant, seed, dataset) for seed in seeds for variant in variants]
     return {
         "machine": common.machine() | {"device": common.device()},
-        "data": {"source": dataset.source.rpartition("/")[2]}
-        | {"fingerprint": dataset.fingerprint},
+        "data": {
+            "source": common.without_paths(dataset.source),
+            "fingerprint": dataset.fingerprint,
+        },
         "settings": settings(),
         "minutes": round((time.monotonic() - began) / 60, 1),
         "variants": {v.name: dict(v.changes) for v in variants},
@@ -74,7 +76,7 @@ def run(variants: Sequence[Variant]) -> dict[str, Any]:
 
 
 def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
-    """The precision of one run on the test and the training images."""
+    """Precision and cross-entropy of one run on the test and the training images."""
     folder = f"{variant.name.replace(' ', '_')}-{seed}"
     config = Config(
         seed=seed,

@@ -15,9 +15,8 @@ from flax import linen as nn
 from golden import inputs
 from golden.digest import relative_error
 
-from cifar_jax import objective, optimizer
+from cifar_jax import Config, objective, optimizer
 from cifar_jax.data import augment
-from cifar_jax.data.inputs import Inputs
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.ops import local_response_norm
 
@@ -66,7 +65,7 @@ def max_pool(x):
 
 
 def prepared(images):
-    return jax.vmap(lambda image: Inputs().evaluation(image, None)[0])(images)
+    return jax.vmap(lambda image: Config().inputs.evaluation(image, None)[0])(images)
 
 
 def cross_entropy(params, images, labels):

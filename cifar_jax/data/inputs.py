@@ -40,14 +40,14 @@ class Inputs:
             their mirror images.
     """
 
-    size: int = 24
-    padding: int = 0
-    random_crop: bool = True
-    random_flip: bool = True
-    brightness: float = 63.0
-    contrast: float = 0.8
-    normalization: Normalization = "image"
-    views: Views = 1
+    size: int
+    padding: int
+    random_crop: bool
+    random_flip: bool
+    brightness: float
+    contrast: float
+    normalization: Normalization
+    views: Views
 
     def statistics(self, images: UInt8[np.ndarray, "n h w 3"]) -> Statistics | None:
         """Those of the training images that the normalisation needs; None if none."""

@@ -100,8 +100,8 @@ class CifarResNet(Network, kw_only=True):
     """ResNet as it is common for CIFAR: basic blocks, and a stem that keeps the size.
 
     Kernels of convolutions start as He et al. (2015): normal, with the variance 2 over
-    the number of inputs. The dense layer starts normal with deviation 0.01, as VGG's
-    did, so that no class is far ahead at the start.
+    the number of inputs. The dense layer starts normal with deviation 0.01, so that no
+    class is far ahead at the start.
 
     Attributes:
         depths: how many blocks each stage has.

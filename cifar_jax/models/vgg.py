@@ -77,8 +77,8 @@ class BatchNormVGG(Network, kw_only=True):
     """VGG as it is common for CIFAR: BatchNorm everywhere and one dense layer.
 
     Kernels of convolutions start as He et al. (2015): normal, with the variance 2 over
-    the number of inputs. The dense layer starts normal with deviation 0.01, as VGG's
-    did, so that no class is far ahead at the start.
+    the number of inputs. The dense layer starts normal with deviation 0.01, so that no
+    class is far ahead at the start.
 
     Attributes:
         depths: how many convolutions each stack has.

@@ -11,13 +11,18 @@ import pytest
 from distributions import assert_equally_likely, assert_independent, assert_uniform
 from numpy.lib.stride_tricks import sliding_window_view
 
+from cifar_jax import Config
 from cifar_jax.data import augment
-from cifar_jax.data.inputs import Inputs
 
 STEPS, BATCH_SIZE = 64, 128
-TUTORIAL = Inputs()
-WHOLE = Inputs(
-    size=32, random_crop=False, random_flip=False, brightness=0.0, contrast=0.0
+TUTORIAL = Config().inputs
+WHOLE = dataclasses.replace(
+    TUTORIAL,
+    size=32,
+    random_crop=False,
+    random_flip=False,
+    brightness=0.0,
+    contrast=0.0,
 )
 
 
