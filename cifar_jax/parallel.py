@@ -7,6 +7,7 @@ parameters. Every process runs the same program on the devices of its own.
 import contextlib
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -23,6 +24,10 @@ AXIS = "data"
 
 # A process that has not been heard of for so long is taken for dead.
 _HEARTBEAT_SECS = 60
+
+# What errors of XLA begin with: its status. Those of a program that is run at once, not
+# queued up, come as mere ValueErrors.
+_STATUS = re.compile(r"[A-Z_]+: ")
 
 Value = TypeVar("Value")
 
@@ -209,8 +214,8 @@ def others_at_work() -> Iterator[None]:
     """Turns the error that a process meets when another has gone into a RunError."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if jax.process_count() == 1 or not _STATUS.match(str(error)):
             raise
         reason = str(error).splitlines()[0]
         raise RunError(

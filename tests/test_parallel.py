@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
@@ -72,6 +72,17 @@ def finish(processes: list[subprocess.Popen]) -> list[str]:
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output
     return outputs
+
+
+def until(words: str, lines: Iterable[str]) -> Iterator[str]:
+    """The lines as far as one that has these words; fails if none has."""
+    seen = ""
+    for line in lines:
+        seen += line
+        yield line
+        if words in line:
+            return
+    pytest.fail(seen)
 
 
 @pytest.fixture(scope="module")
@@ -197,36 +208,36 @@ def test_two_processes_train_and_one_goes_on(tmp_path, run_command, slurm):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_if_one_process_dies_the_other_ends_and_nothing_is_lost(tmp_path, victim):
+def test_if_one_process_dies_the_other_ends_and_nothing_is_lost(
+    tmp_path, run_command, victim
+):
     run = tmp_path / "run"
     options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(1)}
-    endless = train_on_two(run, "--max_steps=100000", "--save_interval_secs=0")
+    saved = run_command(
+        *("train", "--dataset=digits", "--batch_size=16"),
+        *(f"--train_dir={run}", "--max_steps=2"),
+    )
+    assert saved.returncode == 0, saved.stderr
+    # It does not save again: in the midst of that, JAX's heartbeat ends the others.
+    endless = train_on_two(run, "--max_steps=100000")
     with started(endless, **options) as processes:
-        deadline = time.monotonic() + 200
-        while not list(run.glob("checkpoints/*/SHA256SUMS")):
-            assert time.monotonic() < deadline
-            assert all(process.poll() is None for process in processes)
-            time.sleep(0.2)
+        assert processes[0].stdout is not None
+        output = "".join(until("step 20, loss", processes[0].stdout))
         processes[victim].kill()
-        output, _ = processes[1 - victim].communicate(timeout=BOUND)
+        rest, _ = processes[1 - victim].communicate(timeout=BOUND)
     if victim == 1:
         assert processes[0].returncode == 1
-        assert "another process of this run has failed" in output
-        assert "goes on from its last whole checkpoint" in output
+        assert "another process of this run has failed" in rest
+        assert "goes on from its last whole checkpoint" in rest
     else:
         # JAX's own end to those whose coordinator has gone.
         assert processes[1].returncode in (1, -signal.SIGABRT)
-        assert "if process 0 dies, JAX aborts the others" in output
-    again = train_on_two(run, "--max_steps=100000", "--save_interval_secs=0")
+        assert "if process 0 dies, JAX aborts the others" in rest
+    assert "resumed from step 2 of" in output
+    again = train_on_two(run, "--max_steps=100000")
     with started(again, **options) as processes:
-        first = ""
         assert processes[0].stdout is not None
-        for line in processes[0].stdout:
-            first += line
-            if "resumed from step" in line:
-                break
-        else:
-            pytest.fail(first)
+        assert list(until("resumed from step 2 of", processes[0].stdout))
 
 
 def test_processes_with_other_flags_are_told(tmp_path):
@@ -282,6 +293,19 @@ def test_a_jax_without_pmap_is_told_apart(monkeypatch):
 def test_errors_of_the_device_are_passed_on_when_alone():
     with pytest.raises(jax.errors.JaxRuntimeError), parallel.others_at_work():
         raise jax.errors.JaxRuntimeError("out of memory")
+
+
+@pytest.mark.parametrize("kind", [jax.errors.JaxRuntimeError, ValueError])
+def test_errors_of_a_collective_are_those_of_another_process(monkeypatch, kind):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(RunError, match="another process"), parallel.others_at_work():
+        raise kind("UNKNOWN: Gloo AllGather failed: Connection reset by peer")
+
+
+def test_faults_of_ours_are_not_those_of_another_process(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="not so many"), parallel.others_at_work():
+        raise ValueError("not so many values")
 
 
 def test_a_failure_of_the_first_process_is_its_own(monkeypatch):
