@@ -267,6 +267,9 @@ def run(main: Callable[[list[str]], None]) -> None:
                 raise
             print(f"error: {error}", file=sys.stderr)
             sys.exit(status)
+        except KeyboardInterrupt:
+            print("error: interrupted", file=sys.stderr)
+            sys.exit(130)
 
     app.run(guarded)
 

@@ -38,19 +38,24 @@ def run(seed: int, stops: list[int]) -> list[dict[str, Any]]:
     train_dir = pathlib.Path(FLAGS.out_dir) / f"seed{seed}"
     rows = []
     for stop in stops:
-        figures = runs.train_and_evaluate(
-            train_dir,
-            [
+        done = {name: runs.evaluated(train_dir, name, stop) for name in KINDS}
+        found = {name: value for name, value in done.items() if value is not None}
+        if found.keys() != KINDS.keys():
+            train_flags = [
                 f"--seed={seed}",
                 f"--dataset={FLAGS.dataset}",
                 f"--data_dir={FLAGS.data_dir}",
                 f"--max_steps={stop}",
-            ],
-            list(KINDS),
-        )
-        found = figures["precision"]
+            ]
+            figures = runs.train_and_evaluate(train_dir, train_flags, list(KINDS))
+            found = figures["precision"]
+        common_to_both = {
+            "seed": seed,
+            "steps": stop,
+            "train_seconds": runs.train_seconds(train_dir / "log.txt", stop),
+        }
         rows += [
-            {"seed": seed, "steps": stop, "parameters": kind, "precision": found[name]}
+            common_to_both | {"parameters": kind, "precision": found[name]}
             for name, kind in KINDS.items()
         ]
         told = ", ".join(f"{found[name]:.4f} ({kind})" for name, kind in KINDS.items())

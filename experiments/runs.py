@@ -46,23 +46,35 @@ def train_and_evaluate(
     with log.open("a") as file:
         _command(file, "train", f"--train_dir={train_dir}", *train_flags)
     precision = {name: _precision(train_dir, name) for name in evaluations}
-    text = log.read_text()
-    # A resumed run wrote some steps twice: the last counts.
-    lines = {int(step): rest for step, *rest in LOG_LINE.findall(text)}
-    steps = sorted(lines)
-    seconds = [
-        (step - before) * float(lines[step][2])
-        for before, step in itertools.pairwise([-1, *steps])
-    ]
-    rates = [float(lines[step][1]) for step in steps if step]
+    lines = _log_lines(log)
+    rates = [float(lines[step][1]) for step in lines if step]
     return {
         "precision": precision,
         "step_0_loss": read_summaries(train_dir / "train.jsonl")[0]["total_loss (raw)"],
         "examples_per_sec": float(np.median(rates)) if rates else None,
-        "train_seconds": round(sum(seconds), 1),
-        "loss": [(step, float(lines[step][0])) for step in steps],
-        "parameters": int(PARAMETERS.findall(text)[-1].replace(",", "")),
+        "train_seconds": train_seconds(log),
+        "loss": [(step, float(rest[0])) for step, rest in lines.items()],
+        "parameters": int(PARAMETERS.findall(log.read_text())[-1].replace(",", "")),
     }
+
+
+def train_seconds(log: pathlib.Path, before: int | None = None) -> float:
+    """What the steps of a run took, or those before one, to the last that is logged.
+
+    Start and compilation are not counted, nor steps that were lost and taken again.
+    """
+    lines = _log_lines(log)
+    steps = [step for step in lines if before is None or step < before]
+    pairs = itertools.pairwise([-1, *steps])
+    return round(sum((step - last) * float(lines[step][2]) for last, step in pairs), 1)
+
+
+def evaluated(train_dir: pathlib.Path, name: str, step: int) -> float | None:
+    """The precision that an evaluation of this step has found; None: not made yet."""
+    path = train_dir / "eval" / f"{name}.jsonl"
+    records = read_summaries(path) if path.exists() else []
+    found = {record["step"]: record["Precision @ 1"] for record in records}
+    return found.get(step)
 
 
 def source(run: Run) -> dict[str, str]:
@@ -83,16 +95,24 @@ def deviation(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
+def _log_lines(log: pathlib.Path) -> dict[int, list[str]]:
+    """Loss, examples/sec and sec/batch by the step, in order.
+
+    A resumed run wrote some steps twice: the last counts.
+    """
+    lines = {int(step): rest for step, *rest in LOG_LINE.findall(log.read_text())}
+    return dict(sorted(lines.items()))
+
+
 def _precision(train_dir: pathlib.Path, name: str) -> float:
     """That of an evaluation of the run's last step, which is made if it was not yet."""
-    path = train_dir / "eval" / f"{name}.jsonl"
     last = read_run(train_dir).config.max_steps
-    records = read_summaries(path) if path.exists() else []
-    if not records or records[-1]["step"] != last:
+    if evaluated(train_dir, name, last) is None:
         flags = (f"--checkpoint_dir={train_dir}", f"--raw_params={name == 'test_raw'}")
         _command(subprocess.DEVNULL, "eval", *flags)
-        records = read_summaries(path)
-    return records[-1]["Precision @ 1"]
+    found = evaluated(train_dir, name, last)
+    assert found is not None  # The command has ended well.
+    return found
 
 
 def _command(output: Any, name: str, *flags: str) -> None:

@@ -8,7 +8,7 @@ import collections
 import csv
 import dataclasses
 import pathlib
-import time
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +60,6 @@ def run(variants: Sequence[Variant]) -> dict[str, Any]:
     logging.set_verbosity(logging.WARNING)
     dataset = load_data(FLAGS.dataset, FLAGS.data_dir or None)
     seeds = range(1 if FLAGS.quick else FLAGS.seeds)
-    began = time.monotonic()
     rows = [_figures(variant, seed, dataset) for seed in seeds for variant in variants]
     return {
         "machine": common.machine() | {"device": common.device()},
@@ -69,7 +68,6 @@ def run(variants: Sequence[Variant]) -> dict[str, Any]:
             "fingerprint": dataset.fingerprint,
         },
         "settings": settings(),
-        "minutes": round((time.monotonic() - began) / 60, 1),
         "variants": {v.name: dict(v.changes) for v in variants},
         "rows": rows,
     }
@@ -77,14 +75,20 @@ def run(variants: Sequence[Variant]) -> dict[str, Any]:
 
 def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
     """Precision and cross-entropy of one run on the test and the training images."""
-    folder = f"{variant.name.replace(' ', '_')}-{seed}"
+    train_dir = pathlib.Path(FLAGS.out_dir) / f"{variant.name.replace(' ', '_')}-{seed}"
+    train_dir.mkdir(parents=True, exist_ok=True)
     config = Config(
         seed=seed,
         data_dir=FLAGS.data_dir or None,
-        train_dir=str(pathlib.Path(FLAGS.out_dir) / folder),
+        train_dir=str(train_dir),
         **settings() | dict(variant.changes),
     )
-    network = fit(config, dataset, log=lambda _: None).trained
+    log = train_dir / "log.txt"
+    with log.open("a") as file:
+        result = fit(config, dataset, lambda line: print(line, file=file, flush=True))
+    if result.signum is not None:
+        sys.exit(128 + result.signum)
+    network = result.trained
     found = {}
     for name in SPLITS:
         split = dataset.split(name)
@@ -96,20 +100,22 @@ def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
     print(f"{variant.name}, seed {seed}: {told}", flush=True)
     # The compiled programs of a run are of no use to the next.
     jax.clear_caches()
-    return {"variant": variant.name, "seed": seed} | found
+    facts = {"variant": variant.name, "seed": seed}
+    return facts | {"train_seconds": runs.train_seconds(log)} | found
 
 
-def by_variant(record: dict[str, Any], split: str) -> dict[str, list[float]]:
-    """Precisions of all seeds, by the name of the variant."""
+def by_variant(record: dict[str, Any], figure: str) -> dict[str, list[float]]:
+    """One figure of all seeds, such as "test", by the name of the variant."""
     found = collections.defaultdict(list)
     for row in record["rows"]:
-        found[row["variant"]].append(row[split])
+        found[row["variant"]].append(row[figure])
     return dict(found)
 
 
 def report(record: dict[str, Any]) -> str:
     """A table: mean and deviation on the test images, mean on those trained on."""
     test, train = (by_variant(record, split) for split in SPLITS)
+    seconds = by_variant(record, "train_seconds")
     first = np.mean(next(iter(test.values())))
     rows = [
         [
@@ -118,10 +124,11 @@ def report(record: dict[str, Any]) -> str:
             f"{runs.deviation(values):.4f}",
             f"{100 * (np.mean(values) - first):+.1f}",
             f"{np.mean(train[name]):.4f}",
+            f"{np.mean(seconds[name]) / 60:.1f}",
         ]
         for name, values in test.items()
     ]
-    header = ["variant", "precision", "sd", "points", "on training images"]
+    header = ["variant", "precision", "sd", "points", "on training images", "minutes"]
     return common.table(header, rows)
 
 

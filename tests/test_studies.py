@@ -53,6 +53,7 @@ def test_studies_train_each_variant(run_study, name, variants):
 
 def test_max_steps_goes_on_with_one_run(run_study):
     _, rows = run_study("max_steps")
+    assert run_study("max_steps")[1] == rows  # All is there already.
     assert [(row["steps"], row["parameters"]) for row in rows] == [
         (steps, f"{kind} parameters")
         for steps in ("2", "4", "6")
