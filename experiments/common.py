@@ -5,6 +5,7 @@ memory on its account, so whatever needs JAX or the data runs in a child as well
 """
 
 import concurrent.futures
+import csv
 import dataclasses
 import datetime
 import functools
@@ -278,3 +279,12 @@ def write(record: dict[str, Any], path: pathlib.Path) -> None:
     """Writes the record as JSON; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def write_rows(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
+    """Writes rows of the same keys as CSV; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -8,7 +8,6 @@ table, and writes max_steps.json, .csv and .png to --results_dir. Stopped and st
 again it goes on where it was. With the defaults some 40 minutes on 2 cores.
 """
 
-import csv
 import pathlib
 from typing import Any
 
@@ -125,13 +124,9 @@ def main(argv: list[str]) -> None:
     print(f"\n{report(rows)}")
     made = read_run(pathlib.Path(FLAGS.out_dir) / "seed0")
     directory = pathlib.Path(FLAGS.results_dir)
-    directory.mkdir(parents=True, exist_ok=True)
     record = {"machine": facts, "data": runs.source(made), "rows": rows}
     common.write(record, directory / "max_steps.json")
-    with (directory / "max_steps.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    common.write_rows(rows, directory / "max_steps.csv")
     plot(rows, directory / "max_steps.png")
 
 

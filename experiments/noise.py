@@ -11,7 +11,6 @@ noise.json, noise.csv and noise.png to --results_dir.
 Stopped and started again it goes on where it was. --quick takes 200 images.
 """
 
-import csv
 import hashlib
 import json
 import pathlib
@@ -241,10 +240,7 @@ def main(argv: list[str]) -> None:
     print(f"\n{report(cases, list(networks))}\n\n{note}")
     record = {"machine": common.machine(), **settings, "cases": cases}
     common.write(record, results / "noise.json")
-    with (results / "noise.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, cases[0], lineterminator="\n")
-        table.writeheader()
-        table.writerows(cases)
+    common.write_rows(cases, results / "noise.csv")
     examples = dataset.test.images[list(map(int, FLAGS.examples))]
     chance = 1 / len(dataset.class_names)
     plot(cases, examples, FLAGS.seed, chance, note, results / "noise.png")

@@ -5,7 +5,6 @@ name of its own. Runs go by `fit`, so they resume where they were stopped.
 """
 
 import collections
-import csv
 import dataclasses
 import pathlib
 import sys
@@ -161,9 +160,5 @@ def keep(name: str, record: dict[str, Any], title: str) -> None:
     print(f"\n{report(record)}")
     directory = pathlib.Path(FLAGS.results_dir)
     common.write(record, directory / f"{name}.json")
-    with (directory / f"{name}.csv").open("w", newline="") as file:
-        rows = record["rows"]
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    common.write_rows(record["rows"], directory / f"{name}.csv")
     plot(record, title, directory / f"{name}.png")
