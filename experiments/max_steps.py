@@ -85,7 +85,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     return common.table(["max_steps", *KINDS.values()], lines)
 
 
-def plot(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
+def plot(rows: list[dict[str, Any]], source: str, path: pathlib.Path) -> None:
     """Draws precision over steps: each seed a dot, their mean a line."""
     figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for kind, colour in zip(KINDS.values(), ("C0", "C1"), strict=True):
@@ -97,7 +97,7 @@ def plot(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
     axis.set(
         xscale="log",
         xlabel="max_steps (batches of 128)",
-        ylabel="precision @ 1 on the test images",
+        ylabel=f"precision @ 1 on the test images\n({source})",
         title="max_steps up, precision up?",
     )
     axis.grid(alpha=0.3, which="both")
@@ -124,10 +124,11 @@ def main(argv: list[str]) -> None:
     print(f"\n{report(rows)}")
     made = read_run(pathlib.Path(FLAGS.out_dir) / "seed0")
     directory = pathlib.Path(FLAGS.results_dir)
-    record = {"machine": facts, "data": runs.source(made), "rows": rows}
+    data = runs.source(made)
+    record = {"machine": facts, "data": data, "rows": rows}
     common.write(record, directory / "max_steps.json")
     common.write_rows(rows, directory / "max_steps.csv")
-    plot(rows, directory / "max_steps.png")
+    plot(rows, data["source"], directory / "max_steps.png")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def train_and_evaluate(
     """
     log = train_dir / "log.txt"
     train_dir.mkdir(parents=True, exist_ok=True)
+    print(f"training, its log: {log}", flush=True)
     with log.open("a") as file:
         _command(file, "train", f"--train_dir={train_dir}", *train_flags)
     precision = {name: _precision(train_dir, name) for name in evaluations}

@@ -16,7 +16,15 @@ import matplotlib
 import numpy as np
 from absl import flags, logging
 
-from cifar_jax import Config, Dataset, fit, load_data, metrics, predict_logits
+from cifar_jax import (
+    Config,
+    Dataset,
+    command,
+    fit,
+    load_data,
+    metrics,
+    predict_logits,
+)
 from experiments import common, runs
 
 matplotlib.use("Agg")
@@ -58,8 +66,13 @@ def run(variants: Sequence[Variant]) -> dict[str, Any]:
     # app.run has made absl talkative, which the commands do not.
     logging.set_verbosity(logging.WARNING)
     dataset = load_data(FLAGS.dataset, FLAGS.data_dir or None)
+    command.banner(dataset.notice)
     seeds = range(1 if FLAGS.quick else FLAGS.seeds)
-    rows = [_figures(variant, seed, dataset) for seed in seeds for variant in variants]
+    trainings = [(variant, seed) for seed in seeds for variant in variants]
+    rows = []
+    for number, (variant, seed) in enumerate(trainings, start=1):
+        print(f"{number} of {len(trainings)}: {variant.name}, seed {seed}", flush=True)
+        rows.append(_figures(variant, seed, dataset))
     return {
         "machine": common.machine() | {"device": common.device()},
         "data": {
@@ -83,6 +96,7 @@ def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
         **settings() | dict(variant.changes),
     )
     log = train_dir / "log.txt"
+    print(f"  its log: {log}", flush=True)
     with log.open("a") as file:
         result = fit(config, dataset, lambda line: print(line, file=file, flush=True))
     if result.signum is not None:
@@ -96,7 +110,7 @@ def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
         loss = metrics.negative_log_likelihood(logits, split.labels)
         found[f"{name}_cross_entropy"] = loss
     told = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
-    print(f"{variant.name}, seed {seed}: {told}", flush=True)
+    print(f"  {told}", flush=True)
     # The compiled programs of a run are of no use to the next.
     jax.clear_caches()
     facts = {"variant": variant.name, "seed": seed}
@@ -147,7 +161,8 @@ def plot(record: dict[str, Any], title: str, path: pathlib.Path) -> None:
     axis.set_yticks(range(len(test)), list(test))
     axis.invert_yaxis()
     axis.set(
-        xlabel=f"precision @ 1 after {record['settings']['max_steps']:,} steps",
+        xlabel=f"precision @ 1 after {record['settings']['max_steps']:,} steps\n"
+        f"({record['data']['source']})",
         title=title,
     )
     axis.grid(axis="x", alpha=0.3)
