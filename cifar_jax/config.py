@@ -220,6 +220,11 @@ class Config:
             raise UserError("--profile needs a --train_dir to write its trace to")
         if self.nesterov and not self.momentum:
             raise UserError("--nesterov needs a --momentum")
+        if self.learning_rate_drops and self.schedule != "drops":
+            raise UserError(
+                f"--schedule={self.schedule} has no --learning_rate_drops; leave them "
+                "empty (--learning_rate_drops=), or give --schedule=drops"
+            )
         smallest = MODELS[self.model]().smallest_image
         if not smallest <= self.image_size <= _IMAGE_SIZE:
             raise UserError(

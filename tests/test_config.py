@@ -61,6 +61,15 @@ def test_every_field_has_help():
     assert all(field.metadata["help"] for field in dataclasses.fields(Config))
 
 
+def test_drops_are_of_their_schedule_alone():
+    with pytest.raises(UserError, match="--schedule=cosine has no --learning_rate_dr"):
+        Config(recipe="cuda_convnet_18pct", schedule="cosine")
+    config = Config(
+        recipe="cuda_convnet_18pct", schedule="cosine", learning_rate_drops=()
+    )
+    assert config.learning_rate_drops == ()
+
+
 @pytest.mark.parametrize("drops", [(0.9, 0.8), (0.0,), (1.0,), (0.5, 1.5)])
 def test_drops_rise_within_the_run(drops):
     with pytest.raises(UserError, match="must rise from above 0 to below 1"):
