@@ -96,11 +96,13 @@ def plot(rows: list[dict[str, Any]], source: str, path: pathlib.Path) -> None:
             axis.plot([steps] * len(values), values, "o", color=colour, alpha=0.5, ms=4)
     axis.set(
         xscale="log",
-        xlabel="max_steps (batches of 128)",
-        ylabel=f"precision @ 1 on the test images\n({source})",
+        xlabel=f"max_steps (batches of 128)\n{source}",
+        ylabel="precision @ 1 on the test images",
         title="max_steps up, precision up?",
     )
-    axis.grid(alpha=0.3, which="both")
+    axis.set_xticks(list(found), [f"{steps:,}" for steps in found])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
     axis.legend(frameon=False)
     figure.savefig(path, dpi=110)
 
