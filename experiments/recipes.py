@@ -1,9 +1,9 @@
-"""What does each recipe reach, and what does it cost?
+"""What does each recipe reach, and each network without one, and what does it cost?
 
     python -m experiments.recipes --data_dir=DIR --out_dir=runs --json=recipes.json
 
-trains and evaluates each recipe by the real commands, once a seed; prints a table, and
-draws the losses beside the JSON. Stopped and started again it goes on where it was.
+trains and evaluates each by the real commands, once a seed; prints a table, and draws
+the losses beside the JSON. Stopped and started again it goes on where it was.
 
 The whole recipes, --full, are for a GPU; REDUCED says what is left of them on a CPU.
 """
@@ -22,17 +22,33 @@ from experiments import common, runs
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+# Networks that have no recipe, and the recipe under which each is run.
+NETWORKS = {
+    "vgg16": "vgg16_bn",
+    "vgg19": "vgg16_bn",
+    "vgg19_bn": "vgg16_bn",
+    "resnet50": "resnet18",
+    "mobilenet": "resnet18",
+}
 # Schedules shrink with --max_steps; so short a warm-up would be none. An epoch is 390.6
 # steps.
+SHORT = ["--learning_rate=0.02", "--warmup=0.2"]
 REDUCED = {
     "tutorial": ["--max_steps=1000"],
     "cuda_convnet_18pct": ["--max_steps=1000"],
     "cuda_convnet_11pct": ["--max_steps=1000"],
-    "vgg16_bn": ["--max_steps=100", "--learning_rate=0.02", "--warmup=0.2"],
-    "resnet18": ["--max_steps=60", "--learning_rate=0.02", "--warmup=0.2"],
+    "vgg16_bn": ["--max_steps=100", *SHORT],
+    "resnet18": ["--max_steps=60", *SHORT],
+    "vgg16": ["--max_steps=50", *SHORT],
+    "vgg19": ["--max_steps=50", *SHORT],
+    "vgg19_bn": ["--max_steps=50", *SHORT],
+    "resnet50": ["--max_steps=100", *SHORT],
+    "mobilenet": ["--max_steps=100", *SHORT],
 }
 
-flags.DEFINE_list("recipes", list(RECIPES), "Those to run.")
+flags.DEFINE_list(
+    "recipes", [*RECIPES, *NETWORKS], "Those to run, or networks that have none."
+)
 flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=1)
 flags.DEFINE_integer("max_steps", 0, "Steps of each; 0: those of REDUCED.")
 flags.DEFINE_integer("batch_size", 0, "Of each; 0: that of the recipe.")
@@ -41,42 +57,45 @@ flags.DEFINE_string("out_dir", "recipes", "Where the runs go.")
 FLAGS = flags.FLAGS
 
 
-def changes(recipe: str) -> list[str]:
-    """Flags by which the runs differ from the recipe."""
-    found = [] if FLAGS.full else list(REDUCED.get(recipe, []))
+def command(name: str) -> list[str]:
+    """The flags of a recipe or a network, and those by which it is reduced."""
+    found = [f"--recipe={NETWORKS.get(name, name)}"]
+    if name in NETWORKS:
+        found.append(f"--model={name}")
     if FLAGS.max_steps:
-        found = [f"--max_steps={FLAGS.max_steps}"]
+        found.append(f"--max_steps={FLAGS.max_steps}")
+    elif not FLAGS.full:
+        found += REDUCED.get(name, [])
     if FLAGS.batch_size:
         found.append(f"--batch_size={FLAGS.batch_size}")
     return found
 
 
-def run(recipe: str) -> dict[str, Any]:
-    """The figures of a recipe over its seeds."""
+def run(name: str) -> dict[str, Any]:
+    """The figures of a recipe or a network over its seeds."""
     results = []
     for seed in range(FLAGS.seeds):
-        train_dir = pathlib.Path(FLAGS.out_dir) / recipe / f"seed{seed}"
+        train_dir = pathlib.Path(FLAGS.out_dir) / name / f"seed{seed}"
         train_flags = [
-            f"--recipe={recipe}",
+            *command(name),
             f"--seed={seed}",
             f"--dataset={FLAGS.dataset}",
             f"--data_dir={FLAGS.data_dir}",
-            *changes(recipe),
         ]
         figures = runs.train_and_evaluate(train_dir, train_flags)
         figures["precision"] = figures["precision"]["test"]
         results.append({"seed": seed} | figures)
         print(
-            f"{recipe}, seed {seed}: precision @ 1 = {figures['precision']:.4f} after "
+            f"{name}, seed {seed}: precision @ 1 = {figures['precision']:.4f} after "
             f"{figures['train_seconds'] / 60:.1f} minutes",
             flush=True,
         )
     made = read_run(train_dir)
     return {
-        "recipe": recipe,
-        "command": " ".join([f"--recipe={recipe}", *changes(recipe)]),
+        "name": name,
+        "command": " ".join(command(name)),
         "steps": made.config.max_steps,
-        "steps_of_the_recipe": Config(recipe=recipe).max_steps,
+        "steps_of_the_recipe": Config(recipe=made.config.recipe).max_steps,
         "batch_size": made.config.batch_size,
         "data": runs.source(made),
         "results": results,
@@ -84,8 +103,8 @@ def run(recipe: str) -> dict[str, Any]:
 
 
 def report(records: list[dict[str, Any]]) -> str:
-    """A row for each recipe."""
-    header = ["recipe and changes", "parameters", "steps", "of", "minutes", "precision"]
+    """A row for each."""
+    header = ["flags", "parameters", "steps", "of", "minutes", "precision"]
     rows = []
     for record in records:
         results = record["results"]
@@ -118,7 +137,7 @@ def plot(records: list[dict[str, Any]], path: pathlib.Path) -> None:
         for result in record["results"]:
             axis.plot(*zip(*result["loss"], strict=True), lw=0.8)
         precision = np.mean([result["precision"] for result in record["results"]])
-        axis.set_title(f"{record['recipe']}\nprecision {precision:.3f}", fontsize=10)
+        axis.set_title(f"{record['name']}\nprecision {precision:.3f}", fontsize=10)
         axis.set(xlabel="step")
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("total loss")
@@ -130,7 +149,7 @@ def main(argv: list[str]) -> None:
     del argv
     facts = common.machine() | {"device": common.isolated(common.device)}
     print(common.describe(facts), flush=True)
-    records = [run(recipe) for recipe in FLAGS.recipes]
+    records = [run(name) for name in FLAGS.recipes]
     print(f"\n{report(records)}")
     common.keep({"machine": facts, "recipes": records})
     if FLAGS.json:
