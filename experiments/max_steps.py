@@ -5,7 +5,7 @@
 trains the tutorial by the real command and evaluates it at --steps, once a seed, by
 averaged and by raw parameters; the first seed goes on through --long_steps. Prints a
 table, and writes max_steps.json, .csv and .png to --results_dir. Stopped and started
-again it goes on where it was. With the defaults some 40 minutes on 2 cores.
+again it goes on where it was. With the defaults some 50 minutes on one core.
 """
 
 import pathlib
