@@ -118,6 +118,11 @@ def _precision(train_dir: pathlib.Path, name: str) -> float:
 
 def _command(output: Any, name: str, *flags: str) -> None:
     command = [sys.executable, "-m", f"cifar_jax.{name}", *flags]
-    status = subprocess.run(command, stdout=output).returncode
+    process = subprocess.Popen(command, stdout=output)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        # The command was told as well; it saves, and is not to be killed meanwhile.
+        status = process.wait()
     if status:
         sys.exit(status)  # The command has said why.
