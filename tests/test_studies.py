@@ -1,11 +1,14 @@
 """The studies as commands, so small that their figures mean nothing."""
 
+import contextlib
 import csv
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -59,3 +62,34 @@ def test_max_steps_goes_on_with_one_run(run_study):
         for steps in ("2", "4", "6")
         for kind in ("averaged", "raw")
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "endless"),
+    [("max_steps", "--steps=100000"), ("ablation", "--max_steps=100000")],
+)
+def test_ctrl_c_lets_the_training_save(tmp_path, name, endless):
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", f"experiments.{name}", "--dataset=digits", endless),
+            *(f"--out_dir={runs}", f"--results_dir={results}"),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while not any("step 10," in log.read_text() for log in runs.glob("*/log.txt")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        # To all processes, as a terminal does.
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=120) == 130
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert len(list(runs.glob("*/checkpoints/*/SHA256SUMS"))) == 1
+    assert not results.exists()
