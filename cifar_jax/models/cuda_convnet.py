@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.initializers import normal, zeros_init
 from flax.typing import Dtype, Initializer
+from jax import lax
 from jaxtyping import Array, Float
 
 from cifar_jax.models.network import Network
@@ -137,7 +138,7 @@ class LocallyConnected(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "h w c n"]) -> Float[Array, "h w k n"]:
-        """Applies the kernels, of odd height and width, and adds the biases."""
+        """Applies the kernels and adds the biases."""
         patches = _patches(x, self.kernel_size)
         h, w, values, _ = patches.shape
         shape = (h, w, values, self.features)
@@ -155,8 +156,8 @@ def _patches(
     """What the kernel of each position sees, a whole channel after the other."""
     h, w, c, n = x.shape
     kh, kw = kernel
-    padding = ((kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0), (0, 0))
-    padded = jnp.pad(x, padding)
+    padding = lax.padtype_to_pads((h, w), kernel, (1, 1), "SAME")
+    padded = jnp.pad(x, (*padding, (0, 0), (0, 0)))
     taps = [padded[i : i + h, j : j + w] for i in range(kh) for j in range(kw)]
     return jnp.stack(taps, axis=3).reshape(h, w, c * kh * kw, n)
 

@@ -22,7 +22,7 @@ def conv(
     dtype: Dtype = jnp.float32,
     implementation: Implementation = "auto",
 ) -> Float[Array, "h w k n"]:
-    """Convolution of stride 1 with SAME padding, for odd kernels of any size.
+    """Convolution of stride 1 with SAME padding, for kernels of any size.
 
     The operands of its products are rounded to dtype; x and the result are float32.
 

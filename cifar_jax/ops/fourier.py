@@ -44,7 +44,13 @@ class _Transform(NamedTuple):
 
 
 @functools.cache
-def _transform(image: Size, kernel: Size) -> _Transform:
+def _transform(image: Size, kernel: Size, origin: Size | None = None) -> _Transform:
+    """Those of a kernel whose tap at `origin` falls on the pixel itself.
+
+    By default that is the tap at which SAME padding puts it.
+    """
+    if origin is None:
+        origin = tuple((taps - 1) // 2 for taps in kernel)
     period_h, period_w = (
         size + taps // 2 for size, taps in zip(image, kernel, strict=True)
     )
@@ -55,8 +61,8 @@ def _transform(image: Size, kernel: Size) -> _Transform:
     rows = norm_h[:, None] * np.exp(-_angles(f, np.arange(image[0]), period_h))
     g = np.arange(period_w)
     columns = np.exp(-_angles(g, np.arange(image[1]), period_w)) / np.sqrt(period_w)
-    taps_h = np.exp(_angles(f, np.arange(kernel[0]) - kernel[0] // 2, period_h))
-    taps_w = np.exp(_angles(g, np.arange(kernel[1]) - kernel[1] // 2, period_w))
+    taps_h = np.exp(_angles(f, np.arange(kernel[0]) - origin[0], period_h))
+    taps_w = np.exp(_angles(g, np.arange(kernel[1]) - origin[1], period_w))
     taps = np.einsum("fi,gj->fgij", taps_h, taps_w).reshape(len(f) * len(g), -1)
     return _Transform(
         _stacked(rows, axis=1),
@@ -104,11 +110,11 @@ def _for_each(
 
 
 def _spectrum(
-    kernel: Float[Array, "kh kw c k"], image: Size
+    kernel: Float[Array, "kh kw c k"], image: Size, origin: Size | None = None
 ) -> Float[Array, "fg 2k 2c"]:
     """The kernel as one real matrix a frequency, for complex channels."""
     kh, kw, c, k = kernel.shape
-    taps = _transform(image, (kh, kw)).taps
+    taps = _transform(image, (kh, kw), origin).taps
     # The barrier keeps the transposition of the small operand out of the product,
     # which is fast only where neither operand is transposed.
     by_output = lax.optimization_barrier(kernel.swapaxes(2, 3))
@@ -132,7 +138,7 @@ def _spectrum_adjoint(
 def conv(
     dtype: Dtype, x: Float[Array, "h w c n"], kernel: Float[Array, "kh kw c k"]
 ) -> Float[Array, "h w k n"]:
-    """Stride 1, SAME, odd kernels; differs from lax by 5e-7 of the result's norm."""
+    """Stride 1, SAME; differs from lax by 5e-7 of the result's norm."""
     return _forward(dtype, x, kernel)[0]
 
 
@@ -151,9 +157,11 @@ def _backward(
     z, kernel = residuals
     image, taps = dy.shape[:2], kernel.shape[:2]
     dz = _analyze(dy, taps).astype(dtype)
-    # The adjoint of a correlation is that with the kernel turned round.
+    # The adjoint of a correlation is that with the kernel turned round. If its size is
+    # even, the tap on the pixel itself is then on the other side of the middle.
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    dx = product(_spectrum(turned, image), dz, _MATMUL, each=(0,), dtype=dtype)
+    spectrum = _spectrum(turned, image, origin=tuple(size // 2 for size in taps))
+    dx = product(spectrum, dz, _MATMUL, each=(0,), dtype=dtype)
     dkernel = product(dz, z, ((2,), (2,)), each=(0,), dtype=dtype)
     return _synthesize(dx, image, taps), _spectrum_adjoint(dkernel, image, taps)
 

@@ -227,8 +227,9 @@ def test_no_convolution_on_the_cpu(network):
     assert "stablehlo.convolution" not in lowered
 
 
-def test_locally_connected_equals_flax():
-    size, features = (5, 3), 7
+@pytest.mark.parametrize("size", [(5, 3), (2, 4)])
+def test_locally_connected_equals_flax(size):
+    features = 7
     ours = LocallyConnected(features, size, normal(1.0))
     oracle = nn.ConvLocal(features, size, bias_init=normal(1.0))
 

@@ -19,7 +19,7 @@ TOLERANCE = 3e-6
 BFLOAT16 = 0.01
 
 sizes = st.integers(1, 13)
-taps = st.sampled_from([1, 3, 5, 7])
+taps = st.integers(1, 7)
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +70,8 @@ def assert_close(results, expected, tolerance):
 @example(image=(12, 12), channels=64, batch=8, kernel=(5, 5), features=64)
 @example(image=(24, 24), channels=3, batch=8, kernel=(5, 5), features=64)
 @example(image=(1, 2), channels=2, batch=1, kernel=(7, 7), features=3)
+@example(image=(6, 7), channels=2, batch=2, kernel=(2, 2), features=3)
+@example(image=(2, 1), channels=2, batch=1, kernel=(6, 4), features=3)
 def test_equals_lax(method, image, channels, batch, kernel, features):
     args = arguments(image, channels, batch, kernel, features)
     expected = value_and_gradients(partial(conv, implementation="plain"), *args)
@@ -78,6 +80,21 @@ def test_equals_lax(method, image, channels, batch, kernel, features):
         expected,
         TOLERANCE,
     )
+
+
+@pytest.mark.parametrize("method", [fourier, im2col])
+def test_every_kernel_size_equals_lax(method):
+    """All sizes at once: one program for the 49 of them compiles in seconds."""
+    kernels = [(kh, kw) for kh in range(1, 8) for kw in range(1, 8)]
+    cases = [arguments((4, 5), 2, 1, kernel, 2) for kernel in kernels]
+
+    def every(function):
+        return jax.jit(lambda: [value_and_gradients(function, *args) for args in cases])
+
+    expected = every(partial(conv, implementation="plain"))()
+    results = every(partial(method.conv, jnp.float32))()
+    for result, wanted in zip(results, expected, strict=True):
+        assert_close(result, wanted, TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -144,10 +161,13 @@ def test_the_first_layer_does_not_pay_for_the_gradient_of_its_input():
     def loss(kernel, x):
         return (conv(x, kernel, implementation="fast") ** 2).sum()
 
+    def operations(argnums):
+        compiled = jax.jit(jax.grad(loss, argnums)).lower(kernel, x).compile()
+        return compiled.cost_analysis()["flops"]
+
     x, kernel, _ = arguments((12, 12), 3, 4, (5, 5), 8)
-    program = jax.jit(jax.grad(loss)).lower(kernel, x).compile().as_text()
-    assert program.count(" dot(") + program.count("ynn_fusion(") <= 2
-    assert program.count(" pad(") <= 1
+    # The output and both gradients take a product each.
+    assert operations(argnums=0) < 0.75 * operations(argnums=(0, 1))
 
 
 def test_module_has_the_parameters_of_flax():
