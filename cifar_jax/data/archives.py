@@ -7,7 +7,6 @@ read has a bound, and shapes and labels are checked. Whatever is wrong is a User
 
 import dataclasses
 import gzip
-import hashlib
 import io
 import tarfile
 from collections.abc import Callable, Iterator
@@ -46,24 +45,11 @@ class Layout:
     archive: str
     folder: str
     suffix: str
-    md5: str  # of the official archive
     decode: Callable[[bytes], batch_files.Batch]
 
     def file_names(self) -> dict[str, str]:
         """The file of each batch, in order."""
         return {batch: batch + self.suffix for batch in _BATCHES}
-
-
-@dataclasses.dataclass(frozen=True)
-class Contents:
-    """What was read: both splits, and whether they are the official ones.
-
-    `official` is None for an unpacked folder, where no checksum can tell.
-    """
-
-    train: Split
-    test: Split
-    official: bool | None
 
 
 def find(data_dir: Path) -> tuple[Path, Layout] | None:
@@ -79,8 +65,8 @@ def find(data_dir: Path) -> tuple[Path, Layout] | None:
     return None
 
 
-def read(path: Path, layout: Layout) -> Contents:
-    """Reads all images of an archive or of an unpacked folder.
+def read(path: Path, layout: Layout) -> tuple[Split, Split]:
+    """Reads the training and test images of an archive or of an unpacked folder.
 
     Raises:
         UserError: anything about it is damaged, missing or not as expected.
@@ -91,10 +77,7 @@ def read(path: Path, layout: Layout) -> Contents:
     )
     parts = dict(zip(_BATCHES, (*_in_batches(train), test), strict=True))
     try:
-        if path.is_dir():
-            files, official = _folder_files(path, layout), None
-        else:
-            files, official = _archive_files(path, layout), _is_official(path, layout)
+        files = (_folder_files if path.is_dir() else _archive_files)(path, layout)
         for batch, contents in files:
             _decode(layout, batch, contents, parts.pop(batch))
         for batch in parts:
@@ -105,7 +88,7 @@ def read(path: Path, layout: Layout) -> Contents:
             f"{path} cannot be read as CIFAR-10: {reason}; get a fresh copy of "
             f"{layout.archive} from {HOME_PAGE}"
         ) from error
-    return Contents(train, test, official)
+    return train, test
 
 
 def _in_batches(split: Split) -> list[Split]:
@@ -119,16 +102,12 @@ def _in_batches(split: Split) -> list[Split]:
     ]
 
 
-def _is_official(path: Path, layout: Layout) -> bool:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
-    return digest.hexdigest() == layout.md5
-
-
 def _archive_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
     """Yields the batches of an archive as (batch, contents), in the archive's order."""
     # Unpacked as a whole before tarfile sees it: a bound on this one read bounds all
     # that follows, and gzip's checksum, which comes last, has vouched for every byte.
+    if not path.is_file():  # reading a FIFO would never end
+        raise ValueError("it is not a regular file")
     with gzip.open(path) as packed:
         unpacked = packed.read(_MAX_ARCHIVE_BYTES + 1)
     if len(unpacked) > _MAX_ARCHIVE_BYTES:
@@ -188,21 +167,18 @@ LAYOUTS = (
         archive="cifar-10-binary.tar.gz",
         folder="cifar-10-batches-bin",
         suffix=".bin",
-        md5="c32a1d4ab5d03f1284b67883e8d87530",
         decode=batch_files.decode_binary,
     ),
     Layout(
         archive="cifar-10-python.tar.gz",
         folder="cifar-10-batches-py",
         suffix="",
-        md5="c58f30108f718f92721af3b95e74349a",
         decode=batch_files.decode_python,
     ),
     Layout(
         archive="cifar-10-matlab.tar.gz",
         folder="cifar-10-batches-mat",
         suffix=".mat",
-        md5="70270af85842c9e89bb428ec9976c926",
         decode=batch_files.decode_matlab,
     ),
 )

@@ -2,18 +2,23 @@
 
 import dataclasses
 import hashlib
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
 from cifar_jax.errors import UserError
 
+# `fingerprint` and `unordered_fingerprint` of the official CIFAR-10.
+OFFICIAL = "9bb26ea52d5b395389569734654d923ce7ba78a18a63b56115e3cecfb33f114d"
+OFFICIAL_UNORDERED = "0e83502e3df56826c98125fb5db0a3fd7dea18207d683f20412560b3bc9fdabd"
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
     """Images and their labels: pixels 0..255, labels 0..num_classes - 1."""
 
-    images: UInt8[np.ndarray, "n 32 32 3"]
+    images: UInt8[np.ndarray, "n h w 3"]
     labels: Int32[np.ndarray, " n"]
 
     def __len__(self) -> int:
@@ -54,6 +59,16 @@ class Dataset:
     fingerprint: str
     notice: str | None
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of its images."""
+        return self.train.images.shape[1:]
+
+    @property
+    def official(self) -> bool:
+        """Whether this is CIFAR-10 as published, pixel for pixel and in its order."""
+        return self.fingerprint == OFFICIAL
+
     def split(self, name: str) -> Split:
         """Returns the images that a command names.
 
@@ -75,7 +90,7 @@ class Dataset:
         if self.validation is None:
             raise UserError(
                 "the split 'validation' is empty: no training images were held out; "
-                "set --validation_size, for training and evaluation alike"
+                "train with --validation_size=5000, for example, in a new --train_dir"
             )
         return self.validation
 
@@ -112,3 +127,98 @@ def fingerprint(train: Split, test: Split) -> str:
         digest.update(np.ascontiguousarray(split.images).data)
         digest.update(np.ascontiguousarray(split.labels, dtype="<i4").data)
     return digest.hexdigest()
+
+
+def unordered_fingerprint(train: Split, test: Split) -> str:
+    """The same for any order of the images within each split, labels with them."""
+    digest = hashlib.sha256()
+    for split in (train, test):
+        labels = np.ascontiguousarray(split.labels, dtype="<i4")
+        records = (
+            hashlib.sha256(image.tobytes() + label.tobytes()).digest()
+            for image, label in zip(split.images, labels, strict=True)
+        )
+        digest.update(b"".join(sorted(records)))
+    return digest.hexdigest()
+
+
+def check_images(
+    images: Any, name: str, shape: tuple[int, int, int] | None = None
+) -> None:
+    """Raises UserError unless images are uint8 [n, h, w, 3] with n at least 1.
+
+    Args:
+        images: what was given.
+        name: of the argument, for the message.
+        shape: (h, w, 3) that they must have; None: any.
+    """
+    given = getattr(images, "shape", None)
+    wanted = "[n, h, w, 3]" if shape is None else f"[n, {', '.join(map(str, shape))}]"
+    if given is None or len(given) != 4 or given[3] != 3:
+        what = f"an array of shape {list(given)}" if given else type(images).__name__
+        hint = ""
+        if given is not None and (len(given) == 3 or given[-1] == 1):
+            hint = "; repeat gray images for red, green and blue"
+        raise UserError(f"{name} must be an array {wanted}, not {what}{hint}")
+    if images.dtype != np.uint8:
+        raise UserError(
+            f"{name} must be bytes (uint8, 0 to 255), not {images.dtype}: the "
+            "network does the preprocessing"
+        )
+    if shape is not None and tuple(given[1:]) != tuple(shape):
+        raise UserError(f"{name} must be an array {wanted}, not of shape {list(given)}")
+    if min(given) == 0:
+        raise UserError(f"{name} is empty: its shape is {list(given)}")
+
+
+def check_split(
+    split: Any,
+    name: str,
+    num_classes: int,
+    shape: tuple[int, int, int] | None = None,
+) -> None:
+    """Raises UserError unless a split has images, and a label in range for each.
+
+    Args:
+        split: what was given.
+        name: of the argument, for the message.
+        num_classes: labels are from 0 to one less.
+        shape: (h, w, 3) that the images must have; None: any.
+    """
+    if not isinstance(split, Split):
+        raise UserError(f"{name} must be a cifar_jax.Split, not {type(split).__name__}")
+    check_images(split.images, f"{name}.images", shape)
+    labels = np.asarray(split.labels)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(
+            f"{name}.labels must be integers [n], not {labels.dtype} of shape "
+            f"{list(labels.shape)}"
+        )
+    if len(labels) != len(split.images):
+        raise UserError(
+            f"{name} has {len(split.images)} images but {len(labels)} labels"
+        )
+    for label in (labels.min(), labels.max()):
+        if not 0 <= label < num_classes:
+            raise UserError(
+                f"{name}.labels contains {label}; with {num_classes} classes labels "
+                f"are from 0 to {num_classes - 1}"
+            )
+
+
+def check_dataset(dataset: Any) -> None:
+    """Raises UserError unless a data set's parts are whole and go together."""
+    if not isinstance(dataset, Dataset):
+        raise UserError(
+            f"dataset must be a cifar_jax.Dataset, not {type(dataset).__name__}"
+        )
+    names = dataset.class_names
+    if not (isinstance(names, tuple) and names and len(set(names)) == len(names)):
+        raise UserError(
+            f"dataset.class_names must be a tuple of different names, not {names!r}"
+        )
+    check_split(dataset.train, "dataset.train", len(names))
+    shape = dataset.image_shape
+    check_split(dataset.test, "dataset.test", len(names), shape)
+    if dataset.validation is not None:
+        check_split(dataset.validation, "dataset.validation", len(names), shape)

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import stat
 import warnings
 from typing import BinaryIO
 
@@ -12,12 +13,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from cifar_jax.errors import UserError
 
 _SIZE = 32
-# Decoding takes some 4 bytes a pixel; a hostile file must not take all memory.
-_MAX_PIXELS = 200_000_000
 
 
-def read_picture(file: str | os.PathLike | BinaryIO) -> UInt8[np.ndarray, "32 32 3"]:
-    """Reads a picture of any size, mode and format that Pillow knows.
+def read_picture(
+    file: str | os.PathLike[str] | BinaryIO,
+) -> UInt8[np.ndarray, "32 32 3"]:
+    """Reads a picture of any mode and format that Pillow knows, and of any size.
 
     It is turned as its EXIF data says, laid on white where it is transparent, cut
     to its central square and resized to 32 x 32.
@@ -25,29 +26,45 @@ def read_picture(file: str | os.PathLike | BinaryIO) -> UInt8[np.ndarray, "32 32
     Raises:
         UserError: there is no such file, or it is no picture that can be read.
     """
-    name = getattr(file, "name", "stdin") if hasattr(file, "read") else str(file)
-    path = file if hasattr(file, "read") else pathlib.Path(file)
+    source: pathlib.Path | BinaryIO
+    if isinstance(file, str | os.PathLike):
+        name, source = os.fspath(file), _regular_file(file)
+    elif hasattr(file, "read"):
+        name, source = getattr(file, "name", "stdin"), file
+    else:
+        raise UserError(f"file={file!r} must be a path or a file that is open")
     try:
         with warnings.catch_warnings():
-            # Pillow warns from 89 megapixels on; the bound here is our own.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.width * image.height > _MAX_PIXELS:
-                    raise UserError(
-                        f"{name} has {image.width} x {image.height} pixels; the limit "
-                        f"is {_MAX_PIXELS // 10**6} million: scale it down first"
-                    )
+            # Of sizes below its limit, of damaged metadata: none of it matters here.
+            warnings.simplefilter("ignore")
+            with Image.open(source) as image:
                 # A JPEG is decoded at the smallest scale that is still enough.
                 image.draft(None, (4 * _SIZE, 4 * _SIZE))
                 return _to_square(image)
     except UnidentifiedImageError:
         raise UserError(f"{name} is not a picture that can be read") from None
     except Image.DecompressionBombError as error:
-        raise UserError(f"{name} is too large: {error}") from None
+        raise UserError(f"{name} is too large, scale it down first: {error}") from None
     except OSError as error:
         raise UserError(f"cannot read {name}: {error.strerror or error}") from None
-    except (ValueError, SyntaxError, EOFError) as error:  # from Pillow's decoders
+    except Exception as error:  # decoders raise nearly anything on hostile bytes
         raise UserError(f"{name} is damaged: {error}") from None
+
+
+def _regular_file(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path, unless it is of something that one cannot seek in or wait for."""
+    try:
+        mode = pathlib.Path(path).stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {path}: {reason}") from None
+    if stat.S_ISDIR(mode):
+        raise UserError(f"cannot read {path}: it is a directory")
+    if not stat.S_ISREG(mode):
+        raise UserError(
+            f"{path} is not a regular file; - reads a picture from standard input"
+        )
+    return pathlib.Path(path)
 
 
 def _to_square(image: Image.Image) -> UInt8[np.ndarray, "32 32 3"]:
@@ -66,6 +83,8 @@ def _to_square(image: Image.Image) -> UInt8[np.ndarray, "32 32 3"]:
 def _stretch(image: Image.Image) -> Image.Image:
     """Maps deep grey values to 0..255: 16-bit ones by their range, else by theirs."""
     values = np.asarray(image, np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("it has values that are NaN or infinite")
     low, high = values.min(), values.max()
     if image.mode.startswith("I;16"):
         low, high = 0, 65535

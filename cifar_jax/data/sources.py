@@ -1,16 +1,28 @@
 """Finds CIFAR-10 on disk, or downloads it, or says plainly what it takes instead."""
 
 import dataclasses
+import errno
 import os
 import queue
+import stat
 import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from cifar_jax.data import archives, digits, tfds_builder
-from cifar_jax.data.dataset import Dataset, Split, fingerprint, with_validation
-from cifar_jax.errors import UserError
+import filelock
+
+from cifar_jax.checks import check_integer
+from cifar_jax.data import archives, digits, download, tfds_builder
+from cifar_jax.data.dataset import (
+    OFFICIAL_UNORDERED,
+    Dataset,
+    Split,
+    fingerprint,
+    unordered_fingerprint,
+    with_validation,
+)
+from cifar_jax.errors import RunError, UserError
 
 NAMES = ("auto", "cifar10", "digits")
 _SECONDS_TO_ANSWER = 8.0
@@ -25,7 +37,8 @@ def load(
 
     CIFAR-10 is looked for in this order: what our TFDS builder prepared in data_dir,
     what TFDS's own `cifar10` did, an official archive (binary, python, matlab), an
-    unpacked one. Else it is downloaded and prepared, once.
+    unpacked one. Else it is downloaded and prepared, once. Whatever the source, its
+    pixels decide whether it is the official CIFAR-10.
 
     Args:
         name: "cifar10", "digits" (the stand-in), or "auto": cifar10, and the stand-in
@@ -40,33 +53,44 @@ def load(
     """
     if name not in NAMES:
         raise UserError(f"no data set is called {name!r}; choose {', '.join(NAMES)}")
-    dataset = digits.load() if name == "digits" else _cifar10(name, data_dir)
+    validation_size = check_integer(validation_size, "--validation_size", at_least=0)
+    dataset = digits.load() if name == "digits" else _cifar10(name, _folder(data_dir))
     return with_validation(dataset, validation_size)
 
 
-def _cifar10(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
-    folder = Path(
-        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    ).expanduser()
+def _folder(data_dir: str | os.PathLike[str] | None) -> Path:
+    """The folder of the data; raises UserError if its name cannot be one."""
+    given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     try:
-        if folder.exists() and not folder.is_dir():
+        return Path(given).expanduser()
+    except (TypeError, RuntimeError) as error:  # no text; no home folder
+        raise UserError(
+            f"--data_dir={given} is not the name of a folder: {error}"
+        ) from None
+
+
+def _cifar10(name: str, folder: Path) -> Dataset:
+    try:
+        if not stat.S_ISDIR(folder.stat().st_mode):
             raise UserError(
                 f"--data_dir={folder} is a file; give the folder that holds the data"
             )
         dataset, remark = _on_disk(folder)
-    except OSError as error:
+    except FileNotFoundError:
+        dataset, remark = None, None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"--data_dir={folder} cannot be read ({error.strerror}); check its "
+            f"--data_dir={folder} cannot be read ({reason}); check its "
             "permissions, or give another folder"
         ) from error
     if dataset is not None:
         return dataset
-    problem = why_unreachable(tfds_builder.URL)
+    problem = why_unreachable(download.URL)
     if problem is None:
-        tfds_builder.download_and_prepare(folder)
-        return _prepared(folder)
+        return _downloaded(folder)
     problem = (
-        f"CIFAR-10 is not in {folder}, and {tfds_builder.URL} cannot be reached "
+        f"CIFAR-10 is not in {folder}, and {download.URL} cannot be reached "
         f"({problem})" + (f"; {remark}" if remark else "")
     )
     way_out = (
@@ -81,53 +105,65 @@ def _cifar10(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
 
 def _on_disk(folder: Path) -> tuple[Dataset | None, str | None]:
     """CIFAR-10 as found in a folder, and a remark on a copy that cannot be read."""
-    if tfds_builder.prepared_folder(folder).exists():
-        return _prepared(folder), None
-    theirs, remark = tfds_builder.find_tfds_cifar10(folder)
-    if theirs:
-        train, test = tfds_builder.read_tfds_cifar10(theirs)
-        return _dataset(train, test, f"TFDS's own cifar10 in {theirs}"), None
+    remark = None
+    if tfds_builder.available():
+        prepared = tfds_builder.prepared_folder(folder)
+        if prepared.exists():
+            return _dataset(*tfds_builder.read_prepared(folder), prepared), None
+        theirs, remark = tfds_builder.find_tfds_cifar10(folder)
+        if theirs:
+            return _dataset(*tfds_builder.read_tfds_cifar10(theirs), theirs), None
     found = archives.find(folder)
-    return (_from_archive(*found) if found else None), remark
+    return (_dataset(*archives.read(*found), found[0]) if found else None), remark
 
 
-def _prepared(folder: Path) -> Dataset:
-    train, test = tfds_builder.read_prepared(folder)
-    return _dataset(
-        train,
-        test,
-        f"the official archive, prepared in {tfds_builder.prepared_folder(folder)}",
-    )
+def _downloaded(folder: Path) -> Dataset:
+    """CIFAR-10, downloaded into a folder and prepared there, once."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Of runs that start at the same time one does it.
+        with filelock.FileLock(folder / ".cifar_jax.lock"):
+            dataset, _ = _on_disk(folder)
+            if dataset is None:
+                archive = download.fetch_archive(folder)
+                if tfds_builder.available():
+                    tfds_builder.prepare(folder, archive)
+                dataset, _ = _on_disk(folder)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"the disk of {folder} is full (CIFAR-10 takes 350 MB there); make "
+                "room, or choose another folder with --data_dir"
+            ) from error
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror or error}); choose another "
+            "folder with --data_dir"
+        ) from error
+    assert dataset is not None
+    return dataset
 
 
-def _from_archive(path: Path, layout: archives.Layout) -> Dataset:
-    contents = archives.read(path, layout)
-    if contents.official:
-        return _dataset(contents.train, contents.test, f"the official archive {path}")
-    if contents.official is None:
-        source = f"the unpacked folder {path}, whose origin cannot be verified"
-        problem = f"No checksum can tell whether {path} is the official CIFAR-10."
-    else:
-        source = f"{path}, which is not the official archive"
-        problem = f"{path} is not the official archive: its MD5 is another."
-    dataset = _dataset(contents.train, contents.test, source)
-    return dataclasses.replace(
-        dataset,
-        notice=f"{problem}\nCompare its results only with those of the same data, "
-        f"fingerprint {dataset.fingerprint[:16]}.",
-    )
-
-
-def _dataset(train: Split, test: Split, source: str) -> Dataset:
-    return Dataset(
+def _dataset(train: Split, test: Split, place: Path) -> Dataset:
+    """CIFAR-10 as found in a place, with a warning unless it is the official one."""
+    dataset = Dataset(
         name="cifar10",
         train=train,
         validation=None,
         test=test,
         class_names=archives.CLASS_NAMES,
-        source=source,
+        source=f"CIFAR-10, from {place}",
         fingerprint=fingerprint(train, test),
         notice=None,
+    )
+    if dataset.official:
+        return dataclasses.replace(dataset, source=f"official {dataset.source}")
+    same_pixels = unordered_fingerprint(train, test) == OFFICIAL_UNORDERED
+    difference = "the same pixels in another order" if same_pixels else "other pixels"
+    return dataclasses.replace(
+        dataset,
+        notice=f"{place} is not the official CIFAR-10: it has {difference}.\n"
+        "Compare its results only with those of the same data, "
+        f"fingerprint {dataset.fingerprint[:16]}.",
     )
 
 

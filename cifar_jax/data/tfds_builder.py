@@ -1,17 +1,16 @@
 """CIFAR-10 through TensorFlow Datasets (TFDS), which needs no TensorFlow for this.
 
-Our own builder downloads the official binary archive and writes it as array_record
-files, the format that TFDS can read by itself, in the archive's order. What TFDS's
+Our own builder writes the official binary archive as array_record files, the format
+that TFDS can read without TensorFlow, in the archive's order. What TFDS's
 builder `cifar10` prepared in that format is read as well, and put back into the
 archive's order, so that all sources have one fingerprint.
 """
 
 import contextlib
-import errno
 import functools
+import importlib.util
 import io
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,17 @@ from PIL import Image
 
 from cifar_jax.data import archives
 from cifar_jax.data.dataset import Split, empty_images
-from cifar_jax.errors import RunError, UserError
-
-# Size and SHA-256 of this file are in checksums.tsv beside this module, where TFDS
-# looks for them.
-URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+from cifar_jax.errors import UserError
 
 # Not "cifar10", the folder of TFDS's own builder.
 _NAME = "cifar_jax_cifar10"
 _VERSION = "1.0.0"
 _RECORDS_PER_READ = 1_000
+
+
+def available() -> bool:
+    """Whether array_record files can be read and written on this platform."""
+    return importlib.util.find_spec("array_record") is not None
 
 
 def prepared_folder(data_dir: Path) -> Path:
@@ -64,6 +64,8 @@ def find_tfds_cifar10(data_dir: Path) -> tuple[Path | None, str | None]:
     versions = (data_dir / "cifar10").glob("[0-9]*/dataset_info.json")
     for info in sorted(versions, key=_version_numbers, reverse=True):
         try:
+            if not info.is_file():  # reading a FIFO would never end
+                raise ValueError(f"{info.name} is not a regular file")
             file_format = json.loads(info.read_bytes()).get("fileFormat", "tfrecord")
         except (OSError, ValueError, AttributeError) as error:
             raise _damaged(info.parent, error) from error
@@ -89,52 +91,24 @@ def read_tfds_cifar10(folder: Path) -> tuple[Split, Split]:
     return _read(folder, png_pixels)
 
 
-def download_and_prepare(data_dir: Path) -> None:
-    """Downloads the official binary archive and prepares it, with progress on stderr.
+def prepare(data_dir: Path, archive: Path) -> None:
+    """Prepares the binary archive in data_dir, with progress on stderr.
 
     TFDS works in folders called incomplete.* and renames them at the end, so what a
     killed run leaves behind is never taken for data.
 
     Raises:
-        UserError: data_dir cannot be written.
-        RunError: the download or the disk failed.
+        UserError: the archive is damaged.
+        OSError: the files cannot be written.
     """
     import tensorflow_datasets as tfds
-    from requests import RequestException
 
-    by_hand = f"try again, or put {archives.BINARY.archive} into {data_dir} by hand"
-    print(
-        f"Downloading CIFAR-10 (170 MB) and preparing it in {data_dir}", file=sys.stderr
-    )
-    try:
-        with _quiet():
-            builder = _builder_class()(data_dir=data_dir, file_format="array_record")
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(
-                    try_download_gcs=False, force_checksums_validation=True
-                )
-            )
-    except tfds.download.download_manager.NonMatchingChecksumError as error:
-        raise RunError(
-            f"what came from {URL} is not the official archive (other size or "
-            f"SHA-256); {by_hand}"
-        ) from error
-    except (RequestException, tfds.download.DownloadError) as error:
-        raise RunError(
-            f"the download of {URL} broke off ({error}); {by_hand}"
-        ) from error
-    except OSError as error:
-        if prepared_folder(data_dir).exists():
-            return  # another run, started at the same time, was faster
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(
-                f"the disk of {data_dir} is full (CIFAR-10 takes 350 MB there); make "
-                "room, or choose another folder with --data_dir"
-            ) from error
-        raise UserError(
-            f"cannot write to {data_dir} ({error.strerror or error}); choose another "
-            "folder with --data_dir"
-        ) from error
+    with _quiet():
+        builder = _builder_class()(data_dir=data_dir, file_format="array_record")
+        builder.archive = archive
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+        )
 
 
 @contextlib.contextmanager
@@ -158,6 +132,7 @@ def _builder_class() -> Any:
         """CIFAR-10 from the binary archive, in its order."""
 
         name = _NAME
+        archive: Path  # to be set before it is prepared
         VERSION = tfds.core.Version(_VERSION)
 
         def _info(self) -> Any:
@@ -174,11 +149,10 @@ def _builder_class() -> Any:
             )
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            path = Path(dl_manager.download(URL))
-            contents = archives.read(path, archives.BINARY)
+            train, test = archives.read(self.archive, archives.BINARY)
             return {
-                "train": self._generate_examples(contents.train),
-                "test": self._generate_examples(contents.test),
+                "train": self._generate_examples(train),
+                "test": self._generate_examples(test),
             }
 
         def _generate_examples(self, split: Split) -> Iterator[tuple[int, Any]]:

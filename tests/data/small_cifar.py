@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from cifar_jax.data import archives
+from cifar_jax.data import Split, archives
 
 RECORDS = 20
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
@@ -33,6 +33,21 @@ def arrays(seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         )
         for batch in BATCHES
     }
+
+
+def splits() -> tuple[Split, Split]:
+    """The same as the training and the test split."""
+    batches = [
+        Split(
+            pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels.astype(np.int32)
+        )
+        for pixels, labels in arrays().values()
+    ]
+    train = Split(
+        np.concatenate([batch.images for batch in batches[:5]]),
+        np.concatenate([batch.labels for batch in batches[:5]]),
+    )
+    return train, batches[5]
 
 
 def binary_file(pixels: np.ndarray, labels: np.ndarray) -> bytes:

@@ -16,7 +16,7 @@ import small_cifar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cifar_jax.data import archives, batch_files
+from cifar_jax.data import archives, batch_files, load
 from cifar_jax.data.dataset import fingerprint
 from cifar_jax.errors import UserError
 
@@ -30,11 +30,11 @@ def read(path, kind="binary"):
     return archives.read(path, small_cifar.LAYOUTS[kind])
 
 
-def assert_is_original(contents):
+def assert_is_original(splits):
     """The pixels and labels are those of small_cifar.arrays()."""
     originals = small_cifar.arrays()
-    images = np.concatenate([contents.train.images, contents.test.images])
-    labels = np.concatenate([contents.train.labels, contents.test.labels])
+    images = np.concatenate([split.images for split in splits])
+    labels = np.concatenate([split.labels for split in splits])
     pixels = np.concatenate([pixels for pixels, _ in originals.values()])
     for channel in range(3):
         plane = pixels[:, channel * 1024 : (channel + 1) * 1024].reshape(-1, 32, 32)
@@ -51,9 +51,7 @@ def test_every_layout_gives_the_same_images(tmp_path, kind):
     layout = small_cifar.LAYOUTS[kind]
     path = small_cifar.write_archive(tmp_path, kind)
     assert archives.find(tmp_path) == (path, layout)
-    contents = read(path, kind)
-    assert_is_original(contents)
-    assert contents.official is False
+    assert_is_original(read(path, kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,20 +59,12 @@ def test_unpacked_folder_is_read_from_outside_and_inside(tmp_path, kind):
     layout = small_cifar.LAYOUTS[kind]
     folder = small_cifar.write_folder(tmp_path / layout.folder, small_cifar.files(kind))
     assert archives.find(tmp_path) == archives.find(folder) == (folder, layout)
-    contents = read(folder, kind)
-    assert_is_original(contents)
-    assert contents.official is None
+    assert_is_original(read(folder, kind))
 
 
 def test_nothing_is_found_in_an_empty_or_missing_folder(tmp_path):
     assert archives.find(tmp_path) is None
     assert archives.find(tmp_path / "missing") is None
-
-
-def test_official_means_the_published_md5(tmp_path, monkeypatch):
-    path = small_cifar.write_archive(tmp_path)
-    monkeypatch.setattr(archives, "_is_official", lambda path, layout: True)
-    assert read(path).official is True
 
 
 def test_files_may_come_in_any_order_with_others_between(tmp_path):
@@ -308,31 +298,77 @@ def test_no_damage_raises_anything_but_user_error(tmp_path, kind, packed, place,
     damaged_file.write_bytes(data[:position] + rest)
     with contextlib.suppress(UserError):
         found = read(path, kind)
-        assert not found.official
         if packed:  # gzip's checksum vouches for the pixels
             assert_is_original(found)
 
 
+def test_what_is_no_regular_file_is_rejected_without_waiting(tmp_path):
+    path = tmp_path / "cifar-10-binary.tar.gz"
+    os.mkfifo(path)
+    assert archives.find(tmp_path) == (path, archives.BINARY)
+    assert_rejected(path, "binary", "is not a regular file")
+    folder = small_cifar.write_folder(tmp_path / "folder", small_cifar.files("binary"))
+    (folder / "test_batch.bin").unlink()
+    os.mkfifo(folder / "test_batch.bin")
+    assert_rejected(folder, "binary", "has no file test_batch.bin")
+
+
 def test_fingerprint_changes_with_a_pixel_or_a_label(tmp_path):
-    contents = read(small_cifar.write_archive(tmp_path))
-    original = fingerprint(contents.train, contents.test)
-    assert original == fingerprint(contents.train, contents.test)
-    assert original != fingerprint(contents.test, contents.train)
-    contents.test.images[-1, -1, -1, -1] ^= 1
-    changed = fingerprint(contents.train, contents.test)
+    train, test = read(small_cifar.write_archive(tmp_path))
+    original = fingerprint(train, test)
+    assert original == fingerprint(train, test)
+    assert original != fingerprint(test, train)
+    test.images[-1, -1, -1, -1] ^= 1
+    changed = fingerprint(train, test)
     assert changed != original
-    contents.test.labels[-1] ^= 1
-    assert fingerprint(contents.train, contents.test) not in (original, changed)
+    test.labels[-1] ^= 1
+    assert fingerprint(train, test) not in (original, changed)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not UNPACK.exists(), reason="the shared photos are not here")
-def test_full_size_archive(tmp_path, monkeypatch):
+@pytest.mark.skipif(not UNPACK.exists(), reason="../shared is not there")
+@pytest.mark.parametrize("kind", ["binary", "python"])
+def test_the_official_pixels_are_known_in_every_wrapping(tmp_path, monkeypatch, kind):
+    subprocess.run(
+        [sys.executable, UNPACK, tmp_path, f"--layout={kind}"],
+        check=True,
+        capture_output=True,
+    )
+    monkeypatch.setattr(archives, "RECORDS_PER_BATCH", 10_000)
+    layout = small_cifar.LAYOUTS[kind]
+    found = load("cifar10", tmp_path)
+    assert found.notice is None
+    assert found.source == f"official CIFAR-10, from {tmp_path / layout.archive}"
+    assert np.bincount(found.train.labels).tolist() == [5_000] * 10
+    assert np.bincount(found.test.labels).tolist() == [1_000] * 10
+
+    unpacked = tmp_path / "unpacked"
+    with tarfile.open(tmp_path / layout.archive) as archive:
+        archive.extractall(unpacked, filter="data")
+    assert load("cifar10", unpacked).official
+    repacked = tmp_path / "repacked"
+    repacked.mkdir()
+    with tarfile.open(repacked / layout.archive, "w:gz", compresslevel=1) as archive:
+        archive.add(unpacked / layout.folder, layout.folder)
+    assert load("cifar10", repacked).official
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not UNPACK.exists(), reason="../shared is not there")
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_change_of_the_official_pixels_is_told(tmp_path, monkeypatch, swap):
     subprocess.run([sys.executable, UNPACK, tmp_path], check=True, capture_output=True)
     monkeypatch.setattr(archives, "RECORDS_PER_BATCH", 10_000)
-    contents = read(tmp_path / "cifar-10-binary.tar.gz")
-    assert contents.train.images.shape == (50_000, 32, 32, 3)
-    assert contents.test.images.shape == (10_000, 32, 32, 3)
-    assert np.bincount(contents.train.labels).tolist() == [5_000] * 10
-    assert np.bincount(contents.test.labels).tolist() == [1_000] * 10
-    assert contents.official is False
+    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / "cifar-10-binary.tar.gz").unlink()
+    file = tmp_path / "cifar-10-batches-bin" / "data_batch_5.bin"
+    records = np.fromfile(file, np.uint8).reshape(-1, 3073)
+    if swap:
+        records[[0, 1]] = records[[1, 0]]
+    else:
+        records[0, 5] ^= 1
+    records.tofile(file)
+    found = load("cifar10", tmp_path)
+    reason = "the same pixels in another order" if swap else "other pixels"
+    assert f"it has {reason}." in found.notice

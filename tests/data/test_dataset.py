@@ -1,7 +1,17 @@
-import jax
-import pytest
+import dataclasses
 
-from cifar_jax.data.dataset import empty_images
+import jax
+import numpy as np
+import pytest
+from helpers import make_dataset
+
+from cifar_jax import UserError
+from cifar_jax.data.dataset import (
+    check_dataset,
+    check_split,
+    empty_images,
+    with_validation,
+)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="others have own memory")
@@ -12,3 +22,58 @@ def test_the_cpu_uses_images_where_they_lie(count):
     assert images.shape == (count, 32, 32, 3)
     on_device = jax.device_put(images)
     assert on_device.unsafe_buffer_pointer() == images.ctypes.data
+
+
+def test_image_shape_is_that_of_the_training_images():
+    assert make_dataset(3).image_shape == (32, 32, 3)
+
+
+def changed(**changes):
+    """A small data set whose training split has other images or labels."""
+    whole = make_dataset(6, 4)
+    train = dataclasses.replace(whole.train, **changes)
+    return dataclasses.replace(whole, train=train)
+
+
+def zeros(*shape, dtype=np.uint8):
+    return np.zeros(shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": zeros(6, 32, 32, 3, dtype=np.float32)}, "must be bytes .uint8"),
+        ({"images": zeros(6, 32, 32)}, "repeat gray images"),
+        ({"images": zeros(6, 32, 32, 1)}, "repeat gray images"),
+        ({"images": [[1, 2]]}, "must be an array .n, h, w, 3., not list"),
+        ({"images": zeros(0, 32, 32, 3)}, "is empty"),
+        ({"images": zeros(7, 32, 32, 3)}, "has 7 images but 6 labels"),
+        ({"images": zeros(6, 24, 24, 3)}, r"dataset\.test\.images must be an array"),
+        ({"labels": zeros(6, dtype=float)}, "must be integers .n., not float64"),
+        ({"labels": zeros(6, 1, dtype=int)}, r"not int64 of shape \[6, 1\]"),
+        ({"labels": np.array([0, 1, 2, 0, 1, 3])}, "contains 3; with 3 classes"),
+        ({"labels": np.array([0, 1, 2, 0, 1, -1])}, "contains -1; with 3 classes"),
+    ],
+)
+def test_a_split_that_cannot_be_used_is_named(changes, message):
+    with pytest.raises(UserError, match=message) as caught:
+        check_dataset(changed(**changes))
+    assert str(caught.value).startswith("dataset.t")
+
+
+@pytest.mark.parametrize("names", [(), ("a", "a", "b"), ["a", "b", "c"]])
+def test_class_names_are_different_names(names):
+    with pytest.raises(UserError, match=r"dataset\.class_names must be a tuple of"):
+        check_dataset(dataclasses.replace(make_dataset(), class_names=names))
+
+
+def test_what_is_no_data_set_or_split_is_named():
+    with pytest.raises(UserError, match=r"must be a cifar_jax\.Dataset, not str"):
+        check_dataset("cifar10")
+    with pytest.raises(UserError, match=r"must be a cifar_jax\.Split, not tuple"):
+        check_split((1, 2), "split", 3)
+
+
+def test_good_ones_pass():
+    check_dataset(with_validation(make_dataset(), 10))
+    check_dataset(changed(labels=np.arange(6, dtype=np.int64) % 3))

@@ -1,4 +1,6 @@
+import contextlib
 import io
+import os
 import struct
 import zlib
 
@@ -109,11 +111,13 @@ def test_tiny_and_narrow_pictures(width, height):
     assert (read_picture(saved(image)) == [10, 200, 30]).all()
 
 
-@pytest.mark.parametrize("format_", ["PNG", "JPEG"])
-def test_a_huge_picture(format_):
-    image = Image.new("RGB", (10_000, 10_000), (10, 200, 30))
-    picture = read_picture(saved(image, format_)).astype(int)
-    assert np.abs(picture - [10, 200, 30]).max() < 4
+@pytest.mark.parametrize(
+    ("format_", "options"), [("PNG", {"compress_level": 1}), ("JPEG", {})]
+)
+def test_a_huge_picture(format_, options):
+    image = Image.new("L", (10_000, 10_000), 200)
+    picture = read_picture(saved(image, format_, **options)).astype(int)
+    assert np.abs(picture - 200).max() < 4
 
 
 def test_an_animation_shows_its_first_frame():
@@ -138,9 +142,9 @@ def bomb(width: int, height: int) -> io.BytesIO:
     )
 
 
-@pytest.mark.parametrize("side", [14_500, 60_000])
+@pytest.mark.parametrize("side", [19_000, 60_000])
 def test_a_bomb_is_refused(side):
-    with pytest.raises(UserError, match=r"pixels|too large"):
+    with pytest.raises(UserError, match=r"too large, scale it down first: .* limit"):
         read_picture(bomb(side, side))
 
 
@@ -166,8 +170,54 @@ def test_what_is_no_picture_is_an_error_of_one_line(content, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("format_", ["AVIF", "DDS", "WEBP", "GIF", "TIFF", "ICNS"])
+def test_whatever_a_decoder_raises_is_the_files_fault(format_):
+    """Each file with bytes changed here and there, or cut short."""
+    whole = saved(Image.fromarray(gradient()), format_).getvalue()
+    random = np.random.RandomState(0)
+    for _ in range(60):
+        content = np.frombuffer(whole, np.uint8).copy()
+        # Most often in the headers.
+        places = (random.uniform(size=4) ** 3 * len(content)).astype(int)
+        content[places] = random.randint(0, 256, 4)
+        cut = random.choice([len(content), places[0] + 1])
+        file = io.BytesIO(content[:cut].tobytes())
+        with contextlib.suppress(UserError):
+            assert read_picture(file).shape == (32, 32, 3)
+
+
+def test_an_error_that_pillow_does_not_know_is_the_files_fault(monkeypatch):
+    def fail(*_):
+        raise NotImplementedError("pixel format 7")
+
+    monkeypatch.setattr("cifar_jax.data.pictures._to_square", fail)
+    with pytest.raises(UserError, match="stdin is damaged: pixel format 7"):
+        read_picture(saved(Image.fromarray(gradient())))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(value):
+    values = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    values[3, 4] = value
+    with pytest.raises(UserError, match="NaN or infinite"):
+        read_picture(saved(Image.fromarray(values), "TIFF"))
+
+
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(UserError, match="No such file"):
         read_picture(tmp_path / "missing.png")
     with pytest.raises(UserError, match="directory"):
         read_picture(tmp_path)
+    with pytest.raises(UserError, match="File name too long"):
+        read_picture("long" * 100)
+
+
+def test_what_cannot_be_waited_for_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "fifo.png")
+    with pytest.raises(UserError, match="- reads a picture from standard input"):
+        read_picture(tmp_path / "fifo.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    with pytest.raises(UserError, match="Too many levels"):
+        read_picture(tmp_path / "loop.png")
+    with pytest.raises(UserError, match="file=None must be a path"):
+        read_picture(None)

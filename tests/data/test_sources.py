@@ -1,3 +1,5 @@
+import errno
+import hashlib
 import os
 import socket
 import sys
@@ -5,9 +7,17 @@ import sys
 import numpy as np
 import pytest
 import small_cifar
-from test_tfds_builder import expect_archive, write_info, write_tfds_cifar10
+from test_tfds_builder import write_info, write_tfds_cifar10
 
-from cifar_jax.data import Dataset, archives, load, sources, tfds_builder
+from cifar_jax.data import (
+    Dataset,
+    archives,
+    dataset,
+    download,
+    load,
+    sources,
+    tfds_builder,
+)
 from cifar_jax.errors import RunError, UserError
 
 pytestmark = pytest.mark.usefixtures("small_batches")
@@ -22,7 +32,7 @@ def offline(monkeypatch):
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
     url = f"http://127.0.0.1:{port}/cifar-10-binary.tar.gz"
-    monkeypatch.setattr(tfds_builder, "URL", url)
+    monkeypatch.setattr(download, "URL", url)
 
 
 @pytest.fixture
@@ -53,22 +63,72 @@ def test_archive_on_disk_is_read_without_network(archive_dir, name):
     assert "tensorflow" not in sys.modules
 
 
-def test_archive_that_is_not_official_is_announced(archive_dir):
-    dataset = load("auto", archive_dir)
-    assert "not the official archive" in dataset.notice
-    assert dataset.fingerprint[:16] in dataset.notice
+def test_other_pixels_are_announced_once(archive_dir):
+    found = load("auto", archive_dir)
+    assert not found.official
+    assert "is not the official CIFAR-10: it has other pixels" in found.notice
+    assert found.fingerprint[:16] in found.notice
+    assert found.source == f"CIFAR-10, from {archive_dir / archives.BINARY.archive}"
 
 
-def test_official_archive_needs_no_notice(archive_dir, monkeypatch):
-    monkeypatch.setattr(archives, "_is_official", lambda path, layout: True)
-    assert load("auto", archive_dir).notice is None
+@pytest.fixture
+def official(monkeypatch):
+    """The small data are the official ones."""
+    splits = small_cifar.splits()
+    monkeypatch.setattr(dataset, "OFFICIAL", dataset.fingerprint(*splits))
+    unordered = dataset.unordered_fingerprint(*splits)
+    monkeypatch.setattr(sources, "OFFICIAL_UNORDERED", unordered)
 
 
-def test_unpacked_folder_is_announced_as_unverified(tmp_path):
-    small_cifar.write_folder(tmp_path, small_cifar.files("python"))
-    dataset = load("auto", tmp_path)
-    assert "cannot be verified" in dataset.source
-    assert dataset.fingerprint[:16] in dataset.notice
+@pytest.mark.usefixtures("official")
+@pytest.mark.parametrize("kind", small_cifar.LAYOUTS)
+@pytest.mark.parametrize("packed", [True, False])
+def test_pixels_decide_what_is_official_whatever_the_source(tmp_path, kind, packed):
+    if packed:
+        small_cifar.write_archive(tmp_path, kind)
+    else:
+        small_cifar.write_folder(tmp_path, small_cifar.files(kind))
+    found = load("cifar10", tmp_path)
+    assert found.official
+    assert found.notice is None
+    assert found.source.startswith(f"official CIFAR-10, from {tmp_path}")
+
+
+@pytest.mark.usefixtures("official")
+def test_what_tfds_itself_prepared_is_official_too(tmp_path):
+    write_tfds_cifar10(tmp_path)
+    assert load("cifar10", tmp_path).official
+
+
+@pytest.mark.usefixtures("official")
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("a pixel", "other pixels"),
+        ("a label", "other pixels"),
+        ("the order", "the same pixels in another order"),
+        ("the split", "other pixels"),
+    ],
+)
+def test_what_is_not_official_is_told_with_the_reason(tmp_path, change, reason):
+    arrays = small_cifar.arrays()
+    pixels, labels = arrays["data_batch_3"]
+    if change == "a pixel":
+        pixels[7, 1000] ^= 1
+    elif change == "a label":
+        labels[7] = (labels[7] + 1) % 10
+    elif change == "the order":
+        arrays["data_batch_3"] = pixels[::-1], labels[::-1]
+    else:
+        arrays["data_batch_3"] = arrays["test_batch"]
+        arrays["test_batch"] = pixels, labels
+    contents = {
+        f"{batch}.bin": small_cifar.binary_file(*pair) for batch, pair in arrays.items()
+    }
+    small_cifar.write_archive(tmp_path, contents=contents)
+    found = load("cifar10", tmp_path)
+    assert not found.official
+    assert f"is not the official CIFAR-10: it has {reason}." in found.notice
 
 
 def test_default_folder_is_that_of_tfds(archive_dir, monkeypatch):
@@ -84,24 +144,41 @@ def test_what_tfds_prepared_goes_before_an_archive(tmp_path):
     folder = write_tfds_cifar10(tmp_path)
     theirs = load("auto", tmp_path)
     assert str(folder) in theirs.source
-    assert theirs.notice is None
     small_cifar.write_archive(tmp_path, "matlab")
     assert load("auto", tmp_path).source == theirs.source
 
 
-@pytest.mark.parametrize("name", ["auto", "cifar10"])
-def test_download_once_and_the_same_images_as_the_archive(tmp_path, monkeypatch, name):
-    data_dir = tmp_path / "made/by/us"
+@pytest.fixture
+def server(monkeypatch):
+    """Serves the small archive as the official one."""
     archive = small_cifar.archive_bytes("binary", small_cifar.files("binary"))
+    monkeypatch.setattr(download, "SHA256", hashlib.sha256(archive).hexdigest())
     with small_cifar.served(archive) as url:
-        expect_archive(monkeypatch, url, archive)
-        downloaded = load(name, data_dir)
-    again = load(name, data_dir)  # the server is gone
+        monkeypatch.setattr(download, "URL", url)
+        yield
+
+
+@pytest.mark.usefixtures("server")
+def test_download_once_and_the_same_images_as_the_archive(tmp_path, monkeypatch):
+    data_dir = tmp_path / "made/by/us"
+    downloaded = load("cifar10", data_dir)
+    assert str(tfds_builder.prepared_folder(data_dir)) in downloaded.source
+    monkeypatch.setattr(download, "URL", "http://nowhere.invalid/")
+    again = load("auto", data_dir)
     small_cifar.write_archive(tmp_path, "python")
-    from_archive = load(name, tmp_path)
-    assert downloaded.notice is None
+    from_archive = load("auto", tmp_path)
     assert downloaded.fingerprint == again.fingerprint == from_archive.fingerprint
     np.testing.assert_array_equal(downloaded.train.images, again.train.images)
+
+
+@pytest.mark.usefixtures("server")
+def test_without_array_record_the_archive_is_read_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "array_record", None)
+    downloaded = load("cifar10", tmp_path)
+    archive = tmp_path / archives.BINARY.archive
+    assert downloaded.source == f"CIFAR-10, from {archive}"
+    assert not tfds_builder.prepared_folder(tmp_path).exists()
+    assert load("cifar10", tmp_path).source == downloaded.source
 
 
 @pytest.mark.parametrize("name", ["auto", "cifar10"])
@@ -109,9 +186,26 @@ def test_download_that_fails_halfway_is_no_reason_for_the_stand_in(
     tmp_path, monkeypatch, name
 ):
     with small_cifar.served(b"other") as url:
-        expect_archive(monkeypatch, url, b"archive")
+        monkeypatch.setattr(download, "URL", url)
         with pytest.raises(RunError, match="not the official archive"):
             load(name, tmp_path)
+
+
+@pytest.mark.usefixtures("server")
+def test_folder_that_cannot_be_made_is_the_users_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--data_dir=.*Not a directory"):
+        load("cifar10", tmp_path / "file" / "below")
+
+
+@pytest.mark.usefixtures("server")
+def test_full_disk_says_so(tmp_path, monkeypatch):
+    def full(data_dir, archive):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tfds_builder, "prepare", full)
+    with pytest.raises(RunError, match="is full"):
+        load("cifar10", tmp_path)
 
 
 def test_auto_without_data_or_network_is_the_stand_in(tmp_path):
@@ -156,9 +250,38 @@ def test_data_dir_that_is_a_file_is_an_error(archive_dir):
         load("auto", archive_dir / "cifar-10-binary.tar.gz")
 
 
-def test_data_dir_that_cannot_be_read_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
-        load("auto", tmp_path / ("long" * 100))
+@pytest.mark.parametrize(
+    ("data_dir", "reason"),
+    [
+        ("long" * 100, "File name too long"),
+        ("~nobody-of-this-name/data", "home directory"),
+        ("nul\0", "null"),
+        (3, "not the name of a folder"),
+    ],
+)
+def test_data_dir_that_cannot_be_a_folder_is_an_error(data_dir, reason):
+    with pytest.raises(UserError, match=rf"--data_dir=(?s:.)*{reason}"):
+        load("auto", data_dir)
+
+
+def test_without_a_home_the_folder_has_to_be_named(monkeypatch):
+    for variable in ("HOME", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+    with pytest.raises(UserError, match="--data_dir=~/tensorflow_datasets"):
+        load("auto")
+
+
+def test_data_dir_that_is_a_loop_of_links_is_an_error(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match="Too many levels of symbolic links"):
+        load("cifar10", tmp_path / "loop")
+
+
+@pytest.mark.parametrize("size", [1.5, "10", True, None])
+def test_a_validation_size_that_is_no_integer_is_an_error(size):
+    with pytest.raises(UserError, match=r"validation_size=.* must be an integer"):
+        load("digits", validation_size=size)
 
 
 def test_silent_server_is_given_up(monkeypatch):
@@ -192,19 +315,19 @@ def test_answering_server_is_reachable():
 
 def test_validation_holds_out_the_last_training_images(archive_dir):
     whole = load("auto", archive_dir)
-    dataset = load("auto", archive_dir, validation_size=30)
+    held_out = load("auto", archive_dir, validation_size=30)
     np.testing.assert_array_equal(
-        dataset.split("train_eval").images, whole.train.images[:-30]
+        held_out.split("train_eval").images, whole.train.images[:-30]
     )
     np.testing.assert_array_equal(
-        dataset.split("validation").images, whole.train.images[-30:]
+        held_out.split("validation").images, whole.train.images[-30:]
     )
     np.testing.assert_array_equal(
-        dataset.split("validation").labels, whole.train.labels[-30:]
+        held_out.split("validation").labels, whole.train.labels[-30:]
     )
-    assert dataset.split("test") is dataset.test
-    assert len(dataset.train) == TRAIN - 30
-    assert dataset.fingerprint == whole.fingerprint
+    assert held_out.split("test") is held_out.test
+    assert len(held_out.train) == TRAIN - 30
+    assert held_out.fingerprint == whole.fingerprint
 
 
 @pytest.mark.parametrize("size", [-1, TRAIN, TRAIN + 1])

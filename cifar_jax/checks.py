@@ -1,0 +1,23 @@
+"""Checks of what public functions are given."""
+
+import operator
+from typing import Any
+
+from cifar_jax.errors import UserError
+
+
+def check_integer(value: Any, name: str, at_least: int) -> int:
+    """The value as a Python integer; NumPy's are taken too, bools are not.
+
+    Raises:
+        UserError: it is not an integer, or below `at_least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise UserError(f"{name}={value!r} must be an integer")
+    if number < at_least:
+        raise UserError(f"{name}={number} must be at least {at_least}")
+    return number

@@ -1,0 +1,63 @@
+"""The download of the official archive."""
+
+import hashlib
+import sys
+from pathlib import Path
+
+from cifar_jax.data import archives
+from cifar_jax.errors import RunError
+
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+BYTES = 170_052_171
+SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+# To connect, and for the next bytes to come.
+_TIMEOUTS_SECS = (8.0, 60.0)
+_BLOCK_BYTES = 1 << 20
+
+
+def fetch_archive(data_dir: Path) -> Path:
+    """Downloads the binary archive into data_dir, with progress on stderr.
+
+    It gets its name only once it is whole and its checksum is right. What a killed
+    download leaves, a file *.partial, is overwritten by the next one.
+
+    Raises:
+        RunError: the download broke off, or brought something else.
+        OSError: the file cannot be written.
+    """
+    # Imported here because most runs find the data on disk.
+    import requests
+    from tqdm import tqdm
+
+    path = data_dir / archives.BINARY.archive
+    partial = path.with_name(path.name + ".partial")
+    by_hand = f"try again, or put {path.name} into {data_dir} by hand"
+    digest = hashlib.sha256()
+    try:
+        with (
+            requests.get(URL, stream=True, timeout=_TIMEOUTS_SECS) as response,
+            partial.open("wb") as file,
+            tqdm(
+                desc="Downloading CIFAR-10",
+                total=BYTES,
+                unit="B",
+                unit_scale=True,
+                file=sys.stderr,
+            ) as progress,
+        ):
+            response.raise_for_status()
+            for block in response.iter_content(_BLOCK_BYTES):
+                file.write(block)
+                digest.update(block)
+                progress.update(len(block))
+    except requests.RequestException as error:
+        raise RunError(
+            f"the download of {URL} broke off ({error}); {by_hand}"
+        ) from error
+    if digest.hexdigest() != SHA256:
+        raise RunError(
+            f"what came from {URL} is not the official archive: its SHA-256 is "
+            f"{digest.hexdigest()}; {by_hand}"
+        )
+    partial.replace(path)
+    return path

@@ -1,0 +1,76 @@
+import hashlib
+import os
+import socket
+
+import pytest
+import small_cifar
+
+from cifar_jax.data import archives, download
+from cifar_jax.errors import RunError
+
+ARCHIVE = small_cifar.archive_bytes("binary", small_cifar.files("binary"))
+
+
+@pytest.fixture
+def expected(monkeypatch):
+    """The small archive is the official one."""
+    monkeypatch.setattr(download, "SHA256", hashlib.sha256(ARCHIVE).hexdigest())
+
+
+def fetch(monkeypatch, data_dir, *served, **options):
+    with small_cifar.served(*served, **options) as url:
+        monkeypatch.setattr(download, "URL", url)
+        return download.fetch_archive(data_dir)
+
+
+@pytest.mark.usefixtures("expected")
+def test_the_archive_gets_its_name_and_progress_is_shown(tmp_path, monkeypatch, capsys):
+    path = fetch(monkeypatch, tmp_path, ARCHIVE)
+    assert path == tmp_path / archives.BINARY.archive
+    assert path.read_bytes() == ARCHIVE
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    printed = capsys.readouterr()
+    assert "Downloading CIFAR-10" in printed.err
+    assert printed.out == ""
+
+
+def test_another_file_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(RunError, match="not the official archive"):
+        fetch(monkeypatch, tmp_path, b"other")
+    assert archives.find(tmp_path) is None
+
+
+@pytest.mark.usefixtures("expected")
+def test_a_download_that_breaks_off_says_so_and_can_be_done_again(
+    tmp_path, monkeypatch
+):
+    with pytest.raises(RunError, match="broke off"):
+        fetch(monkeypatch, tmp_path, ARCHIVE[:1000], length=len(ARCHIVE))
+    assert archives.find(tmp_path) is None
+    assert fetch(monkeypatch, tmp_path, ARCHIVE).read_bytes() == ARCHIVE
+
+
+def test_a_status_of_the_server_says_so(tmp_path, monkeypatch):
+    with pytest.raises(RunError, match=r"broke off .*503"):
+        fetch(monkeypatch, tmp_path, b"", status=503)
+
+
+def test_a_server_that_stalls_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "_TIMEOUTS_SECS", (0.2, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setattr(download, "URL", f"http://127.0.0.1:{port}/archive")
+        with pytest.raises(RunError, match=r"broke off .*[Tt]imed? ?out"):
+            download.fetch_archive(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    with pytest.raises(OSError, match=os.strerror(2)):
+        fetch(monkeypatch, tmp_path / "missing", ARCHIVE)
+
+
+def test_the_checksum_is_the_published_one():
+    assert download.BYTES == 170_052_171
+    assert download.SHA256 == (
+        "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+    )
