@@ -1,18 +1,19 @@
 """Checkpoints of a run, by Orbax; nothing else in the package knows Orbax.
 
     DIRECTORY/<step>/             Orbax's files
-    DIRECTORY/<step>/SHA256SUMS   written last, for `sha256sum -c SHA256SUMS` too
+    DIRECTORY/<step>/SHA256SUMS   all of them, for `sha256sum -c SHA256SUMS` too
 
-A checkpoint without that list was cut off while it was written, and one that
-does not match it has been damaged since: Orbax by itself notices neither a
-flipped bit in the parameters nor everything that is missing.
+A checkpoint is written under another name, with its list, and renamed when it is
+whole. One that does not match its list, file by file, has been damaged since: Orbax by
+itself notices neither a flipped bit in the parameters nor everything that is missing.
 """
 
 import contextlib
 import hashlib
+import os
 import pathlib
 import re
-import sys
+import shutil
 from collections.abc import Iterator
 
 import jax
@@ -20,53 +21,61 @@ import orbax.checkpoint.experimental.v1 as ocp
 from absl import logging as absl_logging
 from jaxtyping import PyTree
 
-from cifar_jax import parallel
+from cifar_jax import console, parallel
 from cifar_jax.errors import RunError
-from cifar_jax.files import write_atomically
 
 # As many as the tutorial's `tf.train.Saver` keeps.
 KEPT = 5
 _SUMS = "SHA256SUMS"
+_NAME = "state"  # of the one tree in a checkpoint
+_STEP = re.compile(r"0|[1-9][0-9]*")
+# What is being written or deleted; leftovers of a killed run are deleted too.
+_PARTIAL, _DELETED = ".{}.partial", ".{}.deleted"
+_LEFTOVERS = re.compile(r"\.[0-9]+\.(partial|deleted)\b.*")
 
 
 def steps(directory: pathlib.Path) -> list[int]:
-    """Steps of the checkpoints that were written whole, oldest first."""
-    return sorted(int(path.parent.name) for path in directory.glob(f"[0-9]*/{_SUMS}"))
+    """Steps of the checkpoints, oldest first, damaged ones included.
+
+    Folders whose names are not steps, such as copies, are ignored.
+    """
+    if not directory.is_dir():
+        return []
+    return sorted(
+        int(path.name)
+        for path in directory.iterdir()
+        if _STEP.fullmatch(path.name) and path.is_dir()
+    )
 
 
 def save(directory: pathlib.Path, step: int, state: PyTree) -> None:
     """Writes the checkpoint of a step; of the older ones the newest few are kept.
 
-    Every process of a run calls it, with the same folder.
+    Every process of a run calls it, with the same folder. A checkpoint of the same
+    step, which must have been damaged, is replaced.
 
     Raises:
-        RunError: it could not be written (a full disk, say).
+        RunError: it could not be written (a full disk, for example).
     """
-    keep = ocp.training.preservation_policies.LatestN(KEPT)
+    partial = directory.resolve() / _PARTIAL.format(step)
     try:
-        with (
-            _quiet(),
-            ocp.training.Checkpointer(
-                directory.resolve(),
-                preservation_policy=keep,
-                # What a killed run left half-written.
-                cleanup_tmp_directories=True,
-            ) as checkpointer,
-        ):
-            # Overwrites only what `newest` found cut off or damaged.
-            checkpointer.save(step, state, force=True, overwrite=True)
         if parallel.is_first():
-            folder = directory / str(step)
-            sums = "".join(
-                f"{_sha256(p)}  {p.relative_to(folder)}\n" for p in _files(folder)
-            )
-            write_atomically(folder / _SUMS, sums)
+            directory.mkdir(parents=True, exist_ok=True)
+            _delete_leftovers(directory)
+        with _quiet():
+            ocp.save_checkpointables(partial, {_NAME: state}, overwrite=True)
+        if parallel.is_first():
+            _write_sums(partial)
+            _delete(directory, step)
+            partial.rename(directory / str(step))
+            for old in steps(directory)[:-KEPT]:
+                _delete(directory, old)
     except Exception as error:  # Orbax passes on whatever its storage raises.
         if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
             raise  # Another process has gone; `parallel.others_at_work` says so.
         last = steps(directory)
         safe = (
-            f"the last good one is {directory / str(last[-1])}"
+            f"the last one is {directory / str(last[-1])}"
             if last
             else "there is none yet"
         )
@@ -92,7 +101,7 @@ def restore(directory: pathlib.Path, step: int, like: PyTree) -> PyTree:
     _verify(folder)
     try:
         with _quiet():
-            return ocp.load(folder.resolve(), like, checkpointable_name="state")
+            return ocp.load(folder.resolve(), like, checkpointable_name=_NAME)
     except Exception as error:
         raise RunError(
             f"cannot load the checkpoint {folder}: {_first_line(error)}"
@@ -102,7 +111,7 @@ def restore(directory: pathlib.Path, step: int, like: PyTree) -> PyTree:
 def newest(directory: pathlib.Path) -> int | None:
     """Step of the newest checkpoint that is whole; None if there are none at all.
 
-    Says on stderr which newer ones were passed over, and why.
+    Warns on stderr of newer ones that are passed over, and why.
 
     Raises:
         RunError: there are checkpoints, but all of them are damaged.
@@ -113,7 +122,7 @@ def newest(directory: pathlib.Path) -> int | None:
             _verify(directory / str(step))
         except RunError as error:
             problem = error
-            print(f"warning: {error}; going back to the one before", file=sys.stderr)
+            console.warn(f"{error}; the one before is used instead")
         else:
             return step
     if problem is not None:
@@ -122,30 +131,77 @@ def newest(directory: pathlib.Path) -> int | None:
 
 
 def _verify(folder: pathlib.Path) -> None:
-    """Raises RunError unless every file of a checkpoint is as it was written."""
+    """Raises RunError unless a checkpoint has exactly the files of its list."""
+    damaged = f"checkpoint {folder} is damaged"
     try:
-        sums = (folder / _SUMS).read_text(errors="replace")
+        listed = _read_sums(folder)
+        present = {p.relative_to(folder).as_posix(): p for p in _files(folder)}
+        for name in sorted(listed.keys() | present.keys()):
+            if name not in present:
+                raise RunError(f"{damaged}: {name} is missing")
+            if name not in listed:
+                raise RunError(f"{damaged}: {name} is not in {_SUMS}")
+            if _sha256(present[name]) != listed[name]:
+                raise RunError(f"{damaged}: {name} has changed")
+    except FileNotFoundError:
+        raise RunError(f"{damaged}: it has no {_SUMS}") from None
     except OSError as error:
         raise RunError(
             f"checkpoint {folder} cannot be read: {error.strerror}; do all processes "
             "share this folder?"
         ) from None
-    for line in sums.splitlines():
+
+
+def _read_sums(folder: pathlib.Path) -> dict[str, str]:
+    """SHA-256 by the name of the file, as in the list."""
+    path = folder / _SUMS
+    if path.exists() and not path.is_file():
+        raise RunError(f"checkpoint {folder} is damaged: {_SUMS} is not a file")
+    listed = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
         if match is None:
             raise RunError(f"checkpoint {folder} is damaged: {_SUMS} is not a list")
-        path = folder / match[2]
-        if not path.is_file():
-            raise RunError(f"checkpoint {folder} is damaged: {match[2]} is missing")
-        if _sha256(path) != match[1]:
-            raise RunError(f"checkpoint {folder} is damaged: {match[2]} has changed")
+        listed[match[2]] = match[1]
+    return listed
+
+
+def _write_sums(folder: pathlib.Path) -> None:
+    sums = "".join(
+        f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n"
+        for path in _files(folder)
+    )
+    with (folder / _SUMS).open("w", encoding="utf-8", newline="\n") as file:
+        file.write(sums)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _delete(directory: pathlib.Path, step: int) -> None:
+    """Deletes a checkpoint, which never looks like a damaged one meanwhile."""
+    deleted = directory / _DELETED.format(step)
+    with contextlib.suppress(FileNotFoundError):
+        (directory / str(step)).rename(deleted)
+        shutil.rmtree(deleted)
+
+
+def _delete_leftovers(directory: pathlib.Path) -> None:
+    for path in directory.iterdir():
+        if _LEFTOVERS.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != _SUMS)
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if not path.is_dir() and path != folder / _SUMS
+    )
 
 
 def _sha256(path: pathlib.Path) -> str:
+    if not path.is_file():  # reading a FIFO would never end
+        return ""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

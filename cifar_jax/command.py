@@ -1,22 +1,27 @@
 """How the three commands start and end: flags, errors, exit codes."""
 
+import contextlib
+import io
 import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import jax
 from absl import flags
 
-from cifar_jax import compilation_cache, parallel
-from cifar_jax.errors import RunError, UserError
+from cifar_jax import compilation_cache, console
+from cifar_jax.console import OutputError
+from cifar_jax.errors import RunError, Stopped, UserError
 
 
 def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
     """Parses the flags, runs main(positional arguments), exits with its status.
 
-    Status 0 is success, 1 a failed run, 2 something the user gave, 130 Ctrl-C.
-    Each ends with one line on stderr and no traceback, save for faults of ours.
+    Status 0 is success, 1 a failed run, 2 something the user gave, 130 Ctrl-C, 143
+    SIGTERM. All but success end with one line on stderr, without a traceback unless
+    the fault is ours.
     """
     flags.DEFINE_boolean("help", False, "Show this help.", short_name="h")
     flags.DEFINE_string(
@@ -25,23 +30,30 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
         "Folder of compiled programs, which later starts use. Default: one in the "
         "user's cache folder. Empty: none.",
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names may hold characters that the terminal's encoding lacks.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = flags.FLAGS(sys.argv)[1:]
         if flags.FLAGS.help:
-            print(f"{usage}\n\nFlags:\n{_flag_help()}")
+            console.say(f"{usage}\n\nFlags:\n{_flag_help()}")
             sys.exit(0)
         compilation_cache.enable(flags.FLAGS.compilation_cache)
         status = main(arguments) or 0
     except flags.Error as error:
         _fail(f"{error} (--help lists the flags)", UserError.exit_code)
+    except Stopped as stop:
+        # Every process of the run stops, so they may take leave of each other.
+        _print_error(str(stop))
+        status = stop.exit_code
+    except OutputError as error:
+        if not error.closed:
+            _fail(str(error), error.exit_code)
+        status = 141  # as if by SIGPIPE: nobody is there to be told
     except (UserError, RunError) as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted", 130)
-    except BrokenPipeError:
-        # The reader of our output has gone (`... | head`): nobody to tell.
-        sys.stderr.close()
-        status = 141
+        _fail("stopped by SIGINT", 130)
     sys.exit(status)
 
 
@@ -59,7 +71,7 @@ def banner(notice: str | None) -> None:
     if notice is None:
         return
     rule = "=" * 78
-    parallel.say(f"{rule}\n{notice}\n{rule}")
+    console.log(f"{rule}\n{notice}\n{rule}")
 
 
 def _flag_help() -> str:
@@ -90,11 +102,14 @@ def _wrapped(line: str) -> str:
     )
 
 
-def _fail(message: str, status: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+def _fail(message: str, status: int) -> NoReturn:
+    _print_error(message)
     if jax.distributed.is_initialized():
         # The usual end would wait for processes that may be waiting for this one.
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _print_error(message: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"error: {console.one_line(message)}", file=sys.stderr, flush=True)

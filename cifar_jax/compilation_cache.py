@@ -4,10 +4,10 @@ import hashlib
 import os
 import pathlib
 import platform
-import sys
 
 import jax
 
+from cifar_jax import console
 from cifar_jax.errors import UserError
 
 
@@ -32,18 +32,22 @@ def enable(directory: str | None) -> None:
             _use(pathlib.Path(directory).expanduser())
         elif not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
             _use(_default())
-    except OSError as error:
-        problem = f"the compilation cache {error.filename} cannot be used: "
-        problem += error.strerror or str(error)
+    # RuntimeError: there is no home folder for a ~.
+    except (OSError, RuntimeError, ValueError) as error:
+        name = directory or getattr(error, "filename", None) or "in the home folder"
+        problem = f"the compilation cache {name} cannot be used: "
+        problem += getattr(error, "strerror", None) or str(error)
         if directory is not None:
             raise UserError(f"{problem}; give another --compilation_cache") from None
-        print(f"warning: {problem}; every start will compile anew", file=sys.stderr)
+        console.warn(f"{problem}; every start will compile anew")
 
 
 def _use(path: pathlib.Path) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+    # On Windows a folder in the user's profile is the user's alone.
+    is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    if not is_own or (os.name == "posix" and status.st_mode & 0o022):
         # What lies there is run as code.
         raise PermissionError(0, "other users can write to it", str(path))
     jax.config.update("jax_compilation_cache_dir", str(path))
@@ -53,7 +57,7 @@ def _default() -> pathlib.Path:
     """A folder for each kind of processor: homes are shared, machine code is not."""
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         features = next(
             line for line in lines if line.startswith(("flags", "Features"))
         )

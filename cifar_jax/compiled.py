@@ -22,14 +22,15 @@ from cifar_jax.train_state import TrainState
 class CompiledSteps:
     """Many train steps in one call, and the look inside one, by their numbers.
 
-    Compiling happens here and nowhere later. The whole set goes to the devices
-    once, as bytes; a call sends no more than the indices of its batches.
+    The whole set goes to the devices once, as bytes; a call sends no more than the
+    indices of its batches.
 
     A call runs a loop on the device whose length is an argument, so one program
     serves all lengths and how a run is cut into calls changes no bit of it.
 
     Attributes:
-        most: how many steps one call may take.
+        most: how many steps one call of `train_steps` is meant for.
+        steps_a_call: how many of them one call of the device takes at most.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class CompiledSteps:
         state: TrainState,
         most: int,
         way: ByJit,
+        will_inspect: bool = False,
     ):
         """Compiles for states like this one, which is left as it is.
 
         The state lies whole on every device of `way.mesh`, and so do those that
-        `train_steps` returns.
+        `train_steps` returns. `inspect` is compiled now if it is needed for sure, else
+        when it is first called.
         """
         self.most = most
         self._way = way
@@ -54,19 +57,24 @@ class CompiledSteps:
         self._order = BatchOrder(order_key, len(train), batch_size)
         self._data = parallel.replicate(way.mesh, (train.images, train.labels))
         train_step = functools.partial(program.train_step, axis_name=way.axis_name)
-        self._a_call, steps = most, self._lower(_loop(train_step), state, most)
+        self.steps_a_call, steps = most, self._lower(_loop(train_step), state, most)
         if slow_in_loops(steps):
-            self._a_call, steps = 1, self._lower(_once(train_step), state, 1)
+            self.steps_a_call, steps = 1, self._lower(_once(train_step), state, 1)
         # Seldom called, so it is divided in one way whatever that of the steps.
         self._jit = ByJit(way.mesh)
-        inspect = jax.jit(_first(program.inspect), out_shardings=way.whole).lower(
-            state, self._data, self._jit.share_out(self._batches(0, 1, 1)), 1
-        )
+        self._lowered_inspect = jax.jit(
+            _first(program.inspect), out_shardings=way.whole
+        ).lower(state, self._data, self._jit.share_out(self._batches(0, 1, 1)), 1)
         # XLA compiles each on one core, so two at a time.
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            self._train, self._inspect = pool.map(
-                lambda lowered: lowered.compile(), (steps, inspect)
-            )
+            compiled = pool.submit(steps.compile)
+            if will_inspect:
+                pool.submit(lambda: self._inspect)
+            self._train = compiled.result()
+
+    @functools.cached_property
+    def _inspect(self) -> jax.stages.Compiled:
+        return self._lowered_inspect.compile()
 
     def train_steps(
         self, state: TrainState, first: int, end: int
@@ -77,9 +85,11 @@ class CompiledSteps:
             The state after them, and every loss term of each step in order.
         """
         parts = []
-        for start in range(first, end, self._a_call):
-            count = min(end - start, self._a_call)
-            batches = self._way.share_out(self._batches(start, count, self._a_call))
+        for start in range(first, end, self.steps_a_call):
+            count = min(end - start, self.steps_a_call)
+            batches = self._way.share_out(
+                self._batches(start, count, self.steps_a_call)
+            )
             state, losses = self._train(state, self._data, batches, count)
             parts.append({name: loss[:count] for name, loss in losses.items()})
         return state, jax.tree.map(lambda *terms: jnp.concatenate(terms), *parts)

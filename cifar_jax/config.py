@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, get_args
 
+from cifar_jax import models
 from cifar_jax.data import sources
 from cifar_jax.data.inputs import Inputs, Normalization, Views
 from cifar_jax.data_parallel import MODES
@@ -10,11 +11,13 @@ from cifar_jax.errors import UserError
 from cifar_jax.models import MODELS
 from cifar_jax.ops import Implementation
 from cifar_jax.optimizer import Schedule
-from cifar_jax.options import NOT_GIVEN, check, option
+from cifar_jax.options import NOT_GIVEN, option, settled
 from cifar_jax.recipes import RECIPES
 
 # Height and width of the data's images.
 _IMAGE_SIZE = 32
+# Of numbers of steps and images, which are int32 on the device.
+_LARGEST = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +40,13 @@ class Config:
         1_000_000,
         "Train until this step. The schedules drops and cosine end there.",
         at_least=1,
-        at_most=2**31 - 1,
+        at_most=_LARGEST,
     )
     batch_size: int = option(
         128,
         "Images in one training step, over all devices together.",
         at_least=1,
+        at_most=_LARGEST,
         fixed=True,
     )
     train_dir: str | None = option(
@@ -66,6 +70,7 @@ class Config:
         0,
         "Hold this many training images out, for eval --eval_data=validation.",
         at_least=0,
+        at_most=_LARGEST,
         fixed=True,
     )
     model: str = option("tutorial", "The network.", choices=MODELS.keys(), fixed=True)
@@ -128,7 +133,10 @@ class Config:
         fixed=True,
     )
     num_devices: int | None = option(
-        None, "Use the first so many devices. Default: all.", at_least=1
+        None,
+        "Use the first so many devices. Default: all.",
+        at_least=1,
+        at_most=_LARGEST,
     )
     data_parallel: str = option(
         "jit",
@@ -197,9 +205,11 @@ class Config:
         at_most=1,
         fixed=True,
     )
-    log_frequency: int = option(10, "Print the loss every this many steps.", at_least=1)
+    log_frequency: int = option(
+        10, "Print the loss every this many steps.", at_least=1, at_most=_LARGEST
+    )
     summary_frequency: int = option(
-        100, "Write summaries every this many steps.", at_least=1
+        100, "Write summaries every this many steps.", at_least=1, at_most=_LARGEST
     )
     save_interval_secs: float = option(
         600.0, "Save a checkpoint every this many seconds.", at_least=0
@@ -212,20 +222,32 @@ class Config:
         "Write a trace of some steps to TRAIN_DIR/profile, for XProf and Perfetto.",
     )
 
-    def __post_init__(self) -> None:
+    # Not a setting: the recipe that the values were settled by. `dataclasses.replace`
+    # hands it on.
+    settled_by: dataclasses.InitVar[str | None] = None
+
+    def __post_init__(self, settled_by: str | None) -> None:
         _settle(self)
-        for field in dataclasses.fields(self):
-            check(field, getattr(self, field.name))
+        if settled_by not in (None, self.recipe):
+            raise UserError(
+                f"recipe={self.recipe!r} cannot replace {settled_by!r}, whose values "
+                f"would stay; write Config(recipe={self.recipe!r}, ...) instead"
+            )
+        object.__setattr__(self, "settled_by", self.recipe)
         if self.profile and self.train_dir is None:
             raise UserError("--profile needs a --train_dir to write its trace to")
         if self.nesterov and not self.momentum:
             raise UserError("--nesterov needs a --momentum")
+        if self.padding and not self.random_crop:
+            raise UserError(
+                f"--padding={self.padding} needs --random_crop; give --padding=0"
+            )
         if self.learning_rate_drops and self.schedule != "drops":
             raise UserError(
                 f"--schedule={self.schedule} has no --learning_rate_drops; leave them "
                 "empty (--learning_rate_drops=), or give --schedule=drops"
             )
-        smallest = MODELS[self.model]().smallest_image
+        smallest = models.create(self.model).smallest_image
         if not smallest <= self.image_size <= _IMAGE_SIZE:
             raise UserError(
                 f"--image_size={self.image_size} must be at least {smallest}, which "
@@ -252,7 +274,8 @@ class Config:
         As in the tutorial, where an epoch is 50,000 images whatever the data set;
         136,718 at a batch size of 128.
         """
-        return max(1, int(50_000 / self.batch_size * self.num_epochs_per_decay))
+        steps = 50_000 / self.batch_size * self.num_epochs_per_decay
+        return max(1, int(min(steps, _LARGEST)))
 
 
 def default(field: dataclasses.Field, recipe: str) -> Any:
@@ -261,35 +284,46 @@ def default(field: dataclasses.Field, recipe: str) -> Any:
 
 
 def _settle(config: Config) -> None:
-    """Puts the recipe's values in the place of those that were not given."""
+    """Checks the values; the recipe's take the place of those that were not given."""
     recipe, *others = dataclasses.fields(Config)
     if config.recipe is NOT_GIVEN:
         object.__setattr__(config, "recipe", recipe.metadata["default"])
-    check(recipe, config.recipe)
+    object.__setattr__(config, "recipe", settled(recipe, config.recipe))
     for field in others:
         value = getattr(config, field.name)
         if value is NOT_GIVEN:
             value = default(field, config.recipe)
-        if isinstance(value, list):  # JSON knows no tuples
-            value = tuple(value)
-        object.__setattr__(config, field.name, value)
+        object.__setattr__(config, field.name, settled(field, value))
 
 
 def conflicts(saved: Config, asked: Config) -> list[str]:
     """Where two configs cannot be the same run: `name: saved there, asked now`.
 
-    Another recipe stands for all that it changes.
+    Another recipe stands for all that the two recipes set differently.
     """
-    names = [
-        field.name for field in dataclasses.fields(Config) if field.metadata["fixed"]
+    fields = [
+        field
+        for field in dataclasses.fields(Config)
+        # Some schedules are stretched over the whole run.
+        if field.metadata["fixed"]
+        or (
+            field.name == "max_steps"
+            and (saved.schedule != "staircase" or saved.warmup)
+        )
     ]
-    if saved.schedule != "staircase" or saved.warmup:
-        # The schedule is stretched over the whole run.
-        names.append("max_steps")
-    different = [name for name in names if getattr(saved, name) != getattr(asked, name)]
-    if "recipe" in different:
-        different = ["recipe"]
+    different = [f for f in fields if getattr(saved, f.name) != getattr(asked, f.name)]
+    if saved.recipe != asked.recipe:
+        different = [f for f in different if not _by_recipe(f, saved, asked)]
     return [
-        f"{name}: {getattr(saved, name)} there, {getattr(asked, name)} now"
-        for name in different
+        f"{field.name}: {getattr(saved, field.name)} there, "
+        f"{getattr(asked, field.name)} now"
+        for field in different
     ]
+
+
+def _by_recipe(field: dataclasses.Field, *configs: Config) -> bool:
+    """Whether each config has the value that its recipe sets."""
+    return field.name != "recipe" and all(
+        getattr(config, field.name) == default(field, config.recipe)
+        for config in configs
+    )

@@ -30,7 +30,7 @@ def define() -> None:
 
 
 def read() -> Config:
-    """The Config of the parsed flags; an empty string means None.
+    """The Config of the parsed flags.
 
     Raises:
         UserError: a value is outside its range.
@@ -43,7 +43,7 @@ def read() -> Config:
         value = flag.value
         if isinstance(value, list):
             value = _numbers(field.name, value)
-        values[field.name] = None if value == "" else value
+        values[field.name] = value
     return Config(**values)
 
 

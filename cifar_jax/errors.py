@@ -1,4 +1,6 @@
-"""The two ways in which a command ends badly, and the exit code of each."""
+"""The ways in which a command or a training ends early, and the exit code of each."""
+
+import signal
 
 
 class UserError(Exception):
@@ -19,3 +21,20 @@ class RunError(Exception):
     """
 
     exit_code = 1
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM has ended a training, after its state was saved.
+
+    Attributes:
+        signum: the signal.
+    """
+
+    def __init__(self, signum: int, message: str):
+        super().__init__(f"stopped by {signal.Signals(signum).name} {message}")
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell reports for a command that a signal has ended."""
+        return 128 + self.signum

@@ -5,7 +5,13 @@ counted exactly once. With --run_once=False it follows a training that is at wor
 with --report=DIR it writes a page on what the network gets right and wrong.
 """
 
+from cifar_jax import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_signals()
+
 import datetime
+import math
 import pathlib
 import time
 from collections.abc import Iterator, Sequence
@@ -13,21 +19,30 @@ from collections.abc import Iterator, Sequence
 from absl import flags
 
 from cifar_jax import checkpoints, command, data, metrics, report, run_dir, trained
+from cifar_jax.console import say, warn
 from cifar_jax.data import Dataset, Split
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import BATCH_SIZE, predict_logits
-from cifar_jax.parallel import say
+from cifar_jax.files import check_folder
 from cifar_jax.run_dir import Run
 from cifar_jax.summaries import Writer
 
 _POLL_SECS = 1.0
+_LARGEST = 2**31 - 1
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
     command.no_arguments(arguments)
     options = flags.FLAGS
+    if not math.isfinite(options.eval_interval_secs):
+        raise UserError(
+            f"--eval_interval_secs={options.eval_interval_secs} must be a finite number"
+        )
     directory = pathlib.Path(options.checkpoint_dir)
+    eval_dir = pathlib.Path(options.eval_dir or directory / "eval")
+    if options.eval_dir:
+        check_folder(eval_dir, "eval_dir")
     if options.report:
         report.claim(pathlib.Path(options.report))
     if not options.run_once:
@@ -42,47 +57,57 @@ def main(arguments: Sequence[str]) -> int:
     if other_pixels := _other_pixels(run, dataset):
         say(other_pixels)
     split = dataset.split(options.eval_data)
-    if options.num_examples:
-        split = Split(
-            split.images[: options.num_examples], split.labels[: options.num_examples]
-        )
+    some = options.num_examples or len(split)
+    part = Split(split.images[:some], split.labels[:some])
     name = options.eval_data + ("_raw" if options.raw_params else "")
-    with Writer(pathlib.Path(options.eval_dir or directory / "eval"), name) as writer:
+    if len(part) < len(split):
+        name += "_partial"
+    with Writer(eval_dir, name, prefix=f"{name}/") as writer:
         if options.run_once:
-            _evaluate(run, None, dataset, split, writer)
+            _evaluate(run, None, dataset, part, len(split), writer)
         else:
             for step in _new_steps(run, options.eval_interval_secs):
                 try:
-                    _evaluate(run, step, dataset, split, writer)
+                    _evaluate(run, step, dataset, part, len(split), writer)
                 except RunError as error:
-                    # Damaged, or deleted since in favour of newer ones.
-                    say(f"warning: {error}; passed over")
+                    # Damaged, or deleted since in favor of newer ones.
+                    warn(f"{error}; passed over")
     command.banner(dataset.notice)
     return 0
 
 
 def _evaluate(
-    run: Run, step: int | None, dataset: Dataset, split: Split, writer: Writer
+    run: Run,
+    step: int | None,
+    dataset: Dataset,
+    split: Split,
+    examples_in_split: int,
+    writer: Writer,
 ) -> None:
     """Evaluates a checkpoint, the newest if step is None, and reports it."""
     options = flags.FLAGS
     network = trained.load(run, step, options.raw_params)
     kind = "raw" if options.raw_params else "averaged"
+    images = f"{len(split)} images"
+    if len(split) < examples_in_split:
+        images = f"the first {len(split)} of {examples_in_split} images"
     say(
         f"step {network.step} of {run.path}, {kind} parameters, "
-        f"{len(split)} images of {options.eval_data}"
+        f"{images} of {options.eval_data}"
     )
     logits = predict_logits(network, split.images, options.batch_size)
     precision = metrics.accuracy(logits, split.labels)
     now = datetime.datetime.now().isoformat(sep=" ", timespec="microseconds")
     say(f"{now}: precision @ 1 = {precision:.3f}")
-    writer.write(network.step, {"Precision @ 1": precision, "num_examples": len(split)})
+    counts = {"num_examples": len(split), "examples_in_split": examples_in_split}
+    writer.write(network.step, {"precision_at_1": precision}, facts=counts)
     if options.report:
         subject = report.Subject(
             run=str(run.path),
             step=network.step,
             parameters=kind,
             split=options.eval_data,
+            examples_in_split=examples_in_split,
             class_names=network.class_names,
             data_source=dataset.source,
             data_fingerprint=dataset.fingerprint,
@@ -101,22 +126,52 @@ def _other_pixels(run: Run, dataset: Dataset) -> str | None:
 
 
 def _new_steps(run: Run, interval_secs: float) -> Iterator[int]:
-    """Steps of checkpoints, each once, as they appear; ends with the training."""
+    """Steps of checkpoints, each once, as they appear; ends with the training.
+
+    A training that is not at work before its last step may be started again: it is
+    waited for as long as the interval.
+    """
     seen: set[int] = set()
     while True:
         # Asked before looking, so that a last checkpoint is not missed.
-        ended = not run_dir.is_training(run.path)
-        for step in checkpoints.steps(run.checkpoints):
-            if step not in seen:
-                seen.add(step)
-                yield step
-        if ended:
-            break
-        deadline = time.monotonic() + interval_secs
-        while time.monotonic() < deadline and run_dir.is_training(run.path):
-            time.sleep(_POLL_SECS)
+        at_work = run_dir.is_training(run.path)
+        new = [step for step in checkpoints.steps(run.checkpoints) if step not in seen]
+        seen.update(new)
+        yield from new
+        max_steps = run_dir.read(run.path).config.max_steps
+        if max(seen, default=0) >= max_steps:
+            say(f"the training has ended with step {max_steps}, its --max_steps")
+            return
+        if at_work:
+            _sleep_while_training(run.path, interval_secs)
+        elif not new:
+            say(
+                f"no training is at work in {run.path}, which has not reached step "
+                f"{max_steps}; waiting {interval_secs:g} s for it to be started again"
+            )
+            if not _training_within(run.path, interval_secs):
+                break
+    reason = f"the training in {run.path} was not started again within "
+    reason += f"{interval_secs:g} s"
     if not seen:
-        raise UserError(f"the training in {run.path} has ended without a checkpoint")
+        raise UserError(f"{reason}, and has saved no checkpoint")
+    say(f"{reason}; its last checkpoint is of step {max(seen)}")
+
+
+def _training_within(directory: pathlib.Path, seconds: float) -> bool:
+    """Whether a training begins in the directory within some time."""
+    deadline = time.monotonic() + seconds
+    while not (at_work := run_dir.is_training(directory)):
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(min(_POLL_SECS, seconds))
+    return at_work
+
+
+def _sleep_while_training(directory: pathlib.Path, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and run_dir.is_training(directory):
+        time.sleep(min(_POLL_SECS, seconds))
 
 
 def _wait_for_run(directory: pathlib.Path) -> None:
@@ -146,11 +201,17 @@ def _define_flags() -> None:
     flags.DEFINE_float(
         "eval_interval_secs",
         300.0,
-        "How often to look for new checkpoints.",
+        "How often to look for new checkpoints, and how long to wait for a training "
+        "that is not at work to be started again.",
         lower_bound=0.0,
     )
     flags.DEFINE_integer(
-        "num_examples", 0, "Use the first so many images; 0: all.", lower_bound=0
+        "num_examples",
+        0,
+        "Evaluate only this many images, the first ones; 0: all. Recorded apart from "
+        "evaluations of all.",
+        lower_bound=0,
+        upper_bound=_LARGEST,
     )
     flags.DEFINE_integer(
         "batch_size",
@@ -158,6 +219,7 @@ def _define_flags() -> None:
         "Images computed at a time, over all devices together; raised to a multiple of "
         "their number.",
         lower_bound=1,
+        upper_bound=_LARGEST,
     )
     flags.DEFINE_string(
         "data_dir", None, "Folder of the data. Default: that of the training."

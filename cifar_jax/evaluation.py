@@ -8,8 +8,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, UInt8
 
 from cifar_jax import metrics, parallel, steps
+from cifar_jax.checks import check_integer
 from cifar_jax.compiled import slow_in_loops
 from cifar_jax.data import Split
+from cifar_jax.data.dataset import check_images, check_split
 from cifar_jax.data.inputs import Inputs
 from cifar_jax.models import Network
 from cifar_jax.trained import Trained
@@ -52,7 +54,12 @@ def predict_logits(
         images: as they are read.
         batch_size: how many to compute at a time; raised to a multiple of the devices.
         num_devices: use the first so many; None: all.
+
+    Raises:
+        UserError: an argument cannot be used.
     """
+    check_images(images, "images", network.image_shape)
+    batch_size = check_integer(batch_size, "batch_size", at_least=1)
     mesh = parallel.mesh(num_devices)
     batch_size += -batch_size % mesh.size
     missing = -len(images) % batch_size
@@ -82,7 +89,11 @@ def evaluate(network: Trained, split: Split, batch_size: int = BATCH_SIZE) -> fl
     """Share of the images whose highest logit is their label: accuracy.
 
     The tutorial calls it precision @ 1, and so do we.
+
+    Raises:
+        UserError: an argument cannot be used.
     """
+    check_split(split, "split", len(network.class_names), network.image_shape)
     logits = predict_logits(network, split.images, batch_size)
     return metrics.accuracy(logits, split.labels)
 
@@ -90,7 +101,12 @@ def evaluate(network: Trained, split: Split, batch_size: int = BATCH_SIZE) -> fl
 def classify(
     network: Trained, images: UInt8[np.ndarray, "n h w 3"]
 ) -> Float[np.ndarray, "n classes"]:
-    """Probability of each class for each image, preprocessed as in evaluation."""
+    """Probability of each class for each image, preprocessed as in evaluation.
+
+    Raises:
+        UserError: the images cannot be used.
+    """
+    check_images(images, "images", network.image_shape)
     # In eights whatever n: the same image always gives the same numbers, and no n
     # needs a compilation of its own.
     logits = [

@@ -5,6 +5,7 @@ What it is given as "params" are the variables of a network, as Flax calls them:
 are zero, so that they pass through unchanged and are averaged like the others.
 """
 
+import collections
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -72,10 +73,12 @@ def staircase_schedule(
 def drops_schedule(
     learning_rate: float, decay_factor: float, drops: list[int]
 ) -> optax.Schedule:
-    """learning_rate, times decay_factor from each of these steps on."""
-    return optax.piecewise_constant_schedule(
-        learning_rate, dict.fromkeys(drops, decay_factor)
-    )
+    """learning_rate, times decay_factor from each of these steps on.
+
+    A step that is there twice, as in a short run it may be, makes two drops.
+    """
+    factors = {step: decay_factor**n for step, n in collections.Counter(drops).items()}
+    return optax.piecewise_constant_schedule(learning_rate, factors)
 
 
 def cosine_schedule(learning_rate: float, max_steps: int) -> optax.Schedule:

@@ -1,4 +1,4 @@
-"""Devices and processes: what lies where, who speaks, and what all agree on.
+"""Devices and processes: which there are, and what all agree on.
 
 There is one axis, `data`: each device has a share of every batch and all of the
 parameters. Every process runs the same program on the devices of its own.
@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from cifar_jax.checks import check_integer
 from cifar_jax.errors import RunError, UserError
 
 AXIS = "data"
@@ -84,10 +85,10 @@ def _check(
             "give all three, or none where the cluster tells"
         )
     host, _, port = coordinator_address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise UserError(
             f"--coordinator_address={coordinator_address} is not host:port, such as "
-            "localhost:12345"
+            "localhost:12345, with a port from 1 to 65535"
         )
     if not 0 <= process_id < num_processes:
         raise UserError(
@@ -108,7 +109,8 @@ def mesh(num_devices: int | None = None) -> Mesh:
     devices, processes = jax.devices(), jax.process_count()
     if num_devices is None:
         num_devices = len(devices)
-    if not 1 <= num_devices <= len(devices):
+    num_devices = check_integer(num_devices, "--num_devices", at_least=1)
+    if num_devices > len(devices):
         raise UserError(
             f"--num_devices={num_devices} must be from 1 to {len(devices)}, the number "
             "of devices that JAX sees"
@@ -162,12 +164,6 @@ def local(tree: PyTree) -> PyTree:
 def is_first() -> bool:
     """Whether this is the process that prints and writes."""
     return jax.process_index() == 0
-
-
-def say(line: str) -> None:
-    """Prints a line at once, in the first process; a pipe or log file follows a run."""
-    if is_first():
-        print(line, flush=True)
 
 
 def agree(*values: int) -> np.ndarray:

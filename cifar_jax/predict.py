@@ -1,17 +1,23 @@
-"""Names what is in pictures: python -m cifar_jax.predict cat.png dog.jpg.
+"""Classifies pictures: python -m cifar_jax.predict cat.png dog.jpg.
 
 FILE... are pictures in any format and size; - reads one from stdin.
 """
 
+from cifar_jax import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_signals()
+
 import json
 import sys
 from collections.abc import Sequence
+from typing import BinaryIO
 
 import numpy as np
 from absl import flags
 from jaxtyping import Float
 
-from cifar_jax import command, run_dir, trained
+from cifar_jax import command, console, run_dir, trained
 from cifar_jax.data.pictures import read_picture
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation import classify
@@ -30,33 +36,42 @@ def main(arguments: Sequence[str]) -> int:
     names, images, status = [], [], 0
     for name in arguments:
         try:
-            images.append(read_picture(sys.stdin.buffer if name == "-" else name))
+            images.append(read_picture(_stdin() if name == "-" else name))
             names.append("stdin" if name == "-" else name)
         except UserError as error:
             # The other pictures still get their answer.
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {console.one_line(str(error))}", file=sys.stderr)
             status = error.exit_code
     if not images:
         return status
     probabilities = classify(network, np.stack(images))
+    kind = "raw" if options.raw_params else "averaged"
+    note = f"step {network.step} of {run.path}, {kind} parameters"
     if run.config.dataset == "digits":
-        print("note: this network was trained on digits", file=sys.stderr)
+        note += "; this network was trained on digits"
+    print(console.one_line(note), file=sys.stderr)
     if options.json:
         records = [
             {"file": name, "step": network.step, "probabilities": _by_class(network, p)}
             for name, p in zip(names, probabilities, strict=True)
         ]
-        print(json.dumps(records, indent=2))
+        console.say(json.dumps(records, indent=2))
     else:
         for name, p in zip(names, probabilities, strict=True):
-            print(table(name, _by_class(network, p), options.top))
+            console.say(table(name, _by_class(network, p), options.top))
     return status
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:
+        raise UserError("standard input is closed; give the name of a file")
+    return sys.stdin.buffer
 
 
 def table(name: str, probabilities: dict[str, float], top: int) -> str:
     """A picture's likeliest classes, one a line, for people."""
     width = max(map(len, probabilities))
-    lines = [name]
+    lines = [console.one_line(name)]
     for label, p in list(probabilities.items())[:top]:
         lines.append(f"  {label:<{width}} {p:7.2%}  {'#' * round(p * _BAR_WIDTH)}")
     return "\n".join(lines)

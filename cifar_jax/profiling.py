@@ -28,6 +28,11 @@ class Trace:
 
     def __exit__(self, *_: object) -> None:
         self._stop()
+        if self._calls <= _FIRST:
+            self._log(
+                "no trace was written: the run has ended with its first call of the "
+                "device, and traces begin with the second; give more --max_steps"
+            )
 
     def before_call(self, state: PyTree) -> None:
         """Starts or stops at a call; waits for the state, so that calls are whole."""

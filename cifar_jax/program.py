@@ -10,8 +10,10 @@ import optax
 from jaxtyping import Array, Key, UInt8
 
 from cifar_jax import models, optimizer, steps, train_state
+from cifar_jax.checks import check_integer
 from cifar_jax.config import Config
 from cifar_jax.data.inputs import Inputs
+from cifar_jax.errors import UserError
 from cifar_jax.models import Network
 from cifar_jax.train_state import TrainState
 
@@ -55,7 +57,14 @@ class Program:
 
 
 def build(config: Config, num_classes: int) -> Program:
-    """The program of a config for images of so many classes."""
+    """The program of a config for images of so many classes.
+
+    Raises:
+        UserError: an argument cannot be used.
+    """
+    if not isinstance(config, Config):
+        raise UserError(f"config={config!r} must be a cifar_jax.Config")
+    num_classes = check_integer(num_classes, "num_classes", at_least=1)
     dtype = jnp.bfloat16 if config.use_fp16 else jnp.float32
     model = models.create(config.model, num_classes, dtype, config.ops)
     schedule = _schedule(config)

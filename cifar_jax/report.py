@@ -33,6 +33,7 @@ class Subject:
         step: of the checkpoint.
         parameters: "averaged" or "raw".
         split: name of the images.
+        examples_in_split: how many it has; fewer may have been evaluated.
         class_names: of the labels, in their order.
         data_source: where the pixels came from.
         data_fingerprint: SHA-256 of the pixels and labels.
@@ -44,6 +45,7 @@ class Subject:
     step: int
     parameters: str
     split: str
+    examples_in_split: int
     class_names: tuple[str, ...]
     data_source: str
     data_fingerprint: str

@@ -105,7 +105,7 @@ def _facts(record: dict[str, Any]) -> str:
     facts = {
         "run": record["run"],
         "checkpoint": f"step {record['step']}, {record['parameters']} parameters",
-        "images": f"{record['num_images']:,} of {record['split']}",
+        "images": _images(record),
         "data": record["data_source"],
         "fingerprint": record["data_fingerprint"],
         "evaluated": record["time"],
@@ -114,6 +114,13 @@ def _facts(record: dict[str, Any]) -> str:
         "expected calibration error": record["calibration"]["error"],
     }
     return _table([], facts.items(), "facts")
+
+
+def _images(record: dict[str, Any]) -> str:
+    count, whole = record["num_images"], record["examples_in_split"]
+    if count == whole:
+        return f"{count:,} of {record['split']}"
+    return f"the first {count:,} of {whole:,} of {record['split']}"
 
 
 def _classes(classes: list[dict[str, Any]]) -> str:

@@ -2,98 +2,21 @@
 
 import concurrent.futures
 import contextlib
-import dataclasses
 import json
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
-import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array
 from tensorboardX import summary as tensorboard
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
+from cifar_jax.digest import Digest, Histogram, digest
 from cifar_jax.errors import RunError
 from cifar_jax.steps import Inspection
-
-# As `tf.summary.image` with its default max_outputs.
-_IMAGES = 3
-_BINS = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class Histogram:
-    """Counts of values between edges, with the moments TensorBoard wants."""
-
-    counts: np.ndarray
-    edges: np.ndarray
-    minimum: float
-    maximum: float
-    total: float
-    squares: float
-
-    @classmethod
-    def of(cls, values: Array) -> "Histogram":
-        """Sorts the values, which must be finite, into bins of equal width."""
-        flat = np.asarray(values, np.float32).ravel()
-        counts, edges = np.histogram(flat, _BINS)
-        return cls(
-            counts,
-            edges,
-            float(flat.min()),
-            float(flat.max()),
-            float(flat.sum(dtype=np.float64)),
-            float(np.dot(flat, flat)),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Digest:
-    """What the summaries keep of an Inspection: small, and on the host."""
-
-    scalars: dict[str, float]
-    histograms: dict[str, Histogram]
-    images: dict[str, UInt8[np.ndarray, "h w 3"]]
-
-
-def digest(inside: Inspection) -> Digest:
-    """The tutorial's summaries of the inside of the network, under its names.
-
-    Of every layer a histogram of its activations and their sparsity (the share of
-    zeros), histograms of all parameters and gradients, and the first few inputs.
-    """
-    activations = {
-        f"{layer}/activations": values for layer, values in inside.activations.items()
-    }
-    parameters = _by_name(inside.params)
-    gradients = {f"{k}/gradients": v for k, v in _by_name(inside.grads).items()}
-    everything = activations | parameters | gradients
-    return Digest(
-        scalars={
-            f"{layer}/sparsity": float(np.mean(np.asarray(values) == 0))
-            for layer, values in inside.activations.items()
-        },
-        histograms={name: Histogram.of(values) for name, values in everything.items()},
-        images={
-            f"images/image/{i}": as_picture(image)
-            for i, image in enumerate(np.asarray(inside.images[:_IMAGES]))
-        },
-    )
-
-
-def as_picture(
-    image: Float[np.ndarray, "h w 3"],
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Shows a standardised image as `tf.summary.image` does: zero becomes grey 127.
-
-    Scaled by the largest factor that keeps all of it within 0..255.
-    """
-    largest = max(image.max() / 128, -image.min() / 127, np.finfo(np.float32).tiny)
-    return np.clip(image / largest + 127, 0, 255).astype(np.uint8)
 
 
 class Writer:
@@ -102,12 +25,27 @@ class Writer:
     Both are flushed at every write: a killed run loses at most what is being written.
     """
 
-    def __init__(self, directory: pathlib.Path, name: str, resume_step: int = 0):
-        """Opens the files; with resume_step, TensorBoard forgets what came after.
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        name: str,
+        *,
+        resume_step: int | None = None,
+        prefix: str = "",
+    ):
+        """Opens the files.
+
+        Args:
+            directory: is made if it is not there.
+            name: of the files.
+            resume_step: of a training that begins or goes on with this step:
+                TensorBoard forgets what was written of it and of later ones.
+            prefix: of TensorBoard's tags.
 
         Raises:
             RunError: the files cannot be written.
         """
+        self._prefix = prefix
         self._path = directory / f"{name}.jsonl"
         with self._writing():
             directory.mkdir(parents=True, exist_ok=True)
@@ -115,8 +53,10 @@ class Writer:
             if not _ends_line(self._lines):
                 # A killed run cut its last line off; keep ours apart from it.
                 self._lines.write(b"\n")
-            self._events = EventsWriter(str(directory / "events"), f".{name}")
-            if resume_step:
+            # tensorboardX would overwrite a file of the same second.
+            suffix = f".{time.time_ns() % 10**9:09}.{name}"
+            self._events = EventsWriter(str(directory / "events"), suffix)
+            if resume_step is not None:
                 start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
                 self._events.write_event(
                     event_pb2.Event(
@@ -137,8 +77,15 @@ class Writer:
         step: int,
         scalars: Mapping[str, float | Array],
         inside: Digest | None = None,
+        facts: Mapping[str, int] | None = None,
     ) -> None:
         """Records scalars, and a digest if there is one, at a step.
+
+        Args:
+            step: after which they were computed.
+            scalars: by names of letters, digits and `_-./`, which TensorBoard keeps.
+            inside: of the network.
+            facts: what else the JSON line says, but no curve of TensorBoard's.
 
         Raises:
             RunError: the files cannot be written.
@@ -153,12 +100,15 @@ class Writer:
                 tensorboard.image(name, image, dataformats="HWC").value[0]
                 for name, image in inside.images.items()
             ]
-        values += [tensorboard.scalar(k, v).value[0] for k, v in scalars.items()]
+        values += [
+            tensorboard.scalar(self._prefix + k, v, _display_name(k)).value[0]
+            for k, v in scalars.items()
+        ]
         values += [_tensorboard_histogram(k, h) for k, h in histograms.items()]
         now = time.time()
         event = event_pb2.Event(wall_time=now, step=step)
         event.summary.value.extend(values)
-        record: dict[str, Any] = {"step": step, "time": now} | scalars
+        record: dict[str, Any] = {"step": step, "time": now, **scalars, **(facts or {})}
         if histograms:
             record["histograms"] = {k: _as_json(h) for k, h in histograms.items()}
         with self._writing():
@@ -210,26 +160,48 @@ class BackgroundWriter:
             self._last.result()
 
 
-def read(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a .jsonl file by rising step.
+def read_training(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of a training's .jsonl file by rising step.
 
-    Where a resumed run wrote a step again its last record counts, and a line that
-    was cut off by a kill is passed over.
+    A training that was resumed, or begun anew, takes some steps again: its records
+    take the place of all that were written of these steps and later ones.
     """
-    records: dict[int, dict[str, Any]] = {}
-    for line in path.read_text().splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            record = json.loads(line)
-            records[record["step"]] = record
+    records: list[dict[str, Any]] = []
+    for record in _lines(path):
+        while records and records[-1]["step"] >= record["step"]:
+            records.pop()
+        records.append(record)
+    return records
+
+
+def read_evaluations(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of an evaluation's .jsonl file by step, the last one of each.
+
+    Only those of a whole split: what --num_examples left out may have been harder.
+    """
+    records = {
+        record["step"]: record
+        for record in _lines(path)
+        if record["num_examples"] == record["examples_in_split"]
+    }
     return [records[step] for step in sorted(records)]
 
 
-def _by_name(tree: Any) -> dict[str, Array]:
-    """Leaves of a nested dict by path: `conv1/kernel`."""
-    return {
-        "/".join(key.key for key in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """The records in the order of the file, but for lines that a kill has cut off."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
+
+
+def _display_name(name: str) -> str:
+    """What TensorBoard shows for a tag: the tutorial's words, which tags cannot have.
+
+    Empty if they are the tag itself.
+    """
+    if name == "precision_at_1":
+        return "Precision @ 1"
+    return f"{name.removesuffix('_raw')} (raw)" if name.endswith("_raw") else ""
 
 
 def _ends_line(file: Any) -> bool:

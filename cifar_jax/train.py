@@ -3,35 +3,43 @@
 Started again with the same --train_dir it goes on from the newest checkpoint.
 """
 
+from cifar_jax import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_signals()
+
+import shlex
 from collections.abc import Sequence
 
 from absl import flags
 
-from cifar_jax import command, config_flags, data, parallel, run_dir
-from cifar_jax.loop import fit
-from cifar_jax.parallel import say
+from cifar_jax import command, config_flags, console, data, parallel, run_dir
+from cifar_jax.files import check_folder
+from cifar_jax.training import fit
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
     command.no_arguments(arguments)
     options = flags.FLAGS
+    config = config_flags.read()
+    if config.train_dir is not None:
+        check_folder(config.train_dir, "train_dir")
     parallel.start(
         options.coordinator_address, options.num_processes, options.process_id
     )
-    settings = run_dir.settle_dataset(config_flags.read())
-    dataset = data.load(settings.dataset, settings.data_dir, settings.validation_size)
-    say(
+    config = run_dir.settle_dataset(config)
+    dataset = data.load(config.dataset, config.data_dir, config.validation_size)
+    console.log(
         f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test "
         f"images from {dataset.source}"
     )
     command.banner(dataset.notice)
-    result = fit(settings, dataset)
+    fit(config, dataset)
     command.banner(dataset.notice)
-    if result.signum is not None:
-        return 128 + result.signum
-    if settings.train_dir is not None:
-        say(f"next: python -m cifar_jax.eval --checkpoint_dir={settings.train_dir}")
+    if config.train_dir is not None:
+        flag = shlex.quote(f"--checkpoint_dir={config.train_dir}")
+        console.log(f"next: python -m cifar_jax.eval {flag}")
     return 0
 
 

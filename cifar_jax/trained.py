@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from cifar_jax import checkpoints, optimizer, program
+from cifar_jax.data import Dataset
 from cifar_jax.data.inputs import Inputs, Statistics
 from cifar_jax.errors import UserError
 from cifar_jax.models import Network
@@ -27,6 +28,7 @@ class Trained:
         statistics: of the training images, if inputs are normalised by them.
         step: how many steps it was trained for.
         class_names: of the labels, in their order.
+        image_shape: height, width and channels of the images that it takes.
     """
 
     model: Network
@@ -35,12 +37,13 @@ class Trained:
     statistics: Statistics | None
     step: int
     class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
 
 
 def of_state(
     parts: Program,
     state: TrainState,
-    class_names: tuple[str, ...],
+    data: Dataset | Run,
     raw_params: bool = False,
 ) -> Trained:
     """The network as it is in the state of a training.
@@ -48,7 +51,7 @@ def of_state(
     Args:
         parts: of the training.
         state: after some step.
-        class_names: of the labels.
+        data: whose class names and image shape are the network's.
         raw_params: those of that very step instead of the averaged ones.
     """
     variables = state.variables
@@ -60,7 +63,8 @@ def of_state(
         parts.inputs,
         state.statistics,
         int(state.step),
-        class_names,
+        data.class_names,
+        data.image_shape,
     )
 
 
@@ -69,16 +73,22 @@ def load(run: Run, step: int | None = None, raw_params: bool = False) -> Trained
 
     Args:
         run: from `run_dir.read`.
-        step: one of `checkpoints.steps(run.checkpoints)`; None for the newest.
+        step: of a checkpoint of the run; None for the newest that is whole.
         raw_params: parameters of that very step instead of the averaged ones.
 
     Raises:
-        UserError: there is no checkpoint yet.
+        UserError: there is no such checkpoint, or none yet.
         RunError: the checkpoint is damaged or of another network.
     """
+    saved = checkpoints.steps(run.checkpoints)
+    if step is not None and step not in saved:
+        raise UserError(
+            f"there is no checkpoint of step {step!r} in {run.path}; those that exist: "
+            + (", ".join(map(str, saved)) or "none")
+        )
     parts = program.build(run.config, len(run.class_names))
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    any_images = np.zeros((1, 32, 32, 3), np.uint8)
+    any_images = np.zeros((1, *run.image_shape), np.uint8)
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         jax.eval_shape(lambda: parts.create_state(jax.random.key(0), any_images)),
@@ -91,4 +101,4 @@ def load(run: Run, step: int | None = None, raw_params: bool = False) -> Trained
             "--save_interval_secs and at its end"
         )
     state = checkpoints.restore(run.checkpoints, step, like)
-    return of_state(parts, state, run.class_names, raw_params)
+    return of_state(parts, state, run, raw_params)

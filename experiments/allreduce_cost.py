@@ -16,10 +16,6 @@ from absl import flags
 
 from experiments import common
 
-flags.DEFINE_integer("devices", 8, "N.", lower_bound=2)
-flags.DEFINE_integer("batch_size", 128, "Images a device has in a step.", lower_bound=1)
-flags.DEFINE_float("tflops", 20.0, "10^12 operations/s that a device reaches.")
-flags.DEFINE_float("share", 0.1, "The share of a step that an all-reduce may take.")
 FLAGS = flags.FLAGS
 
 BYTES_A_GRADIENT = 4  # float32
@@ -68,6 +64,16 @@ def least_batch(network: Network, reduce_seconds: float) -> float:
     return reduce_seconds * (1 - FLAGS.share) / FLAGS.share / an_image
 
 
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_integer("devices", 8, "N.", lower_bound=2)
+    flags.DEFINE_integer(
+        "batch_size", 128, "Images a device has in a step.", lower_bound=1
+    )
+    flags.DEFINE_float("tflops", 20.0, "10^12 operations/s that a device reaches.")
+    flags.DEFINE_float("share", 0.1, "The share of a step that an all-reduce may take.")
+
+
 def main(argv: list[str]) -> None:
     """Calculates, prints and keeps."""
     del argv
@@ -109,4 +115,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    common.run(main, define_flags)

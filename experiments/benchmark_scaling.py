@@ -21,11 +21,6 @@ from experiments import common
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-flags.DEFINE_list("batch_sizes", "32,64,128,256,512,1024", "To be tried.")
-flags.DEFINE_list("cores", [], "Numbers of cores to be tried; default 1, 2, 4, ...")
-flags.DEFINE_integer("cores_batch_size", 128, "Batch size on fewer cores.")
-flags.DEFINE_integer("images", 20_000, "Time each case on about so many images.")
-flags.DEFINE_boolean("use_fp16", False, "As of the train command.")
 FLAGS = flags.FLAGS
 
 
@@ -93,7 +88,16 @@ def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
         axis.set_ylim(bottom=0)
         axis.set(xlabel=by.replace("_", " "), ylabel="examples/s")
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    common.write_figure(figure, path)
+
+
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_list("batch_sizes", "32,64,128,256,512,1024", "To be tried.")
+    flags.DEFINE_list("cores", [], "Numbers of cores to be tried; default 1, 2, 4, ...")
+    flags.DEFINE_integer("cores_batch_size", 128, "Batch size on fewer cores.")
+    flags.DEFINE_integer("images", 20_000, "Time each case on about so many images.")
+    flags.DEFINE_boolean("use_fp16", False, "As of the train command.")
 
 
 def main(argv: list[str]) -> None:
@@ -118,4 +122,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    common.run(main, define_flags)

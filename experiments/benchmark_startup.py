@@ -18,10 +18,6 @@ from absl import flags
 
 from experiments import common
 
-flags.DEFINE_integer("rounds", 3, "Of a cold and a warm start.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 128, "As of the train command.", lower_bound=1)
-flags.DEFINE_integer("max_steps", 21, "Steps of each run.", lower_bound=1)
-flags.DEFINE_boolean("use_fp16", False, "As of the train command.")
 FLAGS = flags.FLAGS
 
 
@@ -48,13 +44,21 @@ def evaluation(name: str, data_dir: str, use_fp16: bool, rounds: int) -> dict[st
     dataset = load_data(name, data_dir or None)
     program = build_program(Config(use_fp16=use_fp16), len(dataset.class_names))
     state = program.create_state(jax.random.key(0), dataset.train.images)
-    network = of_state(program, state, dataset.class_names)
+    network = of_state(program, state, dataset)
     seconds = []
     for _ in range(1 + rounds):
         began = time.monotonic()
         evaluate(network, dataset.test)
         seconds.append(time.monotonic() - began)
     return {"images": len(dataset.test), "seconds": seconds[1:]}
+
+
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_integer("rounds", 3, "Of a cold and a warm start.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 128, "As of the train command.", lower_bound=1)
+    flags.DEFINE_integer("max_steps", 21, "Steps of each run.", lower_bound=1)
+    flags.DEFINE_boolean("use_fp16", False, "As of the train command.")
 
 
 def main(argv: list[str]) -> None:
@@ -95,4 +99,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    common.run(main, define_flags)

@@ -21,10 +21,6 @@ from experiments import common
 
 WAYS: tuple[Implementation, ...] = ("plain", "fast")
 
-flags.DEFINE_list("sizes", "1,2,3", "Height and width of the images.")
-flags.DEFINE_integer("channels", 512, "Of the images, before and after.")
-flags.DEFINE_integer("batch_size", 128, "Images.")
-flags.DEFINE_integer("rounds", 5, "How often each is timed.", lower_bound=1)
 FLAGS = flags.FLAGS
 
 
@@ -62,6 +58,14 @@ def milliseconds(size: int) -> dict[str, float]:
     return {way: float(np.median(found)) for way, found in durations.items()}
 
 
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_list("sizes", "1,2,3", "Height and width of the images.")
+    flags.DEFINE_integer("channels", 512, "Of the images, before and after.")
+    flags.DEFINE_integer("batch_size", 128, "Images.")
+    flags.DEFINE_integer("rounds", 5, "How often each is timed.", lower_bound=1)
+
+
 def main(argv: list[str]) -> None:
     """Measures, reports and keeps."""
     del argv
@@ -82,4 +86,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    common.run(main, define_flags)

@@ -30,18 +30,9 @@ OURS = "cifar_jax"
 OURS_BF16 = "cifar_jax bf16"
 DTYPES = ("float32", "bfloat16")
 
-flags.DEFINE_integer("rounds", 5, "Runs of each program.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 128, "As of the train command.", lower_bound=1)
-flags.DEFINE_integer("from_step", 20, "Time from the line of this step...")
-flags.DEFINE_integer("steps", 100, "...for this many, the summaries of 100 included.")
-flags.DEFINE_list("programs", [], "Only these of the table; cifar_jax always.")
-flags.DEFINE_string("tensorflow_python", "", "Interpreter that has TensorFlow.")
-flags.DEFINE_string("pytorch_python", "", "Interpreter that has PyTorch.")
 FLAGS = flags.FLAGS
 
 
-@flags.validator("from_step", f"must be a multiple of {common.LOG_FREQUENCY}")
-@flags.validator("steps", f"must be a multiple of {common.LOG_FREQUENCY}")
 def has_line(step: int) -> bool:
     """Whether every program prints a line at this step."""
     return step % common.LOG_FREQUENCY == 0
@@ -193,6 +184,22 @@ def report(results: list[dict[str, Any]], ours: list[str]) -> str:
     return common.table([*header, "of peak", "memory"], rows)
 
 
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_integer("rounds", 5, "Runs of each program.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 128, "As of the train command.", lower_bound=1)
+    flags.DEFINE_integer("from_step", 20, "Time from the line of this step...")
+    flags.DEFINE_integer(
+        "steps", 100, "...for this many, the summaries of 100 included."
+    )
+    flags.DEFINE_list("programs", [], "Only these of the table; cifar_jax always.")
+    flags.DEFINE_string("tensorflow_python", "", "Interpreter that has TensorFlow.")
+    flags.DEFINE_string("pytorch_python", "", "Interpreter that has PyTorch.")
+    for name in ("from_step", "steps"):
+        message = f"must be a multiple of {common.LOG_FREQUENCY}"
+        flags.register_validator(name, has_line, message)
+
+
 def main(argv: list[str]) -> None:
     """Measures, reports and keeps."""
     del argv
@@ -235,4 +242,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    common.run(main, define_flags)

@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import functools
 import importlib.metadata
+import io
 import json
 import multiprocessing
 import os
@@ -21,10 +22,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import app, flags
+
+from cifar_jax.files import write_atomically
+
+if TYPE_CHECKING:  # children begin with this process's memory on their account
+    from matplotlib.figure import Figure
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 # Every program measured prints the tutorial's line every so many steps.
@@ -32,9 +38,6 @@ LOG_FREQUENCY = 10
 FAKE_DEVICES = 8
 LOG_LINE = re.compile(r"step (\d+), loss = ([^ ]+)")
 
-flags.DEFINE_string("dataset", "cifar10", "As of the train command.")
-flags.DEFINE_string("data_dir", "", "As of the train command.")
-flags.DEFINE_string("json", "", "Keep the result in this file.")
 FLAGS = flags.FLAGS
 
 
@@ -256,35 +259,63 @@ def keep(record: dict[str, Any]) -> None:
         write(record, pathlib.Path(FLAGS.json))
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Parses the flags and runs main; errors end it as they end the commands."""
+def run(
+    main: Callable[[list[str]], None], define_flags: Callable[[], None] | None = None
+) -> None:
+    """Parses the flags and runs main; errors end it as they end the commands.
+
+    Args:
+        main: of the experiment, given the words that are not flags.
+        define_flags: of the experiment. Not at import, so that experiments can be
+            imported together.
+    """
 
     def guarded(argv: list[str]) -> None:
         try:
             main(argv)
-        except Exception as error:
-            status = getattr(error, "exit_code", None)  # of UserError and RunError
+        # UserError, RunError, Stopped, and a Ctrl-C at any other time.
+        except (Exception, KeyboardInterrupt) as error:
+            status = getattr(error, "exit_code", None)
+            if isinstance(error, KeyboardInterrupt) and status is None:
+                status, error = 130, Exception("interrupted")
             if status is None:
                 raise
             print(f"error: {error}", file=sys.stderr)
             sys.exit(status)
-        except KeyboardInterrupt:
-            print("error: interrupted", file=sys.stderr)
-            sys.exit(130)
 
+    flags.DEFINE_string("dataset", "cifar10", "As of the train command.")
+    flags.DEFINE_string("data_dir", "", "As of the train command.")
+    flags.DEFINE_string("json", "", "Keep the result in this file.")
+    if define_flags is not None:
+        define_flags()
+    for module, own in FLAGS.flags_by_module_dict().items():
+        if module.startswith("experiments."):
+            for flag in own:  # --help shows the flags of the main module
+                FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(guarded)
 
 
 def write(record: dict[str, Any], path: pathlib.Path) -> None:
     """Writes the record as JSON; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    _write(path, json.dumps(record, indent=1) + "\n")
 
 
 def write_rows(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
     """Writes rows of the same keys as CSV; its folder is made."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _write(path, file.getvalue())
+
+
+def write_figure(figure: "Figure", path: pathlib.Path, dpi: int = 110) -> None:
+    """Writes a figure as PNG; its folder is made."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    _write(path, file.getvalue())
+
+
+def _write(path: pathlib.Path, contents: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_atomically(path, contents)

@@ -12,21 +12,20 @@ an output is the sum of the products of the kernel and the window that lies unde
 """
 
 import dataclasses
-import json
 import pathlib
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Float
 
 from cifar_jax import objective
-from cifar_jax.files import write_atomically
 from cifar_jax.ops import conv, max_pool
+from experiments import common
 from experiments.convolution_picture import plot
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -180,6 +179,13 @@ def classification() -> dict[str, Any]:
     }
 
 
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_string(
+        "results_dir", str(RESULTS), "Where the JSON and the picture go."
+    )
+
+
 def main(argv: list[str]) -> None:
     """Computes, prints, draws and keeps."""
     del argv
@@ -196,14 +202,10 @@ def main(argv: list[str]) -> None:
         "classification": figures,
     }
     directory = pathlib.Path(FLAGS.results_dir)
-    directory.mkdir(parents=True, exist_ok=True)
     file = directory / "convolution.json"
-    write_atomically(file, json.dumps(record, indent=1) + "\n")
+    common.write(record, file)
     plot(panels, KERNEL, figures, file.with_suffix(".png"))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string(
-        "results_dir", str(RESULTS), "Where the JSON and the picture go."
-    )
-    app.run(main)
+    common.run(main, define_flags)

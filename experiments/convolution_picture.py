@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from experiments import common
+
 if TYPE_CHECKING:  # at run time that module imports this one
     from experiments.convolution import Example
 
@@ -126,4 +128,4 @@ def plot(
     for axis, example in zip(axes, panels, strict=True):
         draw_example(axis, example, kernel)
     draw_classification(last, figures)
-    figure.savefig(path, dpi=90)
+    common.write_figure(figure, path, dpi=90)

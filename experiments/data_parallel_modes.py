@@ -20,9 +20,6 @@ from experiments import common
 
 STEPS, STEPS_A_CALL = 20, 5
 
-flags.DEFINE_integer("batch_size", 64, "Of all devices together.", lower_bound=1)
-flags.DEFINE_list("devices", [], "Numbers of devices to be tried.")
-flags.DEFINE_list("modes", list(MODES), "To be tried.")
 FLAGS = flags.FLAGS
 
 Trees = dict[str, list[np.ndarray]]
@@ -75,6 +72,13 @@ def difference(found: Trees, expected: Trees) -> dict[str, float]:
     }
 
 
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_integer("batch_size", 64, "Of all devices together.", lower_bound=1)
+    flags.DEFINE_list("devices", [], "Numbers of devices to be tried.")
+    flags.DEFINE_list("modes", list(MODES), "To be tried.")
+
+
 def main(argv: list[str]) -> None:
     """Runs every case, reports and keeps."""
     del argv
@@ -111,4 +115,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    common.run(main, define_flags)

@@ -167,6 +167,19 @@ def read_image(run: Run) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
     return test.images[FLAGS.index], f"test image {FLAGS.index} ({label}) of {source}"
 
 
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_string("checkpoint_dir", "cifar10_train", "As of the eval command.")
+    flags.DEFINE_string("picture", "", "Any picture. Empty: the test image of --index.")
+    flags.DEFINE_integer("index", 13, "Of a test image.", lower_bound=0)
+    flags.DEFINE_list("sigmas", ["5", "10", "20", "40"], "Of the noise, of 255.")
+    flags.DEFINE_integer("draws", 32, "How often each noise is drawn.", lower_bound=1)
+    flags.DEFINE_integer("maps", 64, "The first so many of each layer.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Of the noise.")
+    flags.DEFINE_boolean("quick", False, "Two draws, and 16 maps of each layer.")
+    flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
+
+
 def main(argv: list[str]) -> None:
     """Looks, reports, draws and keeps."""
     del argv
@@ -195,13 +208,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("checkpoint_dir", "cifar10_train", "As of the eval command.")
-    flags.DEFINE_string("picture", "", "Any picture. Empty: the test image of --index.")
-    flags.DEFINE_integer("index", 13, "Of a test image.", lower_bound=0)
-    flags.DEFINE_list("sigmas", ["5", "10", "20", "40"], "Of the noise, of 255.")
-    flags.DEFINE_integer("draws", 32, "How often each noise is drawn.", lower_bound=1)
-    flags.DEFINE_integer("maps", 64, "The first so many of each layer.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of the noise.")
-    flags.DEFINE_boolean("quick", False, "Two draws, and 16 maps of each layer.")
-    flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
-    common.run(main)
+    common.run(main, define_flags)

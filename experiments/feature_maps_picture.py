@@ -11,7 +11,8 @@ from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cifar_jax.summaries import as_picture
+from cifar_jax.digest import as_picture
+from experiments import common
 from experiments.corruptions import Images
 
 # Of the layers whose maps are shown under noise, and of the maps of each.
@@ -78,7 +79,7 @@ def plot_maps(
         bar = figure.colorbar(drawn, ax=axis, shrink=0.7, extend="max")
         bar.set_label("activation", fontsize=8)
         bar.ax.tick_params(labelsize=8)
-    figure.savefig(path, dpi=100)
+    common.write_figure(figure, path, dpi=100)
 
 
 def plot_kernels(
@@ -91,7 +92,7 @@ def plot_kernels(
     size = "{3} kernels of {0}x{1}".format(*kernels.shape)
     title = f"{size}, each scaled by its largest weight; grey is 0"
     show(figure.subplots(), np.nan_to_num(mosaic(scaled), nan=1), title)
-    figure.savefig(path, dpi=100)
+    common.write_figure(figure, path, dpi=100)
 
 
 def plot_noise(
@@ -118,7 +119,7 @@ def plot_noise(
             maps = mosaic(values[index][..., strongest])
             show(axis, maps, "" if column else name, **limits(values[0]))
     draw_changes(right.subplots(), figures["layers"])
-    figure.savefig(path, dpi=100)
+    common.write_figure(figure, path, dpi=100)
 
 
 def draw_changes(axis: Axes, layers: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ started again it goes on where it was. About 2 minutes a seed on 2 cores.
 """
 
 import datetime
-import json
 import os
 import pathlib
 import platform
@@ -30,12 +29,6 @@ import matplotlib.pyplot as plt
 TENSORFLOW = (0.601, 0.601, 0.602, 0.597, 0.598)
 RESULTS = pathlib.Path(__file__).parent / "results"
 
-flags.DEFINE_integer("seeds", 5, "How many seeds, from 0 on.", lower_bound=1)
-flags.DEFINE_integer("max_steps", 1000, "Steps a seed.", lower_bound=1)
-flags.DEFINE_string("out_dir", "fidelity", "Where the runs go, one folder a seed.")
-flags.DEFINE_string("results_dir", str(RESULTS), "Where the JSON and the plot go.")
-flags.DEFINE_boolean("use_fp16", False, "As of the train command.")
-flags.DEFINE_string("ops", "auto", "As of the train command.")
 FLAGS = flags.FLAGS
 
 
@@ -80,7 +73,17 @@ def plot(results: list[dict], path: pathlib.Path) -> None:
     right.set_xticks(range(len(columns)), columns)
     right.set(xlim=(-0.5, 2.5), title=f"Precision @ 1 after {FLAGS.max_steps} steps")
     right.grid(axis="y", alpha=0.3)
-    figure.savefig(path, dpi=110)
+    common.write_figure(figure, path)
+
+
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_integer("seeds", 5, "How many seeds, from 0 on.", lower_bound=1)
+    flags.DEFINE_integer("max_steps", 1000, "Steps a seed.", lower_bound=1)
+    flags.DEFINE_string("out_dir", "fidelity", "Where the runs go, one folder a seed.")
+    flags.DEFINE_string("results_dir", str(RESULTS), "Where the JSON and the plot go.")
+    flags.DEFINE_boolean("use_fp16", False, "As of the train command.")
+    flags.DEFINE_string("ops", "auto", "As of the train command.")
 
 
 def main(argv: list[str]) -> None:
@@ -119,10 +122,9 @@ def main(argv: list[str]) -> None:
         "results": results,
     }
     directory = pathlib.Path(FLAGS.results_dir)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "fidelity.json").write_text(json.dumps(record, indent=1) + "\n")
+    common.write(record, directory / "fidelity.json")
     plot(results, directory / "fidelity.png")
 
 
 if __name__ == "__main__":
-    common.run(main)
+    common.run(main, define_flags)

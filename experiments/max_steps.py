@@ -23,12 +23,6 @@ import matplotlib.pyplot as plt
 
 KINDS = {"test": "averaged parameters", "test_raw": "raw parameters"}
 
-flags.DEFINE_list("steps", "100,200,500,1000,2000", "Evaluate each seed after these.")
-flags.DEFINE_list("long_steps", "5000,10000", "And the first seed after these.")
-flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=1)
-flags.DEFINE_string("out_dir", "max_steps", "Where the runs go, one folder a seed.")
-flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
-flags.DEFINE_boolean("quick", False, "One seed of a few steps: a minute's version.")
 FLAGS = flags.FLAGS
 
 
@@ -104,7 +98,19 @@ def plot(rows: list[dict[str, Any]], source: str, path: pathlib.Path) -> None:
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
-    figure.savefig(path, dpi=110)
+    common.write_figure(figure, path)
+
+
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_list(
+        "steps", "100,200,500,1000,2000", "Evaluate each seed after these."
+    )
+    flags.DEFINE_list("long_steps", "5000,10000", "And the first seed after these.")
+    flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=1)
+    flags.DEFINE_string("out_dir", "max_steps", "Where the runs go, one folder a seed.")
+    flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
+    flags.DEFINE_boolean("quick", False, "One seed of a few steps: a minute's version.")
 
 
 def main(argv: list[str]) -> None:
@@ -134,4 +140,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    common.run(main, define_flags)

@@ -25,10 +25,6 @@ import matplotlib.pyplot as plt
 
 STEPS_A_CALL = 5
 
-flags.DEFINE_integer("batch_size", 128, "Of all devices, strong scaling.")
-flags.DEFINE_integer("batch_size_each", 32, "Of each device, weak scaling.")
-flags.DEFINE_list("devices", [], "Numbers of devices to be tried.")
-flags.DEFINE_integer("calls", 5, f"Timed calls of {STEPS_A_CALL} steps.", lower_bound=1)
 FLAGS = flags.FLAGS
 
 
@@ -117,7 +113,17 @@ def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
     left.set_ylim(bottom=0)
     left.set_ylabel("examples/s")
     right.set_ylabel("collective's share of a step, %")
-    figure.savefig(path, dpi=110)
+    common.write_figure(figure, path)
+
+
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_integer("batch_size", 128, "Of all devices, strong scaling.")
+    flags.DEFINE_integer("batch_size_each", 32, "Of each device, weak scaling.")
+    flags.DEFINE_list("devices", [], "Numbers of devices to be tried.")
+    flags.DEFINE_integer(
+        "calls", 5, f"Timed calls of {STEPS_A_CALL} steps.", lower_bound=1
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -138,4 +144,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    common.run(main, define_flags)

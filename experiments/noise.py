@@ -224,6 +224,22 @@ def settings_of(
     }
 
 
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_list(
+        "checkpoint_dirs",
+        ["cifar10_train"],
+        "Runs, each DIR or NAME=DIR; without a name they are called as the folder.",
+    )
+    flags.DEFINE_integer("num_examples", 0, "The first so many test images; 0: all.")
+    flags.DEFINE_integer("seed", 0, "Of the noise and of the places of squares.")
+    flags.DEFINE_list(
+        "examples", ["4", "13"], "The test images that are shown, by index."
+    )
+    flags.DEFINE_boolean("quick", False, f"Only {QUICK_IMAGES} images.")
+    flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
+
+
 def main(argv: list[str]) -> None:
     """Evaluates, reports, draws and keeps."""
     del argv
@@ -248,16 +264,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list(
-        "checkpoint_dirs",
-        ["cifar10_train"],
-        "Runs, each DIR or NAME=DIR; without a name they are called as the folder.",
-    )
-    flags.DEFINE_integer("num_examples", 0, "The first so many test images; 0: all.")
-    flags.DEFINE_integer("seed", 0, "Of the noise and of the places of squares.")
-    flags.DEFINE_list(
-        "examples", ["4", "13"], "The test images that are shown, by index."
-    )
-    flags.DEFINE_boolean("quick", False, f"Only {QUICK_IMAGES} images.")
-    flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
-    common.run(main)
+    common.run(main, define_flags)

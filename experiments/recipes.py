@@ -46,14 +46,6 @@ REDUCED = {
     "mobilenet": ["--max_steps=100", *SHORT],
 }
 
-flags.DEFINE_list(
-    "recipes", [*RECIPES, *NETWORKS], "Those to run, or networks that have none."
-)
-flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=1)
-flags.DEFINE_integer("max_steps", 0, "Steps of each; 0: those of REDUCED.")
-flags.DEFINE_integer("batch_size", 0, "Of each; 0: that of the recipe.")
-flags.DEFINE_boolean("full", False, "The whole recipes.")
-flags.DEFINE_string("out_dir", "recipes", "Where the runs go.")
 FLAGS = flags.FLAGS
 
 
@@ -141,7 +133,19 @@ def plot(records: list[dict[str, Any]], path: pathlib.Path) -> None:
         axis.set(xlabel="step")
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("total loss")
-    figure.savefig(path, dpi=110)
+    common.write_figure(figure, path)
+
+
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_list(
+        "recipes", [*RECIPES, *NETWORKS], "Those to run, or networks that have none."
+    )
+    flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=1)
+    flags.DEFINE_integer("max_steps", 0, "Steps of each; 0: those of REDUCED.")
+    flags.DEFINE_integer("batch_size", 0, "Of each; 0: that of the recipe.")
+    flags.DEFINE_boolean("full", False, "The whole recipes.")
+    flags.DEFINE_string("out_dir", "recipes", "Where the runs go.")
 
 
 def main(argv: list[str]) -> None:
@@ -157,4 +161,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    common.run(main, define_flags)

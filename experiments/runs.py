@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cifar_jax import Run, read_run
-from cifar_jax.summaries import read as read_summaries
+from cifar_jax.summaries import read_evaluations, read_training
 from experiments import common
 
 LOG_LINE = re.compile(
@@ -51,7 +51,7 @@ def train_and_evaluate(
     rates = [float(lines[step][1]) for step in lines if step]
     return {
         "precision": precision,
-        "step_0_loss": read_summaries(train_dir / "train.jsonl")[0]["total_loss (raw)"],
+        "step_0_loss": read_training(train_dir / "train.jsonl")[0]["total_loss_raw"],
         "examples_per_sec": float(np.median(rates)) if rates else None,
         "train_seconds": train_seconds(log),
         "loss": [(step, float(rest[0])) for step, rest in lines.items()],
@@ -73,8 +73,8 @@ def train_seconds(log: pathlib.Path, before: int | None = None) -> float:
 def evaluated(train_dir: pathlib.Path, name: str, step: int) -> float | None:
     """The precision that an evaluation of this step has found; None: not made yet."""
     path = train_dir / "eval" / f"{name}.jsonl"
-    records = read_summaries(path) if path.exists() else []
-    found = {record["step"]: record["Precision @ 1"] for record in records}
+    records = read_evaluations(path) if path.exists() else []
+    found = {record["step"]: record["precision_at_1"] for record in records}
     return found.get(step)
 
 

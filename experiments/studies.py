@@ -6,8 +6,8 @@ name of its own. Runs go by `fit`, so they resume where they were stopped.
 
 import collections
 import dataclasses
+import functools
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,15 +30,19 @@ from experiments import common, runs
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
-flags.DEFINE_integer("seeds", 2, "How many seeds, from 0 on.", lower_bound=1)
-flags.DEFINE_integer("max_steps", 2000, "Steps of each run.", lower_bound=1)
-flags.DEFINE_string("out_dir", "studies", "Where the runs go, a folder each.")
-flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
-flags.DEFINE_boolean("quick", False, "One seed of four steps: a minute's version.")
 FLAGS = flags.FLAGS
 
 # The images on which every run is evaluated.
 SPLITS = ("test", "train_eval")
+
+
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_integer("seeds", 2, "How many seeds, from 0 on.", lower_bound=1)
+    flags.DEFINE_integer("max_steps", 2000, "Steps of each run.", lower_bound=1)
+    flags.DEFINE_string("out_dir", "studies", "Where the runs go, a folder each.")
+    flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
+    flags.DEFINE_boolean("quick", False, "One seed of four steps: a minute's version.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +101,9 @@ def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
     )
     log = train_dir / "log.txt"
     print(f"  its log: {log}", flush=True)
-    with log.open("a") as file:
-        result = fit(config, dataset, lambda line: print(line, file=file, flush=True))
-    if result.signum is not None:
-        sys.exit(128 + result.signum)
-    network = result.trained
+    with log.open("a", encoding="utf-8") as file:
+        write = functools.partial(print, file=file, flush=True)
+        network = fit(config, dataset, write).trained
     found = {}
     for name in SPLITS:
         split = dataset.split(name)
@@ -167,7 +169,7 @@ def plot(record: dict[str, Any], title: str, path: pathlib.Path) -> None:
     )
     axis.grid(axis="x", alpha=0.3)
     axis.legend(frameon=False, loc="best")
-    figure.savefig(path, dpi=110)
+    common.write_figure(figure, path)
 
 
 def keep(name: str, record: dict[str, Any], title: str) -> None:

@@ -1,22 +1,55 @@
+import contextlib
+import importlib
+import io
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 
+import filelock
+import jax
 import pytest
-from helpers import command, environment, make_dataset
+from absl import flags
+from helpers import (
+    DIGITS,
+    SmallBatchNorm,
+    SmallNetwork,
+    command,
+    environment,
+    make_dataset,
+)
 
-from cifar_jax import Config, Dataset, fit
+from cifar_jax import Config, Dataset, fit, models
+from cifar_jax import command as command_lib
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
+_OPTIMIZED = ("test_golden.py", "ops")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Lets all workers and subprocesses of one test run share what they compile."""
+    models.MODELS |= {"small": SmallNetwork, "batch_norm": SmallBatchNorm}
+    # Most tests compile for longer than they run, so XLA may leave programs slow.
+    jax.config.update("jax_disable_most_optimizations", True)
     if _CACHE not in os.environ:
         cache = tempfile.TemporaryDirectory(prefix="cifar_jax_tests_")
         config.add_cleanup(cache.cleanup)
         os.environ[_CACHE] = cache.name
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_as_for_users(request):
+    """Compiles as users do where the numbers are compared with others'."""
+    path = request.path
+    if path.name in _OPTIMIZED or path.parent.name in _OPTIMIZED:
+        jax.config.update("jax_disable_most_optimizations", False)
+        yield
+        jax.config.update("jax_disable_most_optimizations", True)
+    else:
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -25,17 +58,59 @@ def dataset() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def finished_run(dataset, tmp_path_factory) -> pathlib.Path:
+def make_once(tmp_path_factory):
+    """Makes a folder once for all workers: make_once(name, function of the folder)."""
+
+    def make(name: str, function: Callable[[pathlib.Path], object]) -> pathlib.Path:
+        root = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            root = root.parent
+        folder = root / name
+        with filelock.FileLock(root / f"{name}.lock"):
+            if not (done := root / f"{name}.done").exists():
+                folder.mkdir()
+                function(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished_run(dataset, make_once) -> pathlib.Path:
     """The folder of a run of 12 steps, for tests that only read it."""
-    train_dir = tmp_path_factory.mktemp("run") / "finished"
-    config = Config(max_steps=12, batch_size=8, train_dir=str(train_dir))
-    fit(config, dataset, log=lambda line: None)
-    return train_dir
+
+    def make(folder: pathlib.Path) -> None:
+        config = Config(
+            max_steps=12, batch_size=8, model="small", train_dir=folder / "run"
+        )
+        fit(config, dataset, log=lambda line: None)
+
+    return make_once("finished", make) / "run"
+
+
+@pytest.fixture(scope="session")
+def digits_run(make_once) -> pathlib.Path:
+    """A folder with a run of 20 steps in `run` by the train command, and log.txt."""
+
+    def make(folder: pathlib.Path) -> None:
+        log = subprocess.run(
+            command("train", *DIGITS, "--max_steps=20"),
+            cwd=folder,
+            env=environment(folder),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=True,
+        )
+        (folder / "log.txt").write_text(log.stdout)
+
+    return make_once("digits", make)
 
 
 @pytest.fixture
 def run_command(tmp_path):
-    """Runs one of the commands to its end in an empty folder."""
+    """Runs one of the commands to its end as a process, in an empty folder."""
 
     def run(name: str, *arguments: object, **options) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -47,3 +122,36 @@ def run_command(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def call_command(tmp_path, monkeypatch):
+    """Runs one of the commands to its end in this process: a start takes seconds.
+
+    It has the signature of `run_command`, and returns what that returns.
+    """
+
+    def call(name: str, *arguments: object, cwd=None) -> subprocess.CompletedProcess:
+        module = importlib.import_module(f"cifar_jax.{name}")
+        before = set(flags.FLAGS)
+        words = [f"cifar_jax/{name}.py", *map(str, arguments)]
+        out, err = io.StringIO(), io.StringIO()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", words)
+            patch.chdir(cwd or tmp_path)
+            patch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+            # It cannot be called once JAX is at work, and there is only one process.
+            patch.setattr("jax.distributed.initialize", lambda *_, **__: None)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    module._define_flags()
+                    command_lib.run(module.main, module.__doc__)
+                except SystemExit as exit_:
+                    code = exit_.code
+                finally:
+                    for flag in set(flags.FLAGS) - before:
+                        delattr(flags.FLAGS, flag)
+                    flags.FLAGS.unparse_flags()
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+    return call

@@ -1,16 +1,34 @@
 """What tests share beside fixtures: a small data set, the commands as processes."""
 
+import contextlib
 import os
 import pathlib
+import subprocess
 import sys
 
+import jax
 import numpy as np
+import pytest
 from flax import linen as nn
 from jaxtyping import PyTree
 
-from cifar_jax import Dataset, Network, Split, checkpoints, parallel
+from cifar_jax import (
+    Dataset,
+    Network,
+    Split,
+    checkpoints,
+    load_trained,
+    parallel,
+    read_run,
+)
 from cifar_jax.data.dataset import fingerprint
 from cifar_jax.data_parallel import MODES, ByJit
+
+# What `digits_run` was trained with, but for --max_steps.
+DIGITS = (
+    *("--dataset=digits", "--batch_size=8", "--train_dir=run"),
+    "--validation_size=97",
+)
 
 
 class SmallBatchNorm(Network):
@@ -21,6 +39,19 @@ class SmallBatchNorm(Network):
         x = nn.Conv(8, (3, 3), strides=2, use_bias=False, name="conv")(images)
         x = self.batch_norm("norm", train)(x)
         x = self.tap("conv", nn.relu(x)).mean(axis=(1, 2))
+        return self.tap("head", nn.Dense(self.num_classes, name="head")(x))
+
+
+class SmallNetwork(Network):
+    """Two dense layers over a small picture: compiles in a second."""
+
+    weight_decays = {"hidden": 1}  # noqa: RUF012
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        small = images.reshape(len(images), 8, images.shape[1] // 8, 8, -1, 3)
+        x = small.mean(axis=(2, 4)).reshape(len(images), -1)
+        x = self.tap("hidden", nn.relu(nn.Dense(32, name="hidden")(x)))
         return self.tap("head", nn.Dense(self.num_classes, name="head")(x))
 
 
@@ -56,8 +87,91 @@ def command(name: str, *arguments: object) -> list[str]:
 
 
 def environment(tmp_path: pathlib.Path) -> dict[str, str]:
-    """An environment in which no data set of this user's is found."""
-    return os.environ | {"TFDS_DATA_DIR": str(tmp_path / "tfds")}
+    """An environment without data sets of this user's, where compiling is quick."""
+    return os.environ | {
+        "TFDS_DATA_DIR": str(tmp_path / "tfds"),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+
+
+@contextlib.contextmanager
+def started(folder: pathlib.Path, name: str, *arguments: object, **options):
+    """A command at work in a folder, killed at the end if it still is."""
+    process = subprocess.Popen(
+        command(name, *arguments),
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_until(process: subprocess.Popen, text: str) -> list[str]:
+    """The lines of a process up to one with this text; fails if there is none."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return lines
+    pytest.fail(f"{text!r} never came: {lines} {process.stderr.read()}")
+
+
+def assert_one_line(result: subprocess.CompletedProcess, status: int, *words: str):
+    """A command has failed with this status and one line that has these words."""
+    assert result.returncode == status, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def files_of(folder: pathlib.Path) -> dict[str, bytes]:
+    """The contents of all files below a folder, by name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def state_of(folder: pathlib.Path, step: int) -> list[np.ndarray]:
+    """The raw and the averaged variables of a run's checkpoint."""
+    run = read_run(folder)
+    trees = [load_trained(run, step, raw_params=raw).variables for raw in (True, False)]
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(trees)]
+
+
+def assert_same_arrays(found: list[np.ndarray], expected: list[np.ndarray]):
+    """The arrays are equal bit for bit."""
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def damages():
+    """Ways to damage a file, by name."""
+
+    def flip(path: pathlib.Path) -> None:
+        content = bytearray(path.read_bytes() or b"\0")
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+    def truncate(path: pathlib.Path) -> None:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return {
+        "flipped": flip,
+        "truncated": truncate,
+        "emptied": lambda path: path.write_bytes(b""),
+        "missing": pathlib.Path.unlink,
+    }
 
 
 def spread(mode: str = "jit", num_devices: int = 1) -> ByJit:

@@ -23,10 +23,12 @@ from cifar_jax import (
     models,
     parallel,
     predict_logits,
+    train_state,
 )
 from cifar_jax import steps as pure
 from cifar_jax.compiled import CompiledSteps
 from cifar_jax.data import augment
+from cifar_jax.data.batches import BatchOrder
 from cifar_jax.data_parallel import ByJit
 from cifar_jax.trained import of_state
 
@@ -66,7 +68,9 @@ def run(mode: str, num_devices: int) -> dict[str, np.ndarray]:
     state = way.create(lambda: program.create_state(key, images))
     steps = CompiledSteps(program, dataset.train, config.batch_size, state, 7, way)
     data = parallel.replicate(way.mesh, (dataset.train.images, dataset.train.labels))
-    batches = way.share_out(steps._batches(3, 1, 1))
+    _, order_key, _ = train_state.streams(key)
+    order = BatchOrder(order_key, len(dataset.train), config.batch_size)
+    batches = way.share_out(order(3)[None])
     draw = draws(way).lower(state, data, batches, 1).compile()
     state, found = draw(state, data, batches, 1)
     found["images"] = steps.inspect(state, 0).images
@@ -86,7 +90,7 @@ def run(mode: str, num_devices: int) -> dict[str, np.ndarray]:
             found[name + jax.tree_util.keystr(path)] = leaf
     found["losses"] = np.array(losses)
     found["logits"] = predict_logits(
-        of_state(program, state, dataset.class_names),
+        of_state(program, state, dataset),
         dataset.test.images,
         16,
         num_devices,

@@ -1,10 +1,13 @@
+import os
 import pathlib
 import resource
+import shutil
+import subprocess
 
 import jax
 import jax.numpy as jnp
 import pytest
-from helpers import latest
+from helpers import damages, latest
 
 from cifar_jax import RunError, checkpoints
 
@@ -52,18 +55,6 @@ def test_no_checkpoint_is_none(tmp_path):
     assert latest(tmp_path / "missing", state(0)) is None
 
 
-def damages():
-    def flip(path):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-
-    def truncate(path):
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-    return {"flipped": flip, "truncated": truncate, "missing": pathlib.Path.unlink}
-
-
 @pytest.mark.parametrize("damage", damages().values(), ids=damages())
 def test_any_damaged_file_leads_back_to_the_checkpoint_before(tmp_path, damage, capsys):
     checkpoints.save(tmp_path, 1, state(1))
@@ -72,13 +63,58 @@ def test_any_damaged_file_leads_back_to_the_checkpoint_before(tmp_path, damage, 
     assert len(kept) > 5
     for path, content in kept.items():
         damage(path)
+        if path.exists() and path.read_bytes() == content:
+            continue  # An empty file was emptied.
         restored = latest(tmp_path, state(0))
         assert int(restored["step"]) == 1, path
-        # Without its list a checkpoint counts as never finished.
-        if not (damage is pathlib.Path.unlink and path.name == "SHA256SUMS"):
-            assert str(tmp_path / "2") in capsys.readouterr().err
+        assert f"checkpoint {tmp_path / '2'} is damaged" in capsys.readouterr().err
         path.write_bytes(content)
     assert int(latest(tmp_path, state(0))["step"]) == 2
+
+
+@pytest.mark.parametrize("lines", ["", "first", "all but one", "one too many"])
+def test_a_list_that_does_not_name_exactly_the_files_is_damage(tmp_path, lines):
+    checkpoints.save(tmp_path, 1, state(1))
+    sums = tmp_path / "1" / "SHA256SUMS"
+    listed = sums.read_text().splitlines(keepends=True)
+    listed = {
+        "": [],
+        "first": listed[:1],
+        "all but one": listed[:-1],
+        "one too many": [*listed, f"{'0' * 64}  missing\n"],
+    }[lines]
+    sums.write_text("".join(listed))
+    # The list must not be what decides which files are looked at.
+    largest = max(files(tmp_path / "1"), key=lambda path: path.stat().st_size)
+    damages()["flipped"](largest)
+    with pytest.raises(RunError, match="is damaged"):
+        checkpoints.restore(tmp_path, 1, state(0))
+
+
+def test_a_file_that_is_not_in_the_list_is_damage(tmp_path):
+    checkpoints.save(tmp_path, 1, state(1))
+    (tmp_path / "1" / "state" / "more").write_text("")
+    with pytest.raises(RunError, match=r"state/more is not in SHA256SUMS"):
+        checkpoints.restore(tmp_path, 1, state(0))
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "state/manifest.ocdbt"])
+def test_what_is_no_regular_file_is_damage_and_no_hang(tmp_path, name):
+    checkpoints.save(tmp_path, 1, state(1))
+    path = tmp_path / "1" / name
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(RunError, match="is damaged"):
+        checkpoints.restore(tmp_path, 1, state(0))
+
+
+def test_the_list_is_one_for_sha256sum(tmp_path):
+    checkpoints.save(tmp_path, 1, state(1))
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"],
+        cwd=tmp_path / "1",
+        check=True,
+    )
 
 
 def test_all_damaged_is_an_error(tmp_path):
@@ -88,22 +124,50 @@ def test_all_damaged_is_an_error(tmp_path):
         latest(tmp_path, state(0))
 
 
-def test_a_checkpoint_cut_off_is_no_checkpoint_and_is_replaced(tmp_path):
+def test_a_checkpoint_without_its_list_is_damaged_and_is_replaced(tmp_path, capsys):
     checkpoints.save(tmp_path, 1, state(1))
     checkpoints.save(tmp_path, 2, state(2))
     (tmp_path / "2" / "SHA256SUMS").unlink()
-    assert checkpoints.steps(tmp_path) == [1]
+    assert checkpoints.steps(tmp_path) == [1, 2]
+    assert checkpoints.newest(tmp_path) == 1
+    assert "2 is damaged: it has no SHA256SUMS; the one" in capsys.readouterr().err
     checkpoints.save(tmp_path, 2, state(5))
     assert same(latest(tmp_path, state(0)), state(5))
 
 
+@pytest.mark.parametrize("name", ["1.bak", "01", "1 copy", "-2", "2.orbax", "\u0663"])
+def test_names_that_are_no_steps_are_ignored(tmp_path, name):
+    checkpoints.save(tmp_path, 1, state(1))
+    shutil.copytree(tmp_path / "1", tmp_path / name)
+    assert checkpoints.steps(tmp_path) == [1]
+    assert int(latest(tmp_path, state(0))["step"]) == 1
+    checkpoints.save(tmp_path, 2, state(2))
+    assert (tmp_path / name / "SHA256SUMS").exists()
+
+
 def test_what_a_killed_save_left_is_cleaned_up(tmp_path):
     checkpoints.save(tmp_path, 1, state(1))
-    debris = tmp_path / "9.orbax-checkpoint-tmp"
-    debris.mkdir()
+    debris = [".9.partial", ".9.partial.orbax-checkpoint-tmp", ".0.deleted"]
+    for name in debris:
+        shutil.copytree(tmp_path / "1", tmp_path / name)
     assert checkpoints.steps(tmp_path) == [1]
     checkpoints.save(tmp_path, 2, state(2))
-    assert not debris.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_nothing_has_the_name_of_a_step_before_it_is_whole(tmp_path, monkeypatch):
+    """A process may be killed between any two of these."""
+    seen = []
+    write_sums = checkpoints._write_sums
+
+    def watch(folder):
+        write_sums(folder)
+        seen.append((folder.name, checkpoints.steps(tmp_path)))
+
+    monkeypatch.setattr(checkpoints, "_write_sums", watch)
+    checkpoints.save(tmp_path, 7, state(7))
+    assert seen == [(".7.partial", [])]
+    assert checkpoints.steps(tmp_path) == [7]
 
 
 def test_another_network_is_an_error(tmp_path):

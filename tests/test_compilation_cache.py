@@ -9,14 +9,14 @@ from PIL import Image
 
 
 @pytest.fixture
-def predict(finished_run, run_command, tmp_path):
+def predict(digits_run, run_command, tmp_path):
     """Starts the command that compiles least, without the tests' own cache."""
     Image.new("RGB", (32, 32)).save(tmp_path / "black.png")
     variables = environment(tmp_path) | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     variables = {k: v for k, v in variables.items() if not k.startswith("JAX_")}
 
     def start(*flags: str) -> subprocess.CompletedProcess:
-        words = ("predict", f"--checkpoint_dir={finished_run}", "black.png")
+        words = ("predict", f"--checkpoint_dir={digits_run / 'run'}", "black.png")
         return run_command(*words, *flags, env=variables)
 
     return start

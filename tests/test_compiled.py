@@ -10,8 +10,10 @@ from helpers import make_dataset, spread
 
 from cifar_jax import Config, Network, build_program
 from cifar_jax.compiled import CompiledSteps
+from cifar_jax.data.batches import BatchOrder
+from cifar_jax.train_state import streams
 
-CONFIG = Config(batch_size=8)
+CONFIG = Config(batch_size=8, model="small")
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +54,10 @@ def test_how_a_run_is_cut_into_calls_changes_no_bit(program, steps):
 def test_calls_take_the_steps_of_the_program(program, steps, dataset):
     train_step = jax.jit(program.train_step)
     expected = fresh(program)
+    _, order_key, _ = streams(expected.key)
+    order = BatchOrder(order_key, len(dataset.train), CONFIG.batch_size)
     for step in range(3):
-        batch = steps._batches(step, 1, 1)[0]
+        batch = order(step)
         images, labels = dataset.train.images[batch], dataset.train.labels[batch]
         expected, _ = train_step(expected, images, labels)
     state, _ = steps.train_steps(fresh(program), 0, 3)
@@ -62,15 +66,19 @@ def test_calls_take_the_steps_of_the_program(program, steps, dataset):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_steps_without_convolutions_are_one_loop_on_the_device(steps):
+    assert steps.steps_a_call == steps.most == 4
+
+
 def test_inspect_shows_the_step_to_come(program, steps):
     state, _ = steps.train_steps(fresh(program), 0, 2)
     inside = steps.inspect(state, 2)
-    kernel = np.asarray(state.params["conv1"]["kernel"])
-    grad = np.asarray(inside.grads["conv1"]["kernel"])
+    kernel = np.asarray(state.params["head"]["kernel"])
+    grad = np.asarray(inside.grads["head"]["kernel"])
     state, _ = steps.train_steps(state, 2, 3)
-    np.testing.assert_array_equal(inside.params["conv1"]["kernel"], kernel)
+    np.testing.assert_array_equal(inside.params["head"]["kernel"], kernel)
     np.testing.assert_allclose(
-        state.params["conv1"]["kernel"], kernel - 0.1 * grad, rtol=1e-4, atol=1e-6
+        state.params["head"]["kernel"], kernel - 0.1 * grad, rtol=1e-4, atol=1e-6
     )
 
 
@@ -91,7 +99,7 @@ def test_convolutions_of_lax_never_get_into_a_loop_on_the_cpu(dataset, monkeypat
     program = build_program(CONFIG, num_classes=3)
     state = fresh(program)
     steps = CompiledSteps(program, dataset.train, 8, state, 4, spread())
-    assert steps._a_call == 1
+    assert steps.steps_a_call == 1
     state, losses = steps.train_steps(state, 0, 3)
     assert int(state.step) == 3
     assert jnp.isfinite(losses["total_loss"]).all()

@@ -2,7 +2,10 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cifar_jax import Config, UserError
 from cifar_jax.config import conflicts
@@ -35,7 +38,10 @@ def test_defaults_are_the_tutorials():
         ("learning_rate", math.inf),
         ("weight_decay", -0.1),
         ("ema_decay", 1.1),
+        ("batch_size", 2**63),
         ("log_frequency", 0),
+        ("log_frequency", 2**63),
+        ("summary_frequency", 2**63),
         ("summary_frequency", 0),
         ("save_interval_secs", -1.0),
         ("validation_size", -1),
@@ -57,8 +63,80 @@ def test_values_out_of_range_are_refused_by_name(name, value):
         Config(**{name: value})
 
 
-def test_every_field_has_help():
-    assert all(field.metadata["help"] for field in dataclasses.fields(Config))
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("batch_size", 8.5, "an integer"),
+        ("batch_size", "8", "an integer"),
+        ("batch_size", True, "an integer"),
+        ("batch_size", None, "an integer"),
+        ("random_flip", "no", "True or False"),
+        ("random_flip", 1, "True or False"),
+        ("learning_rate", "0.1", "a number"),
+        ("learning_rate", False, "a number"),
+        ("train_dir", 3, "text or None"),
+        ("train_dir", b"run", "text or None"),
+        ("num_devices", 1.0, "an integer or None"),
+        ("views", "2", "an integer"),
+        ("recipe", 3, "text"),
+        ("learning_rate_drops", "0.5", "a list of numbers"),
+        ("learning_rate_drops", ("0.5",), "a list of numbers"),
+        ("learning_rate_drops", 0.5, "a list of numbers"),
+    ],
+)
+def test_values_of_another_type_are_refused_by_name(name, value, wanted):
+    with pytest.raises(UserError) as caught:
+        Config(**{name: value})
+    assert str(caught.value) == f"--{name}={value!r} must be {wanted}"
+
+
+def test_numbers_of_numpy_and_paths_are_converted(tmp_path):
+    config = Config(
+        batch_size=np.int64(7),
+        learning_rate=np.float32(0.5),
+        contrast=0,
+        random_flip=np.bool_(False),
+        train_dir=tmp_path / "run",
+        data_dir="",
+        schedule="drops",
+        learning_rate_drops=[np.float64(0.25), 0.5],
+    )
+    expected = {
+        "batch_size": 7,
+        "learning_rate": 0.5,
+        "contrast": 0.0,
+        "random_flip": False,
+        "train_dir": str(tmp_path / "run"),
+        "data_dir": None,
+        "learning_rate_drops": (0.25, 0.5),
+    }
+    for name, value in expected.items():
+        assert getattr(config, name) == value
+        assert type(getattr(config, name)) is type(value)
+    assert Config(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_whatever_is_given_a_config_or_one_clear_line_comes_of_it(data):
+    anything = st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=5),
+        st.binary(max_size=3),
+        st.lists(st.floats(), max_size=3),
+    )
+    names = st.sampled_from([field.name for field in dataclasses.fields(Config)])
+    given_values = data.draw(st.dictionaries(names, anything, max_size=3))
+    try:
+        config = Config(**given_values)
+    except UserError as error:
+        assert len(str(error)) < 500  # noqa: PT017
+    else:
+        assert Config(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+        assert 0 < config.decay_steps < 2**31
 
 
 def test_drops_are_of_their_schedule_alone():
@@ -70,7 +148,9 @@ def test_drops_are_of_their_schedule_alone():
     assert config.learning_rate_drops == ()
 
 
-@pytest.mark.parametrize("drops", [(0.9, 0.8), (0.0,), (1.0,), (0.5, 1.5)])
+@pytest.mark.parametrize(
+    "drops", [(0.9, 0.8), (0.5, 0.5), (0.0,), (1.0,), (0.5, 1.5), (math.nan,)]
+)
 def test_drops_rise_within_the_run(drops):
     with pytest.raises(UserError, match="must rise from above 0 to below 1"):
         Config(learning_rate_drops=drops)
@@ -100,9 +180,26 @@ def test_conflicts_are_of_what_decides_the_numbers():
     assert conflicts(saved, dataclasses.replace(saved, log_frequency=3)) == []
 
 
-def test_another_recipe_is_one_conflict():
+def test_another_recipe_is_one_conflict_beside_what_no_recipe_explains():
     saved, asked = Config(recipe="resnet18"), Config(recipe="vgg16_bn", seed=3)
-    assert conflicts(saved, asked) == ["recipe: resnet18 there, vgg16_bn now"]
+    recipe = "recipe: resnet18 there, vgg16_bn now"
+    assert conflicts(saved, asked) == [recipe, "seed: 0 there, 3 now"]
+    asked = Config(recipe="vgg16_bn", momentum=0.5)
+    assert conflicts(saved, asked) == [recipe, "momentum: 0.9 there, 0.5 now"]
+    asked = Config(recipe="vgg16_bn")
+    assert conflicts(saved, asked) == [recipe]
+
+
+def test_a_recipe_cannot_be_replaced_by_its_name_alone():
+    config = dataclasses.replace(Config(recipe="resnet18"), seed=3)
+    with pytest.raises(UserError, match=r"write Config\(recipe='vgg16_bn', ...\)"):
+        dataclasses.replace(config, recipe="vgg16_bn")
+    assert dataclasses.replace(config, recipe="resnet18") == config
+
+
+def test_padding_needs_random_crops():
+    with pytest.raises(UserError, match="--padding=4 needs --random_crop"):
+        Config(padding=4, random_crop=False)
 
 
 @pytest.mark.parametrize("changes", [{"schedule": "cosine"}, {"warmup": 0.1}])

@@ -3,12 +3,14 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from cifar_jax import (
     Config,
     Split,
     UserError,
     averaged_variables,
+    build_program,
     classify,
     compiled,
     create_model,
@@ -16,6 +18,7 @@ from cifar_jax import (
     evaluate,
     fit,
     load_trained,
+    models,
     predict_logits,
     read_run,
 )
@@ -49,7 +52,7 @@ def test_every_image_counts_exactly_once(network, dataset):
         labels = np.array(guesses, np.int32)
         labels[:wrong] = (labels[:wrong] + 1) % 3
         split = Split(dataset.test.images, labels)
-        for batch_size in (3, 20, 128):
+        for batch_size in (3, 20):
             precision = evaluate(network, split, batch_size)
             assert precision == (20 - wrong) / 20
 
@@ -58,7 +61,7 @@ def test_averaged_and_raw_parameters_are_those_of_the_state(
     finished_run, dataset, network
 ):
     run = read_run(finished_run)
-    settings = Config(max_steps=12, batch_size=8, train_dir=None)
+    settings = Config(max_steps=12, batch_size=8, model="small", train_dir=None)
     state = fit(settings, dataset, lambda _: None).state
     raw = load_trained(run, raw_params=True)
     assert (network.step, raw.step) == (12, 12)
@@ -67,7 +70,7 @@ def test_averaged_and_raw_parameters_are_those_of_the_state(
         (raw.variables, state.variables),
     ]:
         jax.tree.map(np.testing.assert_array_equal, loaded, expected)
-    kernels = [x.variables["params"]["conv1"]["kernel"] for x in (network, raw)]
+    kernels = [x.variables["params"]["hidden"]["kernel"] for x in (network, raw)]
     assert not np.array_equal(*kernels)
 
 
@@ -81,6 +84,7 @@ def test_a_step_can_be_chosen(dataset, tmp_path):
     settings = Config(
         max_steps=3,
         batch_size=8,
+        model="small",
         log_frequency=1,
         save_interval_secs=0,
         train_dir=str(tmp_path),
@@ -89,6 +93,66 @@ def test_a_step_can_be_chosen(dataset, tmp_path):
     run = read_run(tmp_path)
     assert checkpoint_files.steps(run.checkpoints) == [1, 2, 3]
     assert [load_trained(run, step).step for step in (1, 2)] == [1, 2]
+    for step in (4, "2", 1.5):
+        with pytest.raises(UserError, match=r"no checkpoint of step .* 1, 2, 3"):
+            load_trained(run, step)
+
+
+def zeros(*shape, dtype=np.uint8):
+    return np.zeros(shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (
+            zeros(2, 24, 24, 3),
+            r"images must be an array \[n, 32, 32, 3\], not of shape",
+        ),
+        (zeros(2, 32, 32, 3, dtype=float), "images must be bytes"),
+        (np.full((2, 32, 32, 3), np.nan), "images must be bytes"),
+        (zeros(0, 32, 32, 3), "images is empty"),
+        (zeros(32, 32, 3), "images must be an array"),
+        ("cat.png", "images must be an array"),
+    ],
+)
+@pytest.mark.parametrize("function", [predict_logits, classify])
+def test_images_that_cannot_be_used_are_refused(network, function, images, message):
+    with pytest.raises(UserError, match=message):
+        function(network, images)
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (Split(zeros(1, 32, 32, 3), zeros(9)), "split has 1 images but 9 labels"),
+        (Split(zeros(1, 32, 32, 3), np.array([3])), "split.labels contains 3"),
+        (Split(zeros(1, 32, 32, 3), np.array([0.5])), "split.labels must be integers"),
+        ((zeros(1, 32, 32, 3), zeros(1)), "split must be a cifar_jax.Split"),
+    ],
+)
+def test_splits_that_cannot_be_used_are_refused(network, split, message):
+    with pytest.raises(UserError, match=message):
+        evaluate(network, split)
+
+
+@pytest.mark.parametrize("batch_size", [0, 2.5, "8", True])
+def test_batch_sizes_that_cannot_be_used_are_refused(network, dataset, batch_size):
+    with pytest.raises(UserError, match=f"batch_size={batch_size!r}"):
+        predict_logits(network, dataset.test.images, batch_size)
+
+
+@pytest.mark.parametrize("num_classes", [0, 2.5, None, "ten"])
+def test_numbers_of_classes_that_cannot_be_used_are_refused(num_classes):
+    with pytest.raises(UserError, match=f"num_classes={num_classes!r}"):
+        build_program(Config(), num_classes)
+
+
+def test_a_module_that_is_no_network_is_refused(monkeypatch):
+    for wrong in (nn.Dense, lambda **_: "network"):
+        monkeypatch.setitem(models.MODELS, "wrong", wrong)
+        with pytest.raises(UserError, match=r"'wrong' is not a cifar_jax\.Network"):
+            Config(model="wrong")
 
 
 def test_classify_gives_probabilities_whatever_the_company(network, dataset):
@@ -116,10 +180,14 @@ def test_convolutions_of_lax_are_stepped_from_the_host(network, dataset, monkeyp
         return answers[-1]
 
     monkeypatch.setattr("cifar_jax.evaluation.slow_in_loops", slow_in_loops)
+    images = np.zeros((1, 24, 24, 3), np.float32)
+    variables = create_model("tutorial", 3).init(jax.random.key(0), images)
     plain, expected = (
         predict_logits(
             dataclasses.replace(
-                network, model=create_model("tutorial", num_classes=3, ops=ops)
+                network,
+                model=create_model("tutorial", num_classes=3, ops=ops),
+                variables=variables,
             ),
             dataset.test.images,
             batch_size=8,

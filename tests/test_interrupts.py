@@ -1,4 +1,3 @@
-import os
 import signal
 import threading
 
@@ -12,7 +11,7 @@ def test_the_first_signal_only_asks(signum):
     before = signal.getsignal(signum)
     with StopRequest() as stop:
         assert stop.signum is None
-        os.kill(os.getpid(), signum)
+        signal.raise_signal(signum)
         assert stop.signum == signum
         # The second one would act as before.
         assert signal.getsignal(signum) is before
@@ -21,10 +20,10 @@ def test_the_first_signal_only_asks(signum):
 
 def test_a_second_ctrl_c_is_not_held_back():
     with StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop.signum == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_handlers_are_restored_after_no_signal():
@@ -48,3 +47,17 @@ def test_other_threads_may_train_too():
     thread.start()
     thread.join()
     assert not failures
+
+
+def test_a_platform_without_a_signal_does_without_it(monkeypatch):
+    set_handler = signal.signal
+
+    def refuse_sigterm(signum, handler):
+        if signum == signal.SIGTERM:
+            raise ValueError("signal only works in ...")
+        return set_handler(signum, handler)
+
+    monkeypatch.setattr("cifar_jax.interrupts.signal.signal", refuse_sigterm)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+    assert stop.signum == signal.SIGINT

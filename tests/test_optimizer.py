@@ -118,6 +118,12 @@ def test_momentum_is_pytorchs(nesterov):
     np.testing.assert_allclose(weights, PYTORCH[nesterov], rtol=1e-6)
 
 
+def test_two_drops_at_one_step_are_two():
+    schedule = optimizer.drops_schedule(0.5, 0.1, [10, 10, 12])
+    rates = [float(schedule(step)) for step in (9, 10, 12)]
+    np.testing.assert_allclose(rates, [0.5, 0.005, 0.0005], rtol=1e-6)
+
+
 def test_drops_schedule_drops_from_the_step_on():
     schedule = optimizer.drops_schedule(0.5, 0.1, [10, 12])
     rates = [float(schedule(jnp.int32(step))) for step in (0, 9, 10, 11, 12, 100)]

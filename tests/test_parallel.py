@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 
+import filelock
 import jax
 import numpy as np
 import pytest
@@ -34,8 +35,10 @@ BOUND = 120
 
 def on_devices(count: int) -> dict[str, str]:
     """An environment with so many fake devices."""
-    flags = f"--xla_force_host_platform_device_count={count}"
-    return os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(HERE)}
+    return os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+        "PYTHONPATH": str(HERE),
+    }
 
 
 def address() -> str:
@@ -91,18 +94,16 @@ def until(words: str, process: subprocess.Popen) -> str:
 
 
 @pytest.fixture(scope="module")
-def run_steps(tmp_path_factory):
+def run_steps(make_once):
     """Results of steps_on_devices.py, each computed once."""
-    results = {}
 
     def run(
         mode: str, num_devices: int, processes: int = 1, network: str = "tutorial"
     ) -> dict[str, np.ndarray]:
-        key = (mode, num_devices, processes, network)
-        if key not in results:
-            out = tmp_path_factory.mktemp("steps") / "result.npz"
+        def compute(folder: pathlib.Path) -> None:
             script = [sys.executable, "-W", "error:::cifar_jax", "steps_on_devices.py"]
-            words = [*script, mode, str(num_devices), network, str(out)]
+            out = str(folder / "result.npz")
+            words = [*script, mode, str(num_devices), network, out]
             commands = [words]
             if processes > 1:
                 where = address()
@@ -112,8 +113,9 @@ def run_steps(tmp_path_factory):
             env = on_devices(num_devices // processes)
             with started(commands, cwd=HERE, env=env) as all_:
                 finish(all_)
-            results[key] = dict(np.load(out))
-        return results[key]
+
+        name = f"steps_{mode}_{num_devices}_{processes}_{network}"
+        return dict(np.load(make_once(name, compute) / "result.npz"))
 
     return run
 
@@ -255,34 +257,54 @@ def test_processes_with_other_flags_are_told(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_num_devices_is_one_of_those_that_there_are():
+    with pytest.raises(UserError, match=r"--num_devices=999 must be from 1 to \d+"):
+        parallel.mesh(999)
+    for wrong in (0, 1.5, "2"):
+        with pytest.raises(UserError, match=f"--num_devices={wrong!r} must be"):
+            parallel.mesh(wrong)
+
+
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("batch_size", "message"),
+    [(30, "nearest that can: 28 and 32"), (3, "nearest that can: 4")],
+)
+def test_a_batch_is_shared_out_equally(batch_size, message):
+    parallel.check_batch_size(32, 4)
+    with pytest.raises(UserError, match=message):
+        parallel.check_batch_size(batch_size, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
     [
-        (["--num_devices=5"], "--num_devices=5 must be from 1 to 4"),
-        (["--batch_size=30"], "nearest that can: 28 and 32"),
-        (["--batch_size=3"], "nearest that can: 4"),
-        (["--num_processes=2"], "go together"),
-        (
-            ["--num_processes=2", "--process_id=2", "--coordinator_address=a:1"],
-            "must be from 0 to 1",
-        ),
-        (
-            ["--num_processes=2", "--process_id=0", "--coordinator_address=host"],
-            "is not host:port",
-        ),
-        (["--data_parallel=towers"], "choose from jit, shard_map, pmap"),
+        ((None, 2, None), "go together"),
+        (("a:1", 2, 2), "must be from 0 to 1"),
+        (("host", 2, 0), "is not host:port"),
+        (("host:99999", 2, 0), "with a port from 1 to 65535"),
+        (("host:0", 2, 0), "with a port from 1 to 65535"),
+        ((":80", 2, 0), "is not host:port"),
     ],
 )
-def test_what_cannot_be_shared_out_is_refused(tmp_path, run_command, flags, message):
+def test_processes_that_cannot_be_joined_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        parallel.start(*arguments)
+
+
+def test_flags_are_checked_against_the_devices(tmp_path, run_command):
     env = environment(tmp_path) | on_devices(4)
-    result = run_command("train", "--dataset=digits", *flags, env=env)
+    flags = ("--dataset=digits", "--batch_size=30")
+    result = run_command("train", *flags, env=env)
     assert result.returncode == 2, result.stderr
     assert result.stderr.count("\n") == 1
-    assert message in result.stderr
+    assert "nearest that can: 28 and 32" in result.stderr
+    assert not (tmp_path / "cifar10_train").exists()
 
 
 def test_the_first_devices_are_used(dataset):
-    config = Config(max_steps=1, batch_size=8, num_devices=1, train_dir=None)
+    config = Config(
+        max_steps=1, batch_size=8, num_devices=1, model="small", train_dir=None
+    )
     state = fit(config, dataset, lambda _: None).state
     assert state.step.sharding.device_set == {jax.devices()[0]}
 
@@ -311,13 +333,27 @@ def test_faults_of_ours_are_not_those_of_another_process(monkeypatch):
         raise ValueError("not so many values")
 
 
-def test_a_failure_of_the_first_process_is_its_own(monkeypatch):
+def test_a_failure_of_the_first_process_is_its_own():
     def fail():
         raise UserError("no room")
 
     with pytest.raises(UserError, match="no room"):
         parallel.in_first(fail)
-    monkeypatch.setattr(parallel, "is_first", lambda: False)
-    monkeypatch.setattr(parallel, "agree", lambda *_: np.array([[1], [0]]))
-    with pytest.raises(RunError, match="process 0 has failed"):
-        parallel.in_first(fail)
+
+
+@pytest.mark.slow
+def test_the_others_are_told_of_a_failure_of_the_first_process(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(1)}
+    with (
+        filelock.FileLock(run / ".lock"),
+        started(train_on_two(run, "--max_steps=2"), **options) as processes,
+    ):
+        outputs = [process.communicate(timeout=BOUND)[0] for process in processes]
+    assert processes[0].returncode == 2
+    assert "another training" in outputs[0]
+    # JAX may be quicker to end a process whose coordinator has gone.
+    assert processes[1].returncode in (1, -signal.SIGABRT)
+    if processes[1].returncode == 1:
+        assert "process 0 has failed; it says why" in outputs[1]

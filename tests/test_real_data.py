@@ -30,19 +30,21 @@ def test_train_eval_and_predict(tmp_path):
     run(str(UNPACK), "data")
     train = ("-m", "cifar_jax.train", "--data_dir=data", "--train_dir=run")
     log = run(*train, "--max_steps=150", "--validation_size=5000")
-    assert "45000 training and 10000 test images" in log
+    assert "45000 training and 10000 test images from official CIFAR-10" in log
+    assert "====" not in log  # no banner
     run(*train, "--max_steps=300", "--validation_size=5000")
     for split in ("test", "validation"):
         run("-m", "cifar_jax.eval", "--checkpoint_dir=run", f"--eval_data={split}")
 
-    records = summaries.read(tmp_path / "run" / "train.jsonl")
+    records = summaries.read_training(tmp_path / "run" / "train.jsonl")
     assert [record["step"] for record in records] == [0, 100, 200]
-    assert records[0]["total_loss (raw)"] == pytest.approx(4.68, abs=0.05)
+    assert records[0]["total_loss_raw"] == pytest.approx(4.68, abs=0.05)
     for split, count in (("test", 10_000), ("validation", 5_000)):
-        (record,) = summaries.read(tmp_path / "run" / "eval" / f"{split}.jsonl")
+        path = tmp_path / "run" / "eval" / f"{split}.jsonl"
+        (record,) = summaries.read_evaluations(path)
         assert record["num_examples"] == count
         # Chance is 0.1; this seed was measured at 0.47.
-        assert record["Precision @ 1"] > 0.40
+        assert record["precision_at_1"] > 0.40
 
     images = load_data("cifar10", tmp_path / "data").test.images
     Image.fromarray(images[0]).resize((300, 200)).save(tmp_path / "photo.jpg")

@@ -35,6 +35,7 @@ SUBJECT = report.Subject(
     step=1000,
     parameters="averaged",
     split="test",
+    examples_in_split=60,
     class_names=("<b>red", "blue & green", "\"never'"),
     data_source="a test",
     data_fingerprint="5f7b" * 16,
@@ -262,12 +263,17 @@ def test_a_report_that_cannot_be_written_at_the_end(answers, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def digits_run(tmp_path_factory):
-    """A run with checkpoints of steps 1 and 2, of two networks as initialised."""
+def two_checkpoints(tmp_path_factory):
+    """A run with checkpoints of steps 1 and 2, of two networks as initialized."""
     path = tmp_path_factory.mktemp("digits") / "run"
-    config, dataset = Config(dataset="digits"), load_data("digits")
+    dataset = load_data("digits")
+    # Another fingerprint, as of other pixels.
+    trained_on = dataclasses.replace(dataset, fingerprint="0" * 64)
+    config = Config(dataset="digits", model="small", max_steps=2, train_dir=path)
     program = build_program(config, num_classes=10)
-    with run_dir.claim(path, config, dataset) as run:
+    run = run_dir.of(config, trained_on)
+    with run_dir.claim(run):
+        run_dir.write_config(run, trained_on)
         for step in (1, 2):
             state = program.create_state(jax.random.key(step), dataset.train.images)
             state = dataclasses.replace(state, step=jnp.int32(step))
@@ -275,15 +281,12 @@ def digits_run(tmp_path_factory):
     return path
 
 
-def test_the_command_reports_each_checkpoint(digits_run, run_command, tmp_path):
+def test_the_command_reports_each_checkpoint(two_checkpoints, call_command, tmp_path):
     data = load_data("digits")
-    config = digits_run / "config.json"
-    config.write_text(config.read_text().replace(data.fingerprint, "0" * 64))
-    result = run_command(
+    result = call_command(
         "eval",
-        f"--checkpoint_dir={digits_run}",
+        f"--checkpoint_dir={two_checkpoints}",
         *("--report=out", "--num_examples=40", "--run_once=False"),
-        "--eval_interval_secs=0",
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("report in out/report.html") == 2
@@ -291,26 +294,17 @@ def test_the_command_reports_each_checkpoint(digits_run, run_command, tmp_path):
     record = json.loads((tmp_path / "out" / "report.json").read_text())
     page = Page((tmp_path / "out" / "report.html").read_text()).text
     assert record["step"] == 2
+    assert (record["num_images"], record["examples_in_split"]) == (40, 300)
+    assert "the first 40 of 300 of test" in page
     assert f"precision @ 1 = {printed[1]}, 95%" in page
     assert data.notice in page
     assert f"warning: trained on other pixels: {data.source}" in page
     images, labels = data.test.images[:40], data.test.labels[:40]
-    logits = predict_logits(load_trained(read_run(digits_run)), images)
+    logits = predict_logits(load_trained(read_run(two_checkpoints)), images)
     guesses = logits.argmax(axis=1)
     assert record["precision_at_1"] == np.mean(guesses == labels)
     assert f"{record['precision_at_1']:.3f}" == printed[1]
     for i, row in enumerate(record["confusion_matrix"]):
         assert row == np.bincount(guesses[labels == i], None, 10).tolist()
-    lines = (digits_run / "eval" / "test.jsonl").read_text().splitlines()
-    assert json.loads(lines[1])["Precision @ 1"] == record["precision_at_1"]
-
-
-def test_a_folder_that_cannot_be_used_is_told_before_all_work(digits_run, run_command):
-    result = run_command(
-        "eval", f"--checkpoint_dir={digits_run}", "--report=/dev/null/out"
-    )
-    assert result.returncode == 2
-    assert result.stdout == ""
-    assert result.stderr == (
-        "error: --report=/dev/null/out cannot be used: Not a directory\n"
-    )
+    lines = (two_checkpoints / "eval" / "test_partial.jsonl").read_text().splitlines()
+    assert json.loads(lines[1])["precision_at_1"] == record["precision_at_1"]

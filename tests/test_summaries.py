@@ -2,13 +2,12 @@ import json
 import resource
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
 from cifar_jax import Config, RunError, build_program, summaries
-from cifar_jax.summaries import Histogram, Writer
+from cifar_jax.digest import digest as digest_of
+from cifar_jax.summaries import Writer
 
 
 def read_events(directory) -> list:
@@ -25,66 +24,27 @@ def read_events(directory) -> list:
 
 @pytest.fixture(scope="module")
 def digest(dataset):
-    program = build_program(Config(), num_classes=3)
+    program = build_program(Config(model="small"), num_classes=3)
     state = program.create_state(jax.random.key(0), dataset.train.images)
     images, labels = dataset.train.images[:4], dataset.train.labels[:4]
-    return summaries.digest(program.inspect(state, images, labels))
-
-
-def test_histogram_counts_and_moments():
-    values = np.array([[0.0, 1.0], [1.0, 4.0]])
-    histogram = Histogram.of(values)
-    assert histogram.counts.sum() == 4
-    assert (histogram.minimum, histogram.maximum) == (0, 4)
-    assert (histogram.total, histogram.squares) == (6, 18)
-    assert histogram.counts[0] == 1
-    assert histogram.counts[-1] == 1
-
-
-def test_histogram_of_one_value_and_of_bfloat16():
-    assert Histogram.of(np.full(5, 0.1)).counts.sum() == 5
-    assert Histogram.of(jnp.ones(5, jnp.bfloat16)).total == 5
-
-
-def test_digest_has_what_the_tutorial_shows(digest):
-    layers = ["conv1", "conv2", "local3", "local4", "softmax_linear"]
-    parameters = [f"{layer}/{kind}" for layer in layers for kind in ("bias", "kernel")]
-    expected = [f"{layer}/activations" for layer in layers] + parameters
-    expected += [f"{name}/gradients" for name in parameters]
-    assert sorted(digest.histograms) == sorted(expected)
-    assert sorted(digest.scalars) == [f"{layer}/sparsity" for layer in layers]
-    assert 0.3 < digest.scalars["conv1/sparsity"] < 0.7
-    assert digest.scalars["softmax_linear/sparsity"] == 0
-    assert sorted(digest.images) == [f"images/image/{i}" for i in range(3)]
-    assert digest.histograms["conv1/activations"].counts.sum() == 4 * 24 * 24 * 64
-
-
-def test_picture_puts_zero_at_grey_and_uses_the_range():
-    image = np.zeros((2, 2, 3), np.float32)
-    image[0, 0], image[1, 1] = -1.0, 0.5
-    picture = summaries.as_picture(image)
-    assert picture.dtype == np.uint8
-    assert picture[0, 1, 0] == 127
-    assert picture.min() == 0
-    assert 127 < picture.max() <= 255
-    assert (summaries.as_picture(np.zeros((2, 2, 3), np.float32)) == 127).all()
+    return digest_of(jax.jit(program.inspect)(state, images, labels))
 
 
 def test_lines_and_events_say_the_same(tmp_path, digest):
     with Writer(tmp_path, "train") as writer:
         writer.write(0, {"loss": 2.5}, digest)
         writer.write(1, {"loss": 1.5})
-    first, second = summaries.read(tmp_path / "train.jsonl")
+    first, second = summaries.read_training(tmp_path / "train.jsonl")
     assert (first["step"], first["loss"], second["loss"]) == (0, 2.5, 1.5)
-    assert first["conv1/sparsity"] == digest.scalars["conv1/sparsity"]
-    assert sum(first["histograms"]["conv1/kernel"]["counts"]) == 5 * 5 * 3 * 64
+    assert first["hidden/sparsity"] == digest.scalars["hidden/sparsity"]
+    assert sum(first["histograms"]["hidden/kernel"]["counts"]) == 192 * 32
     assert "histograms" not in second
 
     _, event, last = read_events(tmp_path)
     values = {value.tag: value for value in event.summary.value}
     assert (event.step, last.step) == (0, 1)
     assert values["loss"].simple_value == 2.5
-    assert values["conv1/kernel"].histo.num == 5 * 5 * 3 * 64
+    assert values["hidden/kernel"].histo.num == 192 * 32
     assert values["images/image/0"].image.width == 24
     assert set(values) == {
         "loss",
@@ -94,24 +54,51 @@ def test_lines_and_events_say_the_same(tmp_path, digest):
     }
 
 
-def test_resuming_keeps_lines_and_the_last_record_of_a_step_counts(tmp_path):
+def test_tags_survive_and_tensorboard_shows_the_tutorials_words(tmp_path):
+    scalars = {"total_loss": 1, "total_loss_raw": 2, "global_step/sec": 3}
     with Writer(tmp_path, "train") as writer:
+        writer.write(0, scalars)
+    with Writer(tmp_path / "eval", "test_raw", prefix="test_raw/") as writer:
+        writer.write(5, {"precision_at_1": 0.5}, facts={"num_examples": 8})
+    values = [
+        value
+        for folder in (tmp_path, tmp_path / "eval")
+        for event in read_events(folder)
+        for value in event.summary.value
+    ]
+    assert {value.tag: value.metadata.display_name for value in values} == {
+        "total_loss": "",
+        "total_loss_raw": "total_loss (raw)",
+        "global_step/sec": "",
+        "test_raw/precision_at_1": "Precision @ 1",
+    }
+    line = json.loads((tmp_path / "eval" / "test_raw.jsonl").read_text())
+    assert (line["precision_at_1"], line["num_examples"]) == (0.5, 8)
+
+
+def test_a_resumed_training_replaces_what_came_after_its_checkpoint(tmp_path):
+    with Writer(tmp_path, "train", resume_step=0) as writer:
         writer.write(0, {"loss": 3})
         writer.write(100, {"loss": 2})
     with (tmp_path / "train.jsonl").open("a") as file:
         file.write('{"step": 200, "lo')  # killed here
-    with Writer(tmp_path, "train", resume_step=100) as writer:
-        writer.write(100, {"loss": 1})
-    assert [
-        (r["step"], r["loss"]) for r in summaries.read(tmp_path / "train.jsonl")
-    ] == [
-        (0, 3),
-        (100, 1),
-    ]
+    with Writer(tmp_path, "train", resume_step=70) as writer:
+        writer.write(80, {"loss": 1})
+    records = summaries.read_training(tmp_path / "train.jsonl")
+    assert [(r["step"], r["loss"]) for r in records] == [(0, 3), (80, 1)]
     assert len((tmp_path / "train.jsonl").read_text().splitlines()) == 4
-    restart = [e for e in read_events(tmp_path) if e.HasField("session_log")]
-    assert [e.step for e in restart] == [100]
-    assert restart[0].session_log.status == event_pb2.SessionLog.START
+    restarts = [e for e in read_events(tmp_path) if e.HasField("session_log")]
+    assert [e.step for e in restarts] == [0, 70]
+    assert restarts[0].session_log.status == event_pb2.SessionLog.START
+
+
+def test_evaluations_of_some_images_are_not_read_for_those_of_all(tmp_path):
+    with Writer(tmp_path, "test") as writer:
+        for step, precision, count in [(9, 0.9, 10), (5, 0.5, 10), (9, 0.1, 3)]:
+            facts = {"num_examples": count, "examples_in_split": 10}
+            writer.write(step, {"precision_at_1": precision}, facts=facts)
+    records = summaries.read_evaluations(tmp_path / "test.jsonl")
+    assert [(r["step"], r["precision_at_1"]) for r in records] == [(5, 0.5), (9, 0.9)]
 
 
 def test_every_write_is_on_disk_at_once(tmp_path):

@@ -1,10 +1,12 @@
 """The networks, by name."""
 
 from collections.abc import Callable
+from typing import Any, get_args
 
 import jax.numpy as jnp
 from flax.typing import Dtype
 
+from cifar_jax.checks import check_integer
 from cifar_jax.errors import UserError
 from cifar_jax.models.cuda_convnet import CudaConvnet11pct, CudaConvnet18pct
 from cifar_jax.models.keras_weights import from_keras
@@ -46,9 +48,23 @@ def create(
         ops: how its operations are computed, see `cifar_jax.ops`.
 
     Raises:
-        UserError: there is no network of that name.
+        UserError: there is no network of that name, it is not a `Network`, or an
+            argument cannot be used.
     """
     if name not in MODELS:
         raise UserError(f"model {name!r} is unknown; choose from {', '.join(MODELS)}")
-    options = {} if num_classes is None else {"num_classes": num_classes}
-    return MODELS[name](**options, dtype=dtype, ops=ops)
+    options: dict[str, Any] = {"dtype": dtype, "ops": ops}
+    if num_classes is not None:
+        options["num_classes"] = check_integer(num_classes, "num_classes", at_least=1)
+    if ops not in get_args(Implementation):
+        raise UserError(
+            f"ops={ops!r} is unknown; choose from {', '.join(get_args(Implementation))}"
+        )
+    network: Any
+    try:
+        network = MODELS[name](**options)
+    except TypeError as error:
+        network = error
+    if not isinstance(network, Network):
+        raise UserError(f"model {name!r} is not a cifar_jax.Network: {network}")
+    return network

@@ -1,0 +1,20 @@
+"""What the three commands have in common."""
+
+import pytest
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "predict"])
+def test_help(call_command, name):
+    result = call_command(name, "--help")
+    assert result.returncode == 0
+    assert f"python -m cifar_jax.{name}" in result.stdout
+    assert "--batch_size" in result.stdout or name == "predict"
+    assert result.stderr == ""
+
+
+def test_help_of_the_real_command(run_command):
+    result = run_command("train", "--help")
+    assert result.returncode == 0
+    assert result.stdout.count("python -m cifar_jax.train") == 1
+    assert "--compilation_cache" in result.stdout
+    assert result.stderr == ""

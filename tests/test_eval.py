@@ -1,0 +1,215 @@
+"""The eval command, on the stand-in that needs no download."""
+
+import json
+import os
+import re
+import shutil
+import signal
+
+import pytest
+from helpers import DIGITS, assert_one_line, damages, read_until, started
+
+from cifar_jax import checkpoints, summaries
+
+
+@pytest.fixture
+def run(digits_run, tmp_path):
+    """A copy of the finished run in `run`, to be changed."""
+    return shutil.copytree(digits_run / "run", tmp_path / "run")
+
+
+def test_the_real_command(digits_run, run_command, tmp_path):
+    flags = (f"--checkpoint_dir={digits_run / 'run'}", "--eval_dir=here")
+    result = run_command("eval", *flags)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "averaged parameters, 300 images of test" in result.stdout
+    # The banner, at the start and with the result.
+    assert result.stdout.count("say nothing about CIFAR-10") == 2
+    assert (tmp_path / "here" / "test.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "count"), [("test", 300), ("train_eval", 1400), ("validation", 97)]
+)
+def test_every_image_of_the_split_counts(run, call_command, data, count):
+    result = call_command("eval", "--checkpoint_dir=run", f"--eval_data={data}")
+    assert result.returncode == 0, result.stderr
+    assert (
+        f"step 20 of run, averaged parameters, {count} images of {data}"
+        in result.stdout
+    )
+    found = re.search(
+        r"\d{4}-\d\d-\d\d [\d:.]{15}: precision @ 1 = (\d\.\d{3})\n", result.stdout
+    )
+    (record,) = summaries.read_evaluations(run / "eval" / f"{data}.jsonl")
+    assert record["num_examples"] == record["examples_in_split"] == count
+    assert f"{record['precision_at_1']:.3f}" == found[1]
+    assert (record["precision_at_1"] * count) % 1 == pytest.approx(0, abs=1e-6)
+    assert list((run / "eval").glob(f"events.out.tfevents.*.{data}"))
+
+
+def test_some_images_are_never_taken_for_all(run, call_command):
+    whole = call_command("eval", "--checkpoint_dir=run")
+    assert whole.returncode == 0, whole.stderr
+    some = call_command("eval", "--checkpoint_dir=run", "--num_examples=8")
+    assert "the first 8 of 300 images of test" in some.stdout
+    (record,) = summaries.read_evaluations(run / "eval" / "test.jsonl")
+    assert record["num_examples"] == 300
+    (line,) = (run / "eval" / "test_partial.jsonl").read_text().splitlines()
+    assert json.loads(line)["num_examples"] == 8
+    assert summaries.read_evaluations(run / "eval" / "test_partial.jsonl") == []
+
+
+def test_more_examples_than_there_are_is_all(run, call_command):
+    result = call_command("eval", "--checkpoint_dir=run", "--num_examples=2147483647")
+    assert "300 images of test" in result.stdout
+    assert summaries.read_evaluations(run / "eval" / "test.jsonl")
+
+
+def test_raw_parameters_and_another_folder(run, call_command, tmp_path):
+    flags = ("--raw_params", f"--eval_dir={tmp_path}/elsewhere")
+    result = call_command("eval", "--checkpoint_dir=run", *flags)
+    assert "raw parameters, 300 images of test" in result.stdout
+    (record,) = summaries.read_evaluations(tmp_path / "elsewhere" / "test_raw.jsonl")
+    assert record["step"] == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--checkpoint_dir=nowhere"], ["no run in nowhere", "train first"]),
+        (["--eval_data=all"], ["--eval_data", "validation"]),
+        (["--batch_size=0"], ["--batch_size"]),
+        (["--num_examples=-1"], ["--num_examples"]),
+        (["--num_examples=9223372036854775808"], ["--num_examples"]),
+        (["--eval_interval_secs=nan"], ["--eval_interval_secs=nan"]),
+        (["--eval_interval_secs=inf"], ["--eval_interval_secs=inf"]),
+        (["--eval_dir=/etc/passwd"], ["--eval_dir=/etc/passwd", "Not a directory"]),
+        (["--report=/dev/null/out"], ["--report=/dev/null/out", "Not a directory"]),
+        (["--data_dir=~nobody-of-this-name"], ["no run in cifar10_train"]),
+        (["--checkpoint_dir=two\nlines"], [r"no run in two\nlines"]),
+        (["--checkpoint_dir=" + "x" * 300], ["File name too long"]),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(call_command, arguments, words):
+    assert_one_line(call_command("eval", *arguments), 2, *words)
+
+
+def test_validation_of_a_run_without_it_says_what_to_do(run, call_command):
+    config = json.loads((run / "config.json").read_text())
+    del config["sha256"]
+    config["config"]["validation_size"] = 0
+    (run / "config.json").write_text(json.dumps(config))
+    result = call_command("eval", "--checkpoint_dir=run", "--eval_data=validation")
+    assert_one_line(result, 2, "train with --validation_size=5000", "new --train_dir")
+    assert "has no sha256; it is used as it is" in result.stderr
+
+
+@pytest.mark.parametrize("damage", damages())
+def test_an_older_checkpoint_is_used_with_the_reason(run, call_command, damage):
+    newer = shutil.copytree(run / "checkpoints" / "20", run / "checkpoints" / "40")
+    damages()[damage](newer / "SHA256SUMS")
+    result = call_command("eval", "--checkpoint_dir=run")
+    assert result.returncode == 0, result.stderr
+    assert "step 20 of run" in result.stdout
+    assert "warning: checkpoint run/checkpoints/40 is damaged: " in result.stderr
+    assert "the one before is used instead" in result.stderr
+
+
+def test_copies_of_checkpoints_are_ignored(run, call_command):
+    for name in ("20.bak", "020", "20 copy", "-3", "latest"):
+        shutil.copytree(run / "checkpoints" / "20", run / "checkpoints" / name)
+    result = call_command("eval", "--checkpoint_dir=run")
+    assert result.returncode == 0, result.stderr
+    assert "step 20 of run" in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("output", "status"), [("full", 1), ("closed", 141)], ids=["full", "closed"]
+)
+def test_a_result_that_cannot_be_printed_is_a_failure(
+    run, call_command, monkeypatch, output, status
+):
+    """In this process the error of print() stands for that of the file below it."""
+    error = {"full": OSError(28, os.strerror(28)), "closed": BrokenPipeError()}[output]
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("cifar_jax.console.print", fail, raising=False)
+    monkeypatch.setattr("cifar_jax.console._discard_output", lambda: None)
+    result = call_command("eval", "--checkpoint_dir=run")
+    assert result.returncode == status
+    if output == "full":
+        assert_one_line(result, 1, "cannot be written: No space left on device")
+    else:
+        assert result.stderr == ""
+
+
+@pytest.mark.slow
+def test_before_the_first_checkpoint(tmp_path, run_command):
+    with started(tmp_path, "train", *DIGITS) as process:
+        read_until(process, "step 0,")
+        result = run_command("eval", "--checkpoint_dir=run")
+        assert_one_line(result, 2, "no checkpoint in run yet")
+
+
+@pytest.mark.slow
+def test_it_follows_a_training_to_its_end(tmp_path):
+    """Started first, it waits; every checkpoint is evaluated once."""
+    following = ("--checkpoint_dir=run", "--run_once=False", "--eval_interval_secs=1")
+    with started(tmp_path, "eval", *following) as follower:
+        read_until(follower, "waiting for a training to begin in run")
+        flags = (*DIGITS, "--max_steps=31", "--save_interval_secs=0")
+        with started(tmp_path, "train", *flags) as training:
+            assert training.wait(timeout=300) == 0
+            saved = [
+                int(s) for s in re.findall(r"saved \S+/(\d+)", training.stdout.read())
+            ]
+        log, errors = follower.communicate(timeout=300)
+        assert follower.returncode == 0, errors
+    evaluated = [int(m[1]) for m in re.finditer(r"step (\d+) of run", log)]
+    # Of those that were gone before it looked, nothing is known.
+    assert len(evaluated) >= min(len(saved), checkpoints.KEPT)
+    assert evaluated == sorted(set(evaluated) & set(saved))
+    assert evaluated[-1] == 31
+    assert log.count("precision @ 1 = ") == len(evaluated)
+    assert "the training has ended with step 31, its --max_steps" in log
+    records = summaries.read_evaluations(tmp_path / "run" / "eval" / "test.jsonl")
+    assert [record["step"] for record in records] == evaluated
+
+
+@pytest.mark.slow
+def test_it_waits_for_a_training_that_was_killed(tmp_path):
+    following = ("--checkpoint_dir=run", "--run_once=False", "--eval_interval_secs=90")
+    flags = (*DIGITS, "--log_frequency=1", "--save_interval_secs=0")
+    with started(tmp_path, "eval", *following) as follower:
+        with started(tmp_path, "train", *flags, "--max_steps=1000000") as training:
+            read_until(training, "saved run/checkpoints/3")
+            training.send_signal(signal.SIGKILL)
+        read_until(follower, "waiting 90 s for it to be started again")
+        last = checkpoints.steps(tmp_path / "run" / "checkpoints")[-1]
+        with started(tmp_path, "train", *flags, f"--max_steps={last + 2}") as training:
+            assert training.wait(timeout=300) == 0
+        log, errors = follower.communicate(timeout=300)
+        assert follower.returncode == 0, errors
+    assert f"the training has ended with step {last + 2}" in log
+
+
+def test_a_training_that_is_not_started_again_is_given_up(run, call_command):
+    config = json.loads((run / "config.json").read_text())
+    del config["sha256"]
+    config["config"]["max_steps"] = 50
+    (run / "config.json").write_text(json.dumps(config))
+    flags = ("--checkpoint_dir=run", "--run_once=False", "--eval_interval_secs=0.01")
+    result = call_command("eval", *flags)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("precision @ 1 = ") == 1
+    assert "has not reached step 50; waiting 0.01 s for it to be" in result.stdout
+    assert "not started again within 0.01 s; its last checkpoint is of step 20" in (
+        result.stdout
+    )
+    shutil.rmtree(run / "checkpoints")
+    assert_one_line(call_command("eval", *flags), 2, "and has saved no checkpoint")

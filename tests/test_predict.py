@@ -1,0 +1,124 @@
+"""The predict command, on the stand-in that needs no download."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+from helpers import assert_one_line, command, environment
+from PIL import Image
+
+from cifar_jax import classify, load_data, load_trained, read_run
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two digits as files in the folder where the commands start."""
+    images = load_data("digits").test.images[:2]
+    for i in range(2):
+        Image.fromarray(images[i]).save(tmp_path / f"{i}.png")
+    return images
+
+
+@pytest.fixture
+def flag(digits_run):
+    return f"--checkpoint_dir={digits_run / 'run'}"
+
+
+def test_a_table_for_people(pictures, flag, run_command):
+    result = run_command("predict", flag, "0.png", "1.png", "--top=2")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [lines[0], lines[3]] == ["0.png", "1.png"]
+    assert all(re.fullmatch(r"  \d +\d+\.\d\d%  #*", lines[i]) for i in (1, 2, 4, 5))
+    assert re.fullmatch(
+        r"step 20 of \S+, averaged parameters; this network was trained on digits\n",
+        result.stderr,
+    )
+
+
+def test_all_classes_as_json(pictures, flag, digits_run, call_command):
+    result = call_command("predict", flag, "--json", "0.png", "1.png")
+    assert result.returncode == 0, result.stderr
+    expected = classify(load_trained(read_run(digits_run / "run")), pictures)
+    for record, probabilities in zip(json.loads(result.stdout), expected, strict=True):
+        found = record["probabilities"]
+        assert list(found) == sorted(found, key=found.get, reverse=True)
+        assert record["step"] == 20
+        for label, probability in found.items():
+            assert probability == pytest.approx(probabilities[int(label)], rel=1e-6)
+
+
+@pytest.mark.parametrize("stdin", ["a file", "closed"])
+def test_from_stdin(flag, tmp_path, stdin):
+    Image.new("RGB", (50, 40), "red").save(tmp_path / "red.png")
+    script = {"a file": '"$@" < red.png', "closed": '"$@" <&-'}[stdin]
+    result = subprocess.run(
+        ["bash", "-c", script, "bash", *command("predict", flag, "-")],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if stdin == "closed":
+        assert_one_line(result, 2, "standard input is closed")
+    else:
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.startswith("stdin\n")
+
+
+def test_the_readable_pictures_get_their_answer(flag, call_command, tmp_path):
+    for name in ("dot.png", "two\nlines.png", "not\udcffutf8.png"):
+        Image.new("L", (1, 1)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "empty.png").write_text("")
+    os.mkfifo(tmp_path / "fifo.png")
+    bad = ("notes.txt", "empty.png", "missing.png", "fifo.png", "x" * 300)
+    good = ("dot.png", "two\nlines.png", "not\udcffutf8.png")
+    result = call_command("predict", flag, *bad, *good)
+    assert result.returncode == 2
+    names = [line for line in result.stdout.splitlines() if line[:1] != " "]
+    assert names == ["dot.png", r"two\nlines.png", r"not\udcffutf8.png"]
+    for name in bad:
+        assert result.stderr.count(name) >= 1
+    assert result.stderr.count("error: ") == len(bad)
+    assert "Traceback" not in result.stderr
+
+
+def test_names_that_the_terminal_cannot_show(flag, tmp_path):
+    Image.new("L", (1, 1)).save(tmp_path / "é.png")
+    result = subprocess.run(
+        command("predict", flag, "é.png"),
+        cwd=tmp_path,
+        env=environment(tmp_path) | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(r"\xe9.png")
+
+
+def test_without_a_picture_or_a_run(call_command):
+    assert_one_line(call_command("predict"), 2, "no picture given")
+    result = call_command("predict", "x.png")
+    assert_one_line(result, 2, "no run in cifar10_train")
+
+
+def test_an_older_checkpoint_is_used_with_the_reason(
+    digits_run, pictures, call_command, tmp_path
+):
+    run = shutil.copytree(digits_run / "run", tmp_path / "run")
+    newer = shutil.copytree(run / "checkpoints" / "20", run / "checkpoints" / "40")
+    (newer / "SHA256SUMS").unlink()
+    result = call_command("predict", "--checkpoint_dir=run", "0.png")
+    assert result.returncode == 0, result.stderr
+    warning, step = result.stderr.splitlines()
+    assert warning == (
+        "warning: checkpoint run/checkpoints/40 is damaged: it has no SHA256SUMS; the "
+        "one before is used instead"
+    )
+    assert step.startswith("step 20 of run")

@@ -1,0 +1,288 @@
+"""The train command, on the stand-in that needs no download."""
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+from helpers import (
+    DIGITS,
+    assert_one_line,
+    assert_same_arrays,
+    command,
+    environment,
+    files_of,
+    read_until,
+    started,
+    state_of,
+)
+
+from cifar_jax import checkpoints, load_data, summaries
+
+
+def test_train_says_what_it_does(digits_run):
+    log = (digits_run / "log.txt").read_text()
+    lines = log.splitlines()
+    assert lines[0].startswith("digits: 1400 training and 300 test images from ")
+    # The banner, at the start and at the end.
+    assert log.count("say nothing about CIFAR-10") == 2
+    assert "this may take a minute, later starts are quick" in log
+    steps = [int(m[1]) for m in re.finditer(r": step (\d+), loss = ", log)]
+    assert steps == [0, 10]
+    assert "saved run/checkpoints/20" in log
+    assert lines[-1] == "next: python -m cifar_jax.eval --checkpoint_dir=run"
+    run = digits_run / "run"
+    assert checkpoints.steps(run / "checkpoints") == [20]
+    assert [r["step"] for r in summaries.read_training(run / "train.jsonl")] == [0]
+    config = json.loads((run / "config.json").read_text())
+    assert config["config"]["validation_size"] == 97
+    assert config["data"]["fingerprint"] == load_data("digits").fingerprint
+    assert config["data"]["official"] is False
+
+
+def test_train_again_has_nothing_to_do(digits_run, call_command):
+    before = files_of(digits_run / "run")
+    result = call_command("train", *DIGITS, "--max_steps=20", cwd=digits_run)
+    assert result.returncode == 0, result.stderr
+    assert "nothing to do" in result.stdout
+    after = files_of(digits_run / "run")
+    assert after.pop(".lock") == f"{os.getpid()}\n".encode()
+    before.pop(".lock")
+    # Other tests evaluate this run meanwhile.
+    assert {k: v for k, v in after.items() if not k.startswith("eval")} == {
+        k: v for k, v in before.items() if not k.startswith("eval")
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--bach_size=3"], ["Unknown command line flag", "batch_size"]),
+        (["--batch_size=many"], ["--batch_size=many"]),
+        (["--batch_size=0"], ["--batch_size=0", "at least 1"]),
+        (["--batch_size=1498", "--dataset=digits"], ["larger than", "1497 images"]),
+        (["--validation_size=1497", "--dataset=digits"], ["--validation_size=1497"]),
+        (["--max_steps=-5"], ["--max_steps=-5"]),
+        (["--log_frequency=9223372036854775808"], ["at most 2147483647"]),
+        (["--dataset=imagenet"], ["choose from auto, cifar10, digits"]),
+        (["--data_parallel=towers"], ["choose from jit, shard_map, pmap"]),
+        (["--learning_rate_drops=0.5,x"], ["0.5,x is not a list of numbers"]),
+        (["--learning_rate_drops=0.5,0.5"], ["--learning_rate_drops=0.5,0.5 must"]),
+        (["--padding=4", "--norandom_crop"], ["--padding=4 needs --random_crop"]),
+        (["steps"], ["unexpected argument 'steps'"]),
+        (["--train_dir=/proc/run"], ["--train_dir=/proc/run"]),
+        (["--train_dir=/dev/null"], ["--train_dir=/dev/null", "Not a directory"]),
+        ([f"--train_dir={'x' * 300}"], ["File name too long"]),
+        ([f"--train_dir=new/{'x' * 300}"], ["File name too long"]),
+        (["--train_dir=two\nlines"], [r"two\nlines", "cannot be printed"]),
+        (["--train_dir=not\udcffutf8"], [r"not\udcffutf8", "cannot be printed"]),
+        (["--data_dir=/dev/null"], ["--data_dir=/dev/null"]),
+        (["--data_dir=~nobody-of-this-name"], ["--data_dir=~nobody-of-this-name"]),
+        (["--compilation_cache=~nobody-of-this-name"], ["the compilation cache ~nob"]),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(
+    call_command, tmp_path, arguments, words
+):
+    assert_one_line(call_command("train", *arguments), 2, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_misspelt_flag_of_the_real_command(run_command):
+    assert_one_line(run_command("train", "--bach_size=3"), 2, "batch_size")
+
+
+def test_train_dir_is_tried_before_data_are_loaded(call_command, monkeypatch):
+    monkeypatch.setattr("cifar_jax.data.load", lambda *_: pytest.fail("loaded"))
+    assert_one_line(call_command("train", "--train_dir=/dev/null/x"), 2, "/dev/null/x")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path)])
+def test_train_dir_that_cannot_be_a_folder(call_command, tmp_path, make):
+    make(tmp_path / "run")
+    assert_one_line(call_command("train", *DIGITS), 2, "--train_dir=run")
+
+
+def test_a_lock_that_is_a_folder(call_command, tmp_path):
+    (tmp_path / "run" / ".lock").mkdir(parents=True)
+    assert_one_line(call_command("train", *DIGITS), 2, "--train_dir=run (.lock)")
+
+
+def test_the_line_for_the_next_command_can_be_pasted(call_command, tmp_path):
+    result = call_command("train", *DIGITS, "--train_dir=my run", "--max_steps=1")
+    assert result.stdout.splitlines()[-1] == (
+        "next: python -m cifar_jax.eval '--checkpoint_dir=my run'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("signum", "status"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
+    digits_run, tmp_path, call_command, signum, status
+):
+    flags = (*DIGITS, "--log_frequency=1")
+    with started(tmp_path, "train", *flags, "--max_steps=1000000") as process:
+        read_until(process, "step 3,")
+        process.send_signal(signum)
+        rest, errors = process.communicate(timeout=120)
+        assert process.returncode == status, errors
+    (step,) = checkpoints.steps(tmp_path / "run" / "checkpoints")
+    assert step >= 4
+    assert f"saved run/checkpoints/{step}" in rest
+    name = signal.Signals(signum).name
+    assert errors == (
+        f"error: stopped by {name} before step {step}; saved run/checkpoints/{step}, "
+        "from which the same command goes on\n"
+    )
+    # On a slow machine the signal comes late; then both go on a little further.
+    end, finished = 20, digits_run
+    if step >= end:
+        end, finished = step + 3, tmp_path / "other"
+        finished.mkdir()
+        call_command("train", *flags, f"--max_steps={end}", cwd=finished)
+    result = call_command("train", *flags, f"--max_steps={end}")
+    assert result.returncode == 0, result.stderr
+    assert f"resumed from step {step}" in result.stdout
+    assert_same_arrays(state_of(tmp_path / "run", end), state_of(finished / "run", end))
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "predict"])
+@pytest.mark.parametrize("delay", [0.15, 0.6, 1.2])
+def test_a_signal_at_the_start_ends_with_one_line(tmp_path, name, delay):
+    """Imports take seconds, in which a Ctrl-C must not be lost or end in a traceback.
+
+    Python itself needs some hundredths of a second until it reads the first line.
+    """
+    with started(tmp_path, name, *DIGITS[:1] if name == "train" else ["-"]) as process:
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    if process.returncode == 130:
+        assert errors == "error: stopped by SIGINT\n"
+    else:  # It was quicker, and refused what it was given.
+        assert process.returncode == 2
+        assert errors.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_killed_at_any_time_it_resumes_from_what_was_whole(digits_run, tmp_path):
+    """SIGKILL while every step saves a checkpoint, so that some die in a save."""
+    flags = (*DIGITS, "--log_frequency=1", "--max_steps=20")
+    for kill, delay in enumerate((0.0, 0.05, 0.11)):
+        saving = (*flags, "--save_interval_secs=0")
+        with started(tmp_path, "train", *saving) as process:
+            read_until(process, f"saved run/checkpoints/{2 + 4 * kill}")
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+    with started(tmp_path, "train", *flags) as process:
+        log, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    assert int(re.search(r"resumed from step (\d+)", log)[1]) >= 10
+    assert_same_arrays(state_of(tmp_path / "run", 20), state_of(digits_run / "run", 20))
+
+
+def test_a_start_that_is_stopped_while_it_compiles_leaves_the_folder_free(
+    tmp_path, run_command
+):
+    with started(tmp_path, "train", *DIGITS) as process:
+        read_until(process, "compiling for")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (130, "error: stopped by SIGINT\n")
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [".lock"]
+
+
+@pytest.mark.slow
+def test_two_trainings_on_one_train_dir(tmp_path, run_command):
+    with started(tmp_path, "train", *DIGITS, "--log_frequency=1") as process:
+        read_until(process, "step 1,")
+        second = run_command("train", *DIGITS)
+        assert_one_line(second, 2, "another training", str(process.pid))
+
+
+def test_a_conflicting_config_is_refused_before_data_are_loaded(
+    digits_run, call_command, monkeypatch
+):
+    monkeypatch.setattr("cifar_jax.data.load", lambda *_: pytest.fail("loaded"))
+    before = (digits_run / "run" / "config.json").read_bytes()
+    result = call_command(
+        "train", "--train_dir=run", "--batch_size=9", "--seed=4", cwd=digits_run
+    )
+    words = ["batch_size: 8 there, 9 now", "seed: 0 there, 4 now", "validation_size"]
+    assert_one_line(result, 2, *words)
+    assert (digits_run / "run" / "config.json").read_bytes() == before
+
+
+def test_divergence_is_a_failed_run(call_command):
+    result = call_command("train", *DIGITS, "--learning_rate=1e25", "--ops=plain")
+    assert_one_line(result, 1, "diverged at step", "1e+25", "nothing was saved")
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, run_command):
+    flags = (*DIGITS, "--log_frequency=1", "--save_interval_secs=0")
+    assert run_command("train", *flags, "--max_steps=3").returncode == 0
+    newest = tmp_path / "run" / "checkpoints" / "3"
+    largest = max(newest.rglob("*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    result = run_command("train", *flags, "--max_steps=4")
+    assert result.returncode == 0, result.stderr
+    assert (
+        f"run/checkpoints/3 is damaged: {largest.relative_to(newest)}" in result.stderr
+    )
+    assert "resumed from step 2" in result.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+@pytest.mark.parametrize("output", ["full", "closed"])
+def test_a_training_goes_on_without_its_log(digits_run, tmp_path, output):
+    """The log's disk is full, or its reader has gone: the run must not be lost."""
+    words = command("train", *DIGITS, "--max_steps=20")
+    script = {
+        "full": '"$@" > /dev/full',
+        "closed": 'set -o pipefail; "$@" | head -n 1 > first.txt',
+    }
+    done = subprocess.run(
+        ["bash", "-c", script[output], "bash", *words],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    reason = {"full": "No space left on device", "closed": "Broken pipe"}[output]
+    assert done.stderr == (
+        f"warning: standard output cannot be written: {reason}; the training goes on "
+        "without its log\n"
+    )
+    assert_same_arrays(state_of(tmp_path / "run", 20), state_of(digits_run / "run", 20))
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_in_one_line(tmp_path):
+    """Files may not grow past what a checkpoint needs, also in threads of Orbax."""
+    limit = "ulimit -f 1500; trap '' XFSZ; \"$@\""
+    done = subprocess.run(
+        ["bash", "-c", limit, "bash", *command("train", *DIGITS, "--max_steps=2")],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert_one_line(done, 1, "cannot save the checkpoint of step 2", "none yet")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert stat.S_ISDIR((tmp_path / "run" / "checkpoints").stat().st_mode)
