@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.eval_dir:
         check_folder(eval_dir, "eval_dir")
     if options.report:
-        report.claim(pathlib.Path(options.report))
+        report.check(pathlib.Path(options.report))
     if not options.run_once:
         _wait_for_run(directory)
     run = run_dir.read(directory)

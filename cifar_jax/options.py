@@ -69,7 +69,7 @@ def settled(field: dataclasses.Field, value: Any) -> Any:
 
 
 def _check_range(name: str, value: float, rules: Mapping[str, Any]) -> None:
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"--{name}={value} is not a finite number")
     if rules["at_least"] is not None and value < rules["at_least"]:
         raise UserError(f"--{name}={value} must be at least {rules['at_least']}")

@@ -6,7 +6,6 @@ The page is made of the JSON record and the pictures alone, so both say the same
 import dataclasses
 import json
 import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from jaxtyping import Float, Integer
 from cifar_jax import metrics
 from cifar_jax.data import Split
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.files import write_atomically
+from cifar_jax.files import check_folder, write_atomically
 
 PAGE, RECORD = "report.html", "report.json"
 _GENERATOR = "python -m cifar_jax.eval --report"
@@ -53,27 +52,20 @@ class Subject:
     time: str
 
 
-def claim(directory: pathlib.Path) -> None:
-    """Makes the folder of a report; to be called before the work that it reports.
+def check(directory: pathlib.Path) -> None:
+    """Checks the folder of a report before the work that is reported; changes nothing.
 
     Raises:
         UserError: it cannot be written, or holds files under our names that are not
             earlier reports.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-        for path in (directory / PAGE, directory / RECORD):
-            if path.exists() and not _is_ours(path):
-                raise UserError(
-                    f"--report={directory}: {path} is no report of ours and would be "
-                    "overwritten; choose another folder"
-                )
-    except OSError as error:
-        raise UserError(
-            f"--report={directory} cannot be used: {error.strerror or error}"
-        ) from None
+    check_folder(directory, "report")
+    for path in (directory / PAGE, directory / RECORD):
+        if path.exists() and not _is_ours(path):
+            raise UserError(
+                f"--report={directory}: {path} is no report of ours and would be "
+                "overwritten; choose another folder"
+            )
 
 
 def write(
@@ -85,7 +77,7 @@ def write(
     """Writes the report of an evaluation; returns the path of the page.
 
     Args:
-        directory: claimed before.
+        directory: checked before; it is made.
         subject: what was evaluated.
         split: the images and their labels.
         logits: what the network says of them.
@@ -100,6 +92,7 @@ def write(
     pictures = [split.images[m["index"]] for m in contents["mistakes"]]
     page = report_page.page(contents, pictures)
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         text = json.dumps(contents, indent=2, allow_nan=False)
         write_atomically(directory / RECORD, text + "\n")
         write_atomically(directory / PAGE, page)
@@ -172,5 +165,7 @@ def _json(values: Any) -> Any:
 
 
 def _is_ours(path: pathlib.Path) -> bool:
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         return _GENERATOR.encode() in file.read(_HEAD)

@@ -182,7 +182,7 @@ def read_evaluations(path: pathlib.Path) -> list[dict[str, Any]]:
     records = {
         record["step"]: record
         for record in _lines(path)
-        if record["num_examples"] == record["examples_in_split"]
+        if record.get("num_examples", 0) == record.get("examples_in_split")
     }
     return [records[step] for step in sorted(records)]
 
@@ -190,8 +190,10 @@ def read_evaluations(path: pathlib.Path) -> list[dict[str, Any]]:
 def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     """The records in the order of the file, but for lines that a kill has cut off."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            yield json.loads(line)
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                yield record
 
 
 def _display_name(name: str) -> str:

@@ -1,28 +1,23 @@
-import contextlib
-import importlib
-import io
 import os
 import pathlib
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 
 import filelock
 import jax
 import pytest
-from absl import flags
 from helpers import (
     DIGITS,
     SmallBatchNorm,
     SmallNetwork,
+    call_in_process,
     command,
     environment,
     make_dataset,
 )
 
 from cifar_jax import Config, Dataset, fit, models
-from cifar_jax import command as command_lib
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
 _OPTIMIZED = ("test_golden.py", "ops")
@@ -125,33 +120,13 @@ def run_command(tmp_path):
 
 
 @pytest.fixture
-def call_command(tmp_path, monkeypatch):
+def call_command(tmp_path):
     """Runs one of the commands to its end in this process: a start takes seconds.
 
     It has the signature of `run_command`, and returns what that returns.
     """
 
-    def call(name: str, *arguments: object, cwd=None) -> subprocess.CompletedProcess:
-        module = importlib.import_module(f"cifar_jax.{name}")
-        before = set(flags.FLAGS)
-        words = [f"cifar_jax/{name}.py", *map(str, arguments)]
-        out, err = io.StringIO(), io.StringIO()
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", words)
-            patch.chdir(cwd or tmp_path)
-            patch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-            # It cannot be called once JAX is at work, and there is only one process.
-            patch.setattr("jax.distributed.initialize", lambda *_, **__: None)
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                try:
-                    module._define_flags()
-                    command_lib.run(module.main, module.__doc__)
-                except SystemExit as exit_:
-                    code = exit_.code
-                finally:
-                    for flag in set(flags.FLAGS) - before:
-                        delattr(flags.FLAGS, flag)
-                    flags.FLAGS.unparse_flags()
-        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+    def call(name: str, *arguments: object, cwd=tmp_path):
+        return call_in_process(name, *arguments, cwd=cwd)
 
     return call

@@ -1,14 +1,18 @@
 """What tests share beside fixtures: a small data set, the commands as processes."""
 
 import contextlib
+import importlib
+import io
 import os
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
+from absl import flags
 from flax import linen as nn
 from jaxtyping import PyTree
 
@@ -21,6 +25,7 @@ from cifar_jax import (
     parallel,
     read_run,
 )
+from cifar_jax import command as command_lib
 from cifar_jax.data.dataset import fingerprint
 from cifar_jax.data_parallel import MODES, ByJit
 
@@ -92,6 +97,35 @@ def environment(tmp_path: pathlib.Path) -> dict[str, str]:
         "TFDS_DATA_DIR": str(tmp_path / "tfds"),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
+
+
+def call_in_process(
+    name: str, *arguments: object, cwd: pathlib.Path
+) -> subprocess.CompletedProcess:
+    """Runs one of the commands to its end in this process, as if in a folder."""
+    module = importlib.import_module(f"cifar_jax.{name}")
+    before = set(flags.FLAGS)
+    words = [f"cifar_jax/{name}.py", *map(str, arguments)]
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(cwd),
+        mock.patch.object(sys, "argv", words),
+        mock.patch.dict(os.environ, {"TFDS_DATA_DIR": str(cwd / "tfds")}),
+        # It cannot be called once JAX is at work, and there is only one process.
+        mock.patch("jax.distributed.initialize"),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            module._define_flags()
+            command_lib.run(module.main, module.__doc__)
+        except SystemExit as exit_:
+            code = exit_.code
+        finally:
+            for flag in set(flags.FLAGS) - before:
+                delattr(flags.FLAGS, flag)
+            flags.FLAGS.unparse_flags()
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ def test_defaults_are_the_tutorials():
         ("weight_decay", -0.1),
         ("ema_decay", 1.1),
         ("batch_size", 2**63),
+        ("max_steps", 10**400),
         ("log_frequency", 0),
         ("log_frequency", 2**63),
         ("summary_frequency", 2**63),

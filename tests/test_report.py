@@ -101,7 +101,8 @@ def answers():
 def written(answers, tmp_path_factory):
     """The folder of a report."""
     folder = tmp_path_factory.mktemp("report") / "a" / "b"
-    report.claim(folder)
+    report.check(folder)
+    assert not folder.exists()
     assert report.write(folder, SUBJECT, *answers) == folder / "report.html"
     return folder
 
@@ -245,20 +246,21 @@ def test_ten_thousand_images_make_a_small_page(tmp_path):
 
 @pytest.mark.parametrize("name", ["report.html", "report.json"])
 def test_files_of_others_are_not_overwritten(written, tmp_path, name):
-    report.claim(written)  # an earlier report
+    report.check(written)  # an earlier report
     (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match=rf"{name} is no report of ours"):
-        report.claim(tmp_path)
+        report.check(tmp_path)
     assert (tmp_path / name).read_text() == "mine"
 
 
 def test_a_folder_that_takes_no_files():
     with pytest.raises(UserError, match="--report=/proc cannot be used: No such file"):
-        report.claim(pathlib.Path("/proc"))
+        report.check(pathlib.Path("/proc"))
 
 
 def test_a_report_that_cannot_be_written_at_the_end(answers, tmp_path):
-    with pytest.raises(RunError, match=r"cannot write the report in .*: No such file"):
+    (tmp_path / "gone").write_text("")
+    with pytest.raises(RunError, match=r"cannot write the report in .*: File exists"):
         report.write(tmp_path / "gone", SUBJECT, *answers)
 
 

@@ -1,0 +1,388 @@
+"""Kills, damages and odd values, hundreds of them: does anything get lost or go wrong?
+
+    python tests/campaign.py --kills=100 --damages=500 --archives=300 --values=20
+
+- kills: trainings are ended at random times, by SIGKILL, SIGTERM or SIGINT, and started
+  again until they are through; they end in the same bits as one that was left alone.
+- damages: of every file of a run (bits flipped, bytes changed, cut, appended, gone).
+  Each is noticed with one line, or leads to an older checkpoint, or changes nothing.
+- archives: the same for the three archives of CIFAR-10 and their unpacked folders. What
+  is read after it is either the official pixels or not called official.
+- values: of every flag of the three commands. Each is accepted, or refused on one line.
+
+A table at the end says how many were tried and how many survived; the exit status is 1
+if one did not. Not part of the test run: 100 kills alone take some 10 minutes.
+"""
+
+import argparse
+import collections
+import contextlib
+import io
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from unittest import mock
+
+TESTS = pathlib.Path(__file__).parent
+sys.path[:0] = [str(TESTS), str(TESTS / "data"), str(TESTS.parent)]
+
+import jax
+import numpy as np
+import small_cifar
+from helpers import DIGITS, call_in_process, command, environment, state_of
+
+from cifar_jax import (
+    RunError,
+    UserError,
+    build_program,
+    config_flags,
+    load_data,
+    load_trained,
+    predict_logits,
+    read_run,
+    summaries,
+)
+from cifar_jax.data import archives, dataset, sources
+
+STEPS = 40
+SAVING = (
+    *DIGITS,
+    "--save_interval_secs=0",
+    "--log_frequency=1",
+    f"--max_steps={STEPS}",
+)
+
+
+class Table:
+    """How many attempts of each kind had which outcome."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, collections.Counter[str]] = {}
+        self.failures: list[str] = []
+
+    def add(self, kind: str, outcome: str, failure: str | None = None) -> None:
+        counts = self.rows.setdefault(kind, collections.Counter())
+        counts[outcome] += 1
+        if failure is not None:
+            counts["FAILED"] += 1
+            self.failures.append(f"{kind}: {failure}")
+            print(f"FAILED {kind}: {failure}", flush=True)
+        if counts.total() % 50 == 0:
+            print(f"{kind}: {counts.total()} tried", flush=True)
+
+    def __str__(self) -> str:
+        lines = ["| what | tried | survived | how |", "| --- | ---: | ---: | --- |"]
+        for kind, counts in self.rows.items():
+            failed = counts["FAILED"]
+            tried = counts.total() - failed
+            how = ", ".join(
+                f"{outcome} {count}"
+                for outcome, count in counts.most_common()
+                if outcome != "FAILED"
+            )
+            lines.append(f"| {kind} | {tried} | {tried - failed} | {how} |")
+        return "\n".join([*lines, *self.failures])
+
+
+def kills(count: int, folder: pathlib.Path, table: Table) -> None:
+    """Ends trainings at random times until `count` were ended."""
+    reference = folder / "reference"
+    reference.mkdir()
+    began = time.monotonic()
+    train(reference)
+    train(reference)  # The time of a start when all is compiled.
+    whole = time.monotonic() - began
+    expected = state_of(reference / "run", STEPS)
+    ended, number = 0, 0
+    while ended < count:
+        number += 1
+        run = folder / f"killed{number}"
+        run.mkdir()
+        while True:
+            signum = random.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+            outcome, problem = train_and_kill(run, random.uniform(0.05, whole), signum)
+            if outcome == "finished":
+                break
+            ended += 1
+            table.add(f"kill by {signum.name}", outcome, problem)
+        same = all(
+            np.array_equal(a, b)
+            for a, b in zip(state_of(run / "run", STEPS), expected, strict=True)
+        )
+        table.add("run to its end", "same bits", None if same else f"{run} differs")
+
+
+def train(folder: pathlib.Path) -> None:
+    """Trains to the end."""
+    subprocess.run(
+        command("train", *SAVING),
+        cwd=folder,
+        env=environment(folder),
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def train_and_kill(
+    folder: pathlib.Path, seconds: float, signum: signal.Signals
+) -> tuple[str, str | None]:
+    """Where a training was when it was ended, and what was wrong about its end."""
+    process = subprocess.Popen(
+        command("train", *SAVING),
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=120)
+    if process.returncode == 0:
+        return "finished", None
+    where = "in its steps" if ": step " in out else "at its start"
+    if signum == signal.SIGKILL:
+        return where, None if process.returncode == -signum else err
+    # Before its first line Python itself ends the process.
+    if process.returncode == -signum or "KeyboardInterrupt" in err:
+        return "before its first line", None if seconds < 0.2 else err
+    right = process.returncode == 128 + signum and len(err.splitlines()) == 1
+    return where, None if right else f"{process.returncode}: {err}"
+
+
+def damage(content: bytes) -> tuple[str, bytes | None]:
+    """One way to damage a file: in words, and its new content; None if it is gone."""
+    place = int(random.random() ** 2 * len(content))
+    kind = random.choice(["bit", "bit", "bytes", "cut", "empty", "more", "gone"])
+    changed = bytearray(content)
+    if kind == "bit" and content:
+        changed[place] ^= 1 << random.randrange(8)
+    elif kind == "bytes":
+        changed[place : place + 8] = random.randbytes(8)
+    elif kind == "cut":
+        del changed[place:]
+    elif kind == "empty":
+        changed.clear()
+    elif kind == "more":
+        changed += random.randbytes(8)
+    elif kind == "gone":
+        return kind, None
+    return f"{kind} at {place}", bytes(changed)
+
+
+@contextlib.contextmanager
+def damaged(path: pathlib.Path) -> Iterator[str]:
+    """A file while it is damaged, and how."""
+    content = path.read_bytes()
+    words, changed = damage(content)
+    path.unlink() if changed is None else path.write_bytes(changed)
+    try:
+        yield words
+    finally:
+        path.write_bytes(content)
+
+
+def damages(count: int, folder: pathlib.Path, table: Table) -> None:
+    """Damages a file of a run, `count` times, and reads the run."""
+    train(folder)
+    run = folder / "run"
+    call_in_process("eval", "--checkpoint_dir=run", cwd=folder)
+    images = load_data("digits").test.images[:8]
+    steps = [int(path.name) for path in (run / "checkpoints").iterdir()]
+    expected = {
+        step: predict_logits(load_trained(read_run(run), step), images)
+        for step in steps
+    }
+    class_names = read_run(run).class_names
+
+    def read() -> str:
+        summaries.read_training(run / "train.jsonl")
+        summaries.read_evaluations(run / "eval" / "test.jsonl")
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            network = load_trained(read_run(run))
+        assert np.array_equal(predict_logits(network, images), expected[network.step])
+        assert network.class_names == class_names
+        older = network.step != max(steps)
+        assert not older or "is damaged" in said.getvalue(), "without a reason"
+        return "an older checkpoint" if older else "no change"
+
+    files = sorted(p for p in run.rglob("*") if p.is_file() and p.name != ".lock")
+    # Every file in turn, but the newest checkpoint as often as all else.
+    newest = [path for path in files if str(max(steps)) in path.parts]
+    for i in range(count):
+        path = (newest if i % 2 else files)[i // 2 % len(newest if i % 2 else files)]
+        with damaged(path) as words:
+            attempt(table, f"damage of {kind_of(path)}", f"{path}: {words}", read)
+
+
+def kind_of(path: pathlib.Path) -> str:
+    if "checkpoints" in path.parts:
+        return "SHA256SUMS" if path.name == "SHA256SUMS" else "a checkpoint"
+    return re.sub(r"events\.out.*", "TensorBoard's files", path.name)
+
+
+def attempt(table: Table, kind: str, what: str, function: Callable[[], str]) -> None:
+    """Counts an outcome: an error of one line, or what the function returns."""
+    try:
+        outcome, failure = function(), None
+    except (UserError, RunError) as error:
+        outcome, failure = "refused on one line", None
+        if "\n" in str(error):
+            failure = f"{what}: {error!r}"
+    except FileNotFoundError as error:
+        # The readers of summaries are for those who know that there are some.
+        outcome, failure = "no summaries", None
+        if not str(error.filename).endswith(".jsonl"):
+            failure = f"{what}: {error!r}"
+    except Exception as error:
+        outcome, failure = "an error of ours", f"{what}: {error!r}"
+    table.add(kind, outcome, failure)
+
+
+def damaged_archives(count: int, folder: pathlib.Path, table: Table) -> None:
+    """Damages a small archive or unpacked folder, `count` times, and loads it."""
+    archives.RECORDS_PER_BATCH = small_cifar.RECORDS
+    splits = small_cifar.splits()
+    dataset.OFFICIAL = dataset.fingerprint(*splits)
+    sources.OFFICIAL_UNORDERED = dataset.unordered_fingerprint(*splits)
+    places = {}
+    for kind in small_cifar.LAYOUTS:
+        for packed in (True, False):
+            place = folder / f"{kind}-{packed}"
+            place.mkdir()
+            if packed:
+                small_cifar.write_archive(place, kind)
+            else:
+                small_cifar.write_folder(place, small_cifar.files(kind))
+            words = f"damage of {'an archive' if packed else 'a folder'}, {kind}"
+            places[words] = place
+
+    def load(place: pathlib.Path) -> str:
+        found = load_data("cifar10", place)
+        same = dataset.fingerprint(found.train, found.test) == dataset.OFFICIAL
+        assert found.official == same == (found.notice is None)
+        return "no change" if same else "read, and said not to be official"
+
+    # An archive that is gone would be looked for on the server.
+    sources.why_unreachable = lambda url: "not asked"
+    for i in range(count):
+        words, place = list(places.items())[i % len(places)]
+        path = random.choice(sorted(place.iterdir()))
+        with damaged(path) as how:
+            attempt(table, words, f"{path}: {how}", lambda place=place: load(place))
+
+
+ODD = [
+    *("", " ", "-", "--", "0", "1", "-1", "00", "1e3", "1e309", "-1e309", "nan", "inf"),
+    *("0.5", "0.5,0.5", "0.1,0.9", ",", "0x10", "2147483647", "2147483648"),
+    *(
+        "9223372036854775808",
+        "-9223372036854775809",
+        "1" * 400,
+        "true",
+        "False",
+        "None",
+    ),
+    *("\n", "\t", "\0", "é", "\udcff", "~", "~nobody-of-this-name", "/", "/dev/null"),
+    *("/dev/full", "/proc/self", "/etc/passwd", ".", "..", "x" * 300, "a/" * 3000),
+    *("tutorial", "auto", "jit", "cosine", "drops", "host:99999", "host:1", "%s", "{}"),
+]
+
+
+def values(count: int, folder: pathlib.Path, table: Table) -> None:
+    """Gives every flag of every command `count` values, alone or with another."""
+    for name in ("train", "eval", "predict"):
+        help_text = call_in_process(name, "--help", cwd=folder).stdout
+        names = re.findall(r"^  --(?:\[no\])?(\w+)$", help_text, re.MULTILINE)
+        for flag in names:
+            for value in random.sample(ODD, min(count, len(ODD))):
+                words = [f"--{flag}={value}"]
+                if random.random() < 0.3:
+                    words.append(f"--{random.choice(names)}={random.choice(ODD)}")
+                attempt(
+                    table,
+                    f"flags of {name}",
+                    f"{words!r}",
+                    lambda name=name, words=words: give(name, words, folder),
+                )
+
+
+class AcceptedError(Exception):
+    """The command has accepted its flags and would begin its work."""
+
+
+def give(name: str, words: list[str], folder: pathlib.Path) -> str:
+    """What a command says of its flags; of the train command's, also JAX."""
+
+    def begin(*_: object) -> None:
+        if name == "train":
+            config = config_flags.read()
+            state = build_program(config, 10)
+            images = np.zeros((1, 32, 32, 3), np.uint8)
+            jax.eval_shape(lambda: state.create_state(jax.random.key(0), images))
+            float(state.schedule(0))
+        raise AcceptedError
+
+    before = {path.name for path in folder.iterdir()}
+    with (
+        mock.patch("cifar_jax.data.load", begin),
+        mock.patch("cifar_jax.eval._wait_for_run", begin),
+        # It makes the folder that it is given, as it should.
+        mock.patch("cifar_jax.compilation_cache._use"),
+    ):
+        try:
+            arguments = [*words, *(["x.png"] if name == "predict" else [])]
+            done = call_in_process(name, *arguments, cwd=folder)
+        except AcceptedError:
+            done = None
+    new = {path.name for path in folder.iterdir()} - before
+    assert not new, f"has left {new}"
+    if done is None:
+        return "accepted"
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    if done.returncode == 0:
+        return "accepted"
+    assert done.returncode == 2, f"{done.returncode}: {done.stderr}"
+    assert len(lines) == 1, done.stderr
+    return "refused on one line"
+
+
+def main() -> int:
+    """Runs the parts that are asked for and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = {
+        "kills": kills,
+        "damages": damages,
+        "archives": damaged_archives,
+        "values": values,
+    }
+    for name in parts:
+        parser.add_argument(f"--{name}", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    random.seed(options.seed)
+    table = Table()
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, function in parts.items():
+            count = getattr(options, name)
+            if count:
+                folder = pathlib.Path(scratch) / name
+                folder.mkdir()
+                print(f"{name}: {count}", flush=True)
+                function(count, folder, table)
+    print(f"\n{table}")
+    return 1 if table.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
