@@ -6,6 +6,14 @@ from typing import Any
 from cifar_jax.errors import UserError
 
 
+def check_type(value: Any, name: str, kind: type) -> None:
+    """Raises UserError unless the value is of a class of this package."""
+    if not isinstance(value, kind):
+        raise UserError(
+            f"{name} must be a cifar_jax.{kind.__name__}, not a {type(value).__name__}"
+        )
+
+
 def check_integer(value: Any, name: str, at_least: int) -> int:
     """The value as a Python integer; NumPy's are taken too, bools are not.
 

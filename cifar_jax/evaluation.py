@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, UInt8
 
 from cifar_jax import metrics, parallel, steps
-from cifar_jax.checks import check_integer
+from cifar_jax.checks import check_integer, check_type
 from cifar_jax.compiled import slow_in_loops
 from cifar_jax.data import Split
 from cifar_jax.data.dataset import check_images, check_split
@@ -58,6 +58,7 @@ def predict_logits(
     Raises:
         UserError: an argument cannot be used.
     """
+    check_type(network, "network", Trained)
     check_images(images, "images", network.image_shape)
     batch_size = check_integer(batch_size, "batch_size", at_least=1)
     mesh = parallel.mesh(num_devices)
@@ -93,6 +94,7 @@ def evaluate(network: Trained, split: Split, batch_size: int = BATCH_SIZE) -> fl
     Raises:
         UserError: an argument cannot be used.
     """
+    check_type(network, "network", Trained)
     check_split(split, "split", len(network.class_names), network.image_shape)
     logits = predict_logits(network, split.images, batch_size)
     return metrics.accuracy(logits, split.labels)
@@ -106,6 +108,7 @@ def classify(
     Raises:
         UserError: the images cannot be used.
     """
+    check_type(network, "network", Trained)
     check_images(images, "images", network.image_shape)
     # In eights whatever n: the same image always gives the same numbers, and no n
     # needs a compilation of its own.

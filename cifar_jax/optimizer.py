@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
+from cifar_jax.errors import UserError
+
 Schedule = Literal["staircase", "drops", "cosine"]
 
 
@@ -57,8 +59,15 @@ def average_variables(max_decay: float) -> optax.GradientTransformation:
 
 
 def averaged_variables(opt_state: PyTree) -> PyTree:
-    """The averages that `average_variables` keeps, out of the chain's state."""
-    return optax.tree.get(opt_state, "average")
+    """The averages that `average_variables` keeps, out of the chain's state.
+
+    Raises:
+        UserError: it is not the state of such a chain.
+    """
+    average = optax.tree.get(opt_state, "average")
+    if average is None:
+        raise UserError("opt_state has no averages: it is not TrainState.opt_state")
+    return average
 
 
 def staircase_schedule(

@@ -10,10 +10,10 @@ import optax
 from jaxtyping import Array, Key, UInt8
 
 from cifar_jax import models, optimizer, steps, train_state
-from cifar_jax.checks import check_integer
+from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config import Config
+from cifar_jax.data.dataset import check_images
 from cifar_jax.data.inputs import Inputs
-from cifar_jax.errors import UserError
 from cifar_jax.models import Network
 from cifar_jax.train_state import TrainState
 
@@ -46,7 +46,11 @@ class Program:
         Args:
             key: the root of all the run's randomness.
             train_images: whose statistics inputs may be normalised by.
+
+        Raises:
+            UserError: an argument cannot be used.
         """
+        check_images(train_images, "train_images")
         return train_state.create(
             key,
             self.inputs.statistics(train_images),
@@ -62,8 +66,7 @@ def build(config: Config, num_classes: int) -> Program:
     Raises:
         UserError: an argument cannot be used.
     """
-    if not isinstance(config, Config):
-        raise UserError(f"config={config!r} must be a cifar_jax.Config")
+    check_type(config, "config", Config)
     num_classes = check_integer(num_classes, "num_classes", at_least=1)
     dtype = jnp.bfloat16 if config.use_fp16 else jnp.float32
     model = models.create(config.model, num_classes, dtype, config.ops)

@@ -86,6 +86,8 @@ def read(path: str | os.PathLike) -> Run:
     Raises:
         UserError: there is none, or its config cannot be read.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"path={path!r} must be the name of a folder")
     path = pathlib.Path(path)
     file = path / _CONFIG
     try:

@@ -12,6 +12,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree, UInt8
 
 from cifar_jax import objective, train_state
+from cifar_jax.data.dataset import check_images, check_labels
 from cifar_jax.data.inputs import Inputs, Statistics
 from cifar_jax.models import Network
 from cifar_jax.train_state import TrainState
@@ -78,7 +79,12 @@ def train_step(
 
     Returns:
         The state after the step, and each loss term before it.
+
+    Raises:
+        UserError: images or labels are not what they should be.
     """
+    check_images(images, "images")
+    check_labels(labels, "labels", len(images))
     x = distorted(state, images, inputs, axis_name)
     model = model.clone(axis_name=axis_name)
 
@@ -167,7 +173,13 @@ def inspect(
     weight_decay: float,
     label_smoothing: float = 0.0,
 ) -> Inspection:
-    """The inside of the step that `train_step` would take from here."""
+    """The inside of the step that `train_step` would take from here.
+
+    Raises:
+        UserError: images or labels are not what they should be.
+    """
+    check_images(images, "images")
+    check_labels(labels, "labels", len(images))
     x = distorted(state, images, inputs)
 
     def loss_fn(params: PyTree) -> tuple[Array, PyTree]:
@@ -197,7 +209,12 @@ def eval_step(
     model: Network,
     inputs: Inputs,
 ) -> Float[Array, "n classes"]:
-    """Logits of images; of several views, the logarithm of their mean probability."""
+    """Logits of images; of several views, the logarithm of their mean probability.
+
+    Raises:
+        UserError: images are not what they should be.
+    """
+    check_images(images, "images")
     views = jax.vmap(inputs.evaluation, (0, None))(images, statistics)
     logits = model.apply(variables, views.reshape(-1, *views.shape[2:]))
     assert isinstance(logits, Array)  # not a tuple: no collection is mutable

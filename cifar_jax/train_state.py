@@ -9,7 +9,9 @@ from flax import struct
 from jaxtyping import Array, Float, Int32, Key, PyTree
 
 from cifar_jax import objective
+from cifar_jax.checks import check_integer, check_type
 from cifar_jax.data.inputs import Statistics
+from cifar_jax.errors import UserError
 from cifar_jax.models import Network
 
 
@@ -48,7 +50,6 @@ def streams(key: Key[Array, ""]) -> tuple[Array, Array, Array]:
     return init_key, order_key, distort_key
 
 
-@functools.partial(jax.jit, static_argnames=("model", "tx", "size"))
 def create(
     key: Key[Array, ""],
     statistics: Statistics | None,
@@ -65,7 +66,27 @@ def create(
         model: the network.
         tx: the optax chain.
         size: height and width of the network's inputs.
+
+    Raises:
+        UserError: an argument cannot be used.
     """
+    is_array = isinstance(key, jax.Array)
+    if not is_array or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise UserError(f"key={key!r} must be a key, as of jax.random.key(0)")
+    check_type(model, "model", Network)
+    size = check_integer(size, "size", at_least=model.smallest_image)
+    return _create(key, statistics, model=model, tx=tx, size=size)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "tx", "size"))
+def _create(
+    key: Array,
+    statistics: Statistics | None,
+    *,
+    model: Network,
+    tx: optax.GradientTransformation,
+    size: int,
+) -> TrainState:
     init_key, _, _ = streams(key)
     variables = model.init(init_key, jnp.zeros((1, size, size, 3)))
     params, batch_stats = variables["params"], variables.get("batch_stats", {})

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from cifar_jax import checkpoints, optimizer, program
+from cifar_jax.checks import check_type
 from cifar_jax.data import Dataset
 from cifar_jax.data.inputs import Inputs, Statistics
 from cifar_jax.errors import UserError
@@ -80,6 +81,7 @@ def load(run: Run, step: int | None = None, raw_params: bool = False) -> Trained
         UserError: there is no such checkpoint, or none yet.
         RunError: the checkpoint is damaged or of another network.
     """
+    check_type(run, "run", Run)
     saved = checkpoints.steps(run.checkpoints)
     if step is not None and step not in saved:
         raise UserError(

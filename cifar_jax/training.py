@@ -7,6 +7,7 @@ import time
 import jax
 
 from cifar_jax import checkpoints, console, parallel, program, run_dir
+from cifar_jax.checks import check_type
 from cifar_jax.compiled import CompiledSteps
 from cifar_jax.config import Config
 from cifar_jax.data import Dataset
@@ -86,8 +87,7 @@ def fit(config: Config, dataset: Dataset, log: Log = console.log) -> FitResult:
 
 def _checked(config: Config, dataset: Dataset) -> Config:
     """The config of a training on this data set; raises UserError if there is none."""
-    if not isinstance(config, Config):
-        raise UserError(f"config={config!r} must be a cifar_jax.Config")
+    check_type(config, "config", Config)
     check_dataset(dataset)
     if config.batch_size > len(dataset.train):
         raise UserError(

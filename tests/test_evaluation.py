@@ -125,9 +125,12 @@ def test_images_that_cannot_be_used_are_refused(network, function, images, messa
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (Split(zeros(1, 32, 32, 3), zeros(9)), "split has 1 images but 9 labels"),
+        (Split(zeros(1, 32, 32, 3), zeros(9)), "there are 1 images but 9 split.labels"),
         (Split(zeros(1, 32, 32, 3), np.array([3])), "split.labels contains 3"),
-        (Split(zeros(1, 32, 32, 3), np.array([0.5])), "split.labels must be integers"),
+        (
+            Split(zeros(1, 32, 32, 3), np.array([0.5])),
+            "split.labels must be an array of integers",
+        ),
         ((zeros(1, 32, 32, 3), zeros(1)), "split must be a cifar_jax.Split"),
     ],
 )

@@ -183,7 +183,10 @@ def test_a_batch_larger_than_the_set_is_refused(dataset, tmp_path):
         ({"images": np.zeros((64, 32, 32), np.uint8)}, "repeat gray images"),
         ({"labels": np.full(64, 10)}, "dataset.train.labels contains 10"),
         ({"labels": np.full(64, -1)}, "dataset.train.labels contains -1"),
-        ({"labels": np.zeros(65, int)}, "has 64 images but 65 labels"),
+        (
+            {"labels": np.zeros(65, int)},
+            "there are 64 images but 65 dataset.train.labels",
+        ),
         (
             {"images": np.zeros((0, 32, 32, 3), np.uint8), "labels": np.zeros(0, int)},
             "dataset.train.images is empty",
@@ -200,7 +203,9 @@ def test_data_that_cannot_be_used_are_refused(dataset, tmp_path, train, message)
 
 
 def test_what_is_no_config_is_refused(dataset):
-    with pytest.raises(UserError, match=r"must be a cifar_jax\.Config"):
+    with pytest.raises(
+        UserError, match=r"config must be a cifar_jax\.Config, not a dict"
+    ):
         fit({"max_steps": 3}, dataset, silent)
 
 

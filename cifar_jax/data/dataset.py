@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from cifar_jax.checks import check_type
 from cifar_jax.errors import UserError
 
 # `fingerprint` and `unordered_fingerprint` of the official CIFAR-10.
@@ -171,6 +172,22 @@ def check_images(
         raise UserError(f"{name} is empty: its shape is {list(given)}")
 
 
+def check_labels(labels: Any, name: str, count: int) -> None:
+    """Raises UserError unless labels are integers [count].
+
+    Args:
+        labels: what was given.
+        name: of the argument, for the message.
+        count: how many images there are.
+    """
+    shape, dtype = getattr(labels, "shape", None), getattr(labels, "dtype", None)
+    if shape is None or len(shape) != 1 or not np.issubdtype(dtype, np.integer):
+        what = type(labels).__name__ if shape is None else f"{dtype} {list(shape)}"
+        raise UserError(f"{name} must be an array of integers [n], not {what}")
+    if shape != (count,):
+        raise UserError(f"there are {count} images but {shape[0]} {name}")
+
+
 def check_split(
     split: Any,
     name: str,
@@ -185,20 +202,10 @@ def check_split(
         num_classes: labels are from 0 to one less.
         shape: (h, w, 3) that the images must have; None: any.
     """
-    if not isinstance(split, Split):
-        raise UserError(f"{name} must be a cifar_jax.Split, not {type(split).__name__}")
+    check_type(split, name, Split)
     check_images(split.images, f"{name}.images", shape)
-    labels = np.asarray(split.labels)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(
-            f"{name}.labels must be integers [n], not {labels.dtype} of shape "
-            f"{list(labels.shape)}"
-        )
-    if len(labels) != len(split.images):
-        raise UserError(
-            f"{name} has {len(split.images)} images but {len(labels)} labels"
-        )
-    for label in (labels.min(), labels.max()):
+    check_labels(split.labels, f"{name}.labels", len(split.images))
+    for label in (np.min(split.labels), np.max(split.labels)):
         if not 0 <= label < num_classes:
             raise UserError(
                 f"{name}.labels contains {label}; with {num_classes} classes labels "
@@ -208,10 +215,7 @@ def check_split(
 
 def check_dataset(dataset: Any) -> None:
     """Raises UserError unless a data set's parts are whole and go together."""
-    if not isinstance(dataset, Dataset):
-        raise UserError(
-            f"dataset must be a cifar_jax.Dataset, not {type(dataset).__name__}"
-        )
+    check_type(dataset, "dataset", Dataset)
     names = dataset.class_names
     if not (isinstance(names, tuple) and names and len(set(names)) == len(names)):
         raise UserError(

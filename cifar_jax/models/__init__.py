@@ -51,7 +51,7 @@ def create(
         UserError: there is no network of that name, it is not a `Network`, or an
             argument cannot be used.
     """
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise UserError(f"model {name!r} is unknown; choose from {', '.join(MODELS)}")
     options: dict[str, Any] = {"dtype": dtype, "ops": ops}
     if num_classes is not None:

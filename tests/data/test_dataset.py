@@ -47,10 +47,16 @@ def zeros(*shape, dtype=np.uint8):
         ({"images": zeros(6, 32, 32, 1)}, "repeat gray images"),
         ({"images": [[1, 2]]}, "must be an array .n, h, w, 3., not list"),
         ({"images": zeros(0, 32, 32, 3)}, "is empty"),
-        ({"images": zeros(7, 32, 32, 3)}, "has 7 images but 6 labels"),
+        (
+            {"images": zeros(7, 32, 32, 3)},
+            "there are 7 images but 6 dataset.train.labels",
+        ),
         ({"images": zeros(6, 24, 24, 3)}, r"dataset\.test\.images must be an array"),
-        ({"labels": zeros(6, dtype=float)}, "must be integers .n., not float64"),
-        ({"labels": zeros(6, 1, dtype=int)}, r"not int64 of shape \[6, 1\]"),
+        (
+            {"labels": zeros(6, dtype=float)},
+            "must be an array of integers .n., not float64",
+        ),
+        ({"labels": zeros(6, 1, dtype=int)}, r"not int64 \[6, 1\]"),
         ({"labels": np.array([0, 1, 2, 0, 1, 3])}, "contains 3; with 3 classes"),
         ({"labels": np.array([0, 1, 2, 0, 1, -1])}, "contains -1; with 3 classes"),
     ],
@@ -58,7 +64,7 @@ def zeros(*shape, dtype=np.uint8):
 def test_a_split_that_cannot_be_used_is_named(changes, message):
     with pytest.raises(UserError, match=message) as caught:
         check_dataset(changed(**changes))
-    assert str(caught.value).startswith("dataset.t")
+    assert "dataset.t" in str(caught.value)
 
 
 @pytest.mark.parametrize("names", [(), ("a", "a", "b"), ["a", "b", "c"]])
@@ -68,9 +74,9 @@ def test_class_names_are_different_names(names):
 
 
 def test_what_is_no_data_set_or_split_is_named():
-    with pytest.raises(UserError, match=r"must be a cifar_jax\.Dataset, not str"):
+    with pytest.raises(UserError, match=r"must be a cifar_jax\.Dataset, not a str"):
         check_dataset("cifar10")
-    with pytest.raises(UserError, match=r"must be a cifar_jax\.Split, not tuple"):
+    with pytest.raises(UserError, match=r"must be a cifar_jax\.Split, not a tuple"):
         check_split((1, 2), "split", 3)
 
 
