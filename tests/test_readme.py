@@ -35,7 +35,7 @@ def test_the_first_two_lines_are_the_commands():
     indented = [line.strip() for line in TEXT.splitlines() if line.startswith("    ")]
     assert indented[:2] == [
         "pip install -e . && python -m cifar_jax.train --max_steps=1000",
-        "pip install -e '.[test]' && python -m pytest",
+        'pip install -e ".[test]" && python -m pytest',
     ]
 
 
