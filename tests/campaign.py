@@ -216,10 +216,12 @@ def damages(count: int, folder: pathlib.Path, table: Table) -> None:
         return "an older checkpoint" if older else "no change"
 
     files = sorted(p for p in run.rglob("*") if p.is_file() and p.name != ".lock")
-    # Every file in turn, but the newest checkpoint as often as all else.
+    # By turns of the newest checkpoint, of older ones, and of all else.
     newest = [path for path in files if str(max(steps)) in path.parts]
+    others = [path for path in files if "checkpoints" not in path.parts]
+    groups = (newest, sorted({*files} - {*newest, *others}), others)
     for i in range(count):
-        path = (newest if i % 2 else files)[i // 2 % len(newest if i % 2 else files)]
+        path = groups[i % 3][i // 3 % len(groups[i % 3])]
         with damaged(path) as words:
             attempt(table, f"damage of {kind_of(path)}", f"{path}: {words}", read)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from cifar_jax.data import batch_files
 from cifar_jax.data.dataset import Split, empty_images
+from cifar_jax.data.failure import reason
 from cifar_jax.errors import UserError
 
 HOME_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
@@ -55,14 +56,27 @@ class Layout:
 def find(data_dir: Path) -> tuple[Path, Layout] | None:
     """Finds an archive or an unpacked folder: in `data_dir`, or `data_dir` itself."""
     for layout in LAYOUTS:
-        if (data_dir / layout.archive).exists():
+        if is_there(data_dir / layout.archive):
             return data_dir / layout.archive, layout
     for layout in LAYOUTS:
-        if (data_dir / layout.folder).exists():
+        if is_there(data_dir / layout.folder):
             return data_dir / layout.folder, layout
-        if any((data_dir / name).exists() for name in layout.file_names().values()):
+        if any(is_there(data_dir / name) for name in layout.file_names().values()):
             return data_dir, layout
     return None
+
+
+def is_there(path: Path) -> bool:
+    """Whether something has this name, be it a link that leads nowhere.
+
+    Raises:
+        OSError: that cannot be told, for want of a permission.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def read(path: Path, layout: Layout) -> tuple[Split, Split]:
@@ -83,9 +97,8 @@ def read(path: Path, layout: Layout) -> tuple[Split, Split]:
         for batch in parts:
             raise ValueError(f"it has no file {layout.folder}/{batch}{layout.suffix}")
     except Exception as error:  # parsers given hostile bytes raise nearly anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"{path} cannot be read as CIFAR-10: {reason}; get a fresh copy of "
+            f"{path} cannot be read as CIFAR-10: {reason(error)}; get a fresh copy of "
             f"{layout.archive} from {HOME_PAGE}"
         ) from error
     return train, test
@@ -129,8 +142,8 @@ def _archive_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
 def _folder_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
     """Yields the batches of an unpacked folder as (batch, contents)."""
     for batch, name in layout.file_names().items():
-        if not (path / name).is_file():
-            raise ValueError(f"it has no file {name}")
+        if not (path / name).is_file():  # reading a FIFO would never end
+            raise ValueError(f"it has no regular file {name}")
         with (path / name).open("rb") as file:
             contents = file.read(batch_files.MAX_BYTES + 1)
         if len(contents) > batch_files.MAX_BYTES:

@@ -153,23 +153,36 @@ def check_images(
         name: of the argument, for the message.
         shape: (h, w, 3) that they must have; None: any.
     """
-    given = getattr(images, "shape", None)
+    given, dtype = getattr(images, "shape", None), getattr(images, "dtype", None)
     wanted = "[n, h, w, 3]" if shape is None else f"[n, {', '.join(map(str, shape))}]"
-    if given is None or len(given) != 4 or given[3] != 3:
-        what = f"an array of shape {list(given)}" if given else type(images).__name__
-        hint = ""
-        if given is not None and (len(given) == 3 or given[-1] == 1):
-            hint = "; repeat gray images for red, green and blue"
-        raise UserError(f"{name} must be an array {wanted}, not {what}{hint}")
-    if images.dtype != np.uint8:
+    message = f"{name} must be an array {wanted}, not"
+    if given is None or dtype is None:
+        raise UserError(f"{message} {type(images).__name__}")
+    if len(given) != 4 or given[3] != 3:
+        raise UserError(f"{message} of shape {list(given)}{_conversion(given)}")
+    if dtype != np.uint8:
         raise UserError(
-            f"{name} must be bytes (uint8, 0 to 255), not {images.dtype}: the "
-            "network does the preprocessing"
+            f"{name} must be bytes (uint8, 0 to 255), not {dtype}: the network does "
+            "the preprocessing; convert them by images.astype(np.uint8), after "
+            "255 * images if they are from 0 to 1"
         )
     if shape is not None and tuple(given[1:]) != tuple(shape):
-        raise UserError(f"{name} must be an array {wanted}, not of shape {list(given)}")
+        raise UserError(f"{message} of shape {list(given)}")
     if min(given) == 0:
         raise UserError(f"{name} is empty: its shape is {list(given)}")
+
+
+def _conversion(shape: tuple[int, ...]) -> str:
+    """How images of another shape become [n, h, w, 3], for a message."""
+    gray = "; repeat gray images for red, green and blue by"
+    match shape:
+        case (_, _, 3):
+            return "; a single image becomes a batch by image[None]"
+        case (_, _, _):
+            return f"{gray} np.stack([images] * 3, axis=-1)"
+        case (_, _, _, 1):
+            return f"{gray} np.repeat(images, 3, axis=-1)"
+    return ""
 
 
 def check_labels(labels: Any, name: str, count: int) -> None:
@@ -181,7 +194,8 @@ def check_labels(labels: Any, name: str, count: int) -> None:
         count: how many images there are.
     """
     shape, dtype = getattr(labels, "shape", None), getattr(labels, "dtype", None)
-    if shape is None or len(shape) != 1 or not np.issubdtype(dtype, np.integer):
+    kind = getattr(dtype, "kind", None)
+    if shape is None or len(shape) != 1 or kind not in ("i", "u"):
         what = type(labels).__name__ if shape is None else f"{dtype} {list(shape)}"
         raise UserError(f"{name} must be an array of integers [n], not {what}")
     if shape != (count,):
@@ -217,7 +231,12 @@ def check_dataset(dataset: Any) -> None:
     """Raises UserError unless a data set's parts are whole and go together."""
     check_type(dataset, "dataset", Dataset)
     names = dataset.class_names
-    if not (isinstance(names, tuple) and names and len(set(names)) == len(names)):
+    if not (
+        isinstance(names, tuple)
+        and names
+        and all(isinstance(name, str) for name in names)
+        and len(set(names)) == len(names)
+    ):
         raise UserError(
             f"dataset.class_names must be a tuple of different names, not {names!r}"
         )

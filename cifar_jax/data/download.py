@@ -32,10 +32,17 @@ def fetch_archive(data_dir: Path) -> Path:
     path = data_dir / archives.BINARY.archive
     partial = path.with_name(path.name + ".partial")
     by_hand = f"try again, or put {path.name} into {data_dir} by hand"
+    partial.unlink(missing_ok=True)  # which may be a link or a FIFO
     digest = hashlib.sha256()
+    size = 0
     try:
         with (
-            requests.get(URL, stream=True, timeout=_TIMEOUTS_SECS) as response,
+            requests.get(
+                URL,
+                stream=True,
+                timeout=_TIMEOUTS_SECS,
+                headers={"Accept-Encoding": "identity"},  # the archive stays packed
+            ) as response,
             partial.open("wb") as file,
             tqdm(
                 desc="Downloading CIFAR-10",
@@ -50,14 +57,16 @@ def fetch_archive(data_dir: Path) -> Path:
                 file.write(block)
                 digest.update(block)
                 progress.update(len(block))
+                if (size := file.tell()) > BYTES:
+                    break  # an answer without end would fill the disk
     except requests.RequestException as error:
         raise RunError(
             f"the download of {URL} broke off ({error}); {by_hand}"
         ) from error
     if digest.hexdigest() != SHA256:
         raise RunError(
-            f"what came from {URL} is not the official archive: its SHA-256 is "
-            f"{digest.hexdigest()}; {by_hand}"
+            f"what came from {URL} is not the official archive of {BYTES:,} bytes "
+            f"(but {size:,}, SHA-256 {digest.hexdigest()}); {by_hand}"
         )
     partial.replace(path)
     return path

@@ -10,18 +10,23 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from cifar_jax.data.failure import reason
 from cifar_jax.errors import UserError
 
 _SIZE = 32
 
 
 def read_picture(
-    file: str | os.PathLike[str] | BinaryIO,
+    file: str | os.PathLike[str] | BinaryIO | None,
 ) -> UInt8[np.ndarray, "32 32 3"]:
     """Reads a picture of any mode and format that Pillow knows, and of any size.
 
     It is turned as its EXIF data says, laid on white where it is transparent, cut
     to its central square and resized to 32 x 32.
+
+    Args:
+        file: the name of a file, or a binary stream such as sys.stdin.buffer; None
+            stands for a standard input that is closed.
 
     Raises:
         UserError: there is no such file, or it is no picture that can be read.
@@ -29,6 +34,9 @@ def read_picture(
     source: pathlib.Path | BinaryIO
     if isinstance(file, str | os.PathLike):
         name, source = os.fspath(file), _regular_file(file)
+    elif file is None or getattr(file, "closed", False):
+        name = getattr(file, "name", "standard input")
+        raise UserError(f"{name} is closed; give the name of a file")
     elif hasattr(file, "read"):
         name, source = getattr(file, "name", "stdin"), file
     else:
@@ -46,9 +54,11 @@ def read_picture(
     except Image.DecompressionBombError as error:
         raise UserError(f"{name} is too large, scale it down first: {error}") from None
     except OSError as error:
-        raise UserError(f"cannot read {name}: {error.strerror or error}") from None
+        raise UserError(
+            f"cannot read {name}: {error.strerror or reason(error)}"
+        ) from None
     except Exception as error:  # decoders raise nearly anything on hostile bytes
-        raise UserError(f"{name} is damaged: {error}") from None
+        raise UserError(f"{name} is damaged: {reason(error)}") from None
 
 
 def _regular_file(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -56,8 +66,8 @@ def _regular_file(path: str | os.PathLike[str]) -> pathlib.Path:
     try:
         mode = pathlib.Path(path).stat().st_mode
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read {path}: {reason}") from None
+        problem = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {path}: {problem}") from None
     if stat.S_ISDIR(mode):
         raise UserError(f"cannot read {path}: it is a directory")
     if not stat.S_ISREG(mode):

@@ -51,7 +51,7 @@ def load(
             can be had neither from disk nor from its server.
         RunError: the download or the preparation failed halfway.
     """
-    if name not in NAMES:
+    if not isinstance(name, str) or name not in NAMES:
         raise UserError(f"no data set is called {name!r}; choose {', '.join(NAMES)}")
     validation_size = check_integer(validation_size, "--validation_size", at_least=0)
     dataset = digits.load() if name == "digits" else _cifar10(name, _folder(data_dir))
@@ -60,10 +60,12 @@ def load(
 
 def _folder(data_dir: str | os.PathLike[str] | None) -> Path:
     """The folder of the data; raises UserError if its name cannot be one."""
+    if not isinstance(data_dir, str | os.PathLike | None):
+        raise UserError(f"--data_dir={data_dir!r} is not the name of a folder")
     given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     try:
         return Path(given).expanduser()
-    except (TypeError, RuntimeError) as error:  # no text; no home folder
+    except RuntimeError as error:  # no such user, or no home folder
         raise UserError(
             f"--data_dir={given} is not the name of a folder: {error}"
         ) from None
@@ -108,7 +110,7 @@ def _on_disk(folder: Path) -> tuple[Dataset | None, str | None]:
     remark = None
     if tfds_builder.available():
         prepared = tfds_builder.prepared_folder(folder)
-        if prepared.exists():
+        if archives.is_there(prepared):
             return _dataset(*tfds_builder.read_prepared(folder), prepared), None
         theirs, remark = tfds_builder.find_tfds_cifar10(folder)
         if theirs:
@@ -120,6 +122,7 @@ def _on_disk(folder: Path) -> tuple[Dataset | None, str | None]:
 def _downloaded(folder: Path) -> Dataset:
     """CIFAR-10, downloaded into a folder and prepared there, once."""
     try:
+        str(folder).encode()  # array_record takes no other names
         folder.mkdir(parents=True, exist_ok=True)
         # Of runs that start at the same time one does it.
         with filelock.FileLock(folder / ".cifar_jax.lock"):
@@ -129,6 +132,11 @@ def _downloaded(folder: Path) -> Dataset:
                 if tfds_builder.available():
                     tfds_builder.prepare(folder, archive)
                 dataset, _ = _on_disk(folder)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"cannot download to {folder}, whose name is not UTF-8; choose another "
+            "folder with --data_dir"
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(
@@ -170,8 +178,8 @@ def _dataset(train: Split, test: Split, place: Path) -> Dataset:
 def why_unreachable(url: str) -> str | None:
     """Asks a server for a file's headers; returns None, or why there was no answer.
 
-    TFDS would go on trying a dead network for minutes. Proxies named in the
-    environment are used, as they are for the download.
+    Without a network this takes seconds, and nothing has been written yet. Proxies
+    named in the environment are used, as they are for the download.
     """
     answer: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 

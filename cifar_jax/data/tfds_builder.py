@@ -22,7 +22,8 @@ from PIL import Image
 
 from cifar_jax.data import archives
 from cifar_jax.data.dataset import Split, empty_images
-from cifar_jax.errors import UserError
+from cifar_jax.data.failure import reason
+from cifar_jax.errors import RunError, UserError
 
 # Not "cifar10", the folder of TFDS's own builder.
 _NAME = "cifar_jax_cifar10"
@@ -61,18 +62,21 @@ def find_tfds_cifar10(data_dir: Path) -> tuple[Path | None, str | None]:
         its files need TensorFlow; each None when there is no such folder.
     """
     remark = None
-    versions = (data_dir / "cifar10").glob("[0-9]*/dataset_info.json")
-    for info in sorted(versions, key=_version_numbers, reverse=True):
+    versions = (data_dir / "cifar10").glob("[0-9]*")
+    for folder in sorted(versions, key=_version_numbers, reverse=True):
+        info = folder / "dataset_info.json"
+        if not archives.is_there(info):
+            continue
         try:
             if not info.is_file():  # reading a FIFO would never end
                 raise ValueError(f"{info.name} is not a regular file")
             file_format = json.loads(info.read_bytes()).get("fileFormat", "tfrecord")
-        except (OSError, ValueError, AttributeError) as error:
-            raise _damaged(info.parent, error) from error
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            raise _damaged(folder, error) from error
         if file_format == "array_record":
-            return info.parent, None
+            return folder, None
         remark = (
-            f"{info.parent} was passed over: its format, {file_format}, needs "
+            f"{folder} was passed over: its format, {file_format}, needs "
             "TensorFlow; array_record does not"
         )
     return None, remark
@@ -99,16 +103,24 @@ def prepare(data_dir: Path, archive: Path) -> None:
 
     Raises:
         UserError: the archive is damaged.
-        OSError: the files cannot be written.
+        RunError: the files cannot be written.
     """
     import tensorflow_datasets as tfds
 
-    with _quiet():
-        builder = _builder_class()(data_dir=data_dir, file_format="array_record")
-        builder.archive = archive
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-        )
+    try:
+        with _quiet():
+            builder = _builder_class()(data_dir=data_dir, file_format="array_record")
+            builder.archive = archive
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+            )
+    except UserError:
+        raise
+    except Exception as error:  # array_record tells of a full disk by RuntimeError
+        raise RunError(
+            f"{archive} is whole, but could not be prepared ({reason(error)}); make "
+            "room in that folder, or choose another with --data_dir"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -168,6 +180,9 @@ def _read(
     import tensorflow_datasets as tfds
 
     try:
+        for path in folder.iterdir():
+            if not (path.is_file() or path.is_dir()):  # reading a FIFO never ends
+                raise ValueError(f"{path.name} is not a regular file")
         with _quiet():
             builder = tfds.builder_from_directory(folder)
         sources = [
@@ -206,13 +221,12 @@ def _read_split(source: Any, decode: Callable[[bytes], np.ndarray]) -> Split:
     return Split(images, labels)
 
 
-def _version_numbers(info: Path) -> list[int]:
-    return [int(number) for number in info.parent.name.split(".") if number.isdigit()]
+def _version_numbers(folder: Path) -> list[int]:
+    return [int(number) for number in folder.name.split(".") if number.isdecimal()]
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200]
     return UserError(
-        f"the prepared data in {folder} cannot be read: {reason}; delete that folder, "
-        "and the next run prepares it again"
+        f"the prepared data in {folder} cannot be read: {reason(error)}; delete that "
+        "folder, and the next run prepares it again"
     )

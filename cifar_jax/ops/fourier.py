@@ -45,9 +45,9 @@ class _Transform(NamedTuple):
 
 @functools.cache
 def _transform(image: Size, kernel: Size, origin: Size | None = None) -> _Transform:
-    """Those of a kernel whose tap at `origin` falls on the pixel itself.
+    """The matrices for a kernel whose tap at `origin` falls on the pixel itself.
 
-    By default that is the tap at which SAME padding puts it.
+    By default, that is the tap which SAME padding puts there.
     """
     if origin is None:
         origin = tuple((taps - 1) // 2 for taps in kernel)
@@ -158,7 +158,7 @@ def _backward(
     image, taps = dy.shape[:2], kernel.shape[:2]
     dz = _analyze(dy, taps).astype(dtype)
     # The adjoint of a correlation is that with the kernel turned round. If its size is
-    # even, the tap on the pixel itself is then on the other side of the middle.
+    # even, its origin is then on the other side of the middle.
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
     spectrum = _spectrum(turned, image, origin=tuple(size // 2 for size in taps))
     dx = product(spectrum, dz, _MATMUL, each=(0,), dtype=dtype)

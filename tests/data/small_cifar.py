@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import io
+import os
 import struct
 import tarfile
 import threading
@@ -127,9 +128,22 @@ def write_folder(folder: Path, contents: dict[str, bytes]) -> Path:
     return folder
 
 
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+
+
+NO_FILES = (os.mkfifo, Path.mkdir, link_to_itself)
+
+
 @contextlib.contextmanager
-def served(body: bytes, length: int | None = None, status: int = 200) -> Iterator[str]:
-    """Serves body at the URL that is yielded, announced as `length` bytes long."""
+def served(
+    body: bytes, length: int | None = None, status: int = 200, stall: bool = False
+) -> Iterator[str]:
+    """Serves body at the URL that is yielded, announced as `length` bytes long.
+
+    If it is longer, then the connection is closed after body, or stalls.
+    """
+    over = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -140,6 +154,8 @@ def served(body: bytes, length: int | None = None, status: int = 200) -> Iterato
         def do_GET(self) -> None:
             self.do_HEAD()
             self.wfile.write(body)
+            if stall:
+                over.wait()
 
         def log_message(self, *_: object) -> None:
             pass
@@ -150,5 +166,6 @@ def served(body: bytes, length: int | None = None, status: int = 200) -> Iterato
         try:
             yield f"http://127.0.0.1:{server.server_port}/cifar-10-binary.tar.gz"
         finally:
+            over.set()
             server.shutdown()
             thread.join()

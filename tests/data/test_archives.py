@@ -107,7 +107,7 @@ def assert_rejected(path, kind, *words):
     [
         ("label 10", "labels range from"),
         ("fewer images", "the pixels are uint8 (19, 3072)"),
-        ("missing file", "has no file"),
+        ("missing file", "has no "),
         ("half a file", "data_batch_2"),
     ],
 )
@@ -302,15 +302,23 @@ def test_no_damage_raises_anything_but_user_error(tmp_path, kind, packed, place,
             assert_is_original(found)
 
 
-def test_what_is_no_regular_file_is_rejected_without_waiting(tmp_path):
+@pytest.mark.parametrize("make", small_cifar.NO_FILES)
+def test_what_is_no_regular_file_is_rejected_without_waiting(tmp_path, make):
     path = tmp_path / "cifar-10-binary.tar.gz"
-    os.mkfifo(path)
+    make(path)
     assert archives.find(tmp_path) == (path, archives.BINARY)
-    assert_rejected(path, "binary", "is not a regular file")
+    assert_rejected(path, "binary", "regular file")
     folder = small_cifar.write_folder(tmp_path / "folder", small_cifar.files("binary"))
     (folder / "test_batch.bin").unlink()
-    os.mkfifo(folder / "test_batch.bin")
-    assert_rejected(folder, "binary", "has no file test_batch.bin")
+    make(folder / "test_batch.bin")
+    assert_rejected(folder, "binary", "has no regular file test_batch.bin")
+
+
+def test_a_folder_that_is_a_link_to_itself_is_found_and_rejected(tmp_path):
+    path = tmp_path / "cifar-10-batches-bin"
+    small_cifar.link_to_itself(path)
+    assert archives.find(tmp_path) == (path, archives.BINARY)
+    assert_rejected(path, "binary", "is not a regular file")
 
 
 def test_fingerprint_changes_with_a_pixel_or_a_label(tmp_path):

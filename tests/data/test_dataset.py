@@ -8,6 +8,7 @@ from helpers import make_dataset
 from cifar_jax import UserError
 from cifar_jax.data.dataset import (
     check_dataset,
+    check_images,
     check_split,
     empty_images,
     with_validation,
@@ -43,8 +44,10 @@ def zeros(*shape, dtype=np.uint8):
     ("changes", "message"),
     [
         ({"images": zeros(6, 32, 32, 3, dtype=np.float32)}, "must be bytes .uint8"),
-        ({"images": zeros(6, 32, 32)}, "repeat gray images"),
-        ({"images": zeros(6, 32, 32, 1)}, "repeat gray images"),
+        ({"images": zeros(6, 32, 32, 3, dtype=np.float32)}, "after 255 . images"),
+        ({"images": zeros(6, 32, 32)}, r"repeat gray images.* by np\.stack"),
+        ({"images": zeros(6, 32, 32, 1)}, r"repeat gray images.* by np\.repeat"),
+        ({"images": zeros(32, 32, 3)}, r"a batch by image\[None\]"),
         ({"images": [[1, 2]]}, "must be an array .n, h, w, 3., not list"),
         ({"images": zeros(0, 32, 32, 3)}, "is empty"),
         (
@@ -67,7 +70,9 @@ def test_a_split_that_cannot_be_used_is_named(changes, message):
     assert "dataset.t" in str(caught.value)
 
 
-@pytest.mark.parametrize("names", [(), ("a", "a", "b"), ["a", "b", "c"]])
+@pytest.mark.parametrize(
+    "names", [(), ("a", "a", "b"), ["a", "b", "c"], (0, 1, 2), ([], [], [])]
+)
 def test_class_names_are_different_names(names):
     with pytest.raises(UserError, match=r"dataset\.class_names must be a tuple of"):
         check_dataset(dataclasses.replace(make_dataset(), class_names=names))
@@ -78,6 +83,14 @@ def test_what_is_no_data_set_or_split_is_named():
         check_dataset("cifar10")
     with pytest.raises(UserError, match=r"must be a cifar_jax\.Split, not a tuple"):
         check_split((1, 2), "split", 3)
+
+
+@pytest.mark.parametrize("gray", [zeros(6, 4, 4), zeros(6, 4, 4, 1)])
+def test_the_advice_on_gray_images_makes_them_good(gray):
+    with pytest.raises(UserError) as caught:
+        check_images(gray, "images")
+    advice = str(caught.value).partition(" by ")[2]
+    check_images(eval(advice, {"np": np, "images": gray}), "images")
 
 
 def test_good_ones_pass():

@@ -14,6 +14,7 @@ ARCHIVE = small_cifar.archive_bytes("binary", small_cifar.files("binary"))
 @pytest.fixture
 def expected(monkeypatch):
     """The small archive is the official one."""
+    monkeypatch.setattr(download, "BYTES", len(ARCHIVE))
     monkeypatch.setattr(download, "SHA256", hashlib.sha256(ARCHIVE).hexdigest())
 
 
@@ -35,9 +36,24 @@ def test_the_archive_gets_its_name_and_progress_is_shown(tmp_path, monkeypatch, 
 
 
 def test_another_file_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(RunError, match="not the official archive"):
+    with pytest.raises(RunError, match=r"not the official archive.*but 5, SHA-256 d9"):
         fetch(monkeypatch, tmp_path, b"other")
     assert archives.find(tmp_path) is None
+
+
+@pytest.mark.usefixtures("expected")
+def test_an_answer_without_end_does_not_fill_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "_BLOCK_BYTES", 1000)
+    with pytest.raises(RunError, match="not the official archive"):
+        fetch(monkeypatch, tmp_path, ARCHIVE + bytes(100_000))
+    (partial,) = tmp_path.iterdir()
+    assert partial.stat().st_size <= len(ARCHIVE) + 1000
+
+
+@pytest.mark.usefixtures("expected")
+def test_what_bears_the_name_of_the_partial_file_is_replaced(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / f"{archives.BINARY.archive}.partial")
+    assert fetch(monkeypatch, tmp_path, ARCHIVE).read_bytes() == ARCHIVE
 
 
 @pytest.mark.usefixtures("expected")
@@ -55,7 +71,14 @@ def test_a_status_of_the_server_says_so(tmp_path, monkeypatch):
         fetch(monkeypatch, tmp_path, b"", status=503)
 
 
-def test_a_server_that_stalls_is_given_up(tmp_path, monkeypatch):
+def test_a_server_that_stalls_halfway_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "_TIMEOUTS_SECS", (5, 0.2))
+    with pytest.raises(RunError, match=r"broke off .*[Tt]imed? ?out"):
+        fetch(monkeypatch, tmp_path, ARCHIVE[:1000], length=10**6, stall=True)
+    assert archives.find(tmp_path) is None
+
+
+def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_TIMEOUTS_SECS", (0.2, 0.2))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]

@@ -186,12 +186,22 @@ def test_whatever_a_decoder_raises_is_the_files_fault(format_):
             assert read_picture(file).shape == (32, 32, 3)
 
 
-def test_an_error_that_pillow_does_not_know_is_the_files_fault(monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (NotImplementedError("pixel format\n 7"), "pixel format 7"),
+        (MemoryError(), "MemoryError"),
+    ],
+    ids=["of two lines", "without words"],
+)
+def test_an_error_that_pillow_does_not_know_is_the_files_fault(
+    monkeypatch, error, words
+):
     def fail(*_):
-        raise NotImplementedError("pixel format 7")
+        raise error
 
     monkeypatch.setattr("cifar_jax.data.pictures._to_square", fail)
-    with pytest.raises(UserError, match="stdin is damaged: pixel format 7"):
+    with pytest.raises(UserError, match=f"stdin is damaged: {words}$"):
         read_picture(saved(Image.fromarray(gradient())))
 
 
@@ -219,5 +229,15 @@ def test_what_cannot_be_waited_for_is_refused(tmp_path):
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     with pytest.raises(UserError, match="Too many levels"):
         read_picture(tmp_path / "loop.png")
-    with pytest.raises(UserError, match="file=None must be a path"):
+
+
+def test_what_is_no_open_file_is_refused(tmp_path):
+    # Python's sys.stdin is None where standard input is closed.
+    with pytest.raises(UserError, match="standard input is closed"):
         read_picture(None)
+    with (tmp_path / "closed.png").open("wb") as file:
+        pass
+    with pytest.raises(UserError, match=r"closed\.png is closed"):
+        read_picture(file)
+    with pytest.raises(UserError, match="file=3 must be a path"):
+        read_picture(3)

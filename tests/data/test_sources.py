@@ -3,6 +3,7 @@ import hashlib
 import os
 import socket
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,9 +42,10 @@ def archive_dir(tmp_path):
     return tmp_path
 
 
-def test_unknown_name_lists_the_choices():
+@pytest.mark.parametrize("name", ["cifar100", None, ["auto"], np.array(["auto", ""])])
+def test_unknown_name_lists_the_choices(name):
     with pytest.raises(UserError, match="auto, cifar10, digits"):
-        load("cifar100")
+        load(name)
 
 
 def test_digits_need_no_folder(tmp_path):
@@ -152,17 +154,19 @@ def test_what_tfds_prepared_goes_before_an_archive(tmp_path):
 def server(monkeypatch):
     """Serves the small archive as the official one."""
     archive = small_cifar.archive_bytes("binary", small_cifar.files("binary"))
+    monkeypatch.setattr(download, "BYTES", len(archive))
     monkeypatch.setattr(download, "SHA256", hashlib.sha256(archive).hexdigest())
     with small_cifar.served(archive) as url:
         monkeypatch.setattr(download, "URL", url)
         yield
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("server", "official")
 def test_download_once_and_the_same_images_as_the_archive(tmp_path, monkeypatch):
     data_dir = tmp_path / "made/by/us"
     downloaded = load("cifar10", data_dir)
-    assert str(tfds_builder.prepared_folder(data_dir)) in downloaded.source
+    folder = tfds_builder.prepared_folder(data_dir)
+    assert downloaded.source == f"official CIFAR-10, from {folder}"
     monkeypatch.setattr(download, "URL", "http://nowhere.invalid/")
     again = load("auto", data_dir)
     small_cifar.write_archive(tmp_path, "python")
@@ -173,7 +177,8 @@ def test_download_once_and_the_same_images_as_the_archive(tmp_path, monkeypatch)
 
 @pytest.mark.usefixtures("server")
 def test_without_array_record_the_archive_is_read_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "array_record", None)
+    for name in ("array_record", "tensorflow_datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
     downloaded = load("cifar10", tmp_path)
     archive = tmp_path / archives.BINARY.archive
     assert downloaded.source == f"CIFAR-10, from {archive}"
@@ -200,12 +205,37 @@ def test_folder_that_cannot_be_made_is_the_users_error(tmp_path):
 
 @pytest.mark.usefixtures("server")
 def test_full_disk_says_so(tmp_path, monkeypatch):
-    def full(data_dir, archive):
+    def full(data_dir):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(tfds_builder, "prepare", full)
+    monkeypatch.setattr(download, "fetch_archive", full)
     with pytest.raises(RunError, match="is full"):
         load("cifar10", tmp_path)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_preparation_that_fails_says_so_and_leaves_the_archive(tmp_path, monkeypatch):
+    def full(builder, split):
+        yield 0, {"image": split.images[0], "label": 0}
+        raise RuntimeError("write() failed: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tfds_builder._builder_class(), "_generate_examples", full)
+        with pytest.raises(RunError, match=r"could not be prepared .* No space left"):
+            load("cifar10", tmp_path)
+    archive = tmp_path / archives.BINARY.archive
+    assert load("cifar10", tmp_path).source == f"CIFAR-10, from {archive}"
+
+
+@pytest.mark.usefixtures("server")
+def test_names_that_are_not_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"data\xff")
+    with pytest.raises(UserError, match="is not UTF-8; choose another folder"):
+        load("cifar10", folder)
+    assert not folder.exists()
+    folder.mkdir()
+    small_cifar.write_archive(folder)
+    assert load("cifar10", folder).source.startswith("CIFAR-10, from ")
 
 
 def test_auto_without_data_or_network_is_the_stand_in(tmp_path):
@@ -257,6 +287,8 @@ def test_data_dir_that_is_a_file_is_an_error(archive_dir):
         ("~nobody-of-this-name/data", "home directory"),
         ("nul\0", "null"),
         (3, "not the name of a folder"),
+        (0, "not the name of a folder"),
+        (b"data", "not the name of a folder"),
     ],
 )
 def test_data_dir_that_cannot_be_a_folder_is_an_error(data_dir, reason):
@@ -270,6 +302,19 @@ def test_without_a_home_the_folder_has_to_be_named(monkeypatch):
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
     with pytest.raises(UserError, match="--data_dir=~/tensorflow_datasets"):
         load("auto")
+
+
+@pytest.mark.parametrize("name", ["auto", "cifar10"])
+def test_data_dir_without_permission_is_no_reason_for_the_stand_in(
+    archive_dir, monkeypatch, name
+):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    # Not by chmod, which does not stop root.
+    monkeypatch.setattr(Path, "lstat", refuse)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)"):
+        load(name, archive_dir)
 
 
 def test_data_dir_that_is_a_loop_of_links_is_an_error(tmp_path):

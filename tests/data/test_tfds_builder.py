@@ -111,6 +111,16 @@ def test_damaged_description_names_the_folder_to_delete(copy, name):
         tfds_builder.read_prepared(copy)
 
 
+@pytest.mark.parametrize("make", small_cifar.NO_FILES)
+@pytest.mark.parametrize("name", ["dataset_info.json", "*test.array_record*"])
+def test_what_is_no_regular_file_is_an_error_and_no_hang(copy, name, make):
+    (path,) = tfds_builder.prepared_folder(copy).glob(name)
+    path.unlink()
+    make(path)
+    with pytest.raises(UserError, match="delete that folder"):
+        tfds_builder.read_prepared(copy)
+
+
 def test_prepared_data_of_another_size_are_rejected(prepared, monkeypatch):
     monkeypatch.setattr(archives, "RECORDS_PER_BATCH", small_cifar.RECORDS + 1)
     with pytest.raises(UserError, match="has 100 images"):
@@ -194,16 +204,21 @@ def test_newest_readable_version_is_taken(tmp_path):
     assert tfds_builder.find_tfds_cifar10(tmp_path) == (newest, None)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "\0"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "\0", "[" * 100_000],
+    ids=["empty", "cut", "a list", "zero", "deep"],
+)
 def test_damaged_description_of_tfds_is_an_error(tmp_path, text):
     write_info(tmp_path, "3.0.2", text)
     with pytest.raises(UserError, match="delete that folder"):
         tfds_builder.find_tfds_cifar10(tmp_path)
 
 
-def test_description_that_is_a_fifo_is_an_error_and_no_hang(tmp_path):
+@pytest.mark.parametrize("make", small_cifar.NO_FILES)
+def test_description_that_is_no_file_is_an_error_and_no_hang(tmp_path, make):
     folder = tmp_path / "cifar10" / "3.0.2"
     folder.mkdir(parents=True)
-    os.mkfifo(folder / "dataset_info.json")
+    make(folder / "dataset_info.json")
     with pytest.raises(UserError, match="not a regular file"):
         tfds_builder.find_tfds_cifar10(tmp_path)

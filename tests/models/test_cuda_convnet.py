@@ -227,7 +227,8 @@ def test_no_convolution_on_the_cpu(network):
     assert "stablehlo.convolution" not in lowered
 
 
-@pytest.mark.parametrize("size", [(5, 3), (2, 4)])
+# The last one is larger than the image.
+@pytest.mark.parametrize("size", [(5, 3), (2, 4), (3, 2), (6, 7)])
 def test_locally_connected_equals_flax(size):
     features = 7
     ours = LocallyConnected(features, size, normal(1.0))

@@ -232,8 +232,8 @@ def test_keras(keras, network, keras_name):
 @pytest.mark.parametrize(
     ("network", "layer", "sigma"),
     [
-        # Glorot: 2 over the mean of inputs and outputs.
-        ("vgg16", "fc2", np.sqrt(1 / 4096)),
+        # Glorot: 1 over the mean of inputs and outputs.
+        ("vgg16", "fc1", np.sqrt(2 / (512 + 4096))),
         ("resnet50", "conv4_block2_2_conv", np.sqrt(1 / (9 * 256))),
         ("mobilenet", "conv_pw_13", np.sqrt(1 / 1024)),
         # He: 2 over the inputs.
