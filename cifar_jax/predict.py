@@ -11,7 +11,6 @@ if __name__ == "__main__":
 import json
 import sys
 from collections.abc import Sequence
-from typing import BinaryIO
 
 import numpy as np
 from absl import flags
@@ -36,7 +35,9 @@ def main(arguments: Sequence[str]) -> int:
     names, images, status = [], [], 0
     for name in arguments:
         try:
-            images.append(read_picture(_stdin() if name == "-" else name))
+            # A standard input that is closed is None.
+            stdin = getattr(sys.stdin, "buffer", None)
+            images.append(read_picture(stdin if name == "-" else name))
             names.append("stdin" if name == "-" else name)
         except UserError as error:
             # The other pictures still get their answer.
@@ -60,12 +61,6 @@ def main(arguments: Sequence[str]) -> int:
         for name, p in zip(names, probabilities, strict=True):
             console.say(table(name, _by_class(network, p), options.top))
     return status
-
-
-def _stdin() -> BinaryIO:
-    if sys.stdin is None:
-        raise UserError("standard input is closed; give the name of a file")
-    return sys.stdin.buffer
 
 
 def table(name: str, probabilities: dict[str, float], top: int) -> str:

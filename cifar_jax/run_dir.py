@@ -68,7 +68,7 @@ def of(config: Config, dataset: Dataset) -> Run:
     path = pathlib.Path(config.train_dir)
     if config.data_dir is not None:
         # An evaluation may be started from another folder.
-        data_dir = str(pathlib.Path(config.data_dir).resolve())
+        data_dir = str(pathlib.Path(config.data_dir).expanduser().resolve())
         config = dataclasses.replace(config, data_dir=data_dir)
     return Run(
         path=path,

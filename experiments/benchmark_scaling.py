@@ -13,13 +13,10 @@ import os
 import pathlib
 from typing import Any
 
-import matplotlib
 from absl import flags
+from matplotlib.figure import Figure
 
-from experiments import common
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from experiments import children, common
 
 FLAGS = flags.FLAGS
 
@@ -27,17 +24,17 @@ FLAGS = flags.FLAGS
 @functools.cache
 def measure(batch_size: int, cores: tuple[int, ...]) -> dict[str, Any]:
     """The figures of one case, which is run once though both tables show it."""
-    every = common.LOG_FREQUENCY
+    every = children.LOG_FREQUENCY
     steps = max(1, FLAGS.images // batch_size // every) * every
-    command = common.train_command(
+    command = children.train_command(
         f"--batch_size={batch_size}",
         f"--max_steps={every + steps + 1}",
         f"--summary_frequency={every + steps + 1}",
         f"--use_fp16={FLAGS.use_fp16}",
         "--train_dir=",
     )
-    child = common.run_child(command, cores=cores)
-    rate = common.throughput(child, batch_size, every, steps)
+    child = children.run_child(command, cores=cores)
+    rate = children.throughput(child, batch_size, every, steps)
     return {
         "batch_size": batch_size,
         "cores": len(cores),
@@ -73,13 +70,8 @@ def report(cases: list[dict[str, Any]], by: str) -> str:
 
 def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
     """Draws examples a second by the batch size and by the cores."""
-    figure, axes = plt.subplots(
-        1,
-        len(groups),
-        figsize=(5 * len(groups), 4),
-        layout="constrained",
-        squeeze=False,
-    )
+    figure = Figure(figsize=(5 * len(groups), 4), layout="constrained")
+    axes = figure.subplots(1, len(groups), squeeze=False)
     for axis, (by, cases) in zip(axes[0], groups.items(), strict=True):
         x = [case[by] for case in cases]
         axis.plot(x, [case["examples_per_sec"] for case in cases], "o-")

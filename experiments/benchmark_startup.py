@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import common
+from experiments import children, common
 
 FLAGS = flags.FLAGS
 
@@ -24,13 +24,13 @@ FLAGS = flags.FLAGS
 def start(cache: str) -> dict[str, float]:
     """One run: seconds to the line of step 0, and the peak of its memory."""
     with tempfile.TemporaryDirectory() as train_dir:
-        command = common.train_command(
+        command = children.train_command(
             f"--batch_size={FLAGS.batch_size}",
             f"--max_steps={FLAGS.max_steps}",
             f"--use_fp16={FLAGS.use_fp16}",
             f"--train_dir={train_dir}/run",
         )
-        child = common.run_child(command, {"JAX_COMPILATION_CACHE_DIR": cache})
+        child = children.run_child(command, {"JAX_COMPILATION_CACHE_DIR": cache})
     return {"seconds": child.log[0][0], "peak_bytes": child.peak_bytes}
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from experiments import common
+from experiments import children, common
 
 # Of the tutorial's network: 13.4 GFLOP a step of 128, in its matrix products.
 GFLOP_PER_EXAMPLE = 13.4 / 128
@@ -35,7 +35,7 @@ FLAGS = flags.FLAGS
 
 def has_line(step: int) -> bool:
     """Whether every program prints a line at this step."""
-    return step % common.LOG_FREQUENCY == 0
+    return step % children.LOG_FREQUENCY == 0
 
 
 @dataclasses.dataclass
@@ -58,13 +58,15 @@ class Program:
         with tempfile.TemporaryDirectory() as train_dir:
             own = [f"--train_dir={train_dir}/run"] if self.name.startswith(OURS) else []
             try:
-                child = common.run_child(self.command + own)
-            except common.ChildFailedError as error:
+                child = children.run_child(self.command + own)
+            except children.ChildFailedError as error:
                 self.failure = str(error)
                 print(f"  {self.name}: left out, {error}", flush=True)
                 return
         log = child.log
-        rate = common.throughput(child, FLAGS.batch_size, FLAGS.from_step, FLAGS.steps)
+        rate = children.throughput(
+            child, FLAGS.batch_size, FLAGS.from_step, FLAGS.steps
+        )
         self.examples_per_sec.append(rate)
         self.peak_bytes = max(self.peak_bytes, child.peak_bytes)
         self.first_loss = log[0][1]
@@ -81,14 +83,14 @@ def programs(records: str) -> list[Program]:
         # The line of the last timed step is one of the run, not its end.
         f"--max_steps={FLAGS.from_step + FLAGS.steps + 1}",
     ]
-    ours = common.train_command(*sizes)
+    ours = children.train_command(*sizes)
     commands = {
         OURS: ours,
         OURS_BF16: [*ours, "--use_fp16"],
         "cifar_jax plain": [*ours, "--ops=plain"],
         "cifar_jax plain bf16": [*ours, "--ops=plain", "--use_fp16"],
     }
-    sizes += [f"--records={records}", f"--log_frequency={common.LOG_FREQUENCY}"]
+    sizes += [f"--records={records}", f"--log_frequency={children.LOG_FREQUENCY}"]
     if python := interpreter(FLAGS.tensorflow_python, "tensorflow"):
         peer = [python, str(PEERS / "tensorflow_tutorial.py"), *sizes]
         commands |= {"TensorFlow": peer, "TensorFlow bf16": [*peer, "--bf16"]}
@@ -196,7 +198,7 @@ def define_flags() -> None:
     flags.DEFINE_string("tensorflow_python", "", "Interpreter that has TensorFlow.")
     flags.DEFINE_string("pytorch_python", "", "Interpreter that has PyTorch.")
     for name in ("from_step", "steps"):
-        message = f"must be a multiple of {common.LOG_FREQUENCY}"
+        message = f"must be a multiple of {children.LOG_FREQUENCY}"
         flags.register_validator(name, has_line, message)
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: child processes, the machine, data for peers, tables.
+"""What the experiments share: start and end, the machine, results, tables.
 
 The benchmarks themselves stay small: a child process begins with its parent's peak
 memory on its account, so whatever needs JAX or the data runs in a child as well.
@@ -6,7 +6,6 @@ memory on its account, so whatever needs JAX or the data runs in a child as well
 
 import concurrent.futures
 import csv
-import dataclasses
 import datetime
 import functools
 import importlib.metadata
@@ -17,9 +16,8 @@ import os
 import pathlib
 import platform
 import re
-import subprocess
+import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,84 +25,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import app, flags
 
+from cifar_jax.errors import RunError, Stopped, UserError
 from cifar_jax.files import write_atomically
 
 if TYPE_CHECKING:  # children begin with this process's memory on their account
     from matplotlib.figure import Figure
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-# Every program measured prints the tutorial's line every so many steps.
-LOG_FREQUENCY = 10
 FAKE_DEVICES = 8
-LOG_LINE = re.compile(r"step (\d+), loss = ([^ ]+)")
 
 FLAGS = flags.FLAGS
-
-
-class ChildFailedError(Exception):
-    """A child process ended with an error; the message is its last line."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Child:
-    """A process that has ended well.
-
-    Attributes:
-        lines: what it printed, each with the seconds since it was started.
-        peak_bytes: the most memory it held, resident.
-    """
-
-    lines: list[tuple[float, str]]
-    peak_bytes: int
-
-    @property
-    def log(self) -> dict[int, tuple[float, float]]:
-        """{step: (seconds since the start, loss)} of the tutorial's lines."""
-        found = ((seconds, LOG_LINE.search(text)) for seconds, text in self.lines)
-        return {int(m[1]): (seconds, float(m[2])) for seconds, m in found if m}
-
-
-def run_child(
-    command: Sequence[str],
-    environment: dict[str, str] | None = None,
-    cores: Sequence[int] = (),
-) -> Child:
-    """Runs a command to its end, on these cores only if any are given.
-
-    Raises:
-        ChildFailedError: its exit status is not 0.
-    """
-    bind = functools.partial(os.sched_setaffinity, 0, cores)
-    with tempfile.TemporaryFile("w+") as errors:
-        began = time.monotonic()
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=os.environ | (environment or {}),
-            preexec_fn=bind if cores else None,
-        )
-        assert process.stdout is not None
-        try:
-            with process.stdout:
-                lines = [
-                    (time.monotonic() - began, line.rstrip("\n"))
-                    for line in process.stdout
-                ]
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        # Not Popen.wait(): it throws away what the process used.
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            errors.seek(0)
-            last = (errors.read().strip().splitlines() or ["no message"])[-1]
-            raise ChildFailedError(f"exit status {process.returncode}: {last}")
-    # Linux counts in KiB, macOS in bytes.
-    return Child(lines, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+# --help lists the flags defined here as those of the experiment that is run.
+flags.disclaim_key_flags()
 
 
 def isolated(function: Callable, *arguments: Any) -> Any:
@@ -132,24 +64,6 @@ def number_of_devices() -> int:
     import jax
 
     return jax.device_count()
-
-
-def train_command(*arguments: str) -> list[str]:
-    """The real train command on the data of the flags, logging as LOG_LINE wants."""
-    return [
-        *(sys.executable, "-m", "cifar_jax.train"),
-        f"--dataset={FLAGS.dataset}",
-        f"--data_dir={FLAGS.data_dir}",
-        f"--log_frequency={LOG_FREQUENCY}",
-        *arguments,
-    ]
-
-
-def throughput(child: Child, batch_size: int, from_step: int, steps: int) -> float:
-    """Examples a second between the lines of two steps, by our own clock."""
-    log = child.log
-    seconds = log[from_step + steps][0] - log[from_step][0]
-    return steps * batch_size / seconds
 
 
 def write_records(name: str, data_dir: str, path: str) -> str:
@@ -221,7 +135,7 @@ def machine() -> dict[str, Any]:
 def _processor() -> str:
     # Only Linux is asked: elsewhere Python knows the name, there it does not.
     path = pathlib.Path("/proc/cpuinfo")
-    text = path.read_text() if path.exists() else ""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
     found = re.search(r"model name\s*: (.+)", text)
     return found[1] if found else platform.processor()
 
@@ -259,40 +173,30 @@ def keep(record: dict[str, Any]) -> None:
         write(record, pathlib.Path(FLAGS.json))
 
 
-def run(
-    main: Callable[[list[str]], None], define_flags: Callable[[], None] | None = None
-) -> None:
+def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> None:
     """Parses the flags and runs main; errors end it as they end the commands.
 
     Args:
         main: of the experiment, given the words that are not flags.
-        define_flags: of the experiment. Not at import, so that experiments can be
-            imported together.
+        define_flags: defines the experiment's own flags. It is called here and not at
+            import, so that experiments can be imported together.
     """
-
-    def guarded(argv: list[str]) -> None:
-        try:
-            main(argv)
-        # UserError, RunError, Stopped, and a Ctrl-C at any other time.
-        except (Exception, KeyboardInterrupt) as error:
-            status = getattr(error, "exit_code", None)
-            if isinstance(error, KeyboardInterrupt) and status is None:
-                status, error = 130, Exception("interrupted")
-            if status is None:
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(status)
-
     flags.DEFINE_string("dataset", "cifar10", "As of the train command.")
     flags.DEFINE_string("data_dir", "", "As of the train command.")
     flags.DEFINE_string("json", "", "Keep the result in this file.")
-    if define_flags is not None:
-        define_flags()
-    for module, own in FLAGS.flags_by_module_dict().items():
-        if module.startswith("experiments."):
-            for flag in own:  # --help shows the flags of the main module
-                FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(guarded)
+    define_flags()
+    app.run(functools.partial(_guarded, main))
+
+
+def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
+    try:
+        main(argv)
+    except (UserError, RunError, Stopped) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("error: stopped by SIGINT", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def write(record: dict[str, Any], path: pathlib.Path) -> None:

@@ -28,7 +28,6 @@ from cifar_jax.ops import conv, max_pool
 from experiments import common
 from experiments.convolution_picture import plot
 
-RESULTS = pathlib.Path(__file__).parent / "results"
 IMAGE = np.array(
     [
         [1, 2, 0, 3, 1],
@@ -182,7 +181,7 @@ def classification() -> dict[str, Any]:
 def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_string(
-        "results_dir", str(RESULTS), "Where the JSON and the picture go."
+        "results_dir", str(common.RESULTS), "Where the JSON and the picture go."
     )
 
 

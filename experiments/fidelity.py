@@ -13,21 +13,17 @@ import pathlib
 import platform
 import time
 
-import matplotlib
 import numpy as np
 from absl import flags
+from matplotlib.figure import Figure
 
 from cifar_jax import read_run
 from experiments import common, runs
 from experiments.runs import spread
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 # The tutorial ported to TensorFlow 2.21, five unseeded runs of 1,000 steps on the
 # archive made of JPEG copies, 2026-11-22.
 TENSORFLOW = (0.601, 0.601, 0.602, 0.597, 0.598)
-RESULTS = pathlib.Path(__file__).parent / "results"
 
 FLAGS = flags.FLAGS
 
@@ -51,9 +47,8 @@ def run_seed(seed: int) -> dict:
 
 def plot(results: list[dict], path: pathlib.Path) -> None:
     """Draws the loss of each seed, and the precisions beside TensorFlow's."""
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(10, 4), width_ratios=[2, 1], layout="constrained"
-    )
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[2, 1])
     for result in results:
         left.plot(
             *zip(*result["loss"], strict=True), lw=1, label=f"seed {result['seed']}"
@@ -81,7 +76,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("seeds", 5, "How many seeds, from 0 on.", lower_bound=1)
     flags.DEFINE_integer("max_steps", 1000, "Steps a seed.", lower_bound=1)
     flags.DEFINE_string("out_dir", "fidelity", "Where the runs go, one folder a seed.")
-    flags.DEFINE_string("results_dir", str(RESULTS), "Where the JSON and the plot go.")
+    flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
     flags.DEFINE_boolean("use_fp16", False, "As of the train command.")
     flags.DEFINE_string("ops", "auto", "As of the train command.")
 

@@ -11,15 +11,12 @@ again it goes on where it was. With the defaults some 50 minutes on one core.
 import pathlib
 from typing import Any
 
-import matplotlib
 import numpy as np
 from absl import flags
+from matplotlib.figure import Figure
 
 from cifar_jax import read_run
 from experiments import common, runs
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 KINDS = {"test": "averaged parameters", "test_raw": "raw parameters"}
 
@@ -81,7 +78,8 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 def plot(rows: list[dict[str, Any]], source: str, path: pathlib.Path) -> None:
     """Draws precision over steps: each seed a dot, their mean a line."""
-    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.subplots()
     for kind, colour in zip(KINDS.values(), ("C0", "C1"), strict=True):
         found = by_steps(rows, kind)
         means = [np.mean(values) for values in found.values()]

@@ -14,14 +14,11 @@ import pathlib
 import time
 from typing import Any
 
-import matplotlib
 import numpy as np
 from absl import flags
+from matplotlib.figure import Figure
 
 from experiments import common
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 STEPS_A_CALL = 5
 
@@ -98,7 +95,8 @@ def report(cases: list[dict[str, Any]]) -> str:
 
 def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
     """Draws throughput and the collective's share by the number of devices."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for name, cases in groups.items():
         devices = [case["devices"] for case in cases]
         left.plot(devices, [c["examples_per_sec"] for c in cases], "o-", label=name)

@@ -109,7 +109,7 @@ class Unfinished:
         self._path, self._settings = path, settings
         self.cases: list[dict[str, Any]] = []
         if path.exists():
-            found = json.loads(path.read_text())
+            found = json.loads(path.read_text(encoding="utf-8"))
             if found["settings"] == settings:
                 self.cases = found["cases"]
 

@@ -11,16 +11,13 @@ The whole recipes, --full, are for a GPU; REDUCED says what is left of them on a
 import pathlib
 from typing import Any
 
-import matplotlib
 import numpy as np
 from absl import flags
+from matplotlib.figure import Figure
 
 from cifar_jax import Config, read_run
 from cifar_jax.recipes import RECIPES
 from experiments import common, runs
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 # Networks that have no recipe, and the recipe under which each is run.
 NETWORKS = {
@@ -118,13 +115,8 @@ def report(records: list[dict[str, Any]]) -> str:
 
 def plot(records: list[dict[str, Any]], path: pathlib.Path) -> None:
     """Draws the loss of each seed, a panel for each recipe."""
-    figure, axes = plt.subplots(
-        1,
-        len(records),
-        figsize=(3.2 * len(records), 3.2),
-        layout="constrained",
-        squeeze=False,
-    )
+    figure = Figure(figsize=(3.2 * len(records), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(records), squeeze=False)
     for axis, record in zip(axes[0], records, strict=True):
         for result in record["results"]:
             axis.plot(*zip(*result["loss"], strict=True), lw=0.8)

@@ -44,7 +44,7 @@ def train_and_evaluate(
     log = train_dir / "log.txt"
     train_dir.mkdir(parents=True, exist_ok=True)
     print(f"training, its log: {log}", flush=True)
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         _command(file, "train", f"--train_dir={train_dir}", *train_flags)
     precision = {name: _precision(train_dir, name) for name in evaluations}
     lines = _log_lines(log)
@@ -55,7 +55,7 @@ def train_and_evaluate(
         "examples_per_sec": float(np.median(rates)) if rates else None,
         "train_seconds": train_seconds(log),
         "loss": [(step, float(rest[0])) for step, rest in lines.items()],
-        "parameters": int(PARAMETERS.findall(log.read_text())[-1].replace(",", "")),
+        "parameters": int(PARAMETERS.findall(_read(log))[-1].replace(",", "")),
     }
 
 
@@ -101,8 +101,12 @@ def _log_lines(log: pathlib.Path) -> dict[int, list[str]]:
 
     A resumed run wrote some steps twice: the last counts.
     """
-    lines = {int(step): rest for step, *rest in LOG_LINE.findall(log.read_text())}
+    lines = {int(step): rest for step, *rest in LOG_LINE.findall(_read(log))}
     return dict(sorted(lines.items()))
+
+
+def _read(log: pathlib.Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")
 
 
 def _precision(train_dir: pathlib.Path, name: str) -> float:
@@ -123,6 +127,8 @@ def _command(output: Any, name: str, *flags: str) -> None:
         status = process.wait()
     except KeyboardInterrupt:
         # The command was told as well; it saves, and is not to be killed meanwhile.
-        status = process.wait()
+        if process.wait() == 0:
+            raise
+        status = process.returncode
     if status:
         sys.exit(status)  # The command has said why.

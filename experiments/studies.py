@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import matplotlib
 import numpy as np
 from absl import flags, logging
+from matplotlib.figure import Figure
 
 from cifar_jax import (
     Config,
@@ -27,10 +27,9 @@ from cifar_jax import (
 )
 from experiments import common, runs
 
-matplotlib.use("Agg")
-from matplotlib.figure import Figure
-
 FLAGS = flags.FLAGS
+# --help lists the flags defined here as those of the study that is run.
+flags.disclaim_key_flags()
 
 # The images on which every run is evaluated.
 SPLITS = ("test", "train_eval")

@@ -3,21 +3,25 @@
 import csv
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from absl import app
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_experiments import ROOT, call_experiment
 
-from cifar_jax import Config, fit, load_data
+from cifar_jax import Config, fit, load_data, read_run
 from experiments import convolution, feature_maps, noise
 from experiments.corruptions import CORRUPTIONS, Corruption
 from experiments.feature_maps_picture import mosaic
 
-ROOT = pathlib.Path(__file__).parents[1]
+SLOW = pytest.mark.slow
+# Some layers of each network, and their shapes.
+LAYERS = {
+    "tutorial": {"conv1": [24, 24, 64], "conv2": [12, 12, 64]},
+    "batch_norm": {"conv": [12, 12, 8], "head": [10]},
+}
 
 
 def by_hand(image, top, left, height, width):
@@ -200,49 +204,32 @@ def test_change_is_relative_to_the_first():
     np.testing.assert_allclose(feature_maps.change(values), [0, 1, 1])
 
 
-@pytest.fixture(scope="module")
-def digits_run(tmp_path_factory) -> pathlib.Path:
-    """A run of a few steps on digits."""
-    train_dir = tmp_path_factory.mktemp("run") / "digits"
-    config = Config(
-        dataset="digits", max_steps=3, batch_size=8, train_dir=str(train_dir)
-    )
+@pytest.fixture(
+    scope="module", params=["batch_norm", pytest.param("tutorial", marks=SLOW)]
+)
+def run(request, tmp_path_factory) -> pathlib.Path:
+    """The folder of a run of a few steps on digits."""
+    folder = tmp_path_factory.mktemp("run") / "digits"
+    config = Config(model=request.param, max_steps=3, batch_size=8, train_dir=folder)
     fit(config, load_data("digits"), log=lambda line: None)
-    return train_dir
+    return folder
 
 
-@pytest.fixture
-def run_experiment(tmp_path):
-    """Runs a module of experiments; returns what it printed and its JSON."""
-
-    def run(name: str, *arguments: str) -> tuple[str, dict]:
-        command = [sys.executable, "-m", f"experiments.{name}", *arguments]
-        done = subprocess.run(
-            [*command, f"--results_dir={tmp_path}"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout, json.loads((tmp_path / f"{name}.json").read_text())
-
-    return run
-
-
-@pytest.mark.slow
-def test_convolution_computes_and_draws(run_experiment, tmp_path):
-    text, kept = run_experiment("convolution")
+def test_convolution_computes_and_draws(tmp_path):
+    text = call_experiment("convolution", f"--results_dir={tmp_path}")
+    kept = json.loads((tmp_path / "convolution.json").read_text())
     assert "2 + 0 + 3 + 4 + 2 + 1 + 1 + 0 + 2 = 15" in text
     assert len(kept["examples"]) == 5
     assert (tmp_path / "convolution.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
-def test_noise_evaluates_and_draws(run_experiment, tmp_path, digits_run):
-    text, kept = run_experiment(
-        "noise", "--quick", "--dataset=digits", f"--checkpoint_dirs=ours={digits_run}"
+def test_noise_evaluates_and_draws(tmp_path, run):
+    text = call_experiment(
+        "noise",
+        *("--quick", "--dataset=digits", f"--checkpoint_dirs=ours={run}"),
+        f"--results_dir={tmp_path}",
     )
+    kept = json.loads((tmp_path / "noise.json").read_text())
     assert len(kept["cases"]) == 26
     assert kept["images"] == noise.QUICK_IMAGES
     assert kept["networks"]["ours"]["step"] == 3
@@ -254,21 +241,24 @@ def test_noise_evaluates_and_draws(run_experiment, tmp_path, digits_run):
     assert "| noise      |        5 |" in text
     assert (tmp_path / "noise.png").stat().st_size > 10_000
     assert not (tmp_path / "noise.unfinished.json").exists()
-    assert str(digits_run) not in json.dumps(kept)
+    assert str(run) not in json.dumps(kept)
 
 
-@pytest.mark.slow
-def test_feature_maps_are_drawn(run_experiment, tmp_path, digits_run):
-    text, kept = run_experiment(
-        "feature_maps", "--quick", "--dataset=digits", f"--checkpoint_dir={digits_run}"
+def test_feature_maps_are_drawn(tmp_path, run):
+    text = call_experiment(
+        "feature_maps",
+        *("--quick", "--dataset=digits", f"--checkpoint_dir={run}"),
+        f"--results_dir={tmp_path}",
     )
-    assert list(kept["layers"])[:3] == ["input", "conv1", "conv2"]
-    assert kept["layers"]["conv1"]["shape"] == [24, 24, 64]
+    kept = json.loads((tmp_path / "feature_maps.json").read_text())
+    layers = {name: layer["shape"] for name, layer in kept["layers"].items()}
+    assert layers.items() >= LAYERS[read_run(run).config.model].items()
+    assert next(iter(layers)) == "input"
     # Twice the noise moves a layer further.
     for layer in kept["layers"].values():
         change = [layer["change"][f"sigma {sigma}"] for sigma in (5, 10, 20, 40)]
         assert change == sorted(change)
     assert "pixels shuffled" in text
     for part in ("", "_kernels", "_noise"):
-        assert (tmp_path / f"feature_maps{part}.png").stat().st_size > 10_000
-    assert str(digits_run) not in json.dumps(kept)
+        assert (tmp_path / f"feature_maps{part}.png").stat().st_size > 5_000
+    assert str(run) not in json.dumps(kept)

@@ -1,40 +1,26 @@
-"""The benchmarks as subprocesses, so small that their figures mean nothing."""
+"""The benchmarks, so small that their figures mean nothing."""
 
 import json
 import os
-import pathlib
-import subprocess
-import sys
 
 import jax
+import numpy as np
 import pytest
+from absl import app
+from run_experiments import call_experiment, run_experiment
 
 from cifar_jax import create_model
 
-ROOT = pathlib.Path(__file__).parents[1]
-
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
-def run_experiment(tmp_path):
-    """Runs a module of experiments on digits; returns what it printed and kept."""
+def benchmark(tmp_path):
+    """Runs a benchmark on digits, as a command; returns what it printed and kept."""
 
     def run(name: str, *arguments: str) -> tuple[str, dict]:
         path = tmp_path / "kept" / f"{name}.json"
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", f"experiments.{name}"),
-                *("--dataset=digits", f"--json={path}", *arguments),
-            ],
-            cwd=ROOT,
-            env=os.environ | {"TMPDIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout, json.loads(path.read_text())
+        flags = ("--dataset=digits", f"--json={path}")
+        text = run_experiment(name, *flags, *arguments, tmp_path=tmp_path)
+        return text, json.loads(path.read_text())
 
     return run
 
@@ -48,17 +34,20 @@ def cells(text: str, first: str) -> list[str]:
     return found
 
 
-def test_tiny_images_are_timed_both_ways(run_experiment):
+def test_tiny_images_are_timed_both_ways(tmp_path):
     sizes = ("--sizes=1,2", "--channels=4", "--batch_size=2", "--rounds=1")
-    text, kept = run_experiment("benchmark_tiny_images", *sizes)
-    assert [case["size"] for case in kept["cases"]] == [1, 2]
-    assert all(case["plain"] > 0 and case["fast"] > 0 for case in kept["cases"])
+    path = tmp_path / "kept.json"
+    text = call_experiment("benchmark_tiny_images", *sizes, f"--json={path}")
+    cases = json.loads(path.read_text())["cases"]
+    assert [case["size"] for case in cases] == [1, 2]
+    assert all(case["plain"] > 0 and case["fast"] > 0 for case in cases)
     assert cells(text, "2x2")
 
 
-def test_recipes_are_run_and_tabulated(run_experiment, tmp_path):
+@pytest.mark.slow
+def test_recipes_are_run_and_tabulated(benchmark, tmp_path):
     few = ("--recipes=tutorial", "--seeds=1", "--max_steps=2", "--batch_size=8")
-    text, kept = run_experiment("recipes", *few, f"--out_dir={tmp_path / 'runs'}")
+    text, kept = benchmark("recipes", *few, f"--out_dir={tmp_path / 'runs'}")
     [record] = kept["recipes"]
     assert (record["steps"], record["steps_of_the_recipe"]) == (2, 1_000_000)
     [result] = record["results"]
@@ -68,9 +57,10 @@ def test_recipes_are_run_and_tabulated(run_experiment, tmp_path):
     assert row[:3] == ["1,068,298", "2", "1,000,000"]
 
 
-def test_train_step_times_ours_alone(run_experiment):
+@pytest.mark.slow
+def test_train_step_times_ours_alone(benchmark):
     sizes = ("--batch_size=4", "--from_step=10", "--steps=10", "--rounds=1")
-    text, kept = run_experiment("benchmark_train_step", *sizes, "--programs=cifar_jax")
+    text, kept = benchmark("benchmark_train_step", *sizes, "--programs=cifar_jax")
     [ours] = kept["programs"]
     rates = ours["examples_per_sec"]
     assert len(rates["rounds"]) == len(kept["matrix_products"]) == 1
@@ -87,22 +77,16 @@ def test_train_step_times_ours_alone(run_experiment):
 
 
 def test_train_step_says_which_program_is_unknown():
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.benchmark_train_step", "--programs=caffe"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode != 0
-    assert "caffe" in done.stdout + done.stderr
+    with pytest.raises(app.UsageError, match=r"'caffe'.* not among .*'cifar_jax'"):
+        call_experiment("benchmark_train_step", "--programs=caffe")
 
 
-def test_scaling_tries_every_batch_and_number_of_cores(run_experiment, tmp_path):
+@pytest.mark.slow
+def test_scaling_tries_every_batch_and_number_of_cores(benchmark, tmp_path):
     all_cores = len(os.sched_getaffinity(0))
     # The same case in both tables, so that it is run once.
     small = ("--images=40", "--batch_sizes=4", "--cores_batch_size=4")
-    text, kept = run_experiment("benchmark_scaling", *small, f"--cores={all_cores}")
+    text, kept = benchmark("benchmark_scaling", *small, f"--cores={all_cores}")
     assert [case["batch_size"] for case in kept["batch_size"]] == [4]
     assert [case["cores"] for case in kept["cores"]] == [all_cores]
     for case in kept["batch_size"] + kept["cores"]:
@@ -115,9 +99,10 @@ def test_scaling_tries_every_batch_and_number_of_cores(run_experiment, tmp_path)
     assert (tmp_path / "kept" / "benchmark_scaling.png").stat().st_size > 1000
 
 
-def test_startup_takes_a_cold_and_a_warm_start(run_experiment):
+@pytest.mark.slow
+def test_startup_takes_a_cold_and_a_warm_start(benchmark):
     small = ("--rounds=1", "--batch_size=2", "--max_steps=1")
-    text, kept = run_experiment("benchmark_startup", *small)
+    text, kept = benchmark("benchmark_startup", *small)
     for name in ("cold", "warm"):
         [start] = kept["starts"][name]
         assert start["seconds"] > 0
@@ -128,8 +113,9 @@ def test_startup_takes_a_cold_and_a_warm_start(run_experiment):
     assert cells(text, "evaluation of 300 images")
 
 
-def test_modes_are_compared_in_speed_and_numbers(run_experiment):
-    text, kept = run_experiment(
+@pytest.mark.slow
+def test_modes_are_compared_in_speed_and_numbers(benchmark):
+    text, kept = benchmark(
         "data_parallel_modes", "--devices=1,2", "--modes=jit,pmap", "--batch_size=8"
     )
     cases = [(case["mode"], case["devices"]) for case in kept["cases"]]
@@ -141,9 +127,10 @@ def test_modes_are_compared_in_speed_and_numbers(run_experiment):
     assert "| mode |" in text
 
 
-def test_scaling_over_devices_is_measured_and_drawn(run_experiment, tmp_path):
+@pytest.mark.slow
+def test_scaling_over_devices_is_measured_and_drawn(benchmark, tmp_path):
     sizes = ("--batch_size=8", "--batch_size_each=4", "--calls=1")
-    _, kept = run_experiment("multi_device_scaling", "--devices=1,2", *sizes)
+    _, kept = benchmark("multi_device_scaling", "--devices=1,2", *sizes)
     assert [case["batch_size"] for case in kept["strong"]] == [8, 8]
     assert [case["batch_size"] for case in kept["weak"]] == [4, 8]
     for case in kept["strong"] + kept["weak"]:
@@ -152,14 +139,14 @@ def test_scaling_over_devices_is_measured_and_drawn(run_experiment, tmp_path):
     assert (tmp_path / "kept" / "multi_device_scaling.png").stat().st_size > 10_000
 
 
-def test_the_cost_of_an_all_reduce_is_that_of_the_networks(run_experiment):
-    text, kept = run_experiment("allreduce_cost", "--devices=2")
-    params = create_model("tutorial").init(
-        jax.random.key(0), jax.numpy.zeros((1, 24, 24, 3))
-    )["params"]
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+def test_the_cost_of_an_all_reduce_is_that_of_the_networks(tmp_path):
+    path = tmp_path / "kept.json"
+    text = call_experiment("allreduce_cost", "--devices=2", f"--json={path}")
+    images = jax.ShapeDtypeStruct((1, 24, 24, 3), np.float32)
+    variables = jax.eval_shape(create_model("tutorial").init, jax.random.key(0), images)
+    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    cases = json.loads(path.read_text())["cases"]
     # Two devices exchange their halves twice.
-    assert kept["cases"][0]["sent_bytes"] == 4 * count
-    slow = kept["cases"][4]
-    assert slow["all_reduce_seconds"] == pytest.approx(4 * count / 125e6)
+    assert cases[0]["sent_bytes"] == 4 * count
+    assert cases[4]["all_reduce_seconds"] == pytest.approx(4 * count / 125e6)
     assert "tutorial, 1 Gb/s Ethernet" in text

@@ -2,22 +2,81 @@
 
 import importlib
 import json
+import os
 import pkgutil
+import re
 import resource
+import signal
+import subprocess
+import sys
 
 import pytest
 from absl import flags
 from matplotlib.figure import Figure
+from run_experiments import ROOT, call
 
 import experiments
+from cifar_jax import RunError, UserError
+from cifar_jax.errors import Stopped
 from experiments import common
 
+MODULES = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
 
-def test_all_experiments_can_be_imported_together():
-    before = set(flags.FLAGS)
-    for module in pkgutil.iter_modules(experiments.__path__, "experiments."):
-        importlib.import_module(module.name)
-    assert set(flags.FLAGS) == before
+
+def test_all_experiments_can_be_imported_together_and_on_windows(monkeypatch):
+    for name in MODULES:
+        importlib.import_module(f"experiments.{name}")
+    # Once more, with all that they import already there.
+    for name in MODULES:
+        monkeypatch.delitem(sys.modules, f"experiments.{name}")
+        monkeypatch.delattr(experiments, name)
+    defined: list[str] = []
+    monkeypatch.setattr(
+        flags.FlagValues, "__setitem__", lambda self, name, flag: defined.append(name)
+    )
+    for name in ("fcntl", "resource", "pwd", "grp"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("sched_getaffinity", "sched_setaffinity", "wait4", "getuid"):
+        monkeypatch.delattr(os, name)
+    for name in MODULES:
+        importlib.import_module(f"experiments.{name}")
+    assert defined == []
+
+
+@pytest.mark.parametrize(
+    ("name", "own"), [("allreduce_cost", {"tflops"}), ("augmentation", {"seeds"})]
+)
+def test_help_lists_the_flags_of_an_experiment(name, own):
+    done = subprocess.run(
+        [sys.executable, "-m", f"experiments.{name}", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    listed = set(re.findall(r"^  --(\w+): .", done.stdout, re.MULTILINE))
+    assert listed >= own | {"dataset", "data_dir", "json"}
+    assert "logtostderr" not in listed
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (UserError("--x=1 is wrong"), 2, "--x=1 is wrong"),
+        (RunError("the disk is full"), 1, "the disk is full"),
+        (Stopped(signal.SIGTERM, "before step 3"), 143, "stopped by SIGTERM before"),
+        (KeyboardInterrupt(), 130, "stopped by SIGINT"),
+    ],
+)
+def test_errors_end_an_experiment_as_they_end_a_command(error, status, line, capsys):
+    def main(argv: list[str]) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as exit_:
+        call(lambda: common.run(main, lambda: None))
+    assert exit_.value.code == status
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: {line}")
 
 
 @pytest.mark.parametrize(

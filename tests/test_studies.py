@@ -1,4 +1,4 @@
-"""The studies as commands, so small that their figures mean nothing."""
+"""The studies, so small that their figures mean nothing."""
 
 import contextlib
 import csv
@@ -11,37 +11,101 @@ import sys
 import time
 
 import pytest
+from helpers import call_in_process, environment
+from run_experiments import ROOT, call, run_experiment
 
-ROOT = pathlib.Path(__file__).parents[1]
+from cifar_jax import read_run
+from experiments import common, runs, studies
+from experiments.studies import Variant
 
-pytestmark = pytest.mark.slow
+
+def read(results: pathlib.Path, name: str) -> tuple[dict, list[dict]]:
+    """The record of a study, and the rows of its table; its picture is there."""
+    assert (results / f"{name}.png").stat().st_size > 5_000
+    record = json.loads((results / f"{name}.json").read_text())
+    with (results / f"{name}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(record["rows"])
+    return record, rows
+
+
+def test_a_study_trains_its_variants(tmp_path):
+    variant = Variant("no averages", {"model": "small", "ema_decay": 0.0})
+
+    def main(argv: list[str]) -> None:
+        studies.keep("study", studies.run([variant]), "A small network")
+
+    text = call(
+        lambda: common.run(main, studies.define_flags),
+        *("--quick", "--dataset=digits", f"--out_dir={tmp_path / 'runs'}"),
+        f"--results_dir={tmp_path}",
+    )
+    record, [row] = read(tmp_path, "study")
+    assert record["variants"] == {"no averages": variant.changes}
+    assert row["variant"] == "no averages"
+    assert f"| no averages |    {float(row['test']):.4f} |" in text
+    run = read_run(tmp_path / "runs" / "no_averages-0")
+    assert (run.config.ema_decay, run.config.max_steps) == (0, 4)
+    assert "step 0, loss = " in (run.path / "log.txt").read_text()
+
+
+def test_a_run_by_the_commands_is_evaluated_once(monkeypatch, tmp_path):
+    commands = []
+
+    def command(output, name: str, *flags: str) -> None:
+        done = call_in_process(name, *flags, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        commands.append(name)
+        if name == "train":
+            output.write(done.stdout)
+
+    monkeypatch.setattr(runs, "_command", command)
+    folder = tmp_path / "run"
+    flags = ("--dataset=digits", "--model=small", "--batch_size=8", "--max_steps=12")
+    figures = runs.train_and_evaluate(folder, flags)
+    assert [step for step, _ in figures["loss"]] == [0, 10]
+    assert figures["loss"][0][1] == pytest.approx(figures["step_0_loss"], abs=0.01)
+    assert figures["parameters"] == 32 * (8 * 8 * 3 + 1) + 10 * (32 + 1)
+    assert figures["train_seconds"] == runs.train_seconds(folder / "log.txt")
+    assert figures["precision"]["test"] == runs.evaluated(folder, "test", 12)
+    assert runs.evaluated(folder, "test", 10) is None
+    assert runs._precision(folder, "test") == figures["precision"]["test"]
+    assert commands == ["train", "eval"]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(0, KeyboardInterrupt), (130, SystemExit)]
+)
+def test_ctrl_c_while_a_command_ends_is_not_lost(monkeypatch, status, error):
+    class Command:
+        def __init__(self, *_, **__):
+            self.returncode = None
+
+        def wait(self):
+            if self.returncode is None:
+                self.returncode = status
+                raise KeyboardInterrupt
+            return status
+
+    monkeypatch.setattr(subprocess, "Popen", Command)
+    with pytest.raises(error):
+        runs._command(subprocess.DEVNULL, "eval")
 
 
 @pytest.fixture
 def run_study(tmp_path):
-    """Runs a study in its quick version; returns its record and its rows."""
+    """Runs a study in its quick version as a command; returns its record and rows."""
 
     def run(name: str) -> tuple[dict, list[dict]]:
-        results = tmp_path / "results"
-        command = [
-            *(sys.executable, "-m", f"experiments.{name}", "--quick"),
-            *("--dataset=digits", f"--out_dir={tmp_path / 'runs'}"),
-            f"--results_dir={results}",
-        ]
-        done = subprocess.run(
-            command, cwd=ROOT, env=os.environ, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert (results / f"{name}.png").stat().st_size > 5_000
-        record = json.loads((results / f"{name}.json").read_text())
-        with (results / f"{name}.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        assert len(rows) == len(record["rows"])
-        return record, rows
+        folders = (f"--out_dir={tmp_path / 'runs'}", f"--results_dir={tmp_path}")
+        flags = ("--quick", "--dataset=digits", *folders)
+        run_experiment(name, *flags, tmp_path=tmp_path)
+        return read(tmp_path, name)
 
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "variants"), [("augmentation", 6), ("ablation", 5), ("pooling", 6)]
 )
@@ -54,6 +118,7 @@ def test_studies_train_each_variant(run_study, name, variants):
     assert len({row["train_eval_cross_entropy"] for row in rows}) > variants // 2
 
 
+@pytest.mark.slow
 def test_max_steps_goes_on_with_one_run(run_study):
     _, rows = run_study("max_steps")
     assert run_study("max_steps")[1] == rows  # All is there already.
@@ -64,32 +129,40 @@ def test_max_steps_goes_on_with_one_run(run_study):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "endless"),
     [("max_steps", "--steps=100000"), ("ablation", "--max_steps=100000")],
 )
 def test_ctrl_c_lets_the_training_save(tmp_path, name, endless):
-    runs, results = tmp_path / "runs", tmp_path / "results"
+    folder, results = tmp_path / "runs", tmp_path / "results"
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", f"experiments.{name}", "--dataset=digits", endless),
-            *(f"--out_dir={runs}", f"--results_dir={results}"),
+            *(f"--out_dir={folder}", f"--results_dir={results}"),
         ],
         cwd=ROOT,
+        env=environment(tmp_path),
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
     )
     try:
         deadline = time.monotonic() + 300
-        while not any("step 10," in log.read_text() for log in runs.glob("*/log.txt")):
+        logs = folder.glob
+        while not any("step 10," in log.read_text() for log in logs("*/log.txt")):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.2)
         # To all processes, as a terminal does.
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(timeout=120) == 130
+        _, said = process.communicate(timeout=120)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert len(list(runs.glob("*/checkpoints/*/SHA256SUMS"))) == 1
+    assert process.returncode == 130
+    assert said.startswith("error: stopped by SIGINT before step ")
+    assert said.count("\n") == 1
+    assert len(list(folder.glob("*/checkpoints/*/SHA256SUMS"))) == 1
     assert not results.exists()

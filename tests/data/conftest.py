@@ -1,12 +1,21 @@
 import pytest
-from small_cifar import RECORDS
+import small_cifar
 
-from cifar_jax.data import archives
+from cifar_jax.data import archives, dataset, sources
 
 
 @pytest.fixture(scope="module")
 def small_batches():
     """Lets the readers expect batches of a few images for the whole module."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archives, "RECORDS_PER_BATCH", RECORDS)
+        patch.setattr(archives, "RECORDS_PER_BATCH", small_cifar.RECORDS)
         yield
+
+
+@pytest.fixture
+def official(monkeypatch):
+    """The small data are the official ones."""
+    splits = small_cifar.splits()
+    monkeypatch.setattr(dataset, "OFFICIAL", dataset.fingerprint(*splits))
+    unordered = dataset.unordered_fingerprint(*splits)
+    monkeypatch.setattr(sources, "OFFICIAL_UNORDERED", unordered)

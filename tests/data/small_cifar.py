@@ -7,6 +7,7 @@ import os
 import struct
 import tarfile
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,14 @@ def write_folder(folder: Path, contents: dict[str, bytes]) -> Path:
     for name, data in contents.items():
         (folder / name).write_bytes(data)
     return folder
+
+
+def peak_bytes(function, *arguments):
+    tracemalloc.start()
+    function(*arguments)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
 
 
 def link_to_itself(path: Path) -> None:

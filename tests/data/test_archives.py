@@ -3,12 +3,7 @@ import gzip
 import io
 import os
 import pickle
-import subprocess
-import sys
 import tarfile
-import tracemalloc
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,14 +11,13 @@ import small_cifar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cifar_jax.data import archives, batch_files, load
+from cifar_jax.data import archives, batch_files
 from cifar_jax.data.dataset import fingerprint
 from cifar_jax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("small_batches")
 
 KINDS = tuple(small_cifar.LAYOUTS)
-UNPACK = Path(__file__).parents[3] / "shared/cifar10/unpack.py"
 
 
 def read(path, kind="binary"):
@@ -73,22 +67,6 @@ def test_files_may_come_in_any_order_with_others_between(tmp_path):
         tmp_path, contents=dict(reversed(contents.items()))
     )
     assert_is_original(read(path))
-
-
-def test_pickles_written_by_python_3_are_read():
-    pixels, labels = small_cifar.arrays()["test_batch"]
-    batch = {b"data": pixels, b"labels": labels.tolist(), b"filenames": [b"a.png"]}
-    decoded = batch_files.decode_python(pickle.dumps(batch, protocol=2))
-    np.testing.assert_array_equal(decoded[0], pixels)
-    np.testing.assert_array_equal(decoded[1], labels)
-
-
-def test_uncompressed_matlab_is_read():
-    pixels, labels = small_cifar.arrays()["test_batch"]
-    data = small_cifar.matlab_file(pixels, labels, compressed=False)
-    decoded = batch_files.decode_matlab(data)
-    np.testing.assert_array_equal(decoded[0], pixels)
-    np.testing.assert_array_equal(decoded[1], labels)
 
 
 def assert_rejected(path, kind, *words):
@@ -212,28 +190,8 @@ def test_gzip_bomb_is_not_unpacked(tmp_path, monkeypatch):
         for _ in range(64):
             file.write(bytes(1_000_000))
     monkeypatch.setattr(archives, "_MAX_ARCHIVE_BYTES", 1_000_000)
-    assert peak_bytes(assert_rejected, path, "binary", "unpacks to more") < 8_000_000
-
-
-def test_matlab_bomb_is_not_unpacked(monkeypatch):
-    monkeypatch.setattr(batch_files, "MAX_BYTES", 1_000_000)
-    header = small_cifar.files("matlab")["test_batch.mat"][:128]
-    bomb = zlib.compress(bytes(64_000_000))
-    data = header + (15).to_bytes(4, "little") + len(bomb).to_bytes(4, "little") + bomb
-
-    def decode():
-        with pytest.raises(ValueError, match="implausibly large"):
-            batch_files.decode_matlab(data)
-
-    assert peak_bytes(decode) < 8_000_000
-
-
-def peak_bytes(function, *arguments):
-    tracemalloc.start()
-    function(*arguments)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return peak
+    peak = small_cifar.peak_bytes(assert_rejected, path, "binary", "unpacks to more")
+    assert peak < 8_000_000
 
 
 class Touch:
@@ -255,22 +213,6 @@ def test_hostile_pickle_is_not_executed(tmp_path, protocol):
     path = small_cifar.write_archive(tmp_path, "python", contents)
     assert_rejected(path, "python", "test_batch: its pickle")
     assert not victim.exists()
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"\x80\x02}r\xff\xff\xff\x7f.", "memo entry"),
-        (b"\x80\x05\x96" + (10**12).to_bytes(8, "little") + b".", "bytearray8"),
-        (b"\x80\x02\x96" + (1).to_bytes(8, "little") + b"a.", "opcode BYTEARRAY8"),
-        (pickle.dumps([1], protocol=2), "no dict"),
-        (b"\x80\x02cbuiltins\neval\n.", "builtins.eval"),
-        (b"\x80\x02cnumpy\nload\n.", "numpy.load"),
-    ],
-)
-def test_pickle_that_asks_for_memory_or_code_is_rejected(data, words):
-    with pytest.raises((ValueError, pickle.UnpicklingError), match=words):
-        batch_files.decode_python(data)
 
 
 @settings(
@@ -331,52 +273,3 @@ def test_fingerprint_changes_with_a_pixel_or_a_label(tmp_path):
     assert changed != original
     test.labels[-1] ^= 1
     assert fingerprint(train, test) not in (original, changed)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not UNPACK.exists(), reason="../shared is not there")
-@pytest.mark.parametrize("kind", ["binary", "python"])
-def test_the_official_pixels_are_known_in_every_wrapping(tmp_path, monkeypatch, kind):
-    subprocess.run(
-        [sys.executable, UNPACK, tmp_path, f"--layout={kind}"],
-        check=True,
-        capture_output=True,
-    )
-    monkeypatch.setattr(archives, "RECORDS_PER_BATCH", 10_000)
-    layout = small_cifar.LAYOUTS[kind]
-    found = load("cifar10", tmp_path)
-    assert found.notice is None
-    assert found.source == f"official CIFAR-10, from {tmp_path / layout.archive}"
-    assert np.bincount(found.train.labels).tolist() == [5_000] * 10
-    assert np.bincount(found.test.labels).tolist() == [1_000] * 10
-
-    unpacked = tmp_path / "unpacked"
-    with tarfile.open(tmp_path / layout.archive) as archive:
-        archive.extractall(unpacked, filter="data")
-    assert load("cifar10", unpacked).official
-    repacked = tmp_path / "repacked"
-    repacked.mkdir()
-    with tarfile.open(repacked / layout.archive, "w:gz", compresslevel=1) as archive:
-        archive.add(unpacked / layout.folder, layout.folder)
-    assert load("cifar10", repacked).official
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not UNPACK.exists(), reason="../shared is not there")
-@pytest.mark.parametrize("swap", [False, True])
-def test_a_change_of_the_official_pixels_is_told(tmp_path, monkeypatch, swap):
-    subprocess.run([sys.executable, UNPACK, tmp_path], check=True, capture_output=True)
-    monkeypatch.setattr(archives, "RECORDS_PER_BATCH", 10_000)
-    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    (tmp_path / "cifar-10-binary.tar.gz").unlink()
-    file = tmp_path / "cifar-10-batches-bin" / "data_batch_5.bin"
-    records = np.fromfile(file, np.uint8).reshape(-1, 3073)
-    if swap:
-        records[[0, 1]] = records[[1, 0]]
-    else:
-        records[0, 5] ^= 1
-    records.tofile(file)
-    found = load("cifar10", tmp_path)
-    reason = "the same pixels in another order" if swap else "other pixels"
-    assert f"it has {reason}." in found.notice

@@ -13,10 +13,8 @@ from test_tfds_builder import write_info, write_tfds_cifar10
 from cifar_jax.data import (
     Dataset,
     archives,
-    dataset,
     download,
     load,
-    sources,
     tfds_builder,
 )
 from cifar_jax.errors import RunError, UserError
@@ -71,66 +69,6 @@ def test_other_pixels_are_announced_once(archive_dir):
     assert "is not the official CIFAR-10: it has other pixels" in found.notice
     assert found.fingerprint[:16] in found.notice
     assert found.source == f"CIFAR-10, from {archive_dir / archives.BINARY.archive}"
-
-
-@pytest.fixture
-def official(monkeypatch):
-    """The small data are the official ones."""
-    splits = small_cifar.splits()
-    monkeypatch.setattr(dataset, "OFFICIAL", dataset.fingerprint(*splits))
-    unordered = dataset.unordered_fingerprint(*splits)
-    monkeypatch.setattr(sources, "OFFICIAL_UNORDERED", unordered)
-
-
-@pytest.mark.usefixtures("official")
-@pytest.mark.parametrize("kind", small_cifar.LAYOUTS)
-@pytest.mark.parametrize("packed", [True, False])
-def test_pixels_decide_what_is_official_whatever_the_source(tmp_path, kind, packed):
-    if packed:
-        small_cifar.write_archive(tmp_path, kind)
-    else:
-        small_cifar.write_folder(tmp_path, small_cifar.files(kind))
-    found = load("cifar10", tmp_path)
-    assert found.official
-    assert found.notice is None
-    assert found.source.startswith(f"official CIFAR-10, from {tmp_path}")
-
-
-@pytest.mark.usefixtures("official")
-def test_what_tfds_itself_prepared_is_official_too(tmp_path):
-    write_tfds_cifar10(tmp_path)
-    assert load("cifar10", tmp_path).official
-
-
-@pytest.mark.usefixtures("official")
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ("a pixel", "other pixels"),
-        ("a label", "other pixels"),
-        ("the order", "the same pixels in another order"),
-        ("the split", "other pixels"),
-    ],
-)
-def test_what_is_not_official_is_told_with_the_reason(tmp_path, change, reason):
-    arrays = small_cifar.arrays()
-    pixels, labels = arrays["data_batch_3"]
-    if change == "a pixel":
-        pixels[7, 1000] ^= 1
-    elif change == "a label":
-        labels[7] = (labels[7] + 1) % 10
-    elif change == "the order":
-        arrays["data_batch_3"] = pixels[::-1], labels[::-1]
-    else:
-        arrays["data_batch_3"] = arrays["test_batch"]
-        arrays["test_batch"] = pixels, labels
-    contents = {
-        f"{batch}.bin": small_cifar.binary_file(*pair) for batch, pair in arrays.items()
-    }
-    small_cifar.write_archive(tmp_path, contents=contents)
-    found = load("cifar10", tmp_path)
-    assert not found.official
-    assert f"is not the official CIFAR-10: it has {reason}." in found.notice
 
 
 def test_default_folder_is_that_of_tfds(archive_dir, monkeypatch):
@@ -327,35 +265,6 @@ def test_data_dir_that_is_a_loop_of_links_is_an_error(tmp_path):
 def test_a_validation_size_that_is_no_integer_is_an_error(size):
     with pytest.raises(UserError, match=r"validation_size=.* must be an integer"):
         load("digits", validation_size=size)
-
-
-def test_silent_server_is_given_up(monkeypatch):
-    monkeypatch.setattr(sources, "_SECONDS_TO_ANSWER", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        assert sources.why_unreachable(f"http://127.0.0.1:{port}/") is not None
-
-
-def test_silent_name_server_is_given_up(monkeypatch):
-    monkeypatch.setattr(sources, "_SECONDS_TO_ANSWER", 0.01)
-    # Whatever blocks inside the request, the deadline holds.
-    released = sources.threading.Event()
-    monkeypatch.setattr(
-        sources.urllib.request, "urlopen", lambda *_, **__: released.wait(60)
-    )
-    assert "no answer within" in sources.why_unreachable("http://nowhere.invalid/")
-    released.set()
-
-
-@pytest.mark.parametrize("status", [403, 404, 500])
-def test_error_status_counts_as_unreachable(status):
-    with small_cifar.served(b"", status=status) as url:
-        assert str(status) in sources.why_unreachable(url)
-
-
-def test_answering_server_is_reachable():
-    with small_cifar.served(b"data") as url:
-        assert sources.why_unreachable(url) is None
 
 
 def test_validation_holds_out_the_last_training_images(archive_dir):

@@ -1,0 +1,104 @@
+"""Training programs as child processes, timed by the lines they print."""
+
+import dataclasses
+import functools
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+from absl import flags
+
+# Every program measured prints the tutorial's line every so many steps.
+LOG_FREQUENCY = 10
+LOG_LINE = re.compile(r"step (\d+), loss = ([^ ]+)")
+
+FLAGS = flags.FLAGS
+
+
+class ChildFailedError(Exception):
+    """A child process ended with an error; the message is its last line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Child:
+    """A process that has ended well.
+
+    Attributes:
+        lines: what it printed, each with the seconds since it was started.
+        peak_bytes: the most memory it held, resident.
+    """
+
+    lines: list[tuple[float, str]]
+    peak_bytes: int
+
+    @property
+    def log(self) -> dict[int, tuple[float, float]]:
+        """{step: (seconds since the start, loss)} of the tutorial's lines."""
+        found = ((seconds, LOG_LINE.search(text)) for seconds, text in self.lines)
+        return {int(m[1]): (seconds, float(m[2])) for seconds, m in found if m}
+
+
+def run_child(
+    command: Sequence[str],
+    environment: dict[str, str] | None = None,
+    cores: Sequence[int] = (),
+) -> Child:
+    """Runs a command to its end, on these cores only if any are given.
+
+    Raises:
+        ChildFailedError: its exit status is not 0.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            env=os.environ | (environment or {}),
+            preexec_fn=(
+                functools.partial(os.sched_setaffinity, 0, cores) if cores else None
+            ),
+        )
+        assert process.stdout is not None
+        try:
+            with process.stdout:
+                lines = [
+                    (time.monotonic() - began, line.rstrip("\n"))
+                    for line in process.stdout
+                ]
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        # Not Popen.wait(): it throws away what the process used.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            errors.seek(0)
+            last = (errors.read().strip().splitlines() or ["no message"])[-1]
+            raise ChildFailedError(f"exit status {process.returncode}: {last}")
+    # Linux counts in KiB, macOS in bytes.
+    return Child(lines, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+
+
+def train_command(*arguments: str) -> list[str]:
+    """The real train command on the data of the flags, logging as LOG_LINE wants."""
+    return [
+        *(sys.executable, "-m", "cifar_jax.train"),
+        f"--dataset={FLAGS.dataset}",
+        f"--data_dir={FLAGS.data_dir}",
+        f"--log_frequency={LOG_FREQUENCY}",
+        *arguments,
+    ]
+
+
+def throughput(child: Child, batch_size: int, from_step: int, steps: int) -> float:
+    """Examples a second between the lines of two steps, by our own clock."""
+    log = child.log
+    seconds = log[from_step + steps][0] - log[from_step][0]
+    return steps * batch_size / seconds

@@ -1,0 +1,62 @@
+"""Experiments as tests run them: in this process, or as the commands they are."""
+
+import contextlib
+import io
+import pathlib
+import runpy
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from unittest import mock
+
+from absl import app, flags
+from helpers import environment
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def call(run: Callable[[], object], *arguments: object) -> str:
+    """Calls what ends in `common.run`, with flags; returns what it printed."""
+    before = set(flags.FLAGS)
+    out = io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["experiment", *map(str, arguments)]),
+        # absl's would change logging for all that comes after.
+        mock.patch.object(app, "run", lambda main: main(flags.FLAGS(sys.argv))),
+        contextlib.redirect_stdout(out),
+    ):
+        try:
+            run()
+        finally:
+            for flag in set(flags.FLAGS) - before:
+                delattr(flags.FLAGS, flag)
+            flags.FLAGS.unparse_flags()
+    return out.getvalue()
+
+
+def call_experiment(name: str, *arguments: object) -> str:
+    """Runs an experiment to its end in this process; returns what it printed."""
+    with warnings.catch_warnings():
+        # As a module it may have been imported before; here it is the main one.
+        warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)
+        return call(
+            lambda: runpy.run_module(
+                f"experiments.{name}", run_name="__main__", alter_sys=True
+            ),
+            *arguments,
+        )
+
+
+def run_experiment(name: str, *arguments: object, tmp_path: pathlib.Path) -> str:
+    """Runs an experiment to its end as a command; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment(tmp_path) | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
