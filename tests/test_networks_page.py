@@ -44,6 +44,7 @@ def package(tmp_path):
     return package
 
 
+@pytest.mark.slow
 def test_the_worked_example_trains(package, tmp_path):
     def run(line: str, *more: str) -> str:
         words = line.split()

@@ -139,7 +139,12 @@ def test_many_devices_take_the_steps_of_one(run_steps, mode, num_devices, proces
 
 @pytest.mark.parametrize(
     ("mode", "processes"),
-    [("jit", 2), ("shard_map", 1), pytest.param("pmap", 1, marks=pytest.mark.slow)],
+    [
+        ("jit", 1),
+        pytest.param("jit", 2, marks=pytest.mark.slow),
+        pytest.param("shard_map", 1, marks=pytest.mark.slow),
+        pytest.param("pmap", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_a_small_network_with_batch_norm_does_so_too(run_steps, mode, processes):
     """Its statistics are of the whole batch; quicker than the tutorial's network."""

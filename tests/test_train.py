@@ -114,7 +114,8 @@ def test_a_lock_that_is_a_folder(call_command, tmp_path):
 
 
 def test_the_line_for_the_next_command_can_be_pasted(call_command, tmp_path):
-    result = call_command("train", *DIGITS, "--train_dir=my run", "--max_steps=1")
+    flags = ("--train_dir=my run", "--max_steps=1", "--model=small")
+    result = call_command("train", *DIGITS, *flags)
     assert result.stdout.splitlines()[-1] == (
         "next: python -m cifar_jax.eval '--checkpoint_dir=my run'"
     )
@@ -128,7 +129,7 @@ def test_the_line_for_the_next_command_can_be_pasted(call_command, tmp_path):
     ],
 )
 def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
-    digits_run, tmp_path, call_command, signum, status
+    digits_run, tmp_path, run_command, signum, status
 ):
     flags = (*DIGITS, "--log_frequency=1")
     with started(tmp_path, "train", *flags, "--max_steps=1000000") as process:
@@ -149,15 +150,15 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
     if step >= end:
         end, finished = step + 3, tmp_path / "other"
         finished.mkdir()
-        call_command("train", *flags, f"--max_steps={end}", cwd=finished)
-    result = call_command("train", *flags, f"--max_steps={end}")
+        run_command("train", *flags, f"--max_steps={end}", cwd=finished)
+    result = run_command("train", *flags, f"--max_steps={end}")
     assert result.returncode == 0, result.stderr
     assert f"resumed from step {step}" in result.stdout
     assert_same_arrays(state_of(tmp_path / "run", end), state_of(finished / "run", end))
 
 
 @pytest.mark.parametrize("name", ["train", "eval", "predict"])
-@pytest.mark.parametrize("delay", [0.15, 0.6, 1.2])
+@pytest.mark.parametrize("delay", [0.5, 1.0])
 def test_a_signal_at_the_start_ends_with_one_line(tmp_path, name, delay):
     """Imports take seconds, in which a Ctrl-C must not be lost or end in a traceback.
 
@@ -224,8 +225,8 @@ def test_a_conflicting_config_is_refused_before_data_are_loaded(
 
 
 def test_divergence_is_a_failed_run(call_command):
-    result = call_command("train", *DIGITS, "--learning_rate=1e25", "--ops=plain")
-    assert_one_line(result, 1, "diverged at step", "1e+25", "nothing was saved")
+    result = call_command("train", *DIGITS, "--model=small", "--learning_rate=1e35")
+    assert_one_line(result, 1, "diverged at step", "1e+35", "nothing was saved")
 
 
 @pytest.mark.slow
@@ -246,7 +247,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, run_command):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
-@pytest.mark.parametrize("output", ["full", "closed"])
+@pytest.mark.parametrize(
+    "output", ["full", pytest.param("closed", marks=pytest.mark.slow)]
+)
 def test_a_training_goes_on_without_its_log(digits_run, tmp_path, output):
     """The log's disk is full, or its reader has gone: the run must not be lost."""
     words = command("train", *DIGITS, "--max_steps=20")
