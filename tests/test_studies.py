@@ -29,6 +29,7 @@ def read(results: pathlib.Path, name: str) -> tuple[dict, list[dict]]:
     return record, rows
 
 
+@pytest.mark.slow
 def test_a_study_trains_its_variants(tmp_path):
     variant = Variant("no averages", {"model": "small", "ema_decay": 0.0})
 
