@@ -32,7 +32,7 @@ from cifar_jax.data_parallel import MODES, ByJit
 # What `digits_run` was trained with, but for --max_steps.
 DIGITS = (
     *("--dataset=digits", "--batch_size=8", "--train_dir=run"),
-    "--validation_size=97",
+    *("--validation_size=97", "--log_frequency=1"),
 )
 
 

@@ -1,0 +1,40 @@
+import os
+
+import pytest
+
+from cifar_jax import console
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Standard output that cannot be written, until it is discarded."""
+    written = []
+
+    def fail(line, file=None, **_):
+        if file is None and "discarded" not in written:
+            raise OSError(28, os.strerror(28))
+        written.append(line)
+
+    monkeypatch.setattr(console, "print", fail, raising=False)
+    discard = lambda: written.append("discarded")  # noqa: E731
+    monkeypatch.setattr(console, "_discard_output", discard)
+    return written
+
+
+def test_a_training_goes_on_without_its_log_and_says_so_once(full_disk):
+    for step in range(3):
+        console.log(f"step {step}")
+    warning = (
+        "warning: standard output cannot be written: No space left on device; the "
+        "training goes on without its log"
+    )
+    assert full_disk == ["discarded", warning, "step 1", "step 2"]
+
+
+def test_a_result_that_cannot_be_printed_is_an_error(full_disk):
+    with pytest.raises(console.OutputError, match="No space left on device"):
+        console.say("precision @ 1 = 0.610")
+
+
+def test_messages_are_one_line():
+    assert console.one_line("two\nlines, é, \udcff\t") == r"two\nlines, é, \udcff\t"
