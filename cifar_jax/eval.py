@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
             for step in _new_steps(run, options.eval_interval_secs):
                 try:
                     _evaluate(run, step, dataset, part, len(split), writer)
-                except RunError as error:
+                except (RunError, UserError) as error:
                     # Damaged, or deleted since in favor of newer ones.
                     warn(f"{error}; passed over")
     command.banner(dataset.notice)

@@ -55,7 +55,8 @@ def test_a_recipe_trains_evaluates_predicts_and_resumes(run_command, tmp_path):
     assert "green.png" in run("predict", "--checkpoint_dir=run", "green.png")
 
     found = run(*train, "--max_steps=3", code=2)
-    assert "holds another run (recipe: cuda_convnet_11pct there, tutorial now)" in found
+    assert "holds another run (recipe: cuda_convnet_11pct there, tutorial now" in found
+    assert "batch_size: 16 there, 128 now" in found
     found = run(*train, *recipe, "--max_steps=4", code=2)
     assert "holds another run (max_steps: 3 there, 4 now)" in found
     assert "nothing to do" in run(*train, *recipe, "--max_steps=3")
