@@ -66,9 +66,10 @@ def fit(config: Config, dataset: Dataset, log: Log = console.log) -> FitResult:
             log(f"already at step {start}, which is --max_steps: nothing to do")
             return FitResult(state, of_state(parts, state, dataset))
         steps = _compile(config, parts, dataset, state, way, log)
+        if run is not None:
+            parallel.in_first(lambda: run_dir.write_config(run, dataset))
         background, trace = None, None
         if run is not None and parallel.is_first():
-            run_dir.write_config(run, dataset)
             writer = Writer(run.path, "train", resume_step=start)
             background = BackgroundWriter(stack.enter_context(writer))
             stack.enter_context(background)
