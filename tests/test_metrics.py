@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -122,6 +122,10 @@ def test_the_confusion_matrix_counts_every_image_once(answer):
 @given(answers())
 def test_calibration_is_that_of_a_plain_loop(answer):
     logits, labels = answer
+    # On an edge, as three equal logits are, rounding alone decides on the bin; what
+    # belongs to an edge is tested by hand above.
+    places = 15 * metrics.probabilities(logits).max(axis=-1)
+    assume((np.abs(places - places.round()) > 1e-9).all())
     found = metrics.calibration(logits, labels)
     assert found.error == pytest.approx(naive_calibration_error(logits, labels))
     assert found.counts.sum() == len(labels)
