@@ -21,8 +21,8 @@ from typing import Any
 import filelock
 
 from cifar_jax import checkpoints, console
-from cifar_jax import config as config_lib
 from cifar_jax.config import Config
+from cifar_jax.conflicts import conflicts
 from cifar_jax.data import Dataset
 from cifar_jax.errors import UserError
 from cifar_jax.files import write_atomically
@@ -134,7 +134,7 @@ def settle_dataset(config: Config) -> Config:
         return config
     if config.dataset == "auto":
         config = dataclasses.replace(config, dataset=run.config.dataset)
-    _refuse_conflicts(run, config_lib.conflicts(run.config, config))
+    _refuse_conflicts(run, conflicts(run.config, config))
     return config
 
 
@@ -161,7 +161,7 @@ def claim(run: Run) -> Iterator[None]:
     with _locked(run.path):
         saved = _resumable(run.path)
         if saved is not None:
-            found = config_lib.conflicts(saved.config, run.config)
+            found = conflicts(saved.config, run.config)
             if saved.data_fingerprint != run.data_fingerprint:
                 found.append(
                     f"pixels: {saved.data_source} there, {run.data_source} now"

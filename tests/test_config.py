@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cifar_jax import Config, UserError
-from cifar_jax.config import conflicts
+from cifar_jax.conflicts import conflicts
 
 
 def test_defaults_are_the_tutorials():
