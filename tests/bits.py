@@ -1,0 +1,45 @@
+"""Prints a fingerprint of what a training ends in, to compare two versions of the code.
+
+    python tests/bits.py --data_dir=DIR [--max_steps=300] [--recipe=tutorial]
+
+The same line from both versions, on the same machine, means that every logged loss and
+every bit of the raw and the averaged variables is the same.
+"""
+
+import argparse
+import hashlib
+import re
+
+import jax
+import numpy as np
+
+from cifar_jax import Config, fit, load_data
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_dir")
+    parser.add_argument("--dataset", default="cifar10")
+    parser.add_argument("--recipe", default="tutorial")
+    parser.add_argument("--max_steps", type=int, default=300)
+    options = parser.parse_args()
+    dataset = load_data(options.dataset, options.data_dir)
+    config = Config(
+        recipe=options.recipe, max_steps=options.max_steps, train_dir=None
+    )
+    losses = []
+
+    def log(line: str) -> None:
+        losses.extend(re.findall(r"step \d+, loss = \S+", line))
+
+    result = fit(config, dataset, log)
+    digest = hashlib.sha256("\n".join(losses).encode())
+    for tree in (result.state.variables, result.trained.variables):
+        for leaf in jax.tree.leaves(tree):
+            digest.update(np.asarray(leaf).tobytes())
+    print(f"{options.recipe}, {options.max_steps} steps, {losses[-1]}")
+    print(digest.hexdigest())
+
+
+if __name__ == "__main__":
+    main()
