@@ -14,25 +14,25 @@ from etils import epy
 # Imported when they are first used: JAX and Flax take seconds, and the commands must
 # be able to handle a Ctrl-C before that.
 with epy.lazy_api_imports(globals()):
-    from cifar_jax.config import Config
+    from cifar_jax.config.config import Config
     from cifar_jax.data import Dataset, Split
     from cifar_jax.data import load as load_data
     from cifar_jax.data.pictures import read_picture
     from cifar_jax.errors import RunError, Stopped, UserError
-    from cifar_jax.evaluation import classify, evaluate, predict_logits
+    from cifar_jax.evaluation.inference import classify, evaluate, predict_logits
     from cifar_jax.models import Network
     from cifar_jax.models import create as create_model
-    from cifar_jax.optimizer import averaged_variables
-    from cifar_jax.program import Program
-    from cifar_jax.program import build as build_program
-    from cifar_jax.run_dir import Run
-    from cifar_jax.run_dir import read as read_run
-    from cifar_jax.steps import eval_step, inspect, train_step
-    from cifar_jax.train_state import TrainState
-    from cifar_jax.train_state import create as init_state
-    from cifar_jax.trained import Trained
-    from cifar_jax.trained import load as load_trained
-    from cifar_jax.training import FitResult, fit
+    from cifar_jax.optimization.optimizers import averaged_variables
+    from cifar_jax.runs.run_dir import Run
+    from cifar_jax.runs.run_dir import read as read_run
+    from cifar_jax.training.fit import FitResult, fit
+    from cifar_jax.training.program import Program
+    from cifar_jax.training.program import build as build_program
+    from cifar_jax.training.steps import eval_step, inspect, train_step
+    from cifar_jax.training.train_state import TrainState
+    from cifar_jax.training.train_state import create as init_state
+    from cifar_jax.training.trained import Trained
+    from cifar_jax.training.trained import load as load_trained
 
 __all__ = [
     "Config",

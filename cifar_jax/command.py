@@ -11,8 +11,9 @@ from typing import NoReturn
 import jax
 from absl import flags
 
-from cifar_jax import compilation_cache, console
+from cifar_jax import console
 from cifar_jax.console import OutputError
+from cifar_jax.devices import compilation as compilation_cache
 from cifar_jax.errors import RunError, Stopped, UserError
 
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 
-from cifar_jax import parallel
+from cifar_jax.devices import parallel
 from cifar_jax.errors import RunError
 
 

@@ -5,7 +5,7 @@ counted exactly once. With --run_once=False it follows a training that is at wor
 with --report=DIR it writes a page on what the network gets right and wrong.
 """
 
-from cifar_jax import interrupts
+from cifar_jax.training import interrupts
 
 if __name__ == "__main__":
     interrupts.exit_on_signals()
@@ -18,14 +18,17 @@ from collections.abc import Iterator, Sequence
 
 from absl import flags
 
-from cifar_jax import checkpoints, command, data, metrics, report, run_dir, trained
+from cifar_jax import command, data
 from cifar_jax.console import say, warn
 from cifar_jax.data import Dataset, Split
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.evaluation import BATCH_SIZE, predict_logits
-from cifar_jax.files import check_folder
-from cifar_jax.run_dir import Run
-from cifar_jax.summaries import Writer
+from cifar_jax.evaluation import metrics, report
+from cifar_jax.evaluation.inference import BATCH_SIZE, predict_logits
+from cifar_jax.runs import checkpoints, run_dir
+from cifar_jax.runs.files import check_folder
+from cifar_jax.runs.run_dir import Run
+from cifar_jax.runs.summaries import Writer
+from cifar_jax.training import trained
 
 _POLL_SECS = 1.0
 _LARGEST = 2**31 - 1

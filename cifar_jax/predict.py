@@ -3,7 +3,7 @@
 FILE... are pictures in any format and size; - reads one from stdin.
 """
 
-from cifar_jax import interrupts
+from cifar_jax.training import interrupts
 
 if __name__ == "__main__":
     interrupts.exit_on_signals()
@@ -16,11 +16,13 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float
 
-from cifar_jax import command, console, run_dir, trained
+from cifar_jax import command, console
 from cifar_jax.data.pictures import read_picture
 from cifar_jax.errors import UserError
-from cifar_jax.evaluation import classify
-from cifar_jax.trained import Trained
+from cifar_jax.evaluation.inference import classify
+from cifar_jax.runs import run_dir
+from cifar_jax.training import trained
+from cifar_jax.training.trained import Trained
 
 _BAR_WIDTH = 30
 

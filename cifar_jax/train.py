@@ -3,7 +3,7 @@
 Started again with the same --train_dir it goes on from the newest checkpoint.
 """
 
-from cifar_jax import interrupts
+from cifar_jax.training import interrupts
 
 if __name__ == "__main__":
     interrupts.exit_on_signals()
@@ -13,9 +13,12 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from cifar_jax import command, config_flags, console, data, parallel, run_dir
-from cifar_jax.files import check_folder
-from cifar_jax.training import fit
+from cifar_jax import command, console, data
+from cifar_jax.config import flags as config_flags
+from cifar_jax.devices import parallel
+from cifar_jax.runs import run_dir
+from cifar_jax.runs.files import check_folder
+from cifar_jax.training.fit import fit
 
 
 def main(arguments: Sequence[str]) -> int:

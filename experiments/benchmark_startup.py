@@ -39,7 +39,7 @@ def evaluation(name: str, data_dir: str, use_fp16: bool, rounds: int) -> dict[st
     import jax
 
     from cifar_jax import Config, build_program, evaluate, load_data
-    from cifar_jax.trained import of_state
+    from cifar_jax.training.trained import of_state
 
     dataset = load_data(name, data_dir or None)
     program = build_program(Config(use_fp16=use_fp16), len(dataset.class_names))

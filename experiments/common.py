@@ -26,7 +26,7 @@ import numpy as np
 from absl import app, flags
 
 from cifar_jax.errors import RunError, Stopped, UserError
-from cifar_jax.files import write_atomically
+from cifar_jax.runs.files import write_atomically
 
 if TYPE_CHECKING:  # children begin with this process's memory on their account
     from matplotlib.figure import Figure

@@ -23,8 +23,8 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Float
 
-from cifar_jax import objective
 from cifar_jax.ops import conv, max_pool
+from cifar_jax.optimization import losses as objective
 from experiments import common
 from experiments.convolution_picture import plot
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from cifar_jax.data_parallel import MODES
+from cifar_jax.devices.strategies import MODES
 from experiments import common
 
 STEPS, STEPS_A_CALL = 20, 5
@@ -31,8 +31,9 @@ def take_steps(
     """Seconds a step, and what became of the run; see `common.isolated`."""
     import jax
 
-    from cifar_jax import Config, averaged_variables, build_program, load_data, parallel
-    from cifar_jax.compiled import CompiledSteps
+    from cifar_jax import Config, averaged_variables, build_program, load_data
+    from cifar_jax.devices import parallel
+    from cifar_jax.training.compiled import CompiledSteps
 
     data = load_data(dataset, data_dir or None)
     way = MODES[mode](parallel.mesh(devices))

@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cifar_jax.digest import as_picture
+from cifar_jax.training.digest import as_picture
 from experiments import common
 from experiments.corruptions import Images
 

@@ -31,9 +31,10 @@ def seconds_a_step(
     """Medians, with gradients averaged over the devices and without."""
     import jax
 
-    from cifar_jax import Config, build_program, load_data, parallel
-    from cifar_jax.compiled import CompiledSteps
-    from cifar_jax.data_parallel import ByShardMap
+    from cifar_jax import Config, build_program, load_data
+    from cifar_jax.devices import parallel
+    from cifar_jax.devices.strategies import ByShardMap
+    from cifar_jax.training.compiled import CompiledSteps
 
     data = load_data(dataset, data_dir or None)
     program = build_program(Config(batch_size=batch_size), len(data.class_names))

@@ -32,7 +32,7 @@ from cifar_jax import (
     predict_logits,
     read_run,
 )
-from cifar_jax.files import write_atomically
+from cifar_jax.runs.files import write_atomically
 from experiments import common
 from experiments.corruptions import CORRUPTIONS
 from experiments.noise_picture import STYLES, plot

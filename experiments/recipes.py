@@ -16,7 +16,7 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from cifar_jax import Config, read_run
-from cifar_jax.recipes import RECIPES
+from cifar_jax.config.recipes import RECIPES
 from experiments import common, runs
 
 # Networks that have no recipe, and the recipe under which each is run.

@@ -16,15 +16,8 @@ import numpy as np
 from absl import flags, logging
 from matplotlib.figure import Figure
 
-from cifar_jax import (
-    Config,
-    Dataset,
-    command,
-    fit,
-    load_data,
-    metrics,
-    predict_logits,
-)
+from cifar_jax import Config, Dataset, command, fit, load_data, predict_logits
+from cifar_jax.evaluation import metrics
 from experiments import common, runs
 
 FLAGS = flags.FLAGS

@@ -24,9 +24,7 @@ def main() -> None:
     parser.add_argument("--max_steps", type=int, default=300)
     options = parser.parse_args()
     dataset = load_data(options.dataset, options.data_dir)
-    config = Config(
-        recipe=options.recipe, max_steps=options.max_steps, train_dir=None
-    )
+    config = Config(recipe=options.recipe, max_steps=options.max_steps, train_dir=None)
     losses = []
 
     def log(line: str) -> None:

@@ -41,14 +41,14 @@ from cifar_jax import (
     RunError,
     UserError,
     build_program,
-    config_flags,
     load_data,
     load_trained,
     predict_logits,
     read_run,
-    summaries,
 )
+from cifar_jax.config import flags as config_flags
 from cifar_jax.data import archives, dataset, sources
+from cifar_jax.runs import summaries
 
 STEPS = 40
 SAVING = (
@@ -339,7 +339,7 @@ def give(name: str, words: list[str], folder: pathlib.Path) -> str:
         mock.patch("cifar_jax.data.load", begin),
         mock.patch("cifar_jax.eval._wait_for_run", begin),
         # It makes the folder that it is given, as it should.
-        mock.patch("cifar_jax.compilation_cache._use"),
+        mock.patch("cifar_jax.devices.compilation._use"),
     ):
         try:
             arguments = [*words, *(["x.png"] if name == "predict" else [])]

@@ -16,18 +16,12 @@ from absl import flags
 from flax import linen as nn
 from jaxtyping import PyTree
 
-from cifar_jax import (
-    Dataset,
-    Network,
-    Split,
-    checkpoints,
-    load_trained,
-    parallel,
-    read_run,
-)
+from cifar_jax import Dataset, Network, Split, load_trained, read_run
 from cifar_jax import command as command_lib
 from cifar_jax.data.dataset import fingerprint
-from cifar_jax.data_parallel import MODES, ByJit
+from cifar_jax.devices import parallel
+from cifar_jax.devices.strategies import MODES, ByJit
+from cifar_jax.runs import checkpoints
 
 # What `digits_run` was trained with, but for --max_steps.
 DIGITS = (

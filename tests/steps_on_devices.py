@@ -16,21 +16,15 @@ import jax
 import numpy as np
 from helpers import SmallBatchNorm, make_dataset, spread
 
-from cifar_jax import (
-    Config,
-    averaged_variables,
-    build_program,
-    models,
-    parallel,
-    predict_logits,
-    train_state,
-)
-from cifar_jax import steps as pure
-from cifar_jax.compiled import CompiledSteps
+from cifar_jax import Config, averaged_variables, build_program, models, predict_logits
 from cifar_jax.data import augment
 from cifar_jax.data.batches import BatchOrder
-from cifar_jax.data_parallel import ByJit
-from cifar_jax.trained import of_state
+from cifar_jax.devices import parallel
+from cifar_jax.devices.strategies import ByJit
+from cifar_jax.training import steps as pure
+from cifar_jax.training import train_state
+from cifar_jax.training.compiled import CompiledSteps
+from cifar_jax.training.trained import of_state
 
 STEPS = 20
 

@@ -9,7 +9,7 @@ import signal
 import pytest
 from helpers import DIGITS, assert_one_line, damages, read_until, started
 
-from cifar_jax import checkpoints, summaries
+from cifar_jax.runs import checkpoints, summaries
 
 
 @pytest.fixture

@@ -15,10 +15,12 @@ from flax import linen as nn
 from golden import inputs
 from golden.digest import relative_error
 
-from cifar_jax import Config, objective, optimizer
+from cifar_jax import Config
 from cifar_jax.data import augment
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.ops import local_response_norm
+from cifar_jax.optimization import losses as objective
+from cifar_jax.optimization import optimizers as optimizer
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "tutorial.npz")
 MODEL = TutorialCNN()

@@ -7,7 +7,8 @@ import sys
 import pytest
 from PIL import Image
 
-from cifar_jax import load_data, summaries
+from cifar_jax import load_data
+from cifar_jax.runs import summaries
 
 UNPACK = pathlib.Path(__file__).parents[2] / "shared" / "cifar10" / "unpack.py"
 

@@ -22,7 +22,8 @@ from helpers import (
     state_of,
 )
 
-from cifar_jax import checkpoints, load_data, summaries
+from cifar_jax import load_data
+from cifar_jax.runs import checkpoints, summaries
 
 
 def test_train_says_what_it_does(digits_run):

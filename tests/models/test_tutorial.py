@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cifar_jax import models, objective
+from cifar_jax import models
 from cifar_jax.errors import UserError
+from cifar_jax.optimization import losses as objective
 
 # Layer: kernel shape, sigma of its initialisation, initial bias.
 LAYERS = {

@@ -1,0 +1,82 @@
+"""The flags of Config: made from its fields, and read back into one."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from cifar_jax.config.config import Config, default
+from cifar_jax.config.recipes import RECIPES
+from cifar_jax.errors import UserError
+
+_DEFINE: dict[Any, Callable[..., Any]] = {
+    int: flags.DEFINE_integer,
+    int | None: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_boolean,
+    tuple[float, ...]: flags.DEFINE_list,
+}
+
+
+def define() -> None:
+    """Makes an absl flag of every field of Config."""
+    for field in dataclasses.fields(Config):
+        usual = field.metadata["default"]
+        define_flag = _DEFINE.get(field.type, flags.DEFINE_string)
+        if field.metadata["choices"]:
+            define_flag = _DEFINE.get(type(usual), flags.DEFINE_string)
+        define_flag(field.name, usual, _help(field))
+
+
+def read() -> Config:
+    """The Config of the parsed flags.
+
+    Raises:
+        UserError: a value is outside its range.
+    """
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(Config):
+        flag = flags.FLAGS[field.name]
+        if flag.using_default_value:
+            continue  # the recipe's
+        value = flag.value
+        if isinstance(value, list):
+            value = _numbers(field.name, value)
+        values[field.name] = value
+    return Config(**values)
+
+
+def _numbers(name: str, words: list[str]) -> tuple[float, ...]:
+    try:
+        return tuple(map(float, words))
+    except ValueError:
+        raise UserError(
+            f"--{name}={','.join(words)} is not a list of numbers"
+        ) from None
+
+
+def _help(field: dataclasses.Field) -> str:
+    text = field.metadata["help"]
+    if field.name == "recipe":
+        return text + "".join(
+            f"\n- {name}: {recipe.summary}" for name, recipe in RECIPES.items()
+        )
+    if field.metadata["choices"]:
+        text += f" Choices: {', '.join(map(str, field.metadata['choices']))}."
+    usual = field.metadata["default"]
+    others = [
+        f"{name} {_written(default(field, name))}"
+        for name in RECIPES
+        if default(field, name) != usual
+    ]
+    if others:
+        text += f" By recipe: {', '.join(others)}."
+    return text
+
+
+def _written(value: Any) -> str:
+    """A value as it is given to a flag."""
+    if isinstance(value, tuple):
+        return ",".join(f"{number:.4g}" for number in value)
+    return str(value)

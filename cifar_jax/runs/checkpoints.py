@@ -1,0 +1,222 @@
+"""Checkpoints of a run, by Orbax; nothing else in the package knows Orbax.
+
+    DIRECTORY/<step>/             Orbax's files
+    DIRECTORY/<step>/SHA256SUMS   all of them, for `sha256sum -c SHA256SUMS` too
+
+A checkpoint is written under another name, with its list, and renamed when it is
+whole. One that does not match its list, file by file, has been damaged since: Orbax by
+itself notices neither a flipped bit in the parameters nor everything that is missing.
+"""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator
+
+import jax
+import orbax.checkpoint.experimental.v1 as ocp
+from absl import logging as absl_logging
+from jaxtyping import PyTree
+
+from cifar_jax import console
+from cifar_jax.devices import parallel
+from cifar_jax.errors import RunError
+
+# As many as the tutorial's `tf.train.Saver` keeps.
+KEPT = 5
+_SUMS = "SHA256SUMS"
+_NAME = "state"  # of the one tree in a checkpoint
+_STEP = re.compile(r"0|[1-9][0-9]*")
+# What is being written or deleted; leftovers of a killed run are deleted too.
+_PARTIAL, _DELETED = ".{}.partial", ".{}.deleted"
+_LEFTOVERS = re.compile(r"\.[0-9]+\.(partial|deleted)\b.*")
+
+
+def steps(directory: pathlib.Path) -> list[int]:
+    """Steps of the checkpoints, oldest first, damaged ones included.
+
+    Folders whose names are not steps, such as copies, are ignored.
+    """
+    if not directory.is_dir():
+        return []
+    return sorted(
+        int(path.name)
+        for path in directory.iterdir()
+        if _STEP.fullmatch(path.name) and path.is_dir()
+    )
+
+
+def save(directory: pathlib.Path, step: int, state: PyTree) -> None:
+    """Writes the checkpoint of a step; of the older ones the newest few are kept.
+
+    Every process of a run calls it, with the same folder. A checkpoint of the same
+    step, which must have been damaged, is replaced.
+
+    Raises:
+        RunError: it could not be written (a full disk, for example).
+    """
+    partial = directory.resolve() / _PARTIAL.format(step)
+    try:
+        if parallel.is_first():
+            directory.mkdir(parents=True, exist_ok=True)
+            _delete_leftovers(directory)
+        with _quiet():
+            ocp.save_checkpointables(partial, {_NAME: state}, overwrite=True)
+        if parallel.is_first():
+            _write_sums(partial)
+            _delete(directory, step)
+            partial.rename(directory / str(step))
+            for old in steps(directory)[:-KEPT]:
+                _delete(directory, old)
+    except Exception as error:  # Orbax passes on whatever its storage raises.
+        if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+            raise  # Another process has gone; `parallel.others_at_work` says so.
+        last = steps(directory)
+        safe = (
+            f"the last one is {directory / str(last[-1])}"
+            if last
+            else "there is none yet"
+        )
+        raise RunError(
+            f"cannot save the checkpoint of step {step} in {directory}: "
+            f"{_first_line(error)} ({safe})"
+        ) from error
+
+
+def restore(directory: pathlib.Path, step: int, like: PyTree) -> PyTree:
+    """The state saved at a step.
+
+    Args:
+        directory: of the run's checkpoints.
+        step: one of `steps(directory)`.
+        like: a tree of arrays, or of jax.ShapeDtypeStruct with shardings, that
+            says the structure, shapes, dtypes and places to load into.
+
+    Raises:
+        RunError: a file is missing, damaged, or is of another network.
+    """
+    folder = directory / str(step)
+    _verify(folder)
+    try:
+        with _quiet():
+            return ocp.load(folder.resolve(), like, checkpointable_name=_NAME)
+    except Exception as error:
+        raise RunError(
+            f"cannot load the checkpoint {folder}: {_first_line(error)}"
+        ) from error
+
+
+def newest(directory: pathlib.Path) -> int | None:
+    """Step of the newest checkpoint that is whole; None if there are none at all.
+
+    Warns on stderr of newer ones that are passed over, and why.
+
+    Raises:
+        RunError: there are checkpoints, but all of them are damaged.
+    """
+    problem = None
+    for step in reversed(steps(directory)):
+        try:
+            _verify(directory / str(step))
+        except RunError as error:
+            problem = error
+            console.warn(f"{error}; the one before is used instead")
+        else:
+            return step
+    if problem is not None:
+        raise RunError(f"no checkpoint in {directory} can be used: {problem}")
+    return None
+
+
+def _verify(folder: pathlib.Path) -> None:
+    """Raises RunError unless a checkpoint has exactly the files of its list."""
+    damaged = f"checkpoint {folder} is damaged"
+    try:
+        listed = _read_sums(folder)
+        present = {p.relative_to(folder).as_posix(): p for p in _files(folder)}
+        for name in sorted(listed.keys() | present.keys()):
+            if name not in present:
+                raise RunError(f"{damaged}: {name} is missing")
+            if name not in listed:
+                raise RunError(f"{damaged}: {name} is not in {_SUMS}")
+            if _sha256(present[name]) != listed[name]:
+                raise RunError(f"{damaged}: {name} has changed")
+    except FileNotFoundError:
+        raise RunError(f"{damaged}: it has no {_SUMS}") from None
+    except OSError as error:
+        raise RunError(
+            f"checkpoint {folder} cannot be read: {error.strerror}; do all processes "
+            "share this folder?"
+        ) from None
+
+
+def _read_sums(folder: pathlib.Path) -> dict[str, str]:
+    """SHA-256 by the name of the file, as in the list."""
+    path = folder / _SUMS
+    if path.exists() and not path.is_file():
+        raise RunError(f"checkpoint {folder} is damaged: {_SUMS} is not a file")
+    listed = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
+        if match is None:
+            raise RunError(f"checkpoint {folder} is damaged: {_SUMS} is not a list")
+        listed[match[2]] = match[1]
+    return listed
+
+
+def _write_sums(folder: pathlib.Path) -> None:
+    sums = "".join(
+        f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n"
+        for path in _files(folder)
+    )
+    with (folder / _SUMS).open("w", encoding="utf-8", newline="\n") as file:
+        file.write(sums)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _delete(directory: pathlib.Path, step: int) -> None:
+    """Deletes a checkpoint, which never looks like a damaged one meanwhile."""
+    deleted = directory / _DELETED.format(step)
+    with contextlib.suppress(FileNotFoundError):
+        (directory / str(step)).rename(deleted)
+        shutil.rmtree(deleted)
+
+
+def _delete_leftovers(directory: pathlib.Path) -> None:
+    for path in directory.iterdir():
+        if _LEFTOVERS.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if not path.is_dir() and path != folder / _SUMS
+    )
+
+
+def _sha256(path: pathlib.Path) -> str:
+    if not path.is_file():  # reading a FIFO would never end
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:300]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax's own log lines, which speak of its insides, off the terminal."""
+    before = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    try:
+        yield
+    finally:
+        absl_logging.set_verbosity(before)

@@ -1,0 +1,1 @@
+"""The train step, its state, and the loop that takes it."""

@@ -1,0 +1,179 @@
+"""fit(): a training from its config to the trained network."""
+
+import contextlib
+import dataclasses
+import time
+
+import jax
+
+from cifar_jax import console
+from cifar_jax.checks import check_type
+from cifar_jax.config.config import Config
+from cifar_jax.data import Dataset
+from cifar_jax.data.dataset import check_dataset
+from cifar_jax.devices import parallel
+from cifar_jax.devices.strategies import MODES, ByJit
+from cifar_jax.errors import Stopped, UserError
+from cifar_jax.runs import checkpoints, run_dir
+from cifar_jax.runs.run_dir import Run
+from cifar_jax.runs.summaries import BackgroundWriter, Writer
+from cifar_jax.training import program
+from cifar_jax.training.compiled import CompiledSteps
+from cifar_jax.training.interrupts import StopRequest
+from cifar_jax.training.loop import MOST_STEPS_A_CALL, Log, Loop
+from cifar_jax.training.profiling import Trace
+from cifar_jax.training.program import Program
+from cifar_jax.training.progress import Stopwatch
+from cifar_jax.training.train_state import TrainState
+from cifar_jax.training.trained import Trained, of_state
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """How a training ended.
+
+    Attributes:
+        state: the last one; it is saved if there is a train_dir.
+        trained: the network as it then is, by its averaged variables.
+    """
+
+    state: TrainState
+    trained: Trained
+
+
+def fit(config: Config, dataset: Dataset, log: Log = console.log) -> FitResult:
+    """Trains until config.max_steps, from the newest checkpoint if there is one.
+
+    The result is a function of config, data and devices: a run that was stopped and
+    resumed any number of times ends in the same bits as one that never was; on other
+    devices sums may be rounded otherwise. Nothing is written if config.train_dir is
+    None. Of several processes each calls it, with the same config and data.
+
+    Raises:
+        UserError: config or data cannot be used, or not with what is in train_dir.
+        RunError: numbers are not finite any more, a file cannot be written, or another
+            process has gone.
+        Stopped: Ctrl-C or SIGTERM, in the main thread; the state has been saved if
+            there is a train_dir. It is a KeyboardInterrupt.
+    """
+    config = _checked(config, dataset)
+    way = MODES[config.data_parallel](parallel.mesh(config.num_devices))
+    parallel.check_batch_size(config.batch_size, way.mesh.size)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(parallel.others_at_work())
+        run = _claim(config, dataset, stack)
+        parts = program.build(config, len(dataset.class_names))
+        state = _start(config, parts, run, way, dataset, log)
+        start = int(state.step)
+        if start == config.max_steps:
+            log(f"already at step {start}, which is --max_steps: nothing to do")
+            return FitResult(state, of_state(parts, state, dataset))
+        steps = _compile(config, parts, dataset, state, way, log)
+        if run is not None:
+            parallel.in_first(lambda: run_dir.write_config(run, dataset))
+        background, trace = None, None
+        if run is not None and parallel.is_first():
+            writer = Writer(run.path, "train", resume_step=start)
+            background = BackgroundWriter(stack.enter_context(writer))
+            stack.enter_context(background)
+            if config.profile:
+                trace = stack.enter_context(Trace(run.path / "profile", log))
+        stop = stack.enter_context(StopRequest())
+        watch = stack.enter_context(Stopwatch())
+        loop = Loop(
+            config, parts.schedule, steps, run, background, trace, stop, watch, log
+        )
+        state, signum = loop.run(state)
+    if signum is not None:
+        raise Stopped(signum, f"before step {int(state.step)}; {_kept(run, state)}")
+    return FitResult(state, of_state(parts, state, dataset))
+
+
+def _checked(config: Config, dataset: Dataset) -> Config:
+    """The config of a training on this data set; raises UserError if there is none."""
+    check_type(config, "config", Config)
+    check_dataset(dataset)
+    if config.batch_size > len(dataset.train):
+        raise UserError(
+            f"--batch_size={config.batch_size} is larger than the training set: "
+            f"{dataset.name} has {len(dataset.train)} images to train on"
+        )
+    return dataclasses.replace(config, dataset=dataset.name)
+
+
+def _kept(run: Run | None, state: TrainState) -> str:
+    if run is None:
+        return "nothing is kept without a train_dir"
+    return (
+        f"saved {run.checkpoints / str(int(state.step))}, from which the same command "
+        "goes on"
+    )
+
+
+def _claim(config: Config, dataset: Dataset, stack: contextlib.ExitStack) -> Run | None:
+    """The folder of the run, claimed by the first process for all of them."""
+    parallel.check_same(run_dir.identity(config, dataset))
+    if config.train_dir is None:
+        return None
+    run = run_dir.of(config, dataset)
+    parallel.in_first(lambda: stack.enter_context(run_dir.claim(run)))
+    return run
+
+
+def _compile(
+    config: Config,
+    parts: Program,
+    dataset: Dataset,
+    state: TrainState,
+    way: ByJit,
+    log: Log,
+) -> CompiledSteps:
+    """The compiled steps; says that it takes a while."""
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    log(
+        f"network {config.model} with {count:,} parameters, seed {config.seed}; "
+        f"compiling for {parallel.describe(way.mesh, config.batch_size)}; this may "
+        "take a minute, later starts are quick"
+    )
+    began = time.monotonic()
+    most = min(config.log_frequency, MOST_STEPS_A_CALL)
+    steps = CompiledSteps(
+        parts,
+        dataset.train,
+        config.batch_size,
+        state,
+        most,
+        way,
+        will_inspect=config.train_dir is not None,
+    )
+    log(f"compiled in {time.monotonic() - began:.1f} s")
+    if config.log_device_placement:
+        log(steps.placement(state))
+    return steps
+
+
+def _start(
+    config: Config,
+    parts: Program,
+    run: Run | None,
+    way: ByJit,
+    dataset: Dataset,
+    log: Log,
+) -> TrainState:
+    """The state to go on from: the newest whole checkpoint's, or a fresh one."""
+    key, images = jax.random.key(config.seed), dataset.train.images
+    state = way.create(lambda: parts.create_state(key, images))
+    if run is None:
+        return state
+    newest = parallel.in_first(lambda: checkpoints.newest(run.checkpoints))
+    step = parallel.agree(-1 if newest is None else newest)[0, 0]
+    if step < 0:
+        return state
+    if step > config.max_steps:
+        raise UserError(
+            f"--max_steps={config.max_steps} is below step {step}, which the run in "
+            f"{run.path} has reached; raise it, or choose another --train_dir"
+        )
+    state = checkpoints.restore(run.checkpoints, step, state)
+    log(f"resumed from step {step} of {run.path}")
+    return state

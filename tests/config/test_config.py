@@ -1,0 +1,215 @@
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cifar_jax import Config, UserError
+from cifar_jax.config.conflicts import conflicts
+
+
+def test_defaults_are_the_tutorials():
+    config = Config()
+    assert (config.max_steps, config.batch_size, config.log_frequency) == (
+        1_000_000,
+        128,
+        10,
+    )
+    assert (config.learning_rate, config.learning_rate_decay_factor) == (0.1, 0.1)
+    assert (config.weight_decay, config.ema_decay) == (0.004, 0.9999)
+    assert config.save_interval_secs == 600
+    assert config.decay_steps == 136_718
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 0),
+        ("batch_size", -1),
+        ("max_steps", 0),
+        ("max_steps", 2**31),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.nan),
+        ("learning_rate", math.inf),
+        ("weight_decay", -0.1),
+        ("ema_decay", 1.1),
+        ("batch_size", 2**63),
+        ("max_steps", 10**400),
+        ("log_frequency", 0),
+        ("log_frequency", 2**63),
+        ("summary_frequency", 2**63),
+        ("summary_frequency", 0),
+        ("save_interval_secs", -1.0),
+        ("validation_size", -1),
+        ("dataset", "mnist"),
+        ("model", "transformer"),
+        ("recipe", "soup"),
+        ("views", 3),
+        ("schedule", "linear"),
+        ("normalization", "whitening"),
+        ("momentum", 1.5),
+        ("warmup", -0.1),
+        ("contrast", 1.1),
+        ("image_size", 33),
+        ("padding", 33),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises(UserError, match=rf"--{name}={value}"):
+        Config(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("batch_size", 8.5, "an integer"),
+        ("batch_size", "8", "an integer"),
+        ("batch_size", True, "an integer"),
+        ("batch_size", None, "an integer"),
+        ("random_flip", "no", "True or False"),
+        ("random_flip", 1, "True or False"),
+        ("learning_rate", "0.1", "a number"),
+        ("learning_rate", False, "a number"),
+        ("train_dir", 3, "text or None"),
+        ("train_dir", b"run", "text or None"),
+        ("num_devices", 1.0, "an integer or None"),
+        ("views", "2", "an integer"),
+        ("recipe", 3, "text"),
+        ("learning_rate_drops", "0.5", "a list of numbers"),
+        ("learning_rate_drops", ("0.5",), "a list of numbers"),
+        ("learning_rate_drops", 0.5, "a list of numbers"),
+    ],
+)
+def test_values_of_another_type_are_refused_by_name(name, value, wanted):
+    with pytest.raises(UserError) as caught:
+        Config(**{name: value})
+    assert str(caught.value) == f"--{name}={value!r} must be {wanted}"
+
+
+def test_numbers_of_numpy_and_paths_are_converted(tmp_path):
+    config = Config(
+        batch_size=np.int64(7),
+        learning_rate=np.float32(0.5),
+        contrast=0,
+        random_flip=np.bool_(False),
+        train_dir=tmp_path / "run",
+        data_dir="",
+        schedule="drops",
+        learning_rate_drops=[np.float64(0.25), 0.5],
+    )
+    expected = {
+        "batch_size": 7,
+        "learning_rate": 0.5,
+        "contrast": 0.0,
+        "random_flip": False,
+        "train_dir": str(tmp_path / "run"),
+        "data_dir": None,
+        "learning_rate_drops": (0.25, 0.5),
+    }
+    for name, value in expected.items():
+        assert getattr(config, name) == value
+        assert type(getattr(config, name)) is type(value)
+    assert Config(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_whatever_is_given_a_config_or_one_clear_line_comes_of_it(data):
+    anything = st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=5),
+        st.binary(max_size=3),
+        st.lists(st.floats(), max_size=3),
+    )
+    names = st.sampled_from([field.name for field in dataclasses.fields(Config)])
+    given_values = data.draw(st.dictionaries(names, anything, max_size=3))
+    try:
+        config = Config(**given_values)
+    except UserError as error:
+        assert len(str(error)) < 500  # noqa: PT017
+    else:
+        assert Config(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+        assert 0 < config.decay_steps < 2**31
+
+
+def test_drops_are_of_their_schedule_alone():
+    with pytest.raises(UserError, match="--schedule=cosine has no --learning_rate_dr"):
+        Config(recipe="cuda_convnet_18pct", schedule="cosine")
+    config = Config(
+        recipe="cuda_convnet_18pct", schedule="cosine", learning_rate_drops=()
+    )
+    assert config.learning_rate_drops == ()
+
+
+@pytest.mark.parametrize(
+    "drops", [(0.9, 0.8), (0.5, 0.5), (0.0,), (1.0,), (0.5, 1.5), (math.nan,)]
+)
+def test_drops_rise_within_the_run(drops):
+    with pytest.raises(UserError, match="must rise from above 0 to below 1"):
+        Config(learning_rate_drops=drops)
+
+
+def test_images_are_large_enough_for_the_network():
+    with pytest.raises(UserError, match="at least 32, which --model=vgg16 needs"):
+        Config(model="vgg16")
+    assert Config(model="vgg16", image_size=32).inputs.size == 32
+
+
+def test_nesterov_needs_momentum():
+    with pytest.raises(UserError, match="--nesterov needs a --momentum"):
+        Config(nesterov=True)
+
+
+@pytest.mark.parametrize("recipe", ["tutorial", "cuda_convnet_18pct"])
+def test_survives_json(recipe):
+    config = Config(recipe=recipe, batch_size=7, data_dir="/data")
+    assert Config(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_conflicts_are_of_what_decides_the_numbers():
+    saved = Config(seed=1)
+    asked = Config(seed=2, max_steps=5, train_dir="elsewhere", data_dir="/d")
+    assert conflicts(saved, asked) == ["seed: 1 there, 2 now"]
+    assert conflicts(saved, dataclasses.replace(saved, log_frequency=3)) == []
+
+
+def test_another_recipe_is_one_conflict_beside_what_no_recipe_explains():
+    saved, asked = Config(recipe="resnet18"), Config(recipe="vgg16_bn", seed=3)
+    recipe = "recipe: resnet18 there, vgg16_bn now"
+    assert conflicts(saved, asked) == [recipe, "seed: 0 there, 3 now"]
+    asked = Config(recipe="vgg16_bn", momentum=0.5)
+    assert conflicts(saved, asked) == [recipe, "momentum: 0.9 there, 0.5 now"]
+    asked = Config(recipe="vgg16_bn")
+    assert conflicts(saved, asked) == [recipe]
+
+
+def test_a_recipe_cannot_be_replaced_by_its_name_alone():
+    config = dataclasses.replace(Config(recipe="resnet18"), seed=3)
+    with pytest.raises(UserError, match=r"write Config\(recipe='vgg16_bn', ...\)"):
+        dataclasses.replace(config, recipe="vgg16_bn")
+    assert dataclasses.replace(config, recipe="resnet18") == config
+
+
+def test_padding_needs_random_crops():
+    with pytest.raises(UserError, match="--padding=4 needs --random_crop"):
+        Config(padding=4, random_crop=False)
+
+
+@pytest.mark.parametrize("changes", [{"schedule": "cosine"}, {"warmup": 0.1}])
+def test_a_schedule_over_the_whole_run_fixes_its_length(changes):
+    saved = Config(max_steps=10, **changes)
+    asked = dataclasses.replace(saved, max_steps=20)
+    assert conflicts(saved, asked) == ["max_steps: 10 there, 20 now"]
+
+
+def test_a_trace_needs_a_place():
+    with pytest.raises(UserError, match="--profile needs a --train_dir"):
+        Config(profile=True, train_dir=None)

@@ -1,0 +1,110 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+from helpers import environment
+from PIL import Image
+
+from cifar_jax import UserError
+from cifar_jax.devices import compilation as compilation_cache
+
+
+def compiled(folder: pathlib.Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*-cache"))
+
+
+def test_on_by_default_for_this_user_alone(digits_run, run_command, tmp_path):
+    """By the command that compiles least, without the tests' own cache."""
+    Image.new("RGB", (32, 32)).save(tmp_path / "black.png")
+    variables = environment(tmp_path) | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    variables = {
+        name: value
+        for name, value in variables.items()
+        if not name.startswith(("JAX_COMPILATION", "JAX_PERSISTENT"))
+    }
+    words = ("predict", f"--checkpoint_dir={digits_run / 'run'}", "black.png")
+    first = run_command(*words, env=variables)
+    assert first.returncode == 0, first.stderr
+    (folder,) = (tmp_path / "cache" / "cifar_jax" / "compiled").iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    before = compiled(folder)
+    assert any("eval_step" in name for name in before)
+    # The second start finds everything there.
+    assert run_command(*words, env=variables).stdout == first.stdout
+    assert compiled(folder) == before
+
+
+@pytest.fixture
+def config(monkeypatch):
+    """What is asked of JAX, which is not really done: other tests need their cache."""
+    asked = {}
+    monkeypatch.setattr(
+        jax.config, "update", lambda name, value: asked.update({name: value})
+    )
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    return asked
+
+
+def test_can_be_turned_off(config):
+    compilation_cache.enable("")
+    assert config == {"jax_enable_compilation_cache": False}
+
+
+def test_can_be_put_elsewhere_but_not_where_others_can_write(config, tmp_path):
+    folder = tmp_path / "here"
+    compilation_cache.enable(str(folder))
+    assert config["jax_compilation_cache_dir"] == str(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    with pytest.raises(UserError, match="other users can write to it; give another"):
+        compilation_cache.enable(str(folder))
+
+
+def test_what_the_environment_says_is_left_to_jax(config, monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    compilation_cache.enable(None)
+    assert "jax_compilation_cache_dir" not in config
+
+
+def no_home(monkeypatch, tmp_path):
+    for variable in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+
+
+def a_file_for_a_home(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("spoil", [no_home, a_file_for_a_home])
+def test_without_a_home_a_start_is_only_slower(
+    config, monkeypatch, tmp_path, capsys, spoil
+):
+    spoil(monkeypatch, tmp_path)
+    compilation_cache.enable(None)
+    assert "jax_compilation_cache_dir" not in config
+    error = capsys.readouterr().err
+    assert error.startswith("warning: the compilation cache ")
+    assert error.endswith("; every start will compile anew\n")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "directory", ["~nobody-of-this-name", "x" * 300, "/dev/null/x", "nul\0"]
+)
+def test_a_folder_that_cannot_be_used_is_the_users_error(config, directory):
+    with pytest.raises(UserError, match="give another --compilation_cache"):
+        compilation_cache.enable(directory)
+
+
+def test_importing_touches_no_configuration():
+    code = (
+        "import jax; before = dict(jax.config.values); from cifar_jax import *;"
+        "assert dict(jax.config.values) == before; assert fit;"
+        "assert not jax._src.xla_bridge.backends_are_initialized()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)

@@ -1,0 +1,363 @@
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import filelock
+import jax
+import numpy as np
+import pytest
+from helpers import command, environment
+
+from cifar_jax import Config, RunError, UserError, fit
+from cifar_jax.devices import parallel
+from cifar_jax.devices.strategies import MODES
+
+HERE = pathlib.Path(__file__).parents[1]
+# Share of the norm, over all tensors of a kind, by which the order of additions may
+# change them in 20 steps. Measured over all cases, at most: 4e-7, 5e-7, 6e-5, 2e-5 and
+# 2e-5; most are far below, until the last bit decides which pixel wins a pool.
+BOUNDS = {
+    "images": 2e-6,
+    "losses": 5e-6,
+    "logits": 3e-4,
+    "params": 1e-4,
+    "batch_stats": 1e-4,
+    "averaged": 1e-4,
+}
+# For a process to end after another has died; seconds.
+BOUND = 120
+
+
+def on_devices(count: int) -> dict[str, str]:
+    """An environment with so many fake devices."""
+    return os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+        "PYTHONPATH": str(HERE),
+    }
+
+
+def address() -> str:
+    """Of this machine, with a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return f"localhost:{probe.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def started(commands: list[list[str]], **options):
+    """The commands as processes, none of which outlives this."""
+    processes = [
+        subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
+        )
+        for words in commands
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def finish(processes: list[subprocess.Popen]) -> list[str]:
+    """What the processes print; all of them end well."""
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output
+    return outputs
+
+
+def until(words: str, process: subprocess.Popen) -> str:
+    """What the process prints as far as a line with these words; fails without one."""
+    assert process.stdout is not None
+    seen = ""
+    watchdog = threading.Timer(200, process.kill)
+    watchdog.start()
+    try:
+        for line in process.stdout:
+            seen += line
+            if words in line:
+                return seen
+    finally:
+        watchdog.cancel()
+    pytest.fail(seen)
+
+
+@pytest.fixture(scope="module")
+def run_steps(make_once):
+    """Results of steps_on_devices.py, each computed once."""
+
+    def run(
+        mode: str, num_devices: int, processes: int = 1, network: str = "tutorial"
+    ) -> dict[str, np.ndarray]:
+        def compute(folder: pathlib.Path) -> None:
+            script = [sys.executable, "-W", "error:::cifar_jax", "steps_on_devices.py"]
+            out = str(folder / "result.npz")
+            words = [*script, mode, str(num_devices), network, out]
+            commands = [words]
+            if processes > 1:
+                where = address()
+                commands = [
+                    [*words, where, str(processes), str(i)] for i in range(processes)
+                ]
+            env = on_devices(num_devices // processes)
+            with started(commands, cwd=HERE, env=env) as all_:
+                finish(all_)
+
+        name = f"steps_{mode}_{num_devices}_{processes}_{network}"
+        return dict(np.load(make_once(name, compute) / "result.npz"))
+
+    return run
+
+
+CASES = [
+    *((mode, devices, 1) for mode in MODES for devices in (1, 2, 4, 8)),
+    *((mode, 8, 2) for mode in MODES),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "num_devices", "processes"),
+    [case for case in CASES if case != ("jit", 1, 1)],
+)
+def test_many_devices_take_the_steps_of_one(run_steps, mode, num_devices, processes):
+    expected = run_steps("jit", 1)
+    found = run_steps(mode, num_devices, processes)
+    assert_same_steps(found, expected, f"{mode} on {num_devices} of {processes}")
+
+
+@pytest.mark.parametrize(
+    ("mode", "processes"),
+    [
+        ("jit", 1),
+        pytest.param("jit", 2, marks=pytest.mark.slow),
+        pytest.param("shard_map", 1, marks=pytest.mark.slow),
+        pytest.param("pmap", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_small_network_with_batch_norm_does_so_too(run_steps, mode, processes):
+    """Its statistics are of the whole batch; quicker than the tutorial's network."""
+    expected = run_steps("jit", 1, network="batch_norm")
+    found = run_steps(mode, 8, processes, network="batch_norm")
+    assert_same_steps(found, expected, f"{mode} with BatchNorm, {processes} processes")
+    assert any(name.startswith("batch_stats") for name in found)
+    assert any("averaged['batch_stats']" in name for name in found)
+
+
+def assert_same_steps(found, expected, what):
+    assert found.keys() == expected.keys()
+    for name in ("crops", "brightness", "contrast"):
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+    for kind, bound in BOUNDS.items():
+        wanted, got = (
+            np.concatenate(
+                [np.ravel(all_[name]) for name in all_ if name.startswith(kind)] or [[]]
+            )
+            for all_ in (expected, found)
+        )
+        difference, norm = np.linalg.norm(got - wanted), np.linalg.norm(wanted)
+        print(f"{what}: {kind} {difference / max(norm, 1e-30):.0e}")
+        assert difference <= bound * norm, kind
+    assert expected["losses"][-1] < expected["losses"][0]
+
+
+def train_on_two(
+    train_dir: pathlib.Path, *arguments: object, slurm: bool = False
+) -> list[list[str]]:
+    """The train command as two processes, told of each other by flags or by SLURM."""
+    host, port = address().split(":")
+
+    def told(i: int) -> tuple[list[str], list[str]]:
+        if not slurm:
+            where = f"--coordinator_address={host}:{port}"
+            return [], [where, "--num_processes=2", f"--process_id={i}"]
+        names = ("SLURM_PROCID", "SLURM_LOCALID")
+        step = ["SLURM_JOB_ID=7", "SLURM_NTASKS=2", f"SLURM_STEP_NODELIST={host}"]
+        own = [f"{name}={i}" for name in names]
+        return ["env", *step, *own, f"JAX_COORDINATOR_PORT={port}"], []
+
+    words = ("train", "--dataset=digits", "--batch_size=16", f"--train_dir={train_dir}")
+    return [
+        [*environment_, *command(*words, *flags, *arguments)]
+        for environment_, flags in map(told, range(2))
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slurm", [False, True], ids=["flags", "slurm"])
+def test_two_processes_train_and_one_goes_on(tmp_path, run_command, slurm):
+    run = tmp_path / "run"
+    options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(2)}
+    commands = train_on_two(run, "--max_steps=12", slurm=slurm)
+    with started(commands, **options) as processes:
+        first, second = finish(processes)
+    assert "4 devices (cpu) of 2 processes, batch size 16, 4 on each device" in first
+    assert re.search(r"step 10, loss = ", first)
+    # Where flags tell it of the others, that it waits for them.
+    assert len(second.splitlines()) == (0 if slurm else 1)
+    assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    resumed = run_command(
+        *("train", "--dataset=digits", "--batch_size=16"),
+        *(f"--train_dir={run}", "--max_steps=14"),
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resumed from step 12 of {run}" in resumed.stdout
+    assert "1 device (cpu) of 1 process, " in resumed.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_if_one_process_dies_the_other_ends_and_nothing_is_lost(
+    tmp_path, run_command, victim
+):
+    run = tmp_path / "run"
+    options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(1)}
+    saved = run_command(
+        *("train", "--dataset=digits", "--batch_size=16"),
+        *(f"--train_dir={run}", "--max_steps=2"),
+    )
+    assert saved.returncode == 0, saved.stderr
+    # It does not save again: in the midst of that, JAX's heartbeat ends the others.
+    endless = train_on_two(run, "--max_steps=100000")
+    with started(endless, **options) as processes:
+        output = until("step 20, loss", processes[0])
+        processes[victim].kill()
+        rest, _ = processes[1 - victim].communicate(timeout=BOUND)
+    if victim == 1:
+        assert processes[0].returncode == 1
+        assert "another process of this run has failed" in rest
+        assert "goes on from its last whole checkpoint" in rest
+    else:
+        # JAX's own end to those whose coordinator has gone.
+        assert processes[1].returncode in (1, -signal.SIGABRT)
+        assert "if process 0 dies, JAX aborts the others" in rest
+    assert "resumed from step 2 of" in output
+    again = train_on_two(run, "--max_steps=100000")
+    with started(again, **options) as processes:
+        until("resumed from step 2 of", processes[0])
+
+
+def test_processes_with_other_flags_are_told(tmp_path):
+    options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(1)}
+    commands = train_on_two(tmp_path / "run", "--max_steps=2")
+    commands[1].append("--seed=1")
+    with started(commands, **options) as processes:
+        outputs = [process.communicate(timeout=BOUND)[0] for process in processes]
+    message = "process 1 has other flags or other data than process 0"
+    assert all(process.returncode in (2, -signal.SIGABRT) for process in processes)
+    assert message in outputs[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_num_devices_is_one_of_those_that_there_are():
+    with pytest.raises(UserError, match=r"--num_devices=999 must be from 1 to \d+"):
+        parallel.mesh(999)
+    for wrong in (0, 1.5, "2"):
+        with pytest.raises(UserError, match=f"--num_devices={wrong!r} must be"):
+            parallel.mesh(wrong)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "message"),
+    [(30, "nearest that can: 28 and 32"), (3, "nearest that can: 4")],
+)
+def test_a_batch_is_shared_out_equally(batch_size, message):
+    parallel.check_batch_size(32, 4)
+    with pytest.raises(UserError, match=message):
+        parallel.check_batch_size(batch_size, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, 2, None), "go together"),
+        (("a:1", 2, 2), "must be from 0 to 1"),
+        (("host", 2, 0), "is not host:port"),
+        (("host:99999", 2, 0), "with a port from 1 to 65535"),
+        (("host:0", 2, 0), "with a port from 1 to 65535"),
+        ((":80", 2, 0), "is not host:port"),
+    ],
+)
+def test_processes_that_cannot_be_joined_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        parallel.start(*arguments)
+
+
+def test_flags_are_checked_against_the_devices(tmp_path, run_command):
+    env = environment(tmp_path) | on_devices(4)
+    flags = ("--dataset=digits", "--batch_size=30")
+    result = run_command("train", *flags, env=env)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "nearest that can: 28 and 32" in result.stderr
+    assert not (tmp_path / "cifar10_train").exists()
+
+
+def test_the_first_devices_are_used(dataset):
+    config = Config(
+        max_steps=1, batch_size=8, num_devices=1, model="small", train_dir=None
+    )
+    state = fit(config, dataset, lambda _: None).state
+    assert state.step.sharding.device_set == {jax.devices()[0]}
+
+
+def test_a_jax_without_pmap_is_told_apart(monkeypatch):
+    monkeypatch.delattr(jax, "pmap")
+    with pytest.raises(UserError, match="has no pmap any more; shard_map does"):
+        MODES["pmap"](parallel.mesh(1))
+
+
+def test_errors_of_the_device_are_passed_on_when_alone():
+    with pytest.raises(jax.errors.JaxRuntimeError), parallel.others_at_work():
+        raise jax.errors.JaxRuntimeError("out of memory")
+
+
+@pytest.mark.parametrize("kind", [jax.errors.JaxRuntimeError, ValueError])
+def test_errors_of_a_collective_are_those_of_another_process(monkeypatch, kind):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(RunError, match="another process"), parallel.others_at_work():
+        raise kind("UNKNOWN: Gloo AllGather failed: Connection reset by peer")
+
+
+def test_faults_of_ours_are_not_those_of_another_process(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="not so many"), parallel.others_at_work():
+        raise ValueError("not so many values")
+
+
+def test_a_failure_of_the_first_process_is_its_own():
+    def fail():
+        raise UserError("no room")
+
+    with pytest.raises(UserError, match="no room"):
+        parallel.in_first(fail)
+
+
+@pytest.mark.slow
+def test_the_others_are_told_of_a_failure_of_the_first_process(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(1)}
+    with (
+        filelock.FileLock(run / ".lock"),
+        started(train_on_two(run, "--max_steps=2"), **options) as processes,
+    ):
+        outputs = [process.communicate(timeout=BOUND)[0] for process in processes]
+    assert processes[0].returncode == 2
+    assert "another training" in outputs[0]
+    # JAX may be quicker to end a process whose coordinator has gone.
+    assert processes[1].returncode in (1, -signal.SIGABRT)
+    if processes[1].returncode == 1:
+        assert "process 0 has failed; it says why" in outputs[1]

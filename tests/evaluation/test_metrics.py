@@ -1,0 +1,157 @@
+"""Metrics against cases done by hand, and against plain loops."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cifar_jax.evaluation import metrics
+
+# Three classes; of the last there is no image, and nothing is taken for the second.
+LOGITS = np.log([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4], [0.1, 0.1, 0.8], [0.6, 0.3, 0.1]])
+LABELS = np.array([0, 1, 1, 0], np.int32)
+
+
+@st.composite
+def answers(draw):
+    """Logits, ties among them, and labels."""
+    n, classes = draw(st.integers(1, 40)), draw(st.integers(2, 6))
+    values = st.integers(-6, 6).map(lambda i: i / 2)
+    logits = draw(hnp.arrays(np.float32, (n, classes), elements=values))
+    return logits, draw(
+        hnp.arrays(np.int32, n, elements=st.integers(0, classes - 1)),
+    )
+
+
+def naive_calibration_error(logits, labels, bins=15):
+    """As in Guo et al., image by image."""
+    inside = [[] for _ in range(bins)]
+    for row, label in zip(logits.astype(float), labels, strict=True):
+        p = [math.exp(x) / sum(map(math.exp, row)) for x in row]
+        bin_of = next(m for m in range(bins) if max(p) <= (m + 1) / bins or m == 14)
+        inside[bin_of].append((max(p), int(row.argmax()) == label))
+    error = 0.0
+    for members in filter(None, inside):
+        confidence, right = np.mean(members, axis=0)
+        error += len(members) / len(labels) * abs(right - confidence)
+    return error
+
+
+def test_a_case_done_by_hand():
+    assert metrics.accuracy(LOGITS, LABELS) == 0.5
+    assert metrics.confusion_matrix(LOGITS, LABELS).tolist() == [
+        [2, 0, 0],
+        [1, 0, 1],
+        [0, 0, 0],
+    ]
+    scores = metrics.class_scores(LOGITS, LABELS)
+    np.testing.assert_allclose(scores.precision, [2 / 3, np.nan, 0])
+    np.testing.assert_allclose(scores.recall, [1, 0, np.nan])
+    np.testing.assert_allclose(scores.f1, [0.8, 0, 0])
+    assert scores.support.tolist() == [2, 2, 0]
+    assert metrics.negative_log_likelihood(LOGITS, LABELS) == pytest.approx(
+        -np.log([0.7, 0.1, 0.1, 0.6]).mean()
+    )
+    assert [metrics.accuracy_at(k, LOGITS, LABELS) for k in (1, 2, 3)] == [0.5, 0.5, 1]
+    # The surest first; at most as many as wanted.
+    assert metrics.confident_mistakes(LOGITS, LABELS, 5).tolist() == [2, 1]
+    assert metrics.confident_mistakes(LOGITS, LABELS, 1).tolist() == [2]
+
+
+def test_calibration_done_by_hand():
+    found = metrics.calibration(LOGITS, LABELS, bins=2)
+    assert found.edges.tolist() == [0, 0.5, 1]
+    # A confidence of one half is in the lower bin.
+    assert found.counts.tolist() == [1, 3]
+    np.testing.assert_allclose(found.confidence, [0.5, 0.7])
+    np.testing.assert_allclose(found.accuracy, [0, 2 / 3])
+    assert found.error == pytest.approx(0.25 * 0.5 + 0.75 * (0.7 - 2 / 3))
+
+
+def test_large_logits_do_not_overflow():
+    logits = np.array([[1e4, 0.0], [0.0, 1e4]], np.float32)
+    labels = np.array([0, 0])
+    np.testing.assert_allclose(metrics.probabilities(logits), np.eye(2))
+    assert metrics.negative_log_likelihood(logits, labels) == 5e3
+
+
+def test_a_calibrated_network_has_no_calibration_error():
+    """Of images that it is sure to 60% and 90%, so many are right."""
+    p = np.repeat([[0.6, 0.4], [0.9, 0.1]], 10, axis=0)
+    labels = np.array([0] * 6 + [1] * 4 + [0] * 9 + [1])
+    found = metrics.calibration(np.log(p), labels)
+    assert found.error == pytest.approx(0, abs=1e-12)
+    assert np.isnan(found.accuracy).sum() == 13
+    assert metrics.calibration(np.log(p), 1 - labels).error == pytest.approx(0.5)
+
+
+def test_interval_of_wilson():
+    # As his formula gives it with z = 1.959964.
+    z, n, p = 1.959963985, 50, 0.8
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    interval = metrics.wilson_interval(40, 50)
+    assert interval == pytest.approx((middle - half, middle + half))
+    low, high = metrics.wilson_interval(50, 50)
+    assert 0.9 < low < 1
+    assert high == 1
+
+
+@given(answers())
+def test_the_confusion_matrix_counts_every_image_once(answer):
+    logits, labels = answer
+    matrix = metrics.confusion_matrix(logits, labels)
+    classes = logits.shape[1]
+    guesses = logits.argmax(axis=1)
+    assert matrix.sum(axis=1).tolist() == np.bincount(labels, None, classes).tolist()
+    assert matrix.sum(axis=0).tolist() == np.bincount(guesses, None, classes).tolist()
+    assert np.trace(matrix) / len(labels) == metrics.accuracy(logits, labels)
+    scores = metrics.class_scores(logits, labels)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(
+            scores.recall, np.diag(matrix) / matrix.sum(axis=1), rtol=1e-12
+        )
+        np.testing.assert_allclose(
+            scores.precision, np.diag(matrix) / matrix.sum(axis=0), rtol=1e-12
+        )
+
+
+@given(answers())
+def test_calibration_is_that_of_a_plain_loop(answer):
+    logits, labels = answer
+    # On an edge, as three equal logits are, rounding alone decides on the bin; what
+    # belongs to an edge is tested by hand above.
+    places = 15 * metrics.probabilities(logits).max(axis=-1)
+    assume((np.abs(places - places.round()) > 1e-9).all())
+    found = metrics.calibration(logits, labels)
+    assert found.error == pytest.approx(naive_calibration_error(logits, labels))
+    assert found.counts.sum() == len(labels)
+    filled = found.counts > 0
+    assert np.isnan(found.confidence).tolist() == (~filled).tolist()
+    slack = 1e-12
+    assert (found.confidence[filled] >= found.edges[:-1][filled] - slack).all()
+    assert (found.confidence[filled] <= found.edges[1:][filled] + slack).all()
+
+
+@given(answers())
+def test_more_guesses_are_never_less_often_right(answer):
+    logits, labels = answer
+    shares = [
+        metrics.accuracy_at(k, logits, labels) for k in range(1, logits.shape[1] + 1)
+    ]
+    assert shares == sorted(shares)
+    assert shares[0] == metrics.accuracy(logits, labels)
+    assert shares[-1] == 1
+
+
+@given(answers())
+def test_mistakes_are_all_wrong_and_the_surest_come_first(answer):
+    logits, labels = answer
+    found = metrics.confident_mistakes(logits, labels, len(labels))
+    wrong = np.flatnonzero(logits.argmax(axis=1) != labels)
+    assert sorted(found) == wrong.tolist()
+    confidence = metrics.probabilities(logits).max(axis=1)[found]
+    assert (np.diff(confidence) <= 0).all()

@@ -1,0 +1,311 @@
+"""Reports of evaluations: the page is whole and says what the record says."""
+
+import base64
+import dataclasses
+import html.parser
+import io
+import json
+import pathlib
+import re
+import xml.etree.ElementTree as ElementTree
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_jax import (
+    Config,
+    RunError,
+    Split,
+    UserError,
+    build_program,
+    load_data,
+    load_trained,
+    predict_logits,
+    read_run,
+)
+from cifar_jax.evaluation import report
+from cifar_jax.runs import checkpoints, run_dir
+
+SUBJECT = report.Subject(
+    run="runs/<1>",
+    step=1000,
+    parameters="averaged",
+    split="test",
+    examples_in_split=60,
+    class_names=("<b>red", "blue & green", "\"never'"),
+    data_source="a test",
+    data_fingerprint="5f7b" * 16,
+    notices=("Beware & <mind>.\nSecond line.",),
+    time="2026-11-23 04:47:19.820479",
+)
+VOID = {"meta", "img", "br"}
+
+
+class Page(html.parser.HTMLParser):
+    """What a page contains; fails if tags do not match."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.text, self.open, self.tags, self.images, self.links = "", [], [], [], []
+        self.rows = []  # of all tables
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag == "img":
+            self.images.append(attributes)
+        self.links += [attributes[k] for k in ("src", "href") if k in attributes]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.text += data
+        if self.open[-1:] in (["td"], ["th"]):
+            self.rows[-1][-1] += data
+
+
+def content(image: dict[str, str], kind: str) -> bytes:
+    """The file inside an image of the page."""
+    head, data = image["src"].split(",")
+    assert head == f"data:image/{kind};base64"
+    return base64.b64decode(data, validate=True)
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """A split of two of three classes, and logits of which some are right."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (60, 32, 32, 3), np.uint8)
+    split = Split(images, random.integers(0, 2, 60).astype(np.int32))
+    logits = random.normal(size=(60, 3)).astype(np.float32)
+    logits[:, 2] = -9
+    return split, logits
+
+
+@pytest.fixture(scope="module")
+def written(answers, tmp_path_factory):
+    """The folder of a report."""
+    folder = tmp_path_factory.mktemp("report") / "a" / "b"
+    report.check(folder)
+    assert not folder.exists()
+    assert report.write(folder, SUBJECT, *answers) == folder / "report.html"
+    return folder
+
+
+def test_the_folder_has_both_files_and_nothing_else(written):
+    names = sorted(path.name for path in written.iterdir())
+    assert names == ["report.html", "report.json"]
+
+
+def test_the_record_is_strict_json_and_true(written, answers):
+    split, logits = answers
+    refuse = pytest.fail  # NaN and its like are not JSON
+    record = json.loads((written / "report.json").read_text(), parse_constant=refuse)
+    expected = json.loads(json.dumps(report.record(SUBJECT, logits, split.labels)))
+    assert record == expected
+    guesses = logits.argmax(axis=1)
+    right = int((guesses == split.labels).sum())
+    assert (record["correct"], record["num_images"]) == (right, 60)
+    assert record["precision_at_1"] == right / 60
+    low, high = record["precision_at_1_interval_95"]
+    assert low < right / 60 < high
+    first, _, never = record["classes"]
+    of_first, as_first = split.labels == 0, guesses == 0
+    assert first["support"] == of_first.sum()
+    assert first["recall"] == pytest.approx(as_first[of_first].mean())
+    assert first["precision"] == pytest.approx(of_first[as_first].mean())
+    assert (never["precision"], never["recall"], never["support"]) == (None, None, 0)
+    assert np.sum(record["confusion_matrix"]) == 60
+    assert record["confusion_matrix"][0][1] == (of_first & (guesses == 1)).sum()
+    assert record["class_names"] == list(SUBJECT.class_names)
+
+
+def test_the_page_is_whole_and_needs_no_network(written):
+    text = (written / "report.html").read_text()
+    page = Page(text)
+    assert page.links
+    assert all(link.startswith("data:") for link in page.links)
+    assert "http" not in text
+    assert not {"script", "link", "iframe", "b>red", "mind"} & set(page.tags)
+    assert "url(" not in text
+    assert all(image["alt"] for image in page.images)
+
+
+def test_the_page_says_what_the_record_says(written):
+    record = json.loads((written / "report.json").read_text())
+    text = Page((written / "report.html").read_text()).text
+    for name in (*SUBJECT.class_names, *SUBJECT.notices, SUBJECT.run, SUBJECT.time):
+        assert name in text
+    assert "step 1000, averaged parameters" in text
+    assert SUBJECT.data_fingerprint in text
+    assert f"precision @ 1 = {record['precision_at_1']:.3f}" in text
+    assert f"{record['correct']} of 60 images are right" in text
+    assert f"here {record['calibration']['error']:.3f}" in text
+    assert "None" not in text
+    assert "nan" not in text
+    for mistake in record["mistakes"]:
+        caption = "{label}, taken for {prediction} at {probability:.1%}image {index}"
+        assert caption.format(**mistake) in text
+
+
+def test_the_tables_are_those_of_the_record(written):
+    record = json.loads((written / "report.json").read_text())
+    rows = Page((written / "report.html").read_text()).rows
+
+    def cells(*values):
+        """As they are shown: undefined, a fraction, a name or a count."""
+        return [
+            "–" if x is None else f"{x:.3f}" if isinstance(x, float) else str(x)  # noqa: RUF001
+            for x in values
+        ]
+
+    for scores in record["classes"]:
+        names = ("name", "support", "precision", "recall", "f1")
+        assert cells(*map(scores.get, names)) in rows
+    for name, counts in zip(
+        SUBJECT.class_names, record["confusion_matrix"], strict=True
+    ):
+        assert cells(name, *counts) in rows
+    bins = record["calibration"]
+    for i in range(15):
+        shown = cells(
+            *bins["edges"][i : i + 2],
+            *(bins[name][i] for name in ("counts", "confidence", "accuracy")),
+        )
+        assert shown in rows
+    for name in ("precision_at_5", "negative_log_likelihood"):
+        assert f"{record[name]:.3f}" in {row[1] for row in rows}
+
+
+def test_the_pictures_are_those_of_the_mistakes(written, answers):
+    split, logits = answers
+    record = json.loads((written / "report.json").read_text())
+    _, *pictures = Page((written / "report.html").read_text()).images
+    wrong = int((logits.argmax(axis=1) != split.labels).sum())
+    assert len(pictures) == len(record["mistakes"]) == min(wrong, 36)
+    for picture, mistake in zip(pictures, record["mistakes"], strict=True):
+        i = mistake["index"]
+        pixels = np.asarray(Image.open(io.BytesIO(content(picture, "png"))))
+        np.testing.assert_array_equal(pixels, split.images[i])
+        assert mistake["label"] == SUBJECT.class_names[split.labels[i]]
+        assert mistake["prediction"] == SUBJECT.class_names[logits[i].argmax()]
+        p = np.exp(logits[i]) / np.exp(logits[i]).sum()
+        assert mistake["probability"] == pytest.approx(p.max())
+        assert mistake["probability_of_label"] == pytest.approx(p[split.labels[i]])
+    sure = [mistake["probability"] for mistake in record["mistakes"]]
+    assert sure == sorted(sure, reverse=True)
+
+
+def test_the_diagram_is_a_picture(written):
+    diagram, *_ = Page((written / "report.html").read_text()).images
+    root = ElementTree.fromstring(content(diagram, "svg+xml"))
+    assert root.tag.endswith("svg")
+    assert "Reliability" in diagram["alt"]
+
+
+def test_the_same_results_give_the_same_bytes(written, answers, tmp_path):
+    report.write(tmp_path, SUBJECT, *answers)
+    for path in written.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_network_that_is_always_right(tmp_path):
+    split = Split(np.zeros((4, 32, 32, 3), np.uint8), np.array([0, 1, 2, 0]))
+    logits = 9 * np.eye(3, dtype=np.float32)[split.labels]
+    page = report.write(tmp_path, SUBJECT, split, logits).read_text()
+    assert "There are none." in Page(page).text
+
+
+def test_ten_thousand_images_make_a_small_page(tmp_path):
+    """As large as it gets: ten classes, pictures of noise, which compress badly."""
+    random = np.random.default_rng(1)
+    images = np.broadcast_to(
+        random.integers(0, 256, (32, 32, 3), np.uint8), (10000, 32, 32, 3)
+    )
+    split = Split(images, random.integers(0, 10, 10000))
+    logits = random.normal(size=(10000, 10))
+    subject = dataclasses.replace(SUBJECT, class_names=tuple("0123456789"))
+    page = report.write(tmp_path, subject, split, logits)
+    assert page.stat().st_size < 500_000
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.json"])
+def test_files_of_others_are_not_overwritten(written, tmp_path, name):
+    report.check(written)  # an earlier report
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=rf"{name} is no report of ours"):
+        report.check(tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_folder_that_takes_no_files():
+    with pytest.raises(UserError, match="--report=/proc cannot be used: No such file"):
+        report.check(pathlib.Path("/proc"))
+
+
+def test_a_report_that_cannot_be_written_at_the_end(answers, tmp_path):
+    (tmp_path / "gone").write_text("")
+    with pytest.raises(RunError, match=r"cannot write the report in .*: File exists"):
+        report.write(tmp_path / "gone", SUBJECT, *answers)
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory):
+    """A run with checkpoints of steps 1 and 2, of two networks as initialized."""
+    path = tmp_path_factory.mktemp("digits") / "run"
+    dataset = load_data("digits")
+    # Another fingerprint, as of other pixels.
+    trained_on = dataclasses.replace(dataset, fingerprint="0" * 64)
+    config = Config(dataset="digits", model="small", max_steps=2, train_dir=path)
+    program = build_program(config, num_classes=10)
+    run = run_dir.of(config, trained_on)
+    with run_dir.claim(run):
+        run_dir.write_config(run, trained_on)
+        for step in (1, 2):
+            state = program.create_state(jax.random.key(step), dataset.train.images)
+            state = dataclasses.replace(state, step=jnp.int32(step))
+            checkpoints.save(run.checkpoints, step, state)
+    return path
+
+
+def test_the_command_reports_each_checkpoint(two_checkpoints, call_command, tmp_path):
+    data = load_data("digits")
+    result = call_command(
+        "eval",
+        f"--checkpoint_dir={two_checkpoints}",
+        *("--report=out", "--num_examples=40", "--run_once=False"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("report in out/report.html") == 2
+    printed = re.findall(r"precision @ 1 = (\S+)", result.stdout)
+    record = json.loads((tmp_path / "out" / "report.json").read_text())
+    page = Page((tmp_path / "out" / "report.html").read_text()).text
+    assert record["step"] == 2
+    assert (record["num_images"], record["examples_in_split"]) == (40, 300)
+    assert "the first 40 of 300 of test" in page
+    assert f"precision @ 1 = {printed[1]}, 95%" in page
+    assert data.notice in page
+    assert f"warning: trained on other pixels: {data.source}" in page
+    images, labels = data.test.images[:40], data.test.labels[:40]
+    logits = predict_logits(load_trained(read_run(two_checkpoints)), images)
+    guesses = logits.argmax(axis=1)
+    assert record["precision_at_1"] == np.mean(guesses == labels)
+    assert f"{record['precision_at_1']:.3f}" == printed[1]
+    for i, row in enumerate(record["confusion_matrix"]):
+        assert row == np.bincount(guesses[labels == i], None, 10).tolist()
+    lines = (two_checkpoints / "eval" / "test_partial.jsonl").read_text().splitlines()
+    assert json.loads(lines[1])["precision_at_1"] == record["precision_at_1"]

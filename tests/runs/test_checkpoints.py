@@ -1,0 +1,191 @@
+import os
+import pathlib
+import resource
+import shutil
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import pytest
+from helpers import damages, latest
+
+from cifar_jax import RunError
+from cifar_jax.runs import checkpoints
+
+
+def state(step: int):
+    return {
+        "step": jnp.int32(step),
+        "params": {"kernel": jax.random.normal(jax.random.key(step), (100, 100))},
+        "key": jax.random.key(7),
+    }
+
+
+def same(a, b) -> bool:
+    raw = [
+        jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
+        for tree in (a, b)
+    ]
+    return jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), *raw))
+
+
+def is_key(x) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_round_trip_is_exact(tmp_path):
+    checkpoints.save(tmp_path, 3, state(3))
+    restored = checkpoints.restore(tmp_path, 3, state(0))
+    assert same(restored, state(3))
+    assert restored["key"].dtype == jax.random.key(0).dtype
+
+
+def test_the_newest_few_are_kept(tmp_path):
+    for step in range(checkpoints.KEPT + 2):
+        checkpoints.save(tmp_path, step, state(step))
+    assert checkpoints.steps(tmp_path) == list(range(2, checkpoints.KEPT + 2))
+    assert int(latest(tmp_path, state(0))["step"]) == 6
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert checkpoints.steps(tmp_path / "missing") == []
+    assert latest(tmp_path / "missing", state(0)) is None
+
+
+@pytest.mark.parametrize("damage", damages().values(), ids=damages())
+def test_any_damaged_file_leads_back_to_the_checkpoint_before(tmp_path, damage, capsys):
+    checkpoints.save(tmp_path, 1, state(1))
+    checkpoints.save(tmp_path, 2, state(2))
+    kept = {path: path.read_bytes() for path in files(tmp_path / "2")}
+    assert len(kept) > 5
+    for path, content in kept.items():
+        damage(path)
+        if path.exists() and path.read_bytes() == content:
+            continue  # An empty file was emptied.
+        restored = latest(tmp_path, state(0))
+        assert int(restored["step"]) == 1, path
+        assert f"checkpoint {tmp_path / '2'} is damaged" in capsys.readouterr().err
+        path.write_bytes(content)
+    assert int(latest(tmp_path, state(0))["step"]) == 2
+
+
+@pytest.mark.parametrize("lines", ["", "first", "all but one", "one too many"])
+def test_a_list_that_does_not_name_exactly_the_files_is_damage(tmp_path, lines):
+    checkpoints.save(tmp_path, 1, state(1))
+    sums = tmp_path / "1" / "SHA256SUMS"
+    listed = sums.read_text().splitlines(keepends=True)
+    listed = {
+        "": [],
+        "first": listed[:1],
+        "all but one": listed[:-1],
+        "one too many": [*listed, f"{'0' * 64}  missing\n"],
+    }[lines]
+    sums.write_text("".join(listed))
+    # The list must not be what decides which files are looked at.
+    largest = max(files(tmp_path / "1"), key=lambda path: path.stat().st_size)
+    damages()["flipped"](largest)
+    with pytest.raises(RunError, match="is damaged"):
+        checkpoints.restore(tmp_path, 1, state(0))
+
+
+def test_a_file_that_is_not_in_the_list_is_damage(tmp_path):
+    checkpoints.save(tmp_path, 1, state(1))
+    (tmp_path / "1" / "state" / "more").write_text("")
+    with pytest.raises(RunError, match=r"state/more is not in SHA256SUMS"):
+        checkpoints.restore(tmp_path, 1, state(0))
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "state/manifest.ocdbt"])
+def test_what_is_no_regular_file_is_damage_and_no_hang(tmp_path, name):
+    checkpoints.save(tmp_path, 1, state(1))
+    path = tmp_path / "1" / name
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(RunError, match="is damaged"):
+        checkpoints.restore(tmp_path, 1, state(0))
+
+
+def test_the_list_is_one_for_sha256sum(tmp_path):
+    checkpoints.save(tmp_path, 1, state(1))
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"],
+        cwd=tmp_path / "1",
+        check=True,
+    )
+
+
+def test_all_damaged_is_an_error(tmp_path):
+    checkpoints.save(tmp_path, 1, state(1))
+    (tmp_path / "1" / "state" / "manifest.ocdbt").unlink()
+    with pytest.raises(RunError, match=r"no checkpoint .* can be used"):
+        latest(tmp_path, state(0))
+
+
+def test_a_checkpoint_without_its_list_is_damaged_and_is_replaced(tmp_path, capsys):
+    checkpoints.save(tmp_path, 1, state(1))
+    checkpoints.save(tmp_path, 2, state(2))
+    (tmp_path / "2" / "SHA256SUMS").unlink()
+    assert checkpoints.steps(tmp_path) == [1, 2]
+    assert checkpoints.newest(tmp_path) == 1
+    assert "2 is damaged: it has no SHA256SUMS; the one" in capsys.readouterr().err
+    checkpoints.save(tmp_path, 2, state(5))
+    assert same(latest(tmp_path, state(0)), state(5))
+
+
+@pytest.mark.parametrize("name", ["1.bak", "01", "1 copy", "-2", "2.orbax", "\u0663"])
+def test_names_that_are_no_steps_are_ignored(tmp_path, name):
+    checkpoints.save(tmp_path, 1, state(1))
+    shutil.copytree(tmp_path / "1", tmp_path / name)
+    assert checkpoints.steps(tmp_path) == [1]
+    assert int(latest(tmp_path, state(0))["step"]) == 1
+    checkpoints.save(tmp_path, 2, state(2))
+    assert (tmp_path / name / "SHA256SUMS").exists()
+
+
+def test_what_a_killed_save_left_is_cleaned_up(tmp_path):
+    checkpoints.save(tmp_path, 1, state(1))
+    debris = [".9.partial", ".9.partial.orbax-checkpoint-tmp", ".0.deleted"]
+    for name in debris:
+        shutil.copytree(tmp_path / "1", tmp_path / name)
+    assert checkpoints.steps(tmp_path) == [1]
+    checkpoints.save(tmp_path, 2, state(2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_nothing_has_the_name_of_a_step_before_it_is_whole(tmp_path, monkeypatch):
+    """A process may be killed between any two of these."""
+    seen = []
+    write_sums = checkpoints._write_sums
+
+    def watch(folder):
+        write_sums(folder)
+        seen.append((folder.name, checkpoints.steps(tmp_path)))
+
+    monkeypatch.setattr(checkpoints, "_write_sums", watch)
+    checkpoints.save(tmp_path, 7, state(7))
+    assert seen == [(".7.partial", [])]
+    assert checkpoints.steps(tmp_path) == [7]
+
+
+def test_another_network_is_an_error(tmp_path):
+    checkpoints.save(tmp_path, 1, state(1))
+    other = state(0) | {"params": {"other": jnp.zeros(3)}}
+    with pytest.raises(RunError, match="cannot load the checkpoint"):
+        checkpoints.restore(tmp_path, 1, other)
+
+
+def test_a_failed_save_names_the_last_good_one(tmp_path):
+    checkpoints.save(tmp_path, 1, state(1))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        # As on a full disk, files end where they may grow no more.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(RunError, match=rf"cannot save .* {tmp_path}/1\b"):
+            checkpoints.save(tmp_path, 2, state(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert same(latest(tmp_path, state(0)), state(1))

@@ -1,0 +1,238 @@
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers import make_dataset
+
+from cifar_jax import Config, UserError
+from cifar_jax.runs import run_dir
+
+
+@pytest.fixture
+def config(tmp_path):
+    return Config(train_dir=str(tmp_path / "run"), dataset="cifar10")
+
+
+def claim(config, dataset):
+    """Claims the folder of a run, as a training that is then stopped."""
+    run = run_dir.of(config, dataset)
+    with run_dir.claim(run):
+        return run
+
+
+def begin(config, dataset):
+    """The same as a training that has saved a checkpoint."""
+    run = claim(config, dataset)
+    run_dir.write_config(run, dataset)
+    (run.checkpoints / "1").mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def test_what_is_written_can_be_read(config, dataset):
+    begin(config, dataset)
+    run = run_dir.read(config.train_dir)
+    assert run.config == config
+    assert run.class_names == dataset.class_names
+    assert run.image_shape == (32, 32, 3)
+    assert run.data_fingerprint == dataset.fingerprint
+    saved = json.loads((run.path / "config.json").read_text())
+    assert saved["versions"]["jax"]
+    assert saved["data"]["official"] is False
+
+
+def test_official_data_are_said_to_be(config, dataset, monkeypatch):
+    monkeypatch.setattr("cifar_jax.data.dataset.OFFICIAL", dataset.fingerprint)
+    run = begin(config, dataset)
+    saved = json.loads((run.path / "config.json").read_text())
+    assert saved["data"]["official"] is True
+
+
+def test_claiming_writes_no_config(config, dataset):
+    run = begin(config, dataset)
+    before = (run.path / "config.json").read_bytes()
+    claim(dataclasses.replace(config, max_steps=5), dataset)
+    assert (run.path / "config.json").read_bytes() == before
+
+
+def test_a_resumed_run_may_have_other_max_steps(config, dataset):
+    begin(config, dataset)
+    begin(dataclasses.replace(config, max_steps=5), dataset)
+    assert run_dir.read(config.train_dir).config.max_steps == 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 3}, {"batch_size": 64}, {"dataset": "digits"}, {"use_fp16": True}],
+)
+def test_another_run_is_refused_by_name(config, dataset, change):
+    begin(config, dataset)
+    other = dataclasses.replace(config, **change)
+    (name,) = change
+    with pytest.raises(UserError, match=f"holds another run .*{name}: "):
+        claim(other, dataset)
+    assert run_dir.read(config.train_dir).config == config
+
+
+@pytest.mark.parametrize("text", [None, "{"])
+def test_a_folder_without_a_checkpoint_is_free(config, dataset, text):
+    run = claim(config, dataset)
+    run_dir.write_config(run, dataset)
+    if text is not None:
+        (run.path / "config.json").write_text(text)
+    other = dataclasses.replace(config, seed=3, dataset="auto")
+    assert run_dir.settle_dataset(other) == other
+    run_dir.write_config(claim(other, dataset), dataset)
+    assert run_dir.read(config.train_dir).config.seed == 3
+
+
+def test_other_pixels_are_refused(config, dataset):
+    begin(config, dataset)
+    with pytest.raises(UserError, match="pixels: "):
+        claim(config, make_dataset(seed=1))
+
+
+def test_the_same_run_may_be_trained_once_at_a_time(config, dataset, monkeypatch):
+    monkeypatch.setattr(run_dir, "_LOCK_SECS", 0.1)
+    run = run_dir.of(config, dataset)
+    with run_dir.claim(run):
+        assert run_dir.is_training(run.path)
+        message = rf"another training \(process {os.getpid()}\)"
+        for _ in range(2):
+            with pytest.raises(UserError, match=message):
+                claim(config, dataset)
+    assert not run_dir.is_training(run.path)
+    claim(config, dataset)
+
+
+def test_a_killed_training_leaves_no_lock(config, dataset):
+    run = claim(config, dataset)
+    script = (
+        "import filelock, os, sys; filelock.FileLock(sys.argv[1]).acquire();"
+        "print(flush=True); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script, run.path / ".lock"], check=False)
+    assert not run_dir.is_training(run.path)
+    claim(config, dataset)
+
+
+def test_asking_whether_a_training_is_at_work_changes_nothing(tmp_path):
+    assert not run_dir.is_training(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_dir_that_is_a_file(config, dataset, tmp_path):
+    (tmp_path / "run").write_text("precious")
+    with pytest.raises(UserError, match="cannot be used: "):
+        claim(config, dataset)
+    assert (tmp_path / "run").read_text() == "precious"
+
+
+def test_train_dir_below_a_file(config, dataset, tmp_path):
+    (tmp_path / "run").write_text("precious")
+    below = dataclasses.replace(config, train_dir=str(tmp_path / "run" / "x"))
+    with pytest.raises(UserError, match="cannot be used: "):
+        claim(below, dataset)
+
+
+def test_checkpoints_of_nobody_are_left_alone(config, dataset, tmp_path):
+    (tmp_path / "run" / "checkpoints" / "7").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"checkpoints but no config\.json"):
+        claim(config, dataset)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"config": {}}', '{"config": 3}', "[" * 100_000, "\udcff"],
+    ids=["empty", "cut", "list", "no data", "number", "deep", "not text"],
+)
+def test_a_damaged_config_is_an_error(config, dataset, text):
+    run = begin(config, dataset)
+    file = run.path / "config.json"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"config\.json (is damaged|cannot be used)"):
+        run_dir.read(config.train_dir)
+
+
+def test_any_flipped_bit_of_the_config_is_noticed(config, dataset):
+    run = begin(config, dataset)
+    file = run.path / "config.json"
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 7):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 7
+        file.write_bytes(changed)
+        with contextlib.suppress(UserError):
+            # White space, or the word that names the checksum.
+            assert run_dir.read(run.path) == run
+
+
+def test_a_flipped_class_name_blames_the_file(config, dataset):
+    file = begin(config, dataset).path / "config.json"
+    file.write_text(file.read_text().replace("green", "greem"))
+    with pytest.raises(
+        UserError, match=r"config\.json cannot be used: its sha256 does"
+    ):
+        run_dir.read(config.train_dir)
+
+
+def test_a_config_can_be_edited_knowingly(config, dataset, capsys):
+    run = begin(config, dataset)
+    file = run.path / "config.json"
+    file.write_text(
+        file.read_text().replace('"log_frequency": 10', '"log_frequency": 7')
+    )
+    with pytest.raises(UserError, match=r"sha256 does not match.* delete its line"):
+        run_dir.read(run.path)
+    lines = file.read_text().splitlines()
+    assert '"sha256"' in lines[-2]
+    lines[-3:] = ["  }", "}"]
+    file.write_text("\n".join(lines))
+    assert run_dir.read(run.path).config.log_frequency == 7
+    assert "has no sha256; it is used as it is" in capsys.readouterr().err
+    begin(config, dataset)
+    run_dir.read(run.path)
+    assert capsys.readouterr().err.count("has no sha256") == 1  # by the claim
+
+
+def test_an_edit_that_cannot_be_used_blames_the_file(config, dataset):
+    run = begin(config, dataset)
+    file = run.path / "config.json"
+    saved = json.loads(file.read_text())
+    del saved["sha256"]
+    saved["config"]["batch_size"] = 0
+    file.write_text(json.dumps(saved))
+    with pytest.raises(UserError, match=r"config\.json cannot be used: --batch_size=0"):
+        run_dir.read(run.path)
+
+
+def test_a_config_that_is_no_regular_file_is_no_hang(config, dataset):
+    run = begin(config, dataset)
+    (run.path / "config.json").unlink()
+    os.mkfifo(run.path / "config.json")
+    with pytest.raises(UserError, match="not a regular file"):
+        run_dir.read(run.path)
+
+
+def test_no_run_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"no run in .* train first"):
+        run_dir.read(tmp_path)
+
+
+def test_auto_means_what_the_run_began_with(config, dataset):
+    auto = dataclasses.replace(config, dataset="auto")
+    assert run_dir.settle_dataset(auto).dataset == "auto"
+    digits = dataclasses.replace(config, dataset="digits")
+    begin(digits, dataset)
+    assert run_dir.settle_dataset(auto).dataset == "digits"
+    with pytest.raises(UserError, match="dataset: digits there, cifar10 now"):
+        run_dir.settle_dataset(config)
+
+
+def test_data_dir_is_kept_absolute(config, dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begin(dataclasses.replace(config, data_dir="data"), dataset)
+    assert run_dir.read(config.train_dir).config.data_dir == str(tmp_path / "data")

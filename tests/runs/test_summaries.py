@@ -1,0 +1,127 @@
+import json
+import resource
+
+import jax
+import pytest
+from tensorboardX.proto import event_pb2
+
+from cifar_jax import Config, RunError, build_program
+from cifar_jax.runs import summaries
+from cifar_jax.runs.summaries import Writer
+from cifar_jax.training.digest import digest as digest_of
+
+
+def read_events(directory) -> list:
+    """Events of TensorBoard's files, whose records are length, CRC, data, CRC."""
+    events = []
+    for path in sorted(directory.glob("events.out.tfevents.*")):
+        content, at = path.read_bytes(), 0
+        while at < len(content):
+            length = int.from_bytes(content[at : at + 8], "little")
+            events.append(event_pb2.Event.FromString(content[at + 12 :][:length]))
+            at += 16 + length
+    return events
+
+
+@pytest.fixture(scope="module")
+def digest(dataset):
+    program = build_program(Config(model="small"), num_classes=3)
+    state = program.create_state(jax.random.key(0), dataset.train.images)
+    images, labels = dataset.train.images[:4], dataset.train.labels[:4]
+    return digest_of(jax.jit(program.inspect)(state, images, labels))
+
+
+def test_lines_and_events_say_the_same(tmp_path, digest):
+    with Writer(tmp_path, "train") as writer:
+        writer.write(0, {"loss": 2.5}, digest)
+        writer.write(1, {"loss": 1.5})
+    first, second = summaries.read_training(tmp_path / "train.jsonl")
+    assert (first["step"], first["loss"], second["loss"]) == (0, 2.5, 1.5)
+    assert first["hidden/sparsity"] == digest.scalars["hidden/sparsity"]
+    assert sum(first["histograms"]["hidden/kernel"]["counts"]) == 192 * 32
+    assert "histograms" not in second
+
+    _, event, last = read_events(tmp_path)
+    values = {value.tag: value for value in event.summary.value}
+    assert (event.step, last.step) == (0, 1)
+    assert values["loss"].simple_value == 2.5
+    assert values["hidden/kernel"].histo.num == 192 * 32
+    assert values["images/image/0"].image.width == 24
+    assert set(values) == {
+        "loss",
+        *digest.scalars,
+        *digest.histograms,
+        *digest.images,
+    }
+
+
+def test_tags_survive_and_tensorboard_shows_the_tutorials_words(tmp_path):
+    scalars = {"total_loss": 1, "total_loss_raw": 2, "global_step/sec": 3}
+    with Writer(tmp_path, "train") as writer:
+        writer.write(0, scalars)
+    with Writer(tmp_path / "eval", "test_raw", prefix="test_raw/") as writer:
+        writer.write(5, {"precision_at_1": 0.5}, facts={"num_examples": 8})
+    values = [
+        value
+        for folder in (tmp_path, tmp_path / "eval")
+        for event in read_events(folder)
+        for value in event.summary.value
+    ]
+    assert {value.tag: value.metadata.display_name for value in values} == {
+        "total_loss": "",
+        "total_loss_raw": "total_loss (raw)",
+        "global_step/sec": "",
+        "test_raw/precision_at_1": "Precision @ 1",
+    }
+    line = json.loads((tmp_path / "eval" / "test_raw.jsonl").read_text())
+    assert (line["precision_at_1"], line["num_examples"]) == (0.5, 8)
+
+
+def test_a_resumed_training_replaces_what_came_after_its_checkpoint(tmp_path):
+    with Writer(tmp_path, "train", resume_step=0) as writer:
+        writer.write(0, {"loss": 3})
+        writer.write(100, {"loss": 2})
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write('{"step": 200, "lo')  # killed here
+    with Writer(tmp_path, "train", resume_step=70) as writer:
+        writer.write(80, {"loss": 1})
+    records = summaries.read_training(tmp_path / "train.jsonl")
+    assert [(r["step"], r["loss"]) for r in records] == [(0, 3), (80, 1)]
+    assert len((tmp_path / "train.jsonl").read_text().splitlines()) == 4
+    restarts = [e for e in read_events(tmp_path) if e.HasField("session_log")]
+    assert [e.step for e in restarts] == [0, 70]
+    assert restarts[0].session_log.status == event_pb2.SessionLog.START
+
+
+def test_evaluations_of_some_images_are_not_read_for_those_of_all(tmp_path):
+    with Writer(tmp_path, "test") as writer:
+        for step, precision, count in [(9, 0.9, 10), (5, 0.5, 10), (9, 0.1, 3)]:
+            facts = {"num_examples": count, "examples_in_split": 10}
+            writer.write(step, {"precision_at_1": precision}, facts=facts)
+    records = summaries.read_evaluations(tmp_path / "test.jsonl")
+    assert [(r["step"], r["precision_at_1"]) for r in records] == [(5, 0.5), (9, 0.9)]
+
+
+def test_every_write_is_on_disk_at_once(tmp_path):
+    with Writer(tmp_path, "train") as writer:
+        writer.write(0, {"loss": 3})
+        assert json.loads((tmp_path / "train.jsonl").read_text())["loss"] == 3
+        assert len(read_events(tmp_path)) == 2
+
+
+def test_a_full_disk_is_a_failed_run(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with Writer(tmp_path, "train") as writer:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+            with pytest.raises(RunError, match=r"cannot write .*train\.jsonl"):
+                writer.write(0, {f"loss {i}": i for i in range(50)})
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_directory_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write"):
+        Writer(tmp_path / "file" / "eval", "test")

@@ -1,0 +1,105 @@
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from helpers import make_dataset, spread
+
+from cifar_jax import Config, Network, build_program
+from cifar_jax.data.batches import BatchOrder
+from cifar_jax.training.compiled import CompiledSteps
+from cifar_jax.training.train_state import streams
+
+CONFIG = Config(batch_size=8, model="small")
+
+
+@pytest.fixture(scope="module")
+def program():
+    return build_program(CONFIG, num_classes=3)
+
+
+def fresh(program):
+    images = make_dataset().train.images
+    return program.create_state(jax.random.key(CONFIG.seed), images)
+
+
+@pytest.fixture(scope="module")
+def steps(program, dataset):
+    return CompiledSteps(program, dataset.train, 8, fresh(program), 4, spread())
+
+
+def bits(state) -> list[np.ndarray]:
+    raw = dataclasses.replace(state, key=jax.random.key_data(state.key))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(raw)]
+
+
+def test_how_a_run_is_cut_into_calls_changes_no_bit(program, steps):
+    ends = []
+    for cuts in ([0, 4, 8], [0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 3, 4, 7, 8]):
+        state, curve = fresh(program), []
+        for first, end in itertools.pairwise(cuts):
+            state, losses = steps.train_steps(state, first, end)
+            assert len(losses["total_loss"]) == end - first
+            curve.extend(np.asarray(losses["total_loss"]))
+        ends.append((bits(state), curve))
+    for state, curve in ends[1:]:
+        assert curve == ends[0][1]
+        for a, b in zip(state, ends[0][0], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_calls_take_the_steps_of_the_program(program, steps, dataset):
+    train_step = jax.jit(program.train_step)
+    expected = fresh(program)
+    _, order_key, _ = streams(expected.key)
+    order = BatchOrder(order_key, len(dataset.train), CONFIG.batch_size)
+    for step in range(3):
+        batch = order(step)
+        images, labels = dataset.train.images[batch], dataset.train.labels[batch]
+        expected, _ = train_step(expected, images, labels)
+    state, _ = steps.train_steps(fresh(program), 0, 3)
+    # Compiled apart, so float32 sums may be ordered otherwise.
+    for a, b in zip(bits(state), bits(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_steps_without_convolutions_are_one_loop_on_the_device(steps):
+    assert steps.steps_a_call == steps.most == 4
+
+
+def test_inspect_shows_the_step_to_come(program, steps):
+    state, _ = steps.train_steps(fresh(program), 0, 2)
+    inside = steps.inspect(state, 2)
+    kernel = np.asarray(state.params["head"]["kernel"])
+    grad = np.asarray(inside.grads["head"]["kernel"])
+    state, _ = steps.train_steps(state, 2, 3)
+    np.testing.assert_array_equal(inside.params["head"]["kernel"], kernel)
+    np.testing.assert_allclose(
+        state.params["head"]["kernel"], kernel - 0.1 * grad, rtol=1e-4, atol=1e-6
+    )
+
+
+class PlainConvolution(Network):
+    """A network that knows nothing of fast operations."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = nn.Conv(4, (3, 3), name="conv")(images)
+        return self.tap("conv", x).mean(axis=(1, 2))[:, :3]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the trap is the CPU's")
+def test_convolutions_of_lax_never_get_into_a_loop_on_the_cpu(dataset, monkeypatch):
+    monkeypatch.setattr(
+        "cifar_jax.training.program.models.create", lambda *_, **__: PlainConvolution()
+    )
+    program = build_program(CONFIG, num_classes=3)
+    state = fresh(program)
+    steps = CompiledSteps(program, dataset.train, 8, state, 4, spread())
+    assert steps.steps_a_call == 1
+    state, losses = steps.train_steps(state, 0, 3)
+    assert int(state.step) == 3
+    assert jnp.isfinite(losses["total_loss"]).all()

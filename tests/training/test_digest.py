@@ -1,0 +1,49 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cifar_jax import Config, build_program
+from cifar_jax.training.digest import Histogram, as_picture, digest
+
+
+def test_histogram_counts_and_moments():
+    values = np.array([[0.0, 1.0], [1.0, 4.0]])
+    histogram = Histogram.of(values)
+    assert histogram.counts.sum() == 4
+    assert (histogram.minimum, histogram.maximum) == (0, 4)
+    assert (histogram.total, histogram.squares) == (6, 18)
+    assert histogram.counts[0] == 1
+    assert histogram.counts[-1] == 1
+
+
+def test_histogram_of_one_value_and_of_bfloat16():
+    assert Histogram.of(np.full(5, 0.1)).counts.sum() == 5
+    assert Histogram.of(jnp.ones(5, jnp.bfloat16)).total == 5
+
+
+def test_digest_has_what_the_tutorial_shows(dataset):
+    program = build_program(Config(), num_classes=3)
+    state = program.create_state(jax.random.key(0), dataset.train.images)
+    images, labels = dataset.train.images[:4], dataset.train.labels[:4]
+    kept = digest(jax.jit(program.inspect)(state, images, labels))
+    layers = ["conv1", "conv2", "local3", "local4", "softmax_linear"]
+    parameters = [f"{layer}/{kind}" for layer in layers for kind in ("bias", "kernel")]
+    expected = [f"{layer}/activations" for layer in layers] + parameters
+    expected += [f"{name}/gradients" for name in parameters]
+    assert sorted(kept.histograms) == sorted(expected)
+    assert sorted(kept.scalars) == [f"{layer}/sparsity" for layer in layers]
+    assert 0.3 < kept.scalars["conv1/sparsity"] < 0.7
+    assert kept.scalars["softmax_linear/sparsity"] == 0
+    assert sorted(kept.images) == [f"images/image/{i}" for i in range(3)]
+    assert kept.histograms["conv1/activations"].counts.sum() == 4 * 24 * 24 * 64
+
+
+def test_picture_puts_zero_at_grey_and_uses_the_range():
+    image = np.zeros((2, 2, 3), np.float32)
+    image[0, 0], image[1, 1] = -1.0, 0.5
+    picture = as_picture(image)
+    assert picture.dtype == np.uint8
+    assert picture[0, 1, 0] == 127
+    assert picture.min() == 0
+    assert 127 < picture.max() <= 255
+    assert (as_picture(np.zeros((2, 2, 3), np.float32)) == 127).all()

@@ -1,0 +1,107 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cifar_jax import Config, build_program
+from cifar_jax.training.finite import Guard, NotFiniteError, first_non_finite, snapshot
+from cifar_jax.training.steps import all_finite
+
+
+@pytest.fixture(scope="module")
+def program():
+    return build_program(Config(), num_classes=3)
+
+
+@pytest.fixture(scope="module")
+def state(program, dataset):
+    return program.create_state(jax.random.key(0), dataset.train.images)
+
+
+@pytest.fixture(scope="module")
+def functions(program, dataset):
+    images, labels = dataset.train.images[:4], dataset.train.labels[:4]
+    train_step = jax.jit(lambda state: program.train_step(state, images, labels))
+    inspect = jax.jit(lambda state, step: program.inspect(state, images, labels))
+
+    def train_steps(state, first, end, spoil=lambda state, step: state):
+        parts = []
+        for step in range(first, end):
+            state, losses = train_step(state)
+            state = spoil(state, step)
+            parts.append(losses)
+        return state, jax.tree.map(lambda *terms: jnp.stack(terms), *parts)
+
+    return train_steps, inspect
+
+
+def poison(state, layer: str, value: float, what: str = "kernel"):
+    kernel = state.params[layer][what]
+    spoilt = {what: kernel.at[(0,) * kernel.ndim].set(value)}
+    params = state.params | {layer: state.params[layer] | spoilt}
+    return dataclasses.replace(state, params=params)
+
+
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf])
+def test_all_finite(value):
+    tree = {"a": jnp.ones(3), "n": jnp.int32(1), "k": jax.random.key(0)}
+    assert all_finite(tree)
+    assert not all_finite(tree | {"b": jnp.ones(3).at[1].set(value)})
+
+
+@pytest.mark.parametrize(
+    ("layer", "value", "where"),
+    [
+        ("conv1", jnp.nan, "the parameters of conv1"),
+        ("local4", jnp.inf, "the parameters of local4"),
+        ("local3", 3e38, "the activations of local3"),
+        ("softmax_linear", 3e38, "the activations of softmax_linear"),
+    ],
+)
+def test_the_first_layer_in_order_of_computation_is_named(
+    state, functions, layer, value, where
+):
+    # Large activations, so that a huge weight overflows in its product.
+    state = poison(state, "conv2", 10.0, "bias")
+    state = jax.tree.map(lambda x: x, poison(state, layer, value))
+    if "activations" in where:
+        bias = jnp.full_like(state.params[layer]["bias"], 3e38)
+        layer_params = state.params[layer] | {"bias": bias}
+        layer_params["kernel"] = jnp.full_like(layer_params["kernel"], 1e38)
+        params = state.params | {layer: layer_params}
+        state = dataclasses.replace(state, params=params)
+    assert first_non_finite(functions[1](state, 0)) == where
+
+
+def test_all_is_well_with_a_fresh_state(state, functions):
+    assert first_non_finite(functions[1](state, 0)) is None
+
+
+def test_guard_finds_the_step_between_checks(state, functions):
+    train_steps, inspect = functions
+
+    def spoil(state, step):
+        return poison(state, "conv2", jnp.nan) if step == 2 else state
+
+    poisoned = functools.partial(train_steps, spoil=spoil)
+    guard = Guard(state, poisoned, inspect)
+    state, losses = poisoned(state, 0, 2)
+    guard.check(snapshot(state), losses)
+    state, losses = poisoned(state, 2, 5)
+    with pytest.raises(NotFiniteError) as caught:
+        guard.check(snapshot(state), losses)
+    assert caught.value.step == 3
+    assert caught.value.where == "the parameters of conv2"
+
+
+def test_guard_accepts_no_state_that_only_the_last_update_spoilt(state, functions):
+    train_steps, inspect = functions
+    poisoned = functools.partial(
+        train_steps, spoil=lambda state, step: poison(state, "conv1", jnp.inf)
+    )
+    guard = Guard(state, poisoned, inspect)
+    after, losses = poisoned(state, 0, 1)
+    with pytest.raises(NotFiniteError, match="step 0: the updated variables"):
+        guard.check(snapshot(after), losses)

@@ -1,0 +1,334 @@
+import dataclasses
+import re
+import signal
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+from helpers import damages, files_of, latest, make_dataset
+
+from cifar_jax import (
+    Config,
+    RunError,
+    Split,
+    Stopped,
+    UserError,
+    evaluate,
+    fit,
+    load_trained,
+    read_run,
+)
+from cifar_jax.runs import checkpoints, summaries
+
+
+def config(train_dir, **changes) -> Config:
+    values = {"max_steps": 7, "batch_size": 8, "log_frequency": 2, "model": "small"}
+    return Config(train_dir=train_dir, **values | changes)
+
+
+def silent(line: str) -> None:
+    """A log that nobody reads."""
+
+
+def leaves(state) -> list[np.ndarray]:
+    raw = dataclasses.replace(state, key=jax.random.key_data(state.key))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(raw)]
+
+
+def assert_same_bits(state, other):
+    for a, b in zip(leaves(state), leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(dataset):
+    lines: list[str] = []
+    return fit(config(None), dataset, lines.append).state, lines
+
+
+def test_log_lines_come_every_log_frequency_steps_and_begin_at_zero(uninterrupted):
+    _, lines = uninterrupted
+    found = [re.search(r"step (\d+), loss = (\S+) ", line) for line in lines]
+    assert [int(m[1]) for m in found if m] == [0, 2, 4, 6]
+
+
+def test_the_network_learns(dataset):
+    lines: list[str] = []
+    learning = config(None, max_steps=61, batch_size=32, log_frequency=20)
+    network = fit(learning, dataset, lines.append).trained
+    losses = [float(re.search(r"loss = (\S+)", x)[1]) for x in lines if "loss" in x]
+    assert losses[-1] < losses[0] - 0.5
+    assert evaluate(network, dataset.test) > 0.9
+
+
+def test_resumed_is_the_same_bits_as_never_stopped(tmp_path, dataset, uninterrupted):
+    state, _ = uninterrupted
+    for max_steps in (3, 4, 7):
+        result = fit(config(tmp_path, max_steps=max_steps), dataset, silent)
+        assert int(result.state.step) == max_steps
+    assert_same_bits(result.state, state)
+
+
+def interrupted_at(step: int, signum: int):
+    """A log that sends this process a signal at the line of a step."""
+
+    def log(line: str) -> None:
+        if f": step {step}," in line:
+            signal.raise_signal(signum)
+
+    return log
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_stops_whoever_called(
+    dataset, tmp_path, uninterrupted, signum
+):
+    before = signal.getsignal(signum)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fit(config(tmp_path), dataset, interrupted_at(2, signum))
+    assert isinstance(caught.value, Stopped)
+    assert caught.value.signum == signum
+    assert signal.getsignal(signum) is before
+    (step,) = checkpoints.steps(tmp_path / "checkpoints")
+    assert f"before step {step}; saved {tmp_path}/checkpoints/{step}" in str(
+        caught.value
+    )
+    assert_same_bits(fit(config(tmp_path), dataset, silent).state, uninterrupted[0])
+
+
+def test_a_sweep_ends_at_ctrl_c(dataset):
+    """As in the README: the next rate is not begun, the half of one not evaluated."""
+    log, begun = interrupted_at(2, signal.SIGINT), []
+
+    def sweep():
+        for rate in (0.1, 0.05):
+            begun.append(rate)
+            network = fit(config(None, learning_rate=rate), dataset, log).trained
+            begun.append(evaluate(network, dataset.test))
+
+    with pytest.raises(KeyboardInterrupt, match="nothing is kept without a train_dir"):
+        sweep()
+    assert begun == [0.1]
+
+
+def test_other_threads_may_train_too(dataset, uninterrupted):
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(fit(config(None), dataset, silent).state)
+    )
+    thread.start()
+    thread.join()
+    assert_same_bits(found[0], uninterrupted[0])
+
+
+def test_without_a_train_dir_nothing_is_written(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fit(config(None, max_steps=1), dataset, silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_seeds_give_other_runs(dataset, uninterrupted):
+    other = fit(config(None, seed=1), dataset, silent).state
+    assert not np.array_equal(
+        other.params["hidden"]["kernel"], uninterrupted[0].params["hidden"]["kernel"]
+    )
+
+
+def test_at_max_steps_there_is_nothing_to_do(dataset, finished_run):
+    lines: list[str] = []
+    before = files_of(finished_run)
+    result = fit(
+        config(finished_run, max_steps=12, log_frequency=10), dataset, lines.append
+    )
+    assert int(result.state.step) == 12
+    assert "nothing to do" in lines[-1]
+    unlocked = {".lock": b""}
+    assert files_of(finished_run) | unlocked == before | unlocked
+
+
+def test_a_refused_command_changes_nothing_on_disk(dataset, finished_run):
+    before = files_of(finished_run)
+    with pytest.raises(UserError, match="--max_steps=5 is below step 12"):
+        fit(config(finished_run, max_steps=5), dataset, silent)
+    unlocked = {".lock": b""}
+    assert files_of(finished_run) | unlocked == before | unlocked
+
+
+def test_a_start_without_a_checkpoint_can_be_corrected(dataset, tmp_path):
+    """A run that was killed before its first checkpoint leaves only summaries."""
+    with pytest.raises(RunError, match="diverged"):
+        fit(config(tmp_path, learning_rate=1e38, summary_frequency=1), dataset, silent)
+    assert checkpoints.steps(tmp_path / "checkpoints") == []
+    assert summaries.read_training(tmp_path / "train.jsonl")
+    result = fit(config(tmp_path, summary_frequency=5), dataset, silent)
+    assert int(result.state.step) == 7
+    assert read_run(tmp_path).config.learning_rate == pytest.approx(0.1)
+    records = summaries.read_training(tmp_path / "train.jsonl")
+    assert [record["step"] for record in records] == [0, 5]
+
+
+def test_a_batch_larger_than_the_set_is_refused(dataset, tmp_path):
+    with pytest.raises(UserError, match=r"--batch_size=65 is larger .* has 64 images"):
+        fit(config(tmp_path / "run", batch_size=65), dataset, silent)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ({"images": np.zeros((64, 32, 32, 3))}, "dataset.train.images must be bytes"),
+        ({"images": np.zeros((64, 32, 32), np.uint8)}, "repeat gray images"),
+        ({"labels": np.full(64, 10)}, "dataset.train.labels contains 10"),
+        ({"labels": np.full(64, -1)}, "dataset.train.labels contains -1"),
+        (
+            {"labels": np.zeros(65, int)},
+            "there are 64 images but 65 dataset.train.labels",
+        ),
+        (
+            {"images": np.zeros((0, 32, 32, 3), np.uint8), "labels": np.zeros(0, int)},
+            "dataset.train.images is empty",
+        ),
+    ],
+)
+def test_data_that_cannot_be_used_are_refused(dataset, tmp_path, train, message):
+    spoilt = dataclasses.replace(
+        dataset, train=dataclasses.replace(dataset.train, **train)
+    )
+    with pytest.raises(UserError, match=re.escape(message)):
+        fit(config(tmp_path / "run"), spoilt, silent)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_config_is_refused(dataset):
+    with pytest.raises(
+        UserError, match=r"config must be a cifar_jax\.Config, not a dict"
+    ):
+        fit({"max_steps": 3}, dataset, silent)
+
+
+def test_images_of_another_size_train_and_are_loaded_again(tmp_path):
+    """Also where inputs are normalized by statistics of the training images."""
+    small = make_dataset()
+
+    def enlarged(split: Split) -> Split:
+        return Split(split.images.repeat(2, axis=1).repeat(2, axis=2), split.labels)
+
+    large = dataclasses.replace(
+        small, train=enlarged(small.train), test=enlarged(small.test)
+    )
+    settings = config(tmp_path, normalization="channel", max_steps=1)
+    trained = fit(settings, large, silent).trained
+    loaded = load_trained(read_run(tmp_path))
+    assert loaded.image_shape == trained.image_shape == (64, 64, 3)
+    assert loaded.statistics.mean.shape == (64, 64, 3)
+    assert evaluate(loaded, large.test) == evaluate(trained, large.test)
+
+
+def test_the_whole_set_may_be_one_batch(dataset):
+    whole = config(None, batch_size=64, max_steps=2)
+    assert int(fit(whole, dataset, silent).state.step) == 2
+
+
+def test_summaries_come_every_summary_frequency_steps(dataset, tmp_path):
+    settings = config(tmp_path, summary_frequency=3)
+    result = fit(settings, dataset, silent)
+    records = summaries.read_training(tmp_path / "train.jsonl")
+    assert [record["step"] for record in records] == [0, 3, 6]
+    terms = ["cross_entropy", "hidden/weight_loss", "total_loss"]
+    for record in records:
+        raw = [record[f"{name}_raw"] for name in terms]
+        assert sum(raw[:-1]) == pytest.approx(raw[-1], rel=1e-6)
+        assert record["learning_rate"] == pytest.approx(0.1)
+        assert 0 < record["hidden/sparsity"] < 1
+        assert record["global_step/sec"] > 0
+    # TensorFlow's average of a tensor starts from zero, at decay 0.9.
+    first = records[0]
+    assert first["total_loss"] == pytest.approx(0.1 * first["total_loss_raw"])
+    last = records[-1]["total_loss"]
+    assert last == pytest.approx(float(result.state.loss_averages["total_loss"]))
+
+
+def test_checkpoints_come_by_the_clock(dataset, tmp_path):
+    settings = config(tmp_path, save_interval_secs=0.0)
+    fit(settings, dataset, silent)
+    assert checkpoints.steps(tmp_path / "checkpoints") == [1, 3, 5, 7]
+
+
+def test_the_speed_in_the_log_leaves_saves_out(dataset, tmp_path, monkeypatch):
+    """By a clock on which every save takes an hour, and nothing else does."""
+    hours = [0]
+    real, save = time.perf_counter, checkpoints.save
+
+    def save_for_an_hour(*arguments):
+        save(*arguments)
+        hours[0] += 1
+
+    monkeypatch.setattr(checkpoints, "save", save_for_an_hour)
+    monkeypatch.setattr(
+        "cifar_jax.training.progress.time.perf_counter",
+        lambda: real() + 3600 * hours[0],
+    )
+    lines: list[str] = []
+    fit(config(tmp_path, save_interval_secs=0.0), dataset, lines.append)
+    speeds = [re.search(r"; (\S+) sec/batch", line) for line in lines]
+    speeds = [float(speed[1]) for speed in speeds if speed]
+    assert hours == [4]
+    assert len(speeds) == 4
+    assert max(speeds) < 600
+
+
+def test_divergence_names_step_rate_layer_and_what_is_safe(dataset, tmp_path):
+    wild = config(tmp_path, learning_rate=1e20, max_steps=50, save_interval_secs=0.0)
+    with pytest.raises(RunError) as caught:
+        fit(wild, dataset, silent)
+    message = str(caught.value)
+    where = re.search(
+        r"diverged at step (\d+), learning rate 1e\+20: the (.+) of (\w+)", message
+    )
+    assert where, message
+    saved = checkpoints.steps(tmp_path / "checkpoints")
+    assert saved == [1]
+    assert f"last checkpoint is {tmp_path}/checkpoints/1;" in message
+    like = fit(config(None, max_steps=1), dataset, silent).state
+    state = latest(read_run(tmp_path).checkpoints, like)
+    assert all(np.isfinite(leaf).all() for leaf in leaves(state))
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(
+    dataset, tmp_path, uninterrupted, capsys
+):
+    fit(config(tmp_path, max_steps=5, save_interval_secs=0.0), dataset, silent)
+    newest = tmp_path / "checkpoints" / "5"
+    damages()["truncated"](newest / "state" / "manifest.ocdbt")
+    lines: list[str] = []
+    state = fit(config(tmp_path), dataset, lines.append).state
+    assert f"{newest} is damaged: state/manifest.ocdbt has" in capsys.readouterr().err
+    assert f"resumed from step 3 of {tmp_path}" in lines
+    assert_same_bits(state, uninterrupted[0])
+
+
+def test_device_placement_is_told_on_request(dataset):
+    lines: list[str] = []
+    fit(config(None, max_steps=1, log_device_placement=True), dataset, lines.append)
+    text = "\n".join(lines)
+    assert "state.params['hidden']['kernel']: float32[192, 32] on" in text
+    assert "data[0]: uint8[64, 32, 32, 3] on" in text
+    assert "train step: compiled for" in text
+
+
+def test_a_profile_of_too_short_a_run_says_so(dataset, tmp_path):
+    lines: list[str] = []
+    fit(config(tmp_path, max_steps=1, profile=True), dataset, lines.append)
+    assert any(line.startswith("no trace was written: the run") for line in lines)
+    assert not (tmp_path / "profile").exists()
+
+
+def test_bfloat16_trains_with_float32_state(dataset):
+    settings = Config(
+        train_dir=None, use_fp16=True, max_steps=2, batch_size=4, ops="plain"
+    )
+    state = fit(settings, dataset, silent).state
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.opt_state))}
+    assert dtypes <= {np.dtype("float32"), np.dtype("int32")}

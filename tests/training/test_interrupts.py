@@ -1,0 +1,63 @@
+import signal
+import threading
+
+import pytest
+
+from cifar_jax.training.interrupts import StopRequest
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_only_asks(signum):
+    before = signal.getsignal(signum)
+    with StopRequest() as stop:
+        assert stop.signum is None
+        signal.raise_signal(signum)
+        assert stop.signum == signum
+        # The second one would act as before.
+        assert signal.getsignal(signum) is before
+    assert signal.getsignal(signum) is before
+
+
+def test_a_second_ctrl_c_is_not_held_back():
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.signum == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_handlers_are_restored_after_no_signal():
+    before = signal.getsignal(signal.SIGINT)
+    with StopRequest():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_other_threads_may_train_too():
+    failures = []
+
+    def train():
+        try:
+            with StopRequest() as stop:
+                assert stop.signum is None
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    assert not failures
+
+
+def test_a_platform_without_a_signal_does_without_it(monkeypatch):
+    set_handler = signal.signal
+
+    def refuse_sigterm(signum, handler):
+        if signum == signal.SIGTERM:
+            raise ValueError("signal only works in ...")
+        return set_handler(signum, handler)
+
+    monkeypatch.setattr("cifar_jax.training.interrupts.signal.signal", refuse_sigterm)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+    assert stop.signum == signal.SIGINT

@@ -1,0 +1,51 @@
+import re
+
+import pytest
+
+from cifar_jax.training.progress import Pace, Stopwatch, log_line
+
+
+def test_log_line_is_the_tutorials():
+    line = log_line(0, 4.6784, 128, 0.489)
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}: step 0, loss = 4\.68 "
+        r"\(261\.8 examples/sec; 0\.489 sec/batch\)",
+        line,
+    )
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on when it is told to, and results that make it."""
+    now = [100.0]
+    monkeypatch.setattr("cifar_jax.training.progress.time.perf_counter", lambda: now[0])
+
+    def work(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr("cifar_jax.training.progress.jax.block_until_ready", work)
+    return work
+
+
+def test_time_runs_until_results_are_there_even_if_they_are_read_late(clock):
+    with Stopwatch() as watch:
+        first = watch.watch(2.0)
+        assert first.result() == 102
+        second = watch.watch(3.0)
+        assert second.result() == 105
+        # Read when both are there: each has its own time.
+        watch.count(first)
+        assert watch.seconds == 2
+        watch.count(second)
+        assert watch.seconds == 5
+
+
+def test_a_save_counts_nowhere(clock):
+    with Stopwatch() as watch:
+        pace = Pace(watch, 0)
+        watch.count(watch.watch(2.0))
+        assert pace(10) == 0.2
+        clock(60.0)
+        watch.skip()
+        watch.count(watch.watch(4.0))
+        assert pace(30) == 0.2
