@@ -37,8 +37,8 @@ class SmallBatchNorm(Network):
     def __call__(self, images, train=False):
         x = nn.Conv(8, (3, 3), strides=2, use_bias=False, name="conv")(images)
         x = self.batch_norm("norm", train)(x)
-        x = self.tap("conv", nn.relu(x)).mean(axis=(1, 2))
-        return self.tap("head", nn.Dense(self.num_classes, name="head")(x))
+        x = self.record("conv", nn.relu(x)).mean(axis=(1, 2))
+        return self.record("head", nn.Dense(self.num_classes, name="head")(x))
 
 
 class SmallNetwork(Network):
@@ -50,8 +50,8 @@ class SmallNetwork(Network):
     def __call__(self, images, train=False):
         small = images.reshape(len(images), 8, images.shape[1] // 8, 8, -1, 3)
         x = small.mean(axis=(2, 4)).reshape(len(images), -1)
-        x = self.tap("hidden", nn.relu(nn.Dense(32, name="hidden")(x)))
-        return self.tap("head", nn.Dense(self.num_classes, name="head")(x))
+        x = self.record("hidden", nn.relu(nn.Dense(32, name="hidden")(x)))
+        return self.record("head", nn.Dense(self.num_classes, name="head")(x))
 
 
 def make_dataset(train: int = 64, test: int = 20, seed: int = 0) -> Dataset:

@@ -60,7 +60,7 @@ class MobileNet(Network):
             self.num_classes, (1, 1), "conv_preds", kernel_init=glorot_uniform()
         )
         logits = head(x)[:, 0, 0]
-        return self.tap("conv_preds", logits).astype(jnp.float32)
+        return self.record("conv_preds", logits).astype(jnp.float32)
 
     def conv(
         self,
@@ -86,4 +86,4 @@ class MobileNet(Network):
             kernel_init=glorot_uniform(),
         )
         norm = self.batch_norm(f"{name}_bn", train, epsilon=1e-3, momentum=0.99)
-        return self.tap(name, nn.relu6(norm(conv(x))))
+        return self.record(name, nn.relu6(norm(conv(x))))

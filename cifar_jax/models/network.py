@@ -37,7 +37,7 @@ class Network(nn.Module):
     weight_decays: ClassVar[Mapping[str, float] | None] = None
     smallest_image: ClassVar[int] = 1
 
-    def tap(self, layer: str, x: Array, batch_axis: int = 0) -> Array:
+    def record(self, layer: str, x: Array, batch_axis: int = 0) -> Array:
         """Returns x, which is recorded as the activations of a layer.
 
         They are sown as {layer: values}, batch first, into `activations` of the
@@ -79,7 +79,7 @@ class Network(nn.Module):
             kernel_init=kernel_init,
             name="predictions",
         )
-        return self.tap("predictions", head(x)).astype(jnp.float32)
+        return self.record("predictions", head(x)).astype(jnp.float32)
 
     def batch_norm(
         self, name: str, train: bool, epsilon: float = 1e-5, momentum: float = 0.9

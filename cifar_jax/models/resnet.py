@@ -59,7 +59,7 @@ class BottleneckResNet(Network, kw_only=True):
     ) -> Float[Array, "n {self.num_classes}"]:
         """Logits; BatchNorm by the batch if this is a step of training."""
         x = nn.relu(self.conv(images, 64, 7, 2, "conv1", train))
-        x = self.tap("conv1_conv", x)
+        x = self.record("conv1_conv", x)
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         x = stages(x, self.depths, functools.partial(self.block, train=train))
         return self.predictions(x.mean(axis=(1, 2)), glorot_uniform())
@@ -72,13 +72,13 @@ class BottleneckResNet(Network, kw_only=True):
         shortcut = x
         if strides > 1 or x.shape[-1] != 4 * width:
             shortcut = conv(x, 4 * width, 1, strides, f"{name}_0")
-            shortcut = self.tap(f"{name}_0_conv", shortcut)
+            shortcut = self.record(f"{name}_0_conv", shortcut)
         x = nn.relu(conv(x, width, 1, strides, f"{name}_1"))
-        x = self.tap(f"{name}_1_conv", x)
+        x = self.record(f"{name}_1_conv", x)
         x = nn.relu(conv(x, width, 3, 1, f"{name}_2"))
-        x = self.tap(f"{name}_2_conv", x)
+        x = self.record(f"{name}_2_conv", x)
         x = nn.relu(conv(x, 4 * width, 1, 1, f"{name}_3") + shortcut)
-        return self.tap(f"{name}_3_conv", x)
+        return self.record(f"{name}_3_conv", x)
 
     def conv(
         self, x: Array, width: int, size: int, strides: int, name: str, train: bool
@@ -115,7 +115,7 @@ class CifarResNet(Network, kw_only=True):
     ) -> Float[Array, "n {self.num_classes}"]:
         """Logits; BatchNorm by the batch if this is a step of training."""
         x = nn.relu(self.conv(images, 64, 3, 1, "conv1", train))
-        x = self.tap("conv1_conv", x)
+        x = self.record("conv1_conv", x)
         x = stages(x, self.depths, functools.partial(self.block, train=train))
         return self.predictions(x.mean(axis=(1, 2)), normal(0.01))
 
@@ -127,11 +127,11 @@ class CifarResNet(Network, kw_only=True):
         shortcut = x
         if strides > 1 or x.shape[-1] != width:
             shortcut = conv(x, width, 1, strides, f"{name}_0")
-            shortcut = self.tap(f"{name}_0_conv", shortcut)
+            shortcut = self.record(f"{name}_0_conv", shortcut)
         x = nn.relu(conv(x, width, 3, strides, f"{name}_1"))
-        x = self.tap(f"{name}_1_conv", x)
+        x = self.record(f"{name}_1_conv", x)
         x = nn.relu(conv(x, width, 3, 1, f"{name}_2") + shortcut)
-        return self.tap(f"{name}_2_conv", x)
+        return self.record(f"{name}_2_conv", x)
 
     def conv(
         self, x: Array, width: int, size: int, strides: int, name: str, train: bool

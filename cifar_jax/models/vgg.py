@@ -64,13 +64,13 @@ class VGG(Network, kw_only=True):
         x = stacks(images, self.depths, self.conv)
         x = x.reshape(len(x), -1)
         for name in ("fc1", "fc2"):
-            x = self.tap(name, nn.relu(dense(4096, name=name)(x)))
+            x = self.record(name, nn.relu(dense(4096, name=name)(x)))
         return self.predictions(x, glorot_uniform())
 
     def conv(self, x: Array, width: int, name: str) -> Array:
         """A layer of the stacks: convolution and ReLU."""
         conv = self.convolution(width, (3, 3), name, kernel_init=glorot_uniform())
-        return self.tap(name, nn.relu(conv(x)))
+        return self.record(name, nn.relu(conv(x)))
 
 
 class BatchNormVGG(Network, kw_only=True):
@@ -102,7 +102,7 @@ class BatchNormVGG(Network, kw_only=True):
             width, (3, 3), name, use_bias=False, kernel_init=he_normal()
         )
         norm = self.batch_norm(f"{name}_bn", train)
-        return self.tap(name, nn.relu(norm(conv(x))))
+        return self.record(name, nn.relu(norm(conv(x))))
 
 
 VGG16_DEPTHS = (2, 2, 3, 3, 3)
