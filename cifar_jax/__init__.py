@@ -1,7 +1,7 @@
 """TensorFlow's CIFAR-10 tutorial as a functional JAX/Flax research codebase.
 
-The commands are `python -m cifar_jax.train`, `.eval` and `.predict`. The same from
-Python, for experiments; importing does no work:
+The commands are `python -m cifar_jax.train`, `.eval` and `.predict`. The same can be
+done from Python, for experiments; importing does no work:
 
     config = Config(max_steps=1000, train_dir=None)
     dataset = load_data("cifar10")
@@ -11,30 +11,35 @@ Python, for experiments; importing does no work:
 
 from etils import epy
 
-# Imported when they are first used: JAX and Flax take seconds, and the commands must
-# be able to handle a Ctrl-C before that.
+# Imported when they are first used: JAX and Flax take seconds, and the commands handle
+# Ctrl-C before that.
 with epy.lazy_api_imports(globals()):
     from cifar_jax.config.config import Config
     from cifar_jax.data import Dataset, Split
     from cifar_jax.data import load as load_data
     from cifar_jax.data.pictures import read_picture
     from cifar_jax.errors import RunError, Stopped, UserError
-    from cifar_jax.evaluation.inference import classify, evaluate, predict_logits
+    from cifar_jax.evaluation.inference import (
+        classify,
+        eval_step,
+        evaluate,
+        predict_logits,
+    )
     from cifar_jax.models import Network
     from cifar_jax.models import create as create_model
-    from cifar_jax.optimization.optimizers import averaged_variables
     from cifar_jax.runs.run_dir import Run
     from cifar_jax.runs.run_dir import read as read_run
     from cifar_jax.training.fit import FitResult, fit
     from cifar_jax.training.program import Program
     from cifar_jax.training.program import build as build_program
-    from cifar_jax.training.steps import eval_step, inspect, train_step
+    from cifar_jax.training.steps import Batch, inspect, train_step
     from cifar_jax.training.train_state import TrainState
     from cifar_jax.training.train_state import create as init_state
     from cifar_jax.training.trained import Trained
     from cifar_jax.training.trained import load as load_trained
 
 __all__ = [
+    "Batch",
     "Config",
     "Dataset",
     "FitResult",
@@ -47,7 +52,6 @@ __all__ = [
     "TrainState",
     "Trained",
     "UserError",
-    "averaged_variables",
     "build_program",
     "classify",
     "create_model",

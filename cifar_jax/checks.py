@@ -1,4 +1,4 @@
-"""Checks of what public functions are given."""
+"""Checks of the arguments of public functions."""
 
 import operator
 from typing import Any
@@ -7,7 +7,7 @@ from cifar_jax.errors import UserError
 
 
 def check_type(value: Any, name: str, kind: type) -> None:
-    """Raises UserError unless the value is of a class of this package."""
+    """Raises UserError unless the value is a `kind`, a class of this package."""
     if not isinstance(value, kind):
         raise UserError(
             f"{name} must be a cifar_jax.{kind.__name__}, not a {type(value).__name__}"
@@ -15,10 +15,10 @@ def check_type(value: Any, name: str, kind: type) -> None:
 
 
 def check_integer(value: Any, name: str, at_least: int) -> int:
-    """The value as a Python integer; NumPy's are taken too, bools are not.
+    """Returns the value as a Python integer; accepts NumPy integers, but not bools.
 
     Raises:
-        UserError: it is not an integer, or below `at_least`.
+        UserError: the value is not an integer or is below `at_least`.
     """
     try:
         number = operator.index(value)

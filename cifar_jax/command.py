@@ -1,4 +1,4 @@
-"""How the three commands start and end: flags, errors, exit codes."""
+"""Startup and exit of the three commands: flags, errors and exit codes."""
 
 import contextlib
 import io
@@ -18,21 +18,21 @@ from cifar_jax.errors import RunError, Stopped, UserError
 
 
 def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
-    """Parses the flags, runs main(positional arguments), exits with its status.
+    """Parses the flags, calls main(positional arguments) and exits with its status.
 
-    Status 0 is success, 1 a failed run, 2 something the user gave, 130 Ctrl-C, 143
-    SIGTERM. All but success end with one line on stderr, without a traceback unless
-    the fault is ours.
+    The status is 0 for success, 1 for a failed run, 2 for unusable input, 130 for
+    Ctrl-C and 143 for SIGTERM. Everything but success ends with one line on stderr;
+    only a bug in this package prints a traceback.
     """
     flags.DEFINE_boolean("help", False, "Show this help.", short_name="h")
     flags.DEFINE_string(
         "compilation_cache",
         None,
-        "Folder of compiled programs, which later starts use. Default: one in the "
-        "user's cache folder. Empty: none.",
+        "Folder for compiled programs, which later runs reuse. Default: one in the "
+        "user's cache folder. An empty value disables the cache.",
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # File names may hold characters that the terminal's encoding lacks.
+        # File names may contain characters that the terminal cannot encode.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = flags.FLAGS(sys.argv)[1:]
@@ -44,13 +44,13 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
     except flags.Error as error:
         _fail(f"{error} (--help lists the flags)", UserError.exit_code)
     except Stopped as stop:
-        # Every process of the run stops, so they may take leave of each other.
+        # Every process of the run stops, so they can shut down together.
         _print_error(str(stop))
         status = stop.exit_code
     except OutputError as error:
         if not error.closed:
             _fail(str(error), error.exit_code)
-        status = 141  # as if by SIGPIPE: nobody is there to be told
+        status = 141  # As for SIGPIPE: nobody is left to read a message.
     except (UserError, RunError) as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -68,7 +68,7 @@ def no_arguments(arguments: Sequence[str]) -> None:
 
 
 def banner(notice: str | None) -> None:
-    """Prints what a reader of the results must know, so that it is seen."""
+    """Prints a prominent notice that readers of the results must see."""
     if notice is None:
         return
     rule = "=" * 78
@@ -76,7 +76,7 @@ def banner(notice: str | None) -> None:
 
 
 def _flag_help() -> str:
-    """The help of this project's flags, without those of the libraries."""
+    """Returns the help for this project's flags, without those of libraries."""
     known = flags.FLAGS.flags_by_module_dict()
     own = [
         flag
@@ -93,7 +93,7 @@ def _flag_help() -> str:
 
 
 def _wrapped(line: str) -> str:
-    """A line of help as lines that fit a terminal."""
+    """Wraps a line of help to the width of a terminal."""
     return textwrap.fill(
         line,
         80,
@@ -106,7 +106,7 @@ def _wrapped(line: str) -> str:
 def _fail(message: str, status: int) -> NoReturn:
     _print_error(message)
     if jax.distributed.is_initialized():
-        # The usual end would wait for processes that may be waiting for this one.
+        # A normal exit would wait for processes that may be waiting for this one.
         os._exit(status)
     sys.exit(status)
 

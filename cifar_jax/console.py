@@ -1,32 +1,33 @@
-"""What the commands print: whole lines, at once, by the main process alone."""
+"""Console output: whole lines, flushed, from the main process only."""
 
 import contextlib
 import os
 import sys
 
-from cifar_jax.devices import parallel
+import jax
+
 from cifar_jax.errors import RunError
 
 
 class OutputError(RunError):
-    """Standard output cannot be written; what is printed from now on is lost.
+    """Standard output cannot be written to; all further output is lost.
 
     Attributes:
-        closed: whether its reader has gone (`... | head`).
+        closed: whether its reader has exited, as in `... | head`.
     """
 
     def __init__(self, error: OSError):
-        super().__init__(f"standard output cannot be written: {error.strerror}")
+        super().__init__(f"cannot write to standard output: {error.strerror}")
         self.closed = isinstance(error, BrokenPipeError)
 
 
 def say(line: str) -> None:
-    """Prints a line at once; a pipe or a log file follows the run.
+    """Prints and flushes a line, so that pipes and log files stay up to date.
 
     Raises:
         OutputError: the line cannot be written.
     """
-    if not parallel.is_first():
+    if jax.process_index() != 0:
         return
     try:
         print(line, flush=True)
@@ -36,21 +37,21 @@ def say(line: str) -> None:
 
 
 def log(line: str) -> None:
-    """Prints a line of a training, which goes on if that is impossible."""
+    """Prints a line of the training log; training continues if this fails."""
     try:
         say(line)
     except OutputError as error:
-        warn(f"{error}; the training goes on without its log")
+        warn(f"{error}; training continues without its log")
 
 
 def warn(message: str) -> None:
-    """Prints a warning on standard error, on one line."""
+    """Prints a one-line warning to standard error."""
     with contextlib.suppress(OSError):
         print(f"warning: {one_line(message)}", file=sys.stderr, flush=True)
 
 
 def one_line(message: str) -> str:
-    """The message with line breaks and other unprintable characters escaped."""
+    """Escapes line breaks and other unprintable characters in a message."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode()
         for char in message
@@ -58,9 +59,9 @@ def one_line(message: str) -> str:
 
 
 def _discard_output() -> None:
-    """Sends the rest, and what is buffered already, nowhere instead of failing again.
+    """Discards buffered and further output instead of failing again.
 
-    Python flushes the buffer once more when it exits.
+    Python flushes the buffer once more at exit, which would fail as well.
     """
     with contextlib.suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)

@@ -1,10 +1,10 @@
-"""The ways in which a command or a training ends early, and the exit code of each."""
+"""Exceptions that end a command or a training run early, with their exit codes."""
 
 import signal
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used: a flag, a folder, data, a picture.
+    """Something the user gave cannot be used: a flag, a folder, data or an image.
 
     The message names the thing, its value and the way out. Commands print it on
     one line and exit with status 2.
@@ -14,9 +14,9 @@ class UserError(Exception):
 
 
 class RunError(Exception):
-    """A run that started well has failed: a full disk, a non-finite loss.
+    """A run failed after it had started, as on a full disk or a non-finite loss.
 
-    The message says what was lost, if anything, and what is safe. Commands print
+    The message says what was lost, if anything, and what was saved. Commands print
     it on one line and exit with status 1.
     """
 
@@ -24,10 +24,10 @@ class RunError(Exception):
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM has ended a training, after its state was saved.
+    """Ctrl-C or SIGTERM stopped a training run after its state was saved.
 
     Attributes:
-        signum: the signal.
+        signum: number of the signal.
     """
 
     def __init__(self, signum: int, message: str):
@@ -36,5 +36,5 @@ class Stopped(KeyboardInterrupt):
 
     @property
     def exit_code(self) -> int:
-        """What a shell reports for a command that a signal has ended."""
+        """The status that a shell reports for a command ended by a signal."""
         return 128 + self.signum

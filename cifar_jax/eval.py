@@ -1,8 +1,8 @@
-"""Evaluates a training: python -m cifar_jax.eval.
+"""Evaluates a training run: python -m cifar_jax.eval.
 
-Prints the precision @ 1 (the accuracy) of the averaged parameters, every image
-counted exactly once. With --run_once=False it follows a training that is at work,
-with --report=DIR it writes a page on what the network gets right and wrong.
+Prints the precision @ 1 (accuracy) of the averaged parameters and counts every image
+exactly once. With --run_once=False, it follows a run that is still training; with
+--report=DIR, it writes a page on what the network gets right and wrong.
 """
 
 from cifar_jax.training import interrupts
@@ -60,8 +60,8 @@ def main(arguments: Sequence[str]) -> int:
     if other_pixels := _other_pixels(run, dataset):
         say(other_pixels)
     split = dataset.split(options.eval_data)
-    some = options.num_examples or len(split)
-    part = Split(split.images[:some], split.labels[:some])
+    limit = options.num_examples or len(split)
+    part = Split(split.images[:limit], split.labels[:limit])
     name = options.eval_data + ("_raw" if options.raw_params else "")
     if len(part) < len(split):
         name += "_partial"
@@ -73,8 +73,8 @@ def main(arguments: Sequence[str]) -> int:
                 try:
                     _evaluate(run, step, dataset, part, len(split), writer)
                 except (RunError, UserError) as error:
-                    # Damaged, or deleted since in favor of newer ones.
-                    warn(f"{error}; passed over")
+                    # Damaged, or deleted in the meantime in favor of newer ones.
+                    warn(f"{error}; skipped")
     command.banner(dataset.notice)
     return 0
 
@@ -87,16 +87,16 @@ def _evaluate(
     examples_in_split: int,
     writer: Writer,
 ) -> None:
-    """Evaluates a checkpoint, the newest if step is None, and reports it."""
+    """Evaluates one checkpoint, or the newest if step is None, and reports it."""
     options = flags.FLAGS
     network = trained.load(run, step, options.raw_params)
     kind = "raw" if options.raw_params else "averaged"
-    images = f"{len(split)} images"
+    count = f"{len(split)}"
     if len(split) < examples_in_split:
-        images = f"the first {len(split)} of {examples_in_split} images"
+        count = f"the first {len(split)} of {examples_in_split}"
     say(
         f"step {network.step} of {run.path}, {kind} parameters, "
-        f"{images} of {options.eval_data}"
+        f"{count} {options.eval_data} images"
     )
     logits = predict_logits(network, split.images, options.batch_size)
     precision = metrics.accuracy(logits, split.labels)
@@ -118,51 +118,50 @@ def _evaluate(
             time=now,
         )
         page = report.write(pathlib.Path(options.report), subject, split, logits)
-        say(f"report in {page}")
+        say(f"report written to {page}")
 
 
 def _other_pixels(run: Run, dataset: Dataset) -> str | None:
-    """A warning if the run was trained on other data than these."""
+    """Returns a warning if the run was trained on different data."""
     if dataset.fingerprint == run.data_fingerprint:
         return None
-    return f"warning: trained on other pixels: {run.data_source}"
+    return f"warning: trained on different pixels: {run.data_source}"
 
 
 def _new_steps(run: Run, interval_secs: float) -> Iterator[int]:
-    """Steps of checkpoints, each once, as they appear; ends with the training.
+    """Yields the step of each new checkpoint once, until training has finished.
 
-    A training that is not at work before its last step may be started again: it is
-    waited for as long as the interval.
+    If training stops before its last step, it may be restarted; this waits for one
+    interval before giving up.
     """
     seen: set[int] = set()
     while True:
-        # Asked before looking, so that a last checkpoint is not missed.
+        # Checked before the checkpoints are listed, so that the last one is not missed.
         at_work = run_dir.is_training(run.path)
         new = [step for step in checkpoints.steps(run.checkpoints) if step not in seen]
         seen.update(new)
         yield from new
         max_steps = run_dir.read(run.path).config.max_steps
         if max(seen, default=0) >= max_steps:
-            say(f"the training has ended with step {max_steps}, its --max_steps")
+            say(f"training has finished at step {max_steps} (--max_steps)")
             return
         if at_work:
             _sleep_while_training(run.path, interval_secs)
         elif not new:
             say(
-                f"no training is at work in {run.path}, which has not reached step "
-                f"{max_steps}; waiting {interval_secs:g} s for it to be started again"
+                f"no training is running in {run.path}, which has not reached step "
+                f"{max_steps}; waiting {interval_secs:g} s for it to be restarted"
             )
-            if not _training_within(run.path, interval_secs):
+            if not _training_starts_within(run.path, interval_secs):
                 break
-    reason = f"the training in {run.path} was not started again within "
-    reason += f"{interval_secs:g} s"
+    reason = f"training in {run.path} was not restarted within {interval_secs:g} s"
     if not seen:
-        raise UserError(f"{reason}, and has saved no checkpoint")
-    say(f"{reason}; its last checkpoint is of step {max(seen)}")
+        raise UserError(f"{reason} and has saved no checkpoint")
+    say(f"{reason}; its last checkpoint is that of step {max(seen)}")
 
 
-def _training_within(directory: pathlib.Path, seconds: float) -> bool:
-    """Whether a training begins in the directory within some time."""
+def _training_starts_within(directory: pathlib.Path, seconds: float) -> bool:
+    """Waits for training to start in the directory; returns whether it did in time."""
     deadline = time.monotonic() + seconds
     while not (at_work := run_dir.is_training(directory)):
         if time.monotonic() >= deadline:
@@ -178,64 +177,65 @@ def _sleep_while_training(directory: pathlib.Path, seconds: float) -> None:
 
 
 def _wait_for_run(directory: pathlib.Path) -> None:
-    """Returns when a training has begun in the directory."""
+    """Waits until a training run has started in the directory."""
     if not run_dir.exists(directory):
-        say(f"waiting for a training to begin in {directory} (Ctrl-C to give up)")
+        say(f"waiting for training to start in {directory} (Ctrl-C to cancel)")
     while not run_dir.exists(directory):
         time.sleep(_POLL_SECS)
 
 
 def _define_flags() -> None:
     flags.DEFINE_string(
-        "checkpoint_dir", "cifar10_train", "The --train_dir of the training."
+        "checkpoint_dir", "cifar10_train", "Folder of the run, its --train_dir."
     )
     flags.DEFINE_string(
-        "eval_dir", None, "Where summaries go. Default: CHECKPOINT_DIR/eval."
+        "eval_dir", None, "Folder for the summaries. Default: CHECKPOINT_DIR/eval."
     )
     flags.DEFINE_enum(
         "eval_data",
         "test",
         ["test", "train_eval", "validation"],
-        "The images: test; train_eval, those trained on; validation, those held out.",
+        "Images to evaluate: test; train_eval, the training images; validation, the "
+        "held-out images.",
     )
     flags.DEFINE_boolean(
-        "run_once", True, "Evaluate once; --run_once=False follows the training."
+        "run_once", True, "Evaluate once; --run_once=False follows the run."
     )
     flags.DEFINE_float(
         "eval_interval_secs",
         300.0,
-        "How often to look for new checkpoints, and how long to wait for a training "
-        "that is not at work to be started again.",
+        "Seconds between checks for new checkpoints; also how long to wait for a "
+        "stopped run to be restarted.",
         lower_bound=0.0,
     )
     flags.DEFINE_integer(
         "num_examples",
         0,
-        "Evaluate only this many images, the first ones; 0: all. Recorded apart from "
-        "evaluations of all.",
+        "Evaluate only the first NUM_EXAMPLES images; 0 evaluates all. Partial results "
+        "are recorded separately.",
         lower_bound=0,
         upper_bound=_LARGEST,
     )
     flags.DEFINE_integer(
         "batch_size",
         BATCH_SIZE,
-        "Images computed at a time, over all devices together; raised to a multiple of "
-        "their number.",
+        "Images per batch, over all devices together; rounded up to a multiple of the "
+        "number of devices.",
         lower_bound=1,
         upper_bound=_LARGEST,
     )
     flags.DEFINE_string(
-        "data_dir", None, "Folder of the data. Default: that of the training."
+        "data_dir", None, "Folder of the data. Default: the one the run was trained on."
     )
     flags.DEFINE_boolean(
-        "raw_params", False, "Use the last step's parameters, not the averaged ones."
+        "raw_params", False, "Use the last step's raw parameters, not the averages."
     )
     flags.DEFINE_string(
         "report",
         None,
-        "Folder for report.html, a page with the figures of each class, the confusion "
-        "matrix, the calibration and the most confident mistakes, and for report.json, "
-        "its numbers. Earlier reports there are replaced.",
+        "Folder for report.html, a page with per-class scores, the confusion matrix, "
+        "the calibration and the most confident mistakes, and for report.json with the "
+        "same numbers. Earlier reports there are replaced.",
     )
 
 

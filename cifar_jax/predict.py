@@ -1,6 +1,6 @@
-"""Classifies pictures: python -m cifar_jax.predict cat.png dog.jpg.
+"""Classifies image files: python -m cifar_jax.predict cat.png dog.jpg.
 
-FILE... are pictures in any format and size; - reads one from stdin.
+The files may have any format and size; - reads one image from stdin.
 """
 
 from cifar_jax.training import interrupts
@@ -31,18 +31,20 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
     options = flags.FLAGS
     if not arguments:
-        raise UserError("no picture given: python -m cifar_jax.predict FILE...")
+        raise UserError("no image file given: python -m cifar_jax.predict FILE...")
     run = run_dir.read(options.checkpoint_dir)
     network = trained.load(run, raw_params=options.raw_params)
     names, images, status = [], [], 0
     for name in arguments:
         try:
-            # A standard input that is closed is None.
+            # A closed standard input is None.
             stdin = getattr(sys.stdin, "buffer", None)
-            images.append(read_picture(stdin if name == "-" else name))
+            images.append(
+                read_picture(stdin if name == "-" else name, network.image_shape)
+            )
             names.append("stdin" if name == "-" else name)
         except UserError as error:
-            # The other pictures still get their answer.
+            # The remaining images are still classified.
             print(f"error: {console.one_line(str(error))}", file=sys.stderr)
             status = error.exit_code
     if not images:
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def table(name: str, probabilities: dict[str, float], top: int) -> str:
-    """A picture's likeliest classes, one a line, for people."""
+    """Formats an image's most likely classes for people, one per line."""
     width = max(map(len, probabilities))
     lines = [console.one_line(name)]
     for label, p in list(probabilities.items())[:top]:
@@ -77,19 +79,19 @@ def table(name: str, probabilities: dict[str, float], top: int) -> str:
 def _by_class(
     network: Trained, probabilities: Float[np.ndarray, " classes"]
 ) -> dict[str, float]:
-    """Probabilities by class name, the likeliest first."""
+    """Returns probabilities by class name, most likely first."""
     order = np.argsort(-probabilities, kind="stable")
     return {network.class_names[i]: float(probabilities[i]) for i in order}
 
 
 def _define_flags() -> None:
     flags.DEFINE_string(
-        "checkpoint_dir", "cifar10_train", "The --train_dir of the training."
+        "checkpoint_dir", "cifar10_train", "Folder of the run, its --train_dir."
     )
-    flags.DEFINE_integer("top", 3, "How many classes the table shows.", lower_bound=1)
-    flags.DEFINE_boolean("json", False, "Print all classes as JSON.")
+    flags.DEFINE_integer("top", 3, "Number of classes to show.", lower_bound=1)
+    flags.DEFINE_boolean("json", False, "Print all class probabilities as JSON.")
     flags.DEFINE_boolean(
-        "raw_params", False, "Use the last step's parameters, not the averaged ones."
+        "raw_params", False, "Use the last step's raw parameters, not the averages."
     )
 
 

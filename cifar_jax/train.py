@@ -1,6 +1,6 @@
 """Trains a network: python -m cifar_jax.train --max_steps=1000.
 
-Started again with the same --train_dir it goes on from the newest checkpoint.
+If it is started again with the same --train_dir, it resumes from the newest checkpoint.
 """
 
 from cifar_jax.training import interrupts
@@ -15,7 +15,7 @@ from absl import flags
 
 from cifar_jax import command, console, data
 from cifar_jax.config import flags as config_flags
-from cifar_jax.devices import parallel
+from cifar_jax.devices import processes
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.files import check_folder
 from cifar_jax.training.fit import fit
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     config = config_flags.read()
     if config.train_dir is not None:
         check_folder(config.train_dir, "train_dir")
-    parallel.start(
+    processes.start(
         options.coordinator_address, options.num_processes, options.process_id
     )
     config = run_dir.settle_dataset(config)
@@ -51,14 +51,17 @@ def _define_flags() -> None:
     flags.DEFINE_string(
         "coordinator_address",
         None,
-        "Of several processes: host:port on which process 0 listens. Not needed where "
-        "JAX asks the cluster: SLURM, Open MPI, Cloud TPU, Kubernetes.",
+        "For several processes: host:port on which process 0 listens. Not needed where "
+        "JAX detects the cluster: SLURM, Open MPI, Cloud TPU, Kubernetes.",
     )
     flags.DEFINE_integer(
-        "num_processes", None, "Of several processes: how many.", lower_bound=1
+        "num_processes", None, "For several processes: their number.", lower_bound=1
     )
     flags.DEFINE_integer(
-        "process_id", None, "Of several processes: which, from 0.", lower_bound=0
+        "process_id",
+        None,
+        "For several processes: the number of this one, from 0.",
+        lower_bound=0,
     )
 
 

@@ -1,13 +1,14 @@
-"""What does each part of the tutorial's recipe bring?
+"""What does each part of the tutorial's recipe contribute?
 
     python -m experiments.ablation --data_dir=DIR
 
-trains the tutorial with averaged parameters, weight decay, LRN and a falling learning
-rate, and without each in turn; prints a table of precision on the test images and on
-those trained on, and writes ablation.json, .csv and .png to --results_dir. The tutorial
-first drops its learning rate after 136,718 steps; here it does after 60% of the steps,
-so that the drop is part of the run. Stopped and started again it goes on where it was.
-About 2 minutes for 1,000 steps on 2 cores, 5 runs a seed.
+Trains the tutorial's network with averaged parameters, weight decay, LRN and a decaying
+learning rate, and again without each of them. Prints a table of precision on the test
+images and on the training images, and writes ablation.json, .csv and .png to
+--results_dir. The tutorial first lowers its learning rate after 136,718 steps; here it
+does so after 60% of the steps, so that the drop falls within the run. An interrupted
+experiment resumes where it stopped. Takes about 2 minutes per 1,000 steps on 2 cores,
+with 5 runs per seed.
 """
 
 from jaxtyping import Array, Float
@@ -19,15 +20,15 @@ from experiments.studies import Variant
 
 
 class WithoutLRN(TutorialCNN):
-    """The tutorial's network but for the local response normalisation."""
+    """The tutorial's network without local response normalization."""
 
     def norm(self, x: Float[Array, "h w c n"]) -> Float[Array, "h w c n"]:
-        """Nothing."""
+        """Returns the input unchanged."""
         return x
 
 
 def variants(config: Config) -> list[Variant]:
-    """The recipe for runs like this one, and the recipe without each of its parts."""
+    """Returns the full recipe, scaled to this run, and variants without each part."""
     images = 0.6 * config.max_steps * config.batch_size
     whole = {"num_epochs_per_decay": images / 50_000}
     return [
@@ -40,11 +41,11 @@ def variants(config: Config) -> list[Variant]:
 
 
 def main(argv: list[str]) -> None:
-    """Runs, reports, draws and keeps."""
+    """Runs the study and saves its results."""
     del argv
     models.MODELS["tutorial_without_lrn"] = WithoutLRN
     record = studies.run(variants(Config(**studies.settings())))
-    studies.keep("ablation", record, "The tutorial's recipe, each part left out")
+    studies.keep("ablation", record, "The tutorial's recipe without each of its parts")
 
 
 if __name__ == "__main__":

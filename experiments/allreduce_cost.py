@@ -1,13 +1,14 @@
-"""On paper: where does data parallelism stop paying?
+"""When does data parallelism stop paying off, in theory?
 
     python -m experiments.allreduce_cost --json=allreduce.json
 
-A ring all-reduce of G bytes among N devices sends 2 (N - 1) / N * G over each link
-(Patarasuk and Yuan, Bandwidth Optimal All-reduce Algorithms for Clusters of
-Workstations, 2009). Beside it stands the time of a step: 3 times the products of a
-forward pass (one forward, two backward), at the rate a device is assumed to reach.
-Nothing is measured here, and nothing overlaps: XLA can hide part of an all-reduce
-behind the backward pass, and latency, which counts for small networks, is left out.
+In a ring all-reduce of G bytes among N devices, each device sends 2 (N - 1) / N * G
+bytes over its link (Patarasuk and Yuan, Bandwidth Optimal All-reduce Algorithms for
+Clusters of Workstations, 2009). This is compared with the time of a step: 3 times the
+FLOPs of a forward pass (one forward, two backward), at the throughput that a device is
+assumed to reach. Nothing is measured, and no overlap is modeled, although XLA can hide
+part of an all-reduce behind the backward pass. Latency, which matters for small
+networks, is ignored.
 """
 
 import dataclasses
@@ -23,22 +24,23 @@ BYTES_A_GRADIENT = 4  # float32
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What counts of a network: its gradients, and the products of an image."""
+    """The size of a network's gradients and the cost of its forward pass."""
 
     name: str
     parameters: int
-    gflop_forward: float  # two operations a product
+    gflop_forward: float  # per image; a multiply-add counts as two operations
 
 
-# 13.4 GFLOP a training step of 128 images is 0.035 a forward pass of one. VGG16's
-# 15.5 thousand million products at 224x224 are those of its layers: 9 x channels in x
-# channels out x pixels, and the three dense ones; 0.313 at 32x32 with one dense layer.
+# 13.4 GFLOP per training step of 128 images is 0.035 GFLOP per image in a forward pass.
+# VGG16 needs 15.5 billion multiply-adds at 224x224: 9 x input channels x output
+# channels x pixels for each convolution, plus the three dense layers. At 32x32 with one
+# dense layer it needs 0.313 billion.
 NETWORKS = (
     Network("tutorial", 1_068_298, 13.4 / 128 / 3),
     Network("VGG16, 224x224", 138_357_544, 2 * 15.47),
     Network("VGG16 with BatchNorm, 32x32", 14_728_266, 2 * 0.313),
 )
-# Bytes a second in one direction, as the makers state them.
+# Bytes per second in one direction, as the manufacturers state them.
 LINKS = {
     "NVLink 4": 450e9,
     "PCIe 5 x16": 64e9,
@@ -49,33 +51,33 @@ LINKS = {
 
 
 def sent_bytes(network: Network, devices: int) -> float:
-    """Bytes that each device sends in the all-reduce of a step."""
+    """Returns the bytes that each device sends in the all-reduce of a step."""
     return 2 * (devices - 1) / devices * BYTES_A_GRADIENT * network.parameters
 
 
 def step_seconds(network: Network, batch_size: int, flops: float) -> float:
-    """Of a device's share of a step, the all-reduce apart."""
+    """Returns the duration of a device's share of a step without the all-reduce."""
     return 3 * network.gflop_forward * 1e9 * batch_size / flops
 
 
 def least_batch(network: Network, reduce_seconds: float) -> float:
-    """Images a device needs for the all-reduce to take no more than --share."""
-    an_image = step_seconds(network, 1, FLAGS.tflops * 1e12)
-    return reduce_seconds * (1 - FLAGS.share) / FLAGS.share / an_image
+    """Returns the fewest images per device that keep the all-reduce within --share."""
+    seconds_per_image = step_seconds(network, 1, FLAGS.tflops * 1e12)
+    return reduce_seconds * (1 - FLAGS.share) / FLAGS.share / seconds_per_image
 
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_integer("devices", 8, "N.", lower_bound=2)
+    flags.DEFINE_integer("devices", 8, "Number of devices.", lower_bound=2)
     flags.DEFINE_integer(
-        "batch_size", 128, "Images a device has in a step.", lower_bound=1
+        "batch_size", 128, "Images per device in a step.", lower_bound=1
     )
-    flags.DEFINE_float("tflops", 20.0, "10^12 operations/s that a device reaches.")
-    flags.DEFINE_float("share", 0.1, "The share of a step that an all-reduce may take.")
+    flags.DEFINE_float("tflops", 20.0, "TFLOP/s that a device reaches.")
+    flags.DEFINE_float("share", 0.1, "Share of a step that the all-reduce may take.")
 
 
 def main(argv: list[str]) -> None:
-    """Calculates, prints and keeps."""
+    """Calculates, prints and saves the costs."""
     del argv
     rows, cases = [], []
     for network in NETWORKS:
@@ -104,8 +106,8 @@ def main(argv: list[str]) -> None:
                 ]
             )
     print(
-        f"{FLAGS.devices} devices of {FLAGS.tflops:g} TFLOP/s, {FLAGS.batch_size} "
-        "images on each"
+        f"{FLAGS.devices} devices at {FLAGS.tflops:g} TFLOP/s, {FLAGS.batch_size} "
+        "images per device"
     )
     wanted = f"batch for {FLAGS.share:.0%}"
     columns = ["network, link", "sent", "step ms", "all-reduce ms", "share", wanted]

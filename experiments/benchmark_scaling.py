@@ -1,11 +1,11 @@
-"""How does the cost of training grow with the batch, and shrink with the cores?
+"""How does training speed depend on the batch size and on the number of cores?
 
     python -m experiments.benchmark_scaling --data_dir=DIR --json=scaling.json
 
-runs the real train command for each batch size on all cores, and at batch 128 on the
-first 1, 2, 4, ... of them; prints two tables and draws them beside the JSON. Without
-summaries, whose cost is by step and not by image. On a GPU or TPU the cores are left
-out. With the defaults about 6 minutes on 2 cores.
+Runs the real train command for each batch size on all cores, and at batch size 128 on
+the first 1, 2, 4, ... of them. Prints two tables and plots them next to the JSON file.
+Summaries are off, since their cost is per step and not per image. On a GPU or TPU the
+cores are not varied. With the defaults this takes about 6 minutes on 2 cores.
 """
 
 import functools
@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 
 @functools.cache
 def measure(batch_size: int, cores: tuple[int, ...]) -> dict[str, Any]:
-    """The figures of one case, which is run once though both tables show it."""
+    """Measures one case; cached, since both tables may contain it."""
     every = children.LOG_FREQUENCY
     steps = max(1, FLAGS.images // batch_size // every) * every
     command = children.train_command(
@@ -45,7 +45,7 @@ def measure(batch_size: int, cores: tuple[int, ...]) -> dict[str, Any]:
 
 
 def numbers_of_cores(available: int) -> list[int]:
-    """1, 2, 4, ... and all of them."""
+    """Returns --cores, or 1, 2, 4, ... and the number of available cores."""
     if FLAGS.cores:
         return [int(number) for number in FLAGS.cores]
     powers = [1 << i for i in range(available.bit_length())]
@@ -53,7 +53,7 @@ def numbers_of_cores(available: int) -> list[int]:
 
 
 def report(cases: list[dict[str, Any]], by: str) -> str:
-    """A table of cases that differ in one thing; the last column against the first."""
+    """Returns a table of cases that differ in `by`, with ratios to the first case."""
     rows = [
         [
             str(case[by]),
@@ -64,12 +64,12 @@ def report(cases: list[dict[str, Any]], by: str) -> str:
         ]
         for case in cases
     ]
-    header = [by, "examples/s", "ms/step", "memory", f"over {by} {cases[0][by]}"]
+    header = [by, "examples/s", "ms/step", "memory", f"vs. {by} {cases[0][by]}"]
     return common.table(header, rows)
 
 
 def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
-    """Draws examples a second by the batch size and by the cores."""
+    """Plots examples/s against the batch size and the number of cores."""
     figure = Figure(figsize=(5 * len(groups), 4), layout="constrained")
     axes = figure.subplots(1, len(groups), squeeze=False)
     for axis, (by, cases) in zip(axes[0], groups.items(), strict=True):
@@ -85,15 +85,15 @@ def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_list("batch_sizes", "32,64,128,256,512,1024", "To be tried.")
-    flags.DEFINE_list("cores", [], "Numbers of cores to be tried; default 1, 2, 4, ...")
-    flags.DEFINE_integer("cores_batch_size", 128, "Batch size on fewer cores.")
-    flags.DEFINE_integer("images", 20_000, "Time each case on about so many images.")
-    flags.DEFINE_boolean("use_fp16", False, "As of the train command.")
+    flags.DEFINE_list("batch_sizes", "32,64,128,256,512,1024", "Batch sizes to time.")
+    flags.DEFINE_list("cores", [], "Numbers of cores to time; default 1, 2, 4, ...")
+    flags.DEFINE_integer("cores_batch_size", 128, "Batch size when cores are varied.")
+    flags.DEFINE_integer("images", 20_000, "Approximate number of images per case.")
+    flags.DEFINE_boolean("use_fp16", False, "Same as for the train command.")
 
 
 def main(argv: list[str]) -> None:
-    """Measures, reports, draws and keeps."""
+    """Measures, prints, saves and plots all cases."""
     del argv
     facts = common.machine() | {"device": common.isolated(common.device)}
     print(common.describe(facts), flush=True)

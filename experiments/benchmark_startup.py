@@ -1,12 +1,12 @@
-"""How long until training starts, how much memory does it hold, how long is eval?
+"""How long do startup and evaluation take, and how much memory does training use?
 
     python -m experiments.benchmark_startup --data_dir=DIR
 
-times the real train command from its start to its line of step 0, with an empty
-compilation cache and with the one that run has filled, in turns; takes the peak of
-its memory; and times the evaluation of the test set once it is compiled. DIR should
-hold prepared data: unpacking an archive counts as start-up. With the defaults about 2
-minutes on 2 cores.
+Times the real train command from its launch to its log line of step 0, alternately with
+an empty compilation cache and with the cache which that run has filled, and records its
+peak memory. Also times the evaluation of the test set once it is compiled. DIR should
+contain prepared data, since unpacking an archive counts as startup. With the defaults
+this takes about 2 minutes on 2 cores.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ FLAGS = flags.FLAGS
 
 
 def start(cache: str) -> dict[str, float]:
-    """One run: seconds to the line of step 0, and the peak of its memory."""
+    """Runs training once; returns the seconds to the line of step 0 and peak memory."""
     with tempfile.TemporaryDirectory() as train_dir:
         command = children.train_command(
             f"--batch_size={FLAGS.batch_size}",
@@ -35,15 +35,15 @@ def start(cache: str) -> dict[str, float]:
 
 
 def evaluation(name: str, data_dir: str, use_fp16: bool, rounds: int) -> dict[str, Any]:
-    """Seconds of evaluating the test set with fresh parameters, compilation apart."""
+    """Times the evaluation of the test set with initial parameters, once compiled."""
     import jax
 
-    from cifar_jax import Config, build_program, evaluate, load_data
+    from cifar_jax import Config, build_program, evaluate, init_state, load_data
     from cifar_jax.training.trained import of_state
 
     dataset = load_data(name, data_dir or None)
     program = build_program(Config(use_fp16=use_fp16), len(dataset.class_names))
-    state = program.create_state(jax.random.key(0), dataset.train.images)
+    state = init_state(program, jax.random.key(0), dataset.train.images)
     network = of_state(program, state, dataset)
     seconds = []
     for _ in range(1 + rounds):
@@ -55,14 +55,14 @@ def evaluation(name: str, data_dir: str, use_fp16: bool, rounds: int) -> dict[st
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_integer("rounds", 3, "Of a cold and a warm start.", lower_bound=1)
-    flags.DEFINE_integer("batch_size", 128, "As of the train command.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 3, "Number of cold and warm starts.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
     flags.DEFINE_integer("max_steps", 21, "Steps of each run.", lower_bound=1)
-    flags.DEFINE_boolean("use_fp16", False, "As of the train command.")
+    flags.DEFINE_boolean("use_fp16", False, "Same as for the train command.")
 
 
 def main(argv: list[str]) -> None:
-    """Measures, reports and keeps."""
+    """Measures, prints and saves the durations."""
     del argv
     facts = common.machine() | {"device": common.isolated(common.device)}
     print(common.describe(facts), flush=True)

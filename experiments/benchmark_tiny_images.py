@@ -1,10 +1,11 @@
-"""How slow are XLA's convolutions of images that are smaller than their kernel?
+"""How slow are XLA's convolutions of images that are smaller than the kernel?
 
     python -m experiments.benchmark_tiny_images --json=tiny_images.json
 
-times a 3x3 convolution over small images, its values and both gradients together, by
-`cifar_jax.ops.conv_general_dilated`'s two ways, in turns; prints a table of medians.
-Where the image is not smaller than the kernel both are the same. A minute on 2 cores.
+Times a 3x3 convolution of small images, output and both gradients together, with the
+two implementations of `cifar_jax.ops.conv_general_dilated` alternately, and prints a
+table of medians. For images at least as large as the kernel both are identical. Takes
+about a minute on 2 cores.
 """
 
 import functools
@@ -27,7 +28,7 @@ FLAGS = flags.FLAGS
 def values_and_gradients(
     implementation: Implementation, x: Array, kernel: Array
 ) -> Any:
-    """Of a convolution with SAME padding."""
+    """Returns the output and gradients of a convolution with SAME padding."""
     conv = functools.partial(
         conv_general_dilated,
         strides=(1, 1),
@@ -40,7 +41,7 @@ def values_and_gradients(
 
 
 def milliseconds(size: int) -> dict[str, float]:
-    """Medians by way, for images of that size."""
+    """Returns the median duration by implementation for images of this size."""
     random, channels = np.random.RandomState(0), FLAGS.channels
     x = random.standard_normal((FLAGS.batch_size, size, size, channels))
     kernel = random.standard_normal((3, 3, channels, channels))
@@ -61,13 +62,13 @@ def milliseconds(size: int) -> dict[str, float]:
 def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_list("sizes", "1,2,3", "Height and width of the images.")
-    flags.DEFINE_integer("channels", 512, "Of the images, before and after.")
-    flags.DEFINE_integer("batch_size", 128, "Images.")
-    flags.DEFINE_integer("rounds", 5, "How often each is timed.", lower_bound=1)
+    flags.DEFINE_integer("channels", 512, "Input and output channels.")
+    flags.DEFINE_integer("batch_size", 128, "Images per batch.")
+    flags.DEFINE_integer("rounds", 5, "Timed runs of each case.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:
-    """Measures, reports and keeps."""
+    """Measures, prints and saves the durations."""
     del argv
     facts = common.machine() | {"device": common.device()}
     print(common.describe(facts), flush=True)

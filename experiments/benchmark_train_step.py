@@ -1,14 +1,14 @@
-"""How fast does the tutorial's training run here, and in TensorFlow and PyTorch?
+"""How fast is the tutorial's training here, compared with TensorFlow and PyTorch?
 
     python -m experiments.benchmark_train_step --data_dir=DIR \
         --tensorflow_python=TF_ENV/bin/python --pytorch_python=TORCH_ENV/bin/python
 
-runs whole training programs one after the other, round after round, and times each
-between two of its log lines, so that start-up and compilation do not count. Ours is
-the real train command, summaries and all; what the peers do is said in peers/. A
-peer whose interpreter is not given and whose package is not installed here is left
-out. Each round begins with the machine's own rate of matrix products. With the
-defaults about 25 minutes on 2 cores; use a machine that does nothing else.
+Runs complete training programs one after another, in several rounds, and times each
+between two of its log lines, so that startup and compilation do not count. Ours is the
+real train command, including summaries; peers/ describes what the peers do. A peer is
+skipped if no interpreter is given for it and its package is not installed here. Each
+round begins by measuring the machine's matrix-product throughput. With the defaults
+this takes about 25 minutes on 2 cores; use an otherwise idle machine.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from absl import app, flags
 
 from experiments import children, common
 
-# Of the tutorial's network: 13.4 GFLOP a step of 128, in its matrix products.
+# The tutorial's network needs 13.4 GFLOP of matrix products per step of 128 images.
 GFLOP_PER_EXAMPLE = 13.4 / 128
 PEERS = pathlib.Path(__file__).parent / "peers"
 OURS = "cifar_jax"
@@ -40,7 +40,7 @@ def has_line(step: int) -> bool:
 
 @dataclasses.dataclass
 class Program:
-    """A training program, and what its runs showed, round by round."""
+    """A training program and the results of its runs, one per round."""
 
     name: str
     command: list[str]
@@ -52,7 +52,7 @@ class Program:
     examples_per_sec: list[float] = dataclasses.field(default_factory=list)
 
     def run(self) -> None:
-        """One round; a program that fails is not run again."""
+        """Runs one round; a program that has failed is not run again."""
         if self.failure is not None:
             return
         with tempfile.TemporaryDirectory() as train_dir:
@@ -61,7 +61,7 @@ class Program:
                 child = children.run_child(self.command + own)
             except children.ChildFailedError as error:
                 self.failure = str(error)
-                print(f"  {self.name}: left out, {error}", flush=True)
+                print(f"  {self.name}: skipped, {error}", flush=True)
                 return
         log = child.log
         rate = children.throughput(
@@ -77,10 +77,10 @@ class Program:
 
 
 def programs(records: str) -> list[Program]:
-    """Ours and those of the peers that have an interpreter, in the table's order."""
+    """Returns our programs and those of the available peers, in the table's order."""
     sizes = [
         f"--batch_size={FLAGS.batch_size}",
-        # The line of the last timed step is one of the run, not its end.
+        # One more step, so that the run does not end with the last timed line.
         f"--max_steps={FLAGS.from_step + FLAGS.steps + 1}",
     ]
     ours = children.train_command(*sizes)
@@ -104,20 +104,24 @@ def programs(records: str) -> list[Program]:
         }
     wanted = {OURS, *(FLAGS.programs or commands)}
     if unknown := wanted - set(commands):
-        raise app.UsageError(f"--programs: {unknown} not among {list(commands)}")
+        raise app.UsageError(
+            f"--programs: unknown {unknown}; choose from {list(commands)}"
+        )
     return [Program(name, commands[name]) for name in commands if name in wanted]
 
 
 def interpreter(given: str, module: str) -> str | None:
-    """The one given, else this one if it has the module, else none."""
+    """Returns the given interpreter, or this one if it has the module, or None."""
     if given or importlib.util.find_spec(module):
         return given or sys.executable
-    print(f"{module} is left out: name an interpreter that has it by a flag")
+    print(
+        f"skipping {module}: not installed; see --tensorflow_python, --pytorch_python"
+    )
     return None
 
 
 def measure(all_programs: list[Program]) -> list[dict[str, Any]]:
-    """Runs the rounds; returns the rates of matrix products, one dict a round."""
+    """Runs the rounds; returns the matrix-product rates, one dict per round."""
     peaks = []
     for number in range(FLAGS.rounds):
         peaks.append(common.isolated(common.matrix_product_peak))
@@ -129,7 +133,7 @@ def measure(all_programs: list[Program]) -> list[dict[str, Any]]:
 
 
 def spread(values: list[float], digits: int) -> dict[str, float]:
-    """The middle and the ends."""
+    """Returns the median and the extremes."""
     found = {"median": np.median(values), "min": min(values), "max": max(values)}
     return {name: round(float(value), digits) for name, value in found.items()}
 
@@ -137,7 +141,7 @@ def spread(values: list[float], digits: int) -> dict[str, float]:
 def summary(
     program: Program, ours: dict[str, Program], peaks: list[dict]
 ) -> dict[str, Any]:
-    """What is kept of a program. Ratios are taken round by round."""
+    """Returns the record of a program; ratios are taken round by round."""
     rates = program.examples_per_sec
     dtype = "bfloat16" if program.name.endswith("bf16") else "float32"
     shares = [
@@ -163,7 +167,7 @@ def summary(
 
 
 def report(results: list[dict[str, Any]], ours: list[str]) -> str:
-    """The table."""
+    """Returns the table of results."""
     rows = []
     for one in results:
         rates, share = one["examples_per_sec"], one["share_of_peak"]["median"]
@@ -182,28 +186,28 @@ def report(results: list[dict[str, Any]], ours: list[str]) -> str:
             ]
         )
     header = ["program, examples/s", "min", "median", "max"]
-    header += [f"{name} / it" for name in ours]
-    return common.table([*header, "of peak", "memory"], rows)
+    header += [f"{name} / program" for name in ours]
+    return common.table([*header, "share of peak", "memory"], rows)
 
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_integer("rounds", 5, "Runs of each program.", lower_bound=1)
-    flags.DEFINE_integer("batch_size", 128, "As of the train command.", lower_bound=1)
-    flags.DEFINE_integer("from_step", 20, "Time from the line of this step...")
+    flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
+    flags.DEFINE_integer("from_step", 20, "Time from the log line of this step.")
     flags.DEFINE_integer(
-        "steps", 100, "...for this many, the summaries of 100 included."
+        "steps", 100, "Steps to time; the default includes the summaries of step 100."
     )
-    flags.DEFINE_list("programs", [], "Only these of the table; cifar_jax always.")
-    flags.DEFINE_string("tensorflow_python", "", "Interpreter that has TensorFlow.")
-    flags.DEFINE_string("pytorch_python", "", "Interpreter that has PyTorch.")
+    flags.DEFINE_list("programs", [], "Programs besides cifar_jax; default: all.")
+    flags.DEFINE_string("tensorflow_python", "", "Python interpreter with TensorFlow.")
+    flags.DEFINE_string("pytorch_python", "", "Python interpreter with PyTorch.")
     for name in ("from_step", "steps"):
         message = f"must be a multiple of {children.LOG_FREQUENCY}"
         flags.register_validator(name, has_line, message)
 
 
 def main(argv: list[str]) -> None:
-    """Measures, reports and keeps."""
+    """Measures, prints and saves the results."""
     del argv
     facts = common.machine()
     with tempfile.TemporaryDirectory() as folder:
@@ -222,8 +226,8 @@ def main(argv: list[str]) -> None:
         for dtype in DTYPES
     )
     print(
-        f"\nbatch {FLAGS.batch_size}, {len(peaks)} rounds of {FLAGS.steps} steps on "
-        f"{peaks[0]['device']}\nmatrix products of {peaks[0]['size']} rows by JAX, "
+        f"\nbatch size {FLAGS.batch_size}, {len(peaks)} rounds of {FLAGS.steps} steps "
+        f"on {peaks[0]['device']}\nJAX matrix products of size {peaks[0]['size']}, "
         f"GFLOP/s: {medians}"
     )
     print(report(results, list(ours)))

@@ -1,4 +1,4 @@
-"""Training programs as child processes, timed by the lines they print."""
+"""Runs training programs as child processes and times them by the lines they print."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-# Every program measured prints the tutorial's line every so many steps.
+# Every measured program prints the tutorial's log line at this interval of steps.
 LOG_FREQUENCY = 10
 LOG_LINE = re.compile(r"step (\d+), loss = ([^ ]+)")
 
@@ -20,16 +20,16 @@ FLAGS = flags.FLAGS
 
 
 class ChildFailedError(Exception):
-    """A child process ended with an error; the message is its last line."""
+    """A child process failed; the message has the last line of its stderr."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Child:
-    """A process that has ended well.
+    """A process that has ended successfully.
 
     Attributes:
-        lines: what it printed, each with the seconds since it was started.
-        peak_bytes: the most memory it held, resident.
+        lines: Its output lines, each with the seconds since it was started.
+        peak_bytes: Its peak resident memory.
     """
 
     lines: list[tuple[float, str]]
@@ -37,7 +37,7 @@ class Child:
 
     @property
     def log(self) -> dict[int, tuple[float, float]]:
-        """{step: (seconds since the start, loss)} of the tutorial's lines."""
+        """The tutorial's log lines as {step: (seconds since the start, loss)}."""
         found = ((seconds, LOG_LINE.search(text)) for seconds, text in self.lines)
         return {int(m[1]): (seconds, float(m[2])) for seconds, m in found if m}
 
@@ -47,10 +47,10 @@ def run_child(
     environment: dict[str, str] | None = None,
     cores: Sequence[int] = (),
 ) -> Child:
-    """Runs a command to its end, on these cores only if any are given.
+    """Runs a command to completion, restricted to `cores` if any are given.
 
     Raises:
-        ChildFailedError: its exit status is not 0.
+        ChildFailedError: The exit status is not 0.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         began = time.monotonic()
@@ -75,19 +75,19 @@ def run_child(
             process.kill()
             process.wait()
             raise
-        # Not Popen.wait(): it throws away what the process used.
+        # Popen.wait() would discard the resource usage.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             errors.seek(0)
             last = (errors.read().strip().splitlines() or ["no message"])[-1]
             raise ChildFailedError(f"exit status {process.returncode}: {last}")
-    # Linux counts in KiB, macOS in bytes.
+    # Linux reports KiB, macOS bytes.
     return Child(lines, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 
 def train_command(*arguments: str) -> list[str]:
-    """The real train command on the data of the flags, logging as LOG_LINE wants."""
+    """Returns the real train command for the flags' data, logging as expected here."""
     return [
         *(sys.executable, "-m", "cifar_jax.train"),
         f"--dataset={FLAGS.dataset}",
@@ -98,7 +98,7 @@ def train_command(*arguments: str) -> list[str]:
 
 
 def throughput(child: Child, batch_size: int, from_step: int, steps: int) -> float:
-    """Examples a second between the lines of two steps, by our own clock."""
+    """Returns the examples/s between the lines of two steps, by our own clock."""
     log = child.log
     seconds = log[from_step + steps][0] - log[from_step][0]
     return steps * batch_size / seconds

@@ -2,13 +2,13 @@
 
     python -m experiments.convolution
 
-computes a course's worked examples by the operations the networks use, prints the
-arithmetic of one output of each, and writes convolution.json with all numbers and
-convolution.png, where that output and what it is made of are marked, to --results_dir.
-A few seconds.
+Computes a course's worked examples with the operations that the networks use, prints
+the arithmetic of one output of each, and writes convolution.json, with all numbers, and
+convolution.png, where that output and its inputs are highlighted, to --results_dir.
+Takes a few seconds.
 
-As in every library for deep learning a convolution does not turn its kernel round:
-an output is the sum of the products of the kernel and the window that lies under it.
+As in every deep learning library, convolution does not flip its kernel: an output is
+the sum of the products of the kernel and the window below it.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from jax import lax
 from jaxtyping import Float
 
 from cifar_jax.ops import conv, max_pool
-from cifar_jax.optimization import losses as objective
+from cifar_jax.optimization.losses import CrossEntropy
 from experiments import common
 from experiments.convolution_picture import plot
 
@@ -47,18 +47,18 @@ FLAGS = flags.FLAGS
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """An operation on the image, and one of its outputs to be looked at.
+    """An operation on the image, and one of its outputs to look at.
 
     Attributes:
-        title: what the operation is.
-        lesson: what is to be seen.
-        padded: the image, with NaN where it is padded.
-        fill: what padding counts as; None where it is left out.
-        window: height and width.
-        stride: of the window, down and across.
-        output: of the operation.
-        cell: row and column of the output that is looked at.
-        form: how that output comes of the values under the window.
+        title: Name of the operation.
+        lesson: What the example shows.
+        padded: The image, with NaN where it is padded.
+        fill: The value of the padding; None if padding is ignored.
+        window: Height and width of the window.
+        stride: Vertical and horizontal stride of the window.
+        output: Output of the operation.
+        cell: Row and column of the highlighted output.
+        form: How that output is computed from the values in the window.
     """
 
     title: str
@@ -73,14 +73,14 @@ class Example:
 
     @property
     def under_window(self) -> tuple[slice, slice]:
-        """Rows and columns of the padded image under the window of the cell."""
+        """Rows and columns of the padded image in the window of the cell."""
         top, left = (self.stride * index for index in self.cell)
         height, width = self.window
         return np.s_[top : top + height, left : left + width]
 
     @property
     def arithmetic(self) -> str:
-        """How the output of the cell comes about, in words of arithmetic."""
+        """The calculation of the highlighted output as text."""
         window = np.nan_to_num(self.padded[self.under_window])
         values = [f"{value:g}" for value in window.flat]
         text = {
@@ -91,7 +91,7 @@ class Example:
         return f"{text[self.form]} = {self.output[self.cell]:g}"
 
     def record(self) -> dict[str, Any]:
-        """All of it for JSON; padding is null in the image."""
+        """Returns all fields as JSON values; padding is null in the image."""
         padded = np.where(np.isnan(self.padded), np.array(None), self.padded)
         return vars(self) | {
             "padded": padded.tolist(),
@@ -101,7 +101,7 @@ class Example:
 
 
 def pad(size: int, stride: int, padding: str) -> Float[np.ndarray, "padded_h padded_w"]:
-    """The image with NaN around it where windows of this size stick out."""
+    """Returns the image with NaN wherever windows of this size extend beyond it."""
     pads = lax.padtype_to_pads(IMAGE.shape, (size, size), (stride, stride), padding)
     return np.pad(IMAGE, pads, constant_values=np.nan)
 
@@ -109,7 +109,7 @@ def pad(size: int, stride: int, padding: str) -> Float[np.ndarray, "padded_h pad
 def convolution(
     title: str, lesson: str, padding: str, stride: int, cell: tuple[int, int]
 ) -> Example:
-    """An example of convolution, by the tutorial's layer where that can do it."""
+    """Returns an example of convolution, using the tutorial's layer where possible."""
     image, kernel = jnp.asarray(IMAGE), jnp.asarray(KERNEL)
     if (padding, stride) == ("SAME", 1):
         y = conv(image[..., None, None], kernel[..., None, None])[..., 0, 0]
@@ -120,7 +120,7 @@ def convolution(
 
 
 def pooling(form: Literal["max", "mean"]) -> Example:
-    """An example of pooling, where padding counts for nothing."""
+    """Returns an example of pooling, in which padding is ignored."""
     image, window = jnp.asarray(IMAGE), (2, 2)
     if form == "max":
         y = max_pool(image[..., None, None], window, window)[..., 0, 0]
@@ -135,7 +135,7 @@ def pooling(form: Literal["max", "mean"]) -> Example:
 
 
 def examples() -> list[Example]:
-    """Those of convolution and pooling."""
+    """Returns the examples of convolution and pooling."""
     return [
         convolution(
             "Convolution without padding (VALID), stride 1",
@@ -164,10 +164,10 @@ def examples() -> list[Example]:
 
 
 def classification() -> dict[str, Any]:
-    """Softmax of three logits, and the cross-entropy with each one-hot target."""
+    """Returns the softmax of three logits and the loss for each one-hot target."""
     logits = jnp.asarray(LOGITS)
     labels = jnp.arange(len(CLASSES))
-    losses = [objective.cross_entropy(logits[None], label[None]) for label in labels]
+    losses = [CrossEntropy()(logits[None], label[None]) for label in labels]
     return {
         "classes": CLASSES,
         "logits": LOGITS.tolist(),
@@ -180,13 +180,11 @@ def classification() -> dict[str, Any]:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_string(
-        "results_dir", str(common.RESULTS), "Where the JSON and the picture go."
-    )
+    flags.DEFINE_string("results_dir", str(common.RESULTS), "Directory for results.")
 
 
 def main(argv: list[str]) -> None:
-    """Computes, prints, draws and keeps."""
+    """Computes, prints, saves and draws the examples."""
     del argv
     panels, figures = examples(), classification()
     for example in panels:

@@ -1,4 +1,4 @@
-"""The picture of `experiments.convolution`: numbers in grids, some of them marked."""
+"""Draws the figure of `experiments.convolution`: grids of numbers with highlights."""
 
 import functools
 import pathlib
@@ -12,10 +12,10 @@ from matplotlib.patches import Rectangle
 
 from experiments import common
 
-if TYPE_CHECKING:  # at run time that module imports this one
+if TYPE_CHECKING:  # that module imports this one at run time
     from experiments.convolution import Example
 
-# Told apart by the colour-blind, and in grey.
+# Distinguishable in grayscale and with color vision deficiency.
 FRAME, MARK, PADDING = "#D55E00", "#FBE3B5", "#E3E3E3"
 
 
@@ -32,13 +32,13 @@ def draw_grid(
     """Draws numbers in cells of height 1.
 
     Args:
-        axis: to draw in.
-        values: NaN where padding lies.
-        left: where the grid begins.
-        top: where it begins; None: its middle is at height 0.
-        width: of a cell.
-        fill: what is written on padding; None: nothing.
-        marked: the cells on a ground of their own and with a frame around them.
+        axis: Axes to draw in.
+        values: The numbers, with NaN for padding.
+        left: Left edge of the grid.
+        top: Top edge of the grid; None centers it at height 0.
+        width: Width of a cell.
+        fill: The number written on padding; None leaves it blank.
+        marked: Cells to highlight with a background color and a frame.
     """
     top = -values.shape[0] / 2 if top is None else top
     ground = np.full(values.shape, "white", object)
@@ -50,8 +50,8 @@ def draw_grid(
         size = (width * float(np.ptp(columns) + 1), float(np.ptp(rows) + 1))
         axis.add_patch(Rectangle(corner, *size, fill=False, ec=FRAME, lw=2.5, zorder=3))
     for (row, column), value in np.ndenumerate(values):
-        x, y, colour = left + width * column, top + row, ground[row, column]
-        axis.add_patch(Rectangle((x, y), width, 1, fc=colour, ec="#8C8C8C", lw=0.8))
+        x, y, color = left + width * column, top + row, ground[row, column]
+        axis.add_patch(Rectangle((x, y), width, 1, fc=color, ec="#8C8C8C", lw=0.8))
         if not np.isnan(value):
             text = f"{value:g}" if value % 0.25 == 0 else f"{value:.3f}"
             write(axis, x + width / 2, y + 0.5, text)
@@ -60,15 +60,15 @@ def draw_grid(
 
 
 def write(axis: Axes, x: float, y: float, text: str, **style: Any) -> None:
-    """Writes around a place."""
-    centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 11}
-    axis.text(x, y, text, **centred | style)
+    """Writes text centered at a point."""
+    centered: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 11}
+    axis.text(x, y, text, **centered | style)
 
 
 def draw_example(
     axis: Axes, example: "Example", kernel: Float[np.ndarray, "kh kw"]
 ) -> None:
-    """The padded image, the kernel if there is one, the output, and the arithmetic."""
+    """Draws the padded image, any kernel, the output and the arithmetic."""
     draw_grid(axis, example.padded, 0, fill=example.fill, marked=example.under_window)
     x = float(example.padded.shape[1])
     if example.fill is not None:
@@ -83,7 +83,7 @@ def draw_example(
 
 
 def draw_classification(axis: Axes, figures: dict[str, Any]) -> None:
-    """Logits, softmax and the loss with each target, of which the first is marked."""
+    """Draws logits, softmax and each target's loss, highlighting the first."""
     left, width = 2.6, 1.8
     for column, name in enumerate([*figures["classes"], "loss"]):
         write(axis, left + width * (column + 0.5), -3.5, name)
@@ -109,7 +109,7 @@ def draw_classification(axis: Axes, figures: dict[str, Any]) -> None:
 
 
 def finish(axis: Axes, title: str, text: str) -> None:
-    """Gives all panels the same scale, a title and a text below."""
+    """Sets the scale that all panels share, and adds a title and a text below."""
     axis.set(xlim=(-0.2, 17.6), ylim=(5.6, -5), aspect="equal")
     axis.axis("off")
     axis.text(0, -4.9, title, va="top", fontsize=13, fontweight="bold")

@@ -1,8 +1,8 @@
-"""Ways to spoil images, each at five strengths.
+"""Image corruptions, each at five strengths.
 
-They follow CIFAR-10-C in idea (Hendrycks and Dietterich, Benchmarking Neural Network
-Robustness to Common Corruptions and Perturbations, 2019), not in every number: the
-strengths here are physical, and the first is a little.
+They follow the idea of CIFAR-10-C (Hendrycks and Dietterich, Benchmarking Neural
+Network Robustness to Common Corruptions and Perturbations, 2019), but not its numbers:
+the strengths here are physical quantities, and the first one is mild.
 """
 
 import dataclasses
@@ -14,42 +14,42 @@ from jaxtyping import UInt8
 from PIL import Image, ImageFilter
 
 Images = UInt8[np.ndarray, "n h w 3"]
-GREY = 127
+GRAY = 127
 
 
 def noise(images: Images, sigma: float, random: np.random.Generator) -> Images:
-    """Gaussian noise, of its own at each pixel and channel.
+    """Adds Gaussian noise, independent for each pixel and channel.
 
     Args:
-        images: to be spoilt.
-        sigma: standard deviation, of 255.
-        random: draws the noise; in the same state it draws the same pattern for all
-            sigma, only larger.
+        images: Images to corrupt.
+        sigma: Standard deviation, on the scale of 0 to 255.
+        random: Generator of the noise; from the same state it draws the same pattern
+            for every sigma, scaled.
     """
     pattern = random.standard_normal(images.shape, np.float32)
     return _to_bytes(images + np.float32(sigma) * pattern)
 
 
 def blur(images: Images, radius: float, random: np.random.Generator) -> Images:
-    """Gaussian blur by Pillow, border pixels repeated outwards.
+    """Applies Pillow's Gaussian blur, which repeats border pixels outward.
 
     Args:
-        images: to be spoilt.
-        radius: standard deviation of the kernel, in pixels.
-        random: not used.
+        images: Images to corrupt.
+        radius: Standard deviation of the kernel in pixels.
+        random: Unused.
     """
     del random
-    spoil = ImageFilter.GaussianBlur(radius)
-    return np.stack([np.asarray(Image.fromarray(i).filter(spoil)) for i in images])
+    gaussian = ImageFilter.GaussianBlur(radius)
+    return np.stack([np.asarray(Image.fromarray(i).filter(gaussian)) for i in images])
 
 
 def contrast(images: Images, factor: float, random: np.random.Generator) -> Images:
-    """Less contrast: values come nearer to the mean of their channel in the image.
+    """Reduces contrast by moving values toward their channel's mean in the image.
 
     Args:
-        images: to be spoilt.
-        factor: of the distances to the mean; 1 leaves them.
-        random: not used.
+        images: Images to corrupt.
+        factor: Factor of the distances from the mean; 1 leaves them unchanged.
+        random: Unused.
     """
     del random
     mean = images.mean(axis=(1, 2), keepdims=True, dtype=np.float32)
@@ -57,12 +57,12 @@ def contrast(images: Images, factor: float, random: np.random.Generator) -> Imag
 
 
 def jpeg(images: Images, quality: float, random: np.random.Generator) -> Images:
-    """Compression by JPEG with colours at half the resolution, and back.
+    """Compresses images as JPEG, with color at half resolution, and decodes them.
 
     Args:
-        images: to be spoilt.
-        quality: libjpeg's, from 1 to 95.
-        random: not used.
+        images: Images to corrupt.
+        quality: libjpeg's quality, from 1 to 95.
+        random: Unused.
     """
     del random
 
@@ -77,32 +77,33 @@ def jpeg(images: Images, quality: float, random: np.random.Generator) -> Images:
 
 
 def occlusion(images: Images, side: float, random: np.random.Generator) -> Images:
-    """A grey square that lies anywhere in the image, all of it inside.
+    """Covers a random part of each image with a gray square, all of it inside.
 
     Args:
-        images: to be spoilt.
-        side: of the square, in pixels.
-        random: says where; in the same state about the same place for all sides.
+        images: Images to corrupt.
+        side: Side of the square in pixels.
+        random: Generator of the position; from the same state it draws about the same
+            position for every side.
     """
-    places = random.random((len(images), 2))
+    positions = random.random((len(images), 2))
 
-    def covered(place: np.ndarray, size: int) -> np.ndarray:
-        first = np.floor(place * (size - side + 1))[:, None]
+    def covered(position: np.ndarray, size: int) -> np.ndarray:
+        first = np.floor(position * (size - side + 1))[:, None]
         return (first <= np.arange(size)) & (np.arange(size) < first + side)
 
-    rows, columns = map(covered, places.T, images.shape[1:3])
+    rows, columns = map(covered, positions.T, images.shape[1:3])
     square = rows[:, :, None, None] & columns[:, None, :, None]
-    return np.where(square, np.uint8(GREY), images)
+    return np.where(square, np.uint8(GRAY), images)
 
 
 @dataclasses.dataclass(frozen=True)
 class Corruption:
-    """A way to spoil images.
+    """A kind of image corruption.
 
     Attributes:
-        apply: spoils them: a pure function of images, a strength and a generator.
-        strengths: five, from little to much.
-        parameter: what the strengths are, with their unit.
+        apply: Pure function of images, a strength and a generator.
+        strengths: Five strengths in increasing order of severity.
+        parameter: Name of the strength, with its unit.
     """
 
     apply: Callable[[Images, float, np.random.Generator], Images]
@@ -110,10 +111,10 @@ class Corruption:
     parameter: str
 
     def at(self, images: Images, level: int, seed: int = 0) -> Images:
-        """The images at a strength from 1 to 5, or as they are at 0.
+        """Returns the images corrupted at a level from 1 to 5, or unchanged at 0.
 
-        Of one seed the noise and the places of squares are the same at all strengths,
-        and an image's do not depend on how many come after it.
+        With the same seed, the noise and the positions of squares are the same at all
+        levels, and those of an image do not depend on how many images follow it.
         """
         if level == 0:
             return images

@@ -1,12 +1,12 @@
-"""Are jit, shard_map and pmap the same in numbers, and which is the fastest?
+"""Do jit, shard_map and pmap give the same numbers, and which is fastest?
 
     python -m experiments.data_parallel_modes --data_dir=DIR --json=modes.json
 
-takes 20 training steps in each mode on 1, 2, 4, ... devices, one process for each case,
-and prints how fast they were and how far losses and parameters are from those of jit on
-one device, as a share of their norm. On a machine without GPUs the devices are fake:
-they share its cores, so what is compared is what the modes cost, not what devices gain.
-With the defaults about 4 minutes on 2 cores.
+Takes 20 training steps in each mode on 1, 2, 4, ... devices, with one process per case.
+Prints the throughput, and how far losses and parameters deviate from those of jit on
+one device, relative to their norm. On a machine without GPUs the devices are fake and
+share its cores, so the comparison shows the overhead of the modes, not the speedup from
+more devices. With the defaults this takes about 4 minutes on 2 cores.
 """
 
 import time
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from cifar_jax.devices.strategies import MODES
+from cifar_jax.devices.strategies import STRATEGIES
 from experiments import common
 
 STEPS, STEPS_A_CALL = 20, 5
@@ -28,19 +28,23 @@ Trees = dict[str, list[np.ndarray]]
 def take_steps(
     mode: str, devices: int, batch_size: int, dataset: str, data_dir: str
 ) -> tuple[float, Trees]:
-    """Seconds a step, and what became of the run; see `common.isolated`."""
+    """Returns the seconds per step and the results; see `common.isolated`."""
     import jax
 
-    from cifar_jax import Config, averaged_variables, build_program, load_data
-    from cifar_jax.devices import parallel
+    from cifar_jax import Config, build_program, init_state, load_data
+    from cifar_jax.devices import sharding
     from cifar_jax.training.compiled import CompiledSteps
 
     data = load_data(dataset, data_dir or None)
-    way = MODES[mode](parallel.mesh(devices))
+    strategy = STRATEGIES[mode](sharding.create_mesh(devices))
     program = build_program(Config(batch_size=batch_size), len(data.class_names))
     key, images = jax.random.key(0), data.train.images
-    state = way.create(lambda: program.create_state(key, images))
-    steps = CompiledSteps(program, data.train, batch_size, state, STEPS_A_CALL, way)
+    state = sharding.create_replicated(
+        strategy.mesh, lambda: init_state(program, key, images)
+    )
+    steps = CompiledSteps(
+        program, data.train, batch_size, state, STEPS_A_CALL, strategy
+    )
     losses, seconds = [], []
     for first in range(0, STEPS, STEPS_A_CALL):
         began = time.perf_counter()
@@ -50,18 +54,18 @@ def take_steps(
     trees = {
         "losses": losses,
         "parameters": state.params,
-        "averages": averaged_variables(state.opt_state)["params"],
+        "averages": state.averaged_variables["params"],
     }
     leaves = {
         name: [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
         for name, tree in trees.items()
     }
-    # The first call warms up.
+    # The first call is a warm-up.
     return float(np.median(seconds[1:])), leaves
 
 
 def difference(found: Trees, expected: Trees) -> dict[str, float]:
-    """Norm of the difference as a share of the norm, over all tensors of a kind."""
+    """Returns the norm of the difference relative to the norm, by kind of tensor."""
 
     def norm(leaves: list[np.ndarray]) -> float:
         return float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in leaves)))
@@ -75,13 +79,13 @@ def difference(found: Trees, expected: Trees) -> dict[str, float]:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_integer("batch_size", 64, "Of all devices together.", lower_bound=1)
-    flags.DEFINE_list("devices", [], "Numbers of devices to be tried.")
-    flags.DEFINE_list("modes", list(MODES), "To be tried.")
+    flags.DEFINE_integer("batch_size", 64, "Global batch size.", lower_bound=1)
+    flags.DEFINE_list("devices", [], "Numbers of devices; default 1, 2, 4, ...")
+    flags.DEFINE_list("modes", list(STRATEGIES), "Modes to compare.")
 
 
 def main(argv: list[str]) -> None:
-    """Runs every case, reports and keeps."""
+    """Runs every case; prints and saves the results."""
     del argv
     facts = common.machine() | {"device": common.isolated(common.device)}
     print(common.describe(facts), flush=True)
@@ -110,7 +114,9 @@ def main(argv: list[str]) -> None:
         for case in cases
     ]
     names = list(cases[0]["difference"])
-    print(f"\nafter {STEPS} steps of batch {FLAGS.batch_size}, beside the first row:")
+    print(
+        f"\ndifferences from row 1 after {STEPS} steps, batch size {FLAGS.batch_size}:"
+    )
     print(common.table(["mode", "devices", "examples/s", *names], rows))
     common.keep({"machine": facts, "batch_size": FLAGS.batch_size, "cases": cases})
 

@@ -1,19 +1,19 @@
-"""What do the layers of a network see in a picture, and how does noise move it?
+"""What do a network's layers see in a picture, and how does noise change it?
 
     python -m experiments.feature_maps --checkpoint_dir=DIR --picture=FILE
 
-writes to --results_dir, of any network and any picture (or of a test image, --index):
+Writes to --results_dir, for any network and any picture (or a test image, --index):
 
-feature_maps.png          what each convolution makes of the picture
-feature_maps_kernels.png  the kernels of the first layer, as colours
-feature_maps_noise.png    some of the maps under noise, and how far each layer moves
-feature_maps.json         the numbers, and what the network says of the picture
+feature_maps.png          the output of each convolution
+feature_maps_kernels.png  the kernels of the first layer, as colors
+feature_maps_noise.png    some of the maps under noise, and the change of each layer
+feature_maps.json         the numbers, and the network's prediction
 
 The change of a layer is ||a(noisy) - a(clean)|| / ||a(clean)||, over all its values.
-That of the picture with its pixels shuffled says how much the layer depends on what is
-to be seen at all: beside it the changes by noise are to be judged.
+Its change for the picture with shuffled pixels shows how much the layer depends on the
+content at all, and is the reference for the changes caused by noise.
 
-About 15 seconds; --quick draws less noise and fewer maps.
+Takes about 15 seconds; --quick uses fewer noise samples and fewer maps.
 """
 
 import pathlib
@@ -47,13 +47,15 @@ FLAGS = flags.FLAGS
 
 
 def activations(network: Trained, images: Images) -> Layers:
-    """The input and what each layer makes of it, in evaluation, in their order.
+    """Returns the input and each layer's activations in evaluation, in order.
 
-    Of images of which evaluation takes several views, those of the first: the centre.
+    If evaluation uses several views of an image, only the first, central one is taken.
     """
 
     def forward(variables: Any, statistics: Any, images: Array) -> tuple:
-        views = jax.vmap(network.inputs.evaluation, (0, None))(images, statistics)
+        views = jax.vmap(network.preprocessing.evaluation, (0, None))(
+            images, statistics
+        )
         _, sown = network.model.apply(
             variables, views[:, 0], train=False, mutable=["intermediates"]
         )
@@ -64,7 +66,7 @@ def activations(network: Trained, images: Images) -> Layers:
 
 
 def first_kernels(network: Trained) -> Float[np.ndarray, "kh kw 3 k"]:
-    """The kernels of the layer that reads the picture: those of three channels."""
+    """Returns the kernels of the layer that reads the picture's three channels."""
     kernels = [
         leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(network.variables)
@@ -74,11 +76,11 @@ def first_kernels(network: Trained) -> Float[np.ndarray, "kh kw 3 k"]:
 
 
 def spoilt(image: Images, draws: int) -> dict[str, Images]:
-    """The picture with each noise, so often, and with its pixels shuffled.
+    """Returns copies of the picture with each noise, and with shuffled pixels.
 
     Args:
-        image: the picture, as the only one of its batch.
-        draws: how many of each kind are wanted.
+        image: The picture, as a batch of one.
+        draws: Number of copies of each kind.
     """
     copies = np.repeat(image, draws, axis=0)
     kinds = {
@@ -92,7 +94,7 @@ def spoilt(image: Images, draws: int) -> dict[str, Images]:
 
 
 def change(values: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, " n-1"]:
-    """The distance of each from the first, over the norm of that."""
+    """Returns the distance of each item from the first, relative to its norm."""
     flat = values.reshape(len(values), -1)
     return np.linalg.norm(flat[1:] - flat[0], axis=1) / np.linalg.norm(flat[0])
 
@@ -100,13 +102,13 @@ def change(values: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, " n-1"]:
 def measure(
     network: Trained, layers: Layers, kinds: list[str], images: Images
 ) -> dict[str, Any]:
-    """Figures of each layer, and its change and the network's answers by kind.
+    """Returns statistics of each layer, and changes and predictions by kind.
 
     Args:
-        network: a trained one.
-        layers: activations for the images.
-        kinds: what was done to the images that follow the first, equally many each.
-        images: the picture first.
+        network: The trained network.
+        layers: Activations for the images.
+        kinds: Kinds of corruption of the images after the first, equally many of each.
+        images: The picture, followed by its corrupted copies.
     """
     by_layer = {}
     for name, values in layers.items():
@@ -136,7 +138,7 @@ def measure(
 
 
 def report(figures: dict[str, Any]) -> str:
-    """The change of each layer by sigma, and what the network answers."""
+    """Returns a table of the layers' changes, and the network's predictions."""
     header = ["layer", "shape", "zeros", *figures["answers"]]
     rows = [
         [
@@ -148,18 +150,19 @@ def report(figures: dict[str, Any]) -> str:
         for name, layer in figures["layers"].items()
     ]
     [(name, probability)] = figures["answer"].items()
-    lines = [f"the network says {name} ({probability:.1%})"]
+    lines = [f"prediction: {name} ({probability:.1%})"]
     for kind, counts in figures["answers"].items():
-        said = ", ".join(f"{name} {count} times" for name, count in counts.items())
-        lines.append(f"{kind}: {said}")
+        text = ", ".join(f"{name} {count} times" for name, count in counts.items())
+        lines.append(f"{kind}: {text}")
     table = common.table(header, rows)
     return f"relative change of each layer\n{table}\n\n" + "\n".join(lines)
 
 
 def read_image(run: Run) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
-    """The picture that is asked for, and what to call it."""
+    """Returns the requested picture and its description."""
     if FLAGS.picture:
-        return read_picture(FLAGS.picture), pathlib.Path(FLAGS.picture).name
+        picture = read_picture(FLAGS.picture, run.image_shape)
+        return picture, pathlib.Path(FLAGS.picture).name
     dataset = load_data(FLAGS.dataset, FLAGS.data_dir or run.config.data_dir)
     test = dataset.test
     label = dataset.class_names[test.labels[FLAGS.index]]
@@ -169,23 +172,25 @@ def read_image(run: Run) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_string("checkpoint_dir", "cifar10_train", "As of the eval command.")
-    flags.DEFINE_string("picture", "", "Any picture. Empty: the test image of --index.")
-    flags.DEFINE_integer("index", 13, "Of a test image.", lower_bound=0)
-    flags.DEFINE_list("sigmas", ["5", "10", "20", "40"], "Of the noise, of 255.")
-    flags.DEFINE_integer("draws", 32, "How often each noise is drawn.", lower_bound=1)
-    flags.DEFINE_integer("maps", 64, "The first so many of each layer.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of the noise.")
-    flags.DEFINE_boolean("quick", False, "Two draws, and 16 maps of each layer.")
-    flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
+    flags.DEFINE_string(
+        "checkpoint_dir", "cifar10_train", "Same as for the eval command."
+    )
+    flags.DEFINE_string("picture", "", "Picture file; default: the test image --index.")
+    flags.DEFINE_integer("index", 13, "Index of a test image.", lower_bound=0)
+    flags.DEFINE_list("sigmas", ["5", "10", "20", "40"], "Noise levels, of 255.")
+    flags.DEFINE_integer("draws", 32, "Samples per noise level.", lower_bound=1)
+    flags.DEFINE_integer("maps", 64, "Maps shown per layer.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Seed of the noise.")
+    flags.DEFINE_boolean("quick", False, "Use 2 samples and 16 maps per layer.")
+    flags.DEFINE_string("results_dir", str(common.RESULTS), "Directory for results.")
 
 
 def main(argv: list[str]) -> None:
-    """Looks, reports, draws and keeps."""
+    """Measures, prints, saves and draws the activations."""
     del argv
     run = read_run(FLAGS.checkpoint_dir)
     network = load_trained(run)
-    image, called = read_image(run)
+    image, description = read_image(run)
     draws, maps = (2, 16) if FLAGS.quick else (FLAGS.draws, FLAGS.maps)
     kinds = spoilt(image[None], draws)
     images = np.concatenate([image[None], *kinds.values()])
@@ -196,10 +201,12 @@ def main(argv: list[str]) -> None:
         "recipe": run.config.recipe,
         "step": network.step,
         "trained_on": common.without_paths(run.data_source),
-        "picture": called,
+        "picture": description,
         "seed": FLAGS.seed,
     }
-    print(f"{run.config.recipe}, step {network.step}; {called}\n\n{report(figures)}")
+    print(
+        f"{run.config.recipe}, step {network.step}; {description}\n\n{report(figures)}"
+    )
     results = pathlib.Path(FLAGS.results_dir)
     common.write(about | figures, results / "feature_maps.json")
     plot_maps(image, layers, maps, results / "feature_maps.png")

@@ -1,4 +1,4 @@
-"""The pictures of `experiments.feature_maps`."""
+"""Draws the figures of `experiments.feature_maps`."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ from cifar_jax.training.digest import as_picture
 from experiments import common
 from experiments.corruptions import Images
 
-# Of the layers whose maps are shown under noise, and of the maps of each.
+# Number of layers whose maps are shown under noise, and of maps per layer.
 NOISY_LAYERS, NOISY_MAPS = 3, 16
 MOST_COLUMNS = 5
 
@@ -23,8 +23,8 @@ Layers = dict[str, Float[np.ndarray, "n ..."]]
 
 
 def mosaic(maps: Float[np.ndarray, "h w *c k"]) -> Float[np.ndarray, "H W *c"]:
-    """Pictures side by side in about a square, NaN between them."""
-    zoom = -(-24 // len(maps))  # a gap of one pixel is thin beside small maps too
+    """Arranges maps side by side in a near-square grid, with NaN between them."""
+    zoom = -(-24 // len(maps))  # keeps a gap of one pixel thin next to small maps
     tiles = np.moveaxis(maps, -1, 0).repeat(zoom, axis=1).repeat(zoom, axis=2)
     columns = int(np.ceil(np.sqrt(len(tiles))))
     rows = -(-len(tiles) // columns)
@@ -36,20 +36,20 @@ def mosaic(maps: Float[np.ndarray, "h w *c k"]) -> Float[np.ndarray, "H W *c"]:
 
 
 def limits(values: np.ndarray) -> dict[str, float]:
-    """Of the colours: up to what only one value in 200 exceeds, zero within."""
+    """Returns color limits that include zero and clip one value in 200."""
     low, high = np.percentile(values, [0.5, 99.5])
     return {"vmin": min(0.0, float(low)), "vmax": max(float(high), 1e-6)}
 
 
 def show(axis: Axes, image: np.ndarray, title: str, **style: Any) -> Any:
-    """Draws an image without an axis."""
+    """Draws an image without axes."""
     axis.set_title(title, fontsize=10)
     axis.axis("off")
     return axis.imshow(image, interpolation="nearest", **style)
 
 
 def convolutions(layers: Layers) -> Layers:
-    """The layers that are maps."""
+    """Returns the layers whose activations are maps."""
     return {k: v for k, v in layers.items() if v.ndim == 4 and k != "input"}
 
 
@@ -59,15 +59,15 @@ def plot_maps(
     maps: int,
     path: pathlib.Path,
 ) -> None:
-    """Draws the picture, what the network is given of it, and each layer's maps."""
+    """Draws the picture, the network's input and each layer's maps."""
     panels = convolutions(layers)
     columns = min(MOST_COLUMNS, math.isqrt(len(panels) + 1) + 1)
     rows = -(-(len(panels) + 2) // columns)
     figure = Figure(figsize=(3.6 * columns, 3.6 * rows), layout="constrained")
     first, second, *places = figure.subplots(rows, columns).flat
-    show(first, image, "the picture, {}x{}".format(*image.shape[:2]))
+    show(first, image, "picture, {}x{}".format(*image.shape[:2]))
     given = layers["input"][0]
-    title = "what the network is given, {}x{}".format(*given.shape[:2])
+    title = "network input, {}x{}".format(*given.shape[:2])
     show(second, as_picture(given), title)
     for axis in places[len(panels) :]:
         axis.axis("off")
@@ -85,12 +85,12 @@ def plot_maps(
 def plot_kernels(
     kernels: Float[np.ndarray, "kh kw 3 k"], maps: int, path: pathlib.Path
 ) -> None:
-    """Draws kernels as colours: grey is zero, the largest weight of each full."""
+    """Draws kernels as colors: gray is zero, and each is scaled to its maximum."""
     kernels = kernels[..., :maps]
     scaled = 0.5 + 0.5 * kernels / np.abs(kernels).max(axis=(0, 1, 2))
     figure = Figure(figsize=(5, 5.3), layout="constrained")
     size = "{3} kernels of {0}x{1}".format(*kernels.shape)
-    title = f"{size}, each scaled by its largest weight; grey is 0"
+    title = f"{size}, each scaled by its largest weight; gray is 0"
     show(figure.subplots(), np.nan_to_num(mosaic(scaled), nan=1), title)
     common.write_figure(figure, path, dpi=100)
 
@@ -98,20 +98,20 @@ def plot_kernels(
 def plot_noise(
     images: Images, layers: Layers, figures: dict[str, Any], path: pathlib.Path
 ) -> None:
-    """Draws maps of each kind of image, and the change of each layer beside them."""
+    """Draws maps for each kind of image, and the change of each layer beside them."""
     panels = list(convolutions(layers).items())
     chosen = np.linspace(0, len(panels) - 1, min(NOISY_LAYERS, len(panels)))
     rows = [panels[round(i)] for i in chosen]
     figure = Figure(figsize=(16, 2.1 * (len(rows) + 1)), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[2, 1], squeeze=False).flat
     left.supxlabel(
-        f"Of each layer the {NOISY_MAPS} strongest maps, colours as without noise",
+        f"The {NOISY_MAPS} strongest maps of each layer, on the scale without noise",
         fontsize=10,
     )
-    kinds = ["the picture", *figures["answers"]]
+    kinds = ["picture", *figures["answers"]]
     axes = left.subplots(len(rows) + 1, len(kinds))
     for column, kind in enumerate(kinds):
-        # The first draw of each kind; the picture itself is there only once.
+        # The first sample of each kind; the picture itself occurs only once.
         index = 1 + (column - 1) * figures["draws"] if column else 0
         show(axes[0, column], images[index], kind)
         for axis, (name, values) in zip(axes[1:, column], rows, strict=True):
@@ -123,13 +123,11 @@ def plot_noise(
 
 
 def draw_changes(axis: Axes, layers: dict[str, Any]) -> None:
-    """A line for each kind of image over the layers."""
+    """Draws one line over the layers for each kind of image."""
     *noises, shuffled = next(iter(layers.values()))["change"]
-    colours = matplotlib.colormaps["viridis"](np.linspace(0.85, 0, len(noises)))
-    lines = zip(noises, colours, itertools.cycle("os^Dv"), strict=False)
-    styles = {
-        kind: {"color": colour, "marker": marker} for kind, colour, marker in lines
-    }
+    colors = matplotlib.colormaps["viridis"](np.linspace(0.85, 0, len(noises)))
+    lines = zip(noises, colors, itertools.cycle("os^Dv"), strict=False)
+    styles = {kind: {"color": color, "marker": marker} for kind, color, marker in lines}
     styles[shuffled] = {"color": "#D55E00", "ls": "--", "marker": "x"}
     for kind, style in styles.items():
         means = [layer["change"][kind] for layer in layers.values()]
@@ -142,6 +140,6 @@ def draw_changes(axis: Axes, layers: dict[str, Any]) -> None:
     axis.tick_params(axis="x", labelsize=9 if few else 7)
     axis.set_yscale("log")
     axis.set_ylabel("|a(noisy) - a(clean)| / |a(clean)|")
-    axis.set_title("How far each layer moves (bars: sd of the draws)", fontsize=11)
+    axis.set_title("Change of each layer (bars: sd of samples)", fontsize=11)
     axis.legend(frameon=False)
     axis.grid(alpha=0.3, which="both")

@@ -1,10 +1,11 @@
-"""Does this reach what TensorFlow's tutorial reaches after 1,000 steps?
+"""Does this match the precision of TensorFlow's tutorial after 1,000 steps?
 
     python -m experiments.fidelity --data_dir=DIR --out_dir=fidelity
 
-trains and evaluates by the real commands once a seed, prints the mean and spread of
-precision @ 1, and writes fidelity.json and fidelity.png to --results_dir. Stopped and
-started again it goes on where it was. About 2 minutes a seed on 2 cores.
+Trains and evaluates each seed with the real commands, prints the mean and spread of
+precision @ 1, and writes fidelity.json and fidelity.png to --results_dir. An
+interrupted experiment resumes where it stopped. Takes about 2 minutes per seed on 2
+cores.
 """
 
 import datetime
@@ -22,7 +23,7 @@ from experiments import common, runs
 from experiments.runs import spread
 
 # The tutorial ported to TensorFlow 2.21, five unseeded runs of 1,000 steps on the
-# archive made of JPEG copies, 2026-11-22.
+# archive made from JPEG copies, 2026-11-22.
 TENSORFLOW = (0.601, 0.601, 0.602, 0.597, 0.598)
 
 FLAGS = flags.FLAGS
@@ -46,7 +47,7 @@ def run_seed(seed: int) -> dict:
 
 
 def plot(results: list[dict], path: pathlib.Path) -> None:
-    """Draws the loss of each seed, and the precisions beside TensorFlow's."""
+    """Plots the loss of each seed, and the precisions next to TensorFlow's."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[2, 1])
     for result in results:
@@ -54,7 +55,7 @@ def plot(results: list[dict], path: pathlib.Path) -> None:
             *zip(*result["loss"], strict=True), lw=1, label=f"seed {result['seed']}"
         )
     left.set(
-        xlabel="step", ylabel="total loss", title="Training loss, one batch a point"
+        xlabel="step", ylabel="total loss", title="Training loss, one batch per point"
     )
     left.legend(frameon=False)
     columns = {
@@ -73,16 +74,16 @@ def plot(results: list[dict], path: pathlib.Path) -> None:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_integer("seeds", 5, "How many seeds, from 0 on.", lower_bound=1)
-    flags.DEFINE_integer("max_steps", 1000, "Steps a seed.", lower_bound=1)
-    flags.DEFINE_string("out_dir", "fidelity", "Where the runs go, one folder a seed.")
-    flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
-    flags.DEFINE_boolean("use_fp16", False, "As of the train command.")
-    flags.DEFINE_string("ops", "auto", "As of the train command.")
+    flags.DEFINE_integer("seeds", 5, "Number of seeds, from 0.", lower_bound=1)
+    flags.DEFINE_integer("max_steps", 1000, "Steps per seed.", lower_bound=1)
+    flags.DEFINE_string("out_dir", "fidelity", "Directory for runs, one folder each.")
+    flags.DEFINE_string("results_dir", str(common.RESULTS), "Directory for results.")
+    flags.DEFINE_boolean("use_fp16", False, "Same as for the train command.")
+    flags.DEFINE_string("ops", "auto", "Same as for the train command.")
 
 
 def main(argv: list[str]) -> None:
-    """Runs every seed and reports."""
+    """Runs every seed; prints, saves and plots the results."""
     del argv
     began = time.monotonic()
     results = []

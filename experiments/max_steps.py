@@ -1,11 +1,12 @@
-"""Do more steps make it better? The course ends on "max_steps up, precision up ???".
+"""Do more steps help? The course ends with "max_steps up, precision up ???".
 
     python -m experiments.max_steps --data_dir=DIR --out_dir=runs
 
-trains the tutorial by the real command and evaluates it at --steps, once a seed, by
-averaged and by raw parameters; the first seed goes on through --long_steps. Prints a
-table, and writes max_steps.json, .csv and .png to --results_dir. Stopped and started
-again it goes on where it was. With the defaults some 50 minutes on one core.
+Trains the tutorial with the real command and evaluates it after --steps, for each seed,
+with averaged and with raw parameters; the first seed continues through --long_steps.
+Prints a table, and writes max_steps.json, .csv and .png to --results_dir. An
+interrupted experiment resumes where it stopped. With the defaults this takes about 50
+minutes on one core.
 """
 
 import pathlib
@@ -24,7 +25,7 @@ FLAGS = flags.FLAGS
 
 
 def run(seed: int, stops: list[int]) -> list[dict[str, Any]]:
-    """A row for each stop and kind of parameters."""
+    """Returns a row for each stop and kind of parameters."""
     train_dir = pathlib.Path(FLAGS.out_dir) / f"seed{seed}"
     rows = []
     for stop in stops:
@@ -39,22 +40,22 @@ def run(seed: int, stops: list[int]) -> list[dict[str, Any]]:
             ]
             figures = runs.train_and_evaluate(train_dir, train_flags, list(KINDS))
             found = figures["precision"]
-        common_to_both = {
+        shared = {
             "seed": seed,
             "steps": stop,
             "train_seconds": runs.train_seconds(train_dir / "log.txt", stop),
         }
         rows += [
-            common_to_both | {"parameters": kind, "precision": found[name]}
+            shared | {"parameters": kind, "precision": found[name]}
             for name, kind in KINDS.items()
         ]
-        told = ", ".join(f"{found[name]:.4f} ({kind})" for name, kind in KINDS.items())
-        print(f"seed {seed}, step {stop}: precision @ 1 = {told}", flush=True)
+        text = ", ".join(f"{found[name]:.4f} ({kind})" for name, kind in KINDS.items())
+        print(f"seed {seed}, step {stop}: precision @ 1 = {text}", flush=True)
     return rows
 
 
 def by_steps(rows: list[dict[str, Any]], kind: str) -> dict[int, list[float]]:
-    """Precisions of one kind of parameters, of all seeds, by the number of steps."""
+    """Returns the precisions of all seeds by step, for one kind of parameters."""
     found: dict[int, list[float]] = {}
     for row in rows:
         if row["parameters"] == kind:
@@ -63,7 +64,7 @@ def by_steps(rows: list[dict[str, Any]], kind: str) -> dict[int, list[float]]:
 
 
 def report(rows: list[dict[str, Any]]) -> str:
-    """A line for each number of steps: mean, deviation and number of the seeds."""
+    """Returns a row for each number of steps, with mean, sd and number of seeds."""
     averaged, raw = (by_steps(rows, kind) for kind in KINDS.values())
 
     def cell(values: list[float]) -> str:
@@ -77,15 +78,15 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 
 def plot(rows: list[dict[str, Any]], source: str, path: pathlib.Path) -> None:
-    """Draws precision over steps: each seed a dot, their mean a line."""
+    """Plots precision over steps, with a dot for each seed and a line for the mean."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axis = figure.subplots()
-    for kind, colour in zip(KINDS.values(), ("C0", "C1"), strict=True):
+    for kind, color in zip(KINDS.values(), ("C0", "C1"), strict=True):
         found = by_steps(rows, kind)
         means = [np.mean(values) for values in found.values()]
-        axis.plot(list(found), means, "-", color=colour, label=kind)
+        axis.plot(list(found), means, "-", color=color, label=kind)
         for steps, values in found.items():
-            axis.plot([steps] * len(values), values, "o", color=colour, alpha=0.5, ms=4)
+            axis.plot([steps] * len(values), values, "o", color=color, alpha=0.5, ms=4)
     axis.set(
         xscale="log",
         xlabel=f"max_steps (batches of 128)\n{source}",
@@ -102,17 +103,19 @@ def plot(rows: list[dict[str, Any]], source: str, path: pathlib.Path) -> None:
 def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_list(
-        "steps", "100,200,500,1000,2000", "Evaluate each seed after these."
+        "steps", "100,200,500,1000,2000", "Steps at which to evaluate each seed."
     )
-    flags.DEFINE_list("long_steps", "5000,10000", "And the first seed after these.")
-    flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=1)
-    flags.DEFINE_string("out_dir", "max_steps", "Where the runs go, one folder a seed.")
-    flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
-    flags.DEFINE_boolean("quick", False, "One seed of a few steps: a minute's version.")
+    flags.DEFINE_list("long_steps", "5000,10000", "Further steps for the first seed.")
+    flags.DEFINE_integer("seeds", 3, "Number of seeds, from 0.", lower_bound=1)
+    flags.DEFINE_string("out_dir", "max_steps", "Directory for runs, one folder each.")
+    flags.DEFINE_string("results_dir", str(common.RESULTS), "Directory for results.")
+    flags.DEFINE_boolean(
+        "quick", False, "Run one seed for a few steps: about a minute."
+    )
 
 
 def main(argv: list[str]) -> None:
-    """Runs, reports, draws and keeps."""
+    """Runs every seed; prints, saves and plots the results."""
     del argv
     steps, longer = (
         [int(n) for n in words] for words in (FLAGS.steps, FLAGS.long_steps)

@@ -2,12 +2,13 @@
 
     python -m experiments.multi_device_scaling --data_dir=DIR --json=multi_device.json
 
-times training steps on 1, 2, 4, ... devices, once with the same batch for all of them
-together (strong scaling) and once with the same batch for each (weak scaling); each
-once more without the averaging of gradients, and the difference is the collective's
-share. Prints two tables and draws them beside the JSON. On a machine without GPUs the
-devices are fake: they share its cores, so ideal strong scaling is a flat line, and what
-falls below it is the cost of dividing. With the defaults about 4 minutes on 2 cores.
+Times training steps on 1, 2, 4, ... devices, with a fixed global batch size (strong
+scaling) and with a fixed batch size per device (weak scaling). Each is also timed
+without averaging the gradients; the difference is the collective's share. Prints two
+tables and plots them next to the JSON file. On a machine without GPUs the devices are
+fake and share its cores, so ideal strong scaling is a flat line, and anything below it
+is the cost of dividing the work. With the defaults this takes about 4 minutes on 2
+cores.
 """
 
 import pathlib
@@ -28,26 +29,30 @@ FLAGS = flags.FLAGS
 def seconds_a_step(
     devices: int, batch_size: int, calls: int, dataset: str, data_dir: str
 ) -> tuple[float, float]:
-    """Medians, with gradients averaged over the devices and without."""
+    """Returns the median seconds per step with and without averaging gradients."""
     import jax
 
-    from cifar_jax import Config, build_program, load_data
-    from cifar_jax.devices import parallel
-    from cifar_jax.devices.strategies import ByShardMap
+    from cifar_jax import Config, build_program, init_state, load_data
+    from cifar_jax.devices import sharding
+    from cifar_jax.devices.strategies import ShardMap
     from cifar_jax.training.compiled import CompiledSteps
 
     data = load_data(dataset, data_dir or None)
     program = build_program(Config(batch_size=batch_size), len(data.class_names))
-    found: dict[str | None, list[float]] = {parallel.AXIS: [], None: []}
+    found: dict[str | None, list[float]] = {sharding.AXIS: [], None: []}
     runs = {}
     key, images = jax.random.key(0), data.train.images
     for axis_name in found:
-        way = ByShardMap(parallel.mesh(devices))
-        # Without the axis's name each device goes its own way: no numbers of use, but
-        # the same work without the collective.
-        way.axis_name = axis_name
-        state = way.create(lambda: program.create_state(key, images))
-        steps = CompiledSteps(program, data.train, batch_size, state, STEPS_A_CALL, way)
+        strategy = ShardMap(sharding.create_mesh(devices))
+        # Without the axis name each device trains on its own: useless results, but the
+        # same work without the collective.
+        strategy.axis_name = axis_name
+        state = sharding.create_replicated(
+            strategy.mesh, lambda: init_state(program, key, images)
+        )
+        steps = CompiledSteps(
+            program, data.train, batch_size, state, STEPS_A_CALL, strategy
+        )
         runs[axis_name] = steps, state
     for call in range(1 + calls):
         for axis_name, (steps, state) in runs.items():
@@ -57,13 +62,13 @@ def seconds_a_step(
             jax.block_until_ready(state)
             found[axis_name].append((time.perf_counter() - began) / STEPS_A_CALL)
             runs[axis_name] = steps, state
-    # The first call warms up.
+    # The first call is a warm-up.
     with_, without = (float(np.median(times[1:])) for times in found.values())
     return with_, without
 
 
 def measure(devices: int, batch_size: int) -> dict[str, Any]:
-    """The figures of one case."""
+    """Measures one case."""
     arguments = (devices, batch_size, FLAGS.calls, FLAGS.dataset, FLAGS.data_dir)
     seconds, alone = common.isolated(seconds_a_step, *arguments)
     case = {
@@ -78,7 +83,7 @@ def measure(devices: int, batch_size: int) -> dict[str, Any]:
 
 
 def report(cases: list[dict[str, Any]]) -> str:
-    """A table; the last column but one against the first row."""
+    """Returns a table; the last column but one is relative to the first row."""
     rows = [
         [
             str(case["devices"]),
@@ -90,12 +95,12 @@ def report(cases: list[dict[str, Any]]) -> str:
         ]
         for case in cases
     ]
-    columns = ["devices", "batch", "ms/step", "examples/s", "over the first"]
+    columns = ["devices", "batch", "ms/step", "examples/s", "vs. first row"]
     return common.table([*columns, "collective's share"], rows)
 
 
 def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
-    """Draws throughput and the collective's share by the number of devices."""
+    """Plots throughput and the collective's share against the number of devices."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, cases in groups.items():
@@ -117,16 +122,16 @@ def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_integer("batch_size", 128, "Of all devices, strong scaling.")
-    flags.DEFINE_integer("batch_size_each", 32, "Of each device, weak scaling.")
-    flags.DEFINE_list("devices", [], "Numbers of devices to be tried.")
+    flags.DEFINE_integer("batch_size", 128, "Global batch size, strong scaling.")
+    flags.DEFINE_integer("batch_size_each", 32, "Batch size per device, weak scaling.")
+    flags.DEFINE_list("devices", [], "Numbers of devices; default 1, 2, 4, ...")
     flags.DEFINE_integer(
         "calls", 5, f"Timed calls of {STEPS_A_CALL} steps.", lower_bound=1
     )
 
 
 def main(argv: list[str]) -> None:
-    """Measures, reports, draws and keeps."""
+    """Measures, prints, saves and plots all cases."""
     del argv
     facts = common.machine() | {"device": common.isolated(common.device)}
     print(common.describe(facts), flush=True)

@@ -1,14 +1,14 @@
-"""Does a little noise hardly hurt a deep network?
+"""Does a little noise barely hurt a deep network?
 
     python -m experiments.noise --checkpoint_dirs=DIR,plain=DIR2 --data_dir=DIR
 
-evaluates trained networks on the test images spoilt by noise, blur, less contrast,
-JPEG and a grey square, each at the five strengths of `experiments.corruptions`. It
-prints precision with its standard error and by how much it falls, and writes
-noise.json, noise.csv and noise.png to --results_dir.
+Evaluates trained networks on test images corrupted by noise, blur, reduced contrast,
+JPEG and a gray square, each at the five strengths of `experiments.corruptions`. Prints
+precision with its standard error, and how much it drops, and writes noise.json,
+noise.csv and noise.png to --results_dir.
 
-26 evaluations a network: about 2 minutes for the tutorial's network on 2 cores.
-Stopped and started again it goes on where it was. --quick takes 200 images.
+There are 26 evaluations per network, about 2 minutes for the tutorial's network on 2
+cores. An interrupted experiment resumes where it stopped. --quick uses 200 images.
 """
 
 import hashlib
@@ -37,17 +37,17 @@ from experiments import common
 from experiments.corruptions import CORRUPTIONS
 from experiments.noise_picture import STYLES, plot
 
-# Those whose fall answers the question.
+# The levels whose drop in precision answers the question.
 ASKED = (1, 3, 5)
 QUICK_IMAGES = 200
 FLAGS = flags.FLAGS
 
 
 def runs_by_name(arguments: list[str]) -> dict[str, pathlib.Path]:
-    """The folders of --checkpoint_dirs by the names they are to have.
+    """Returns the folders of --checkpoint_dirs by the names of their runs.
 
     Raises:
-        UsageError: there are none, too many to be told apart, or two of one name.
+        UsageError: There are none, more than there are plot styles, or two of one name.
     """
     found: dict[str, pathlib.Path] = {}
     for argument in arguments:
@@ -55,20 +55,24 @@ def runs_by_name(arguments: list[str]) -> dict[str, pathlib.Path]:
         path = pathlib.Path(directory)
         name = name if equals else path.resolve().name
         if name in found:
-            raise app.UsageError(f"--checkpoint_dirs: two runs are called {name!r}")
+            raise app.UsageError(
+                f"--checkpoint_dirs: two runs are named {name!r}; use NAME=DIR"
+            )
         found[name] = path
     if not 1 <= len(found) <= len(STYLES):
-        raise app.UsageError(f"--checkpoint_dirs: give 1 to {len(STYLES)} runs")
+        raise app.UsageError(
+            f"--checkpoint_dirs: {len(found)} runs; pass 1 to {len(STYLES)}"
+        )
     return found
 
 
 def right(network: Trained, split: Split) -> Bool[np.ndarray, " n"]:
-    """Of which images the highest logit is the label."""
+    """Returns for each image whether the highest logit is that of its label."""
     return predict_logits(network, split.images).argmax(axis=-1) == split.labels
 
 
 def identity(network: Trained) -> str:
-    """Of the parameters: which network the figures are about."""
+    """Returns a digest of the parameters, which identifies the network."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(network.variables):
         digest.update(np.asarray(leaf).tobytes())
@@ -78,13 +82,13 @@ def identity(network: Trained) -> str:
 def figures(
     clean: Bool[np.ndarray, " n"], spoilt: Bool[np.ndarray, " n"]
 ) -> dict[str, float]:
-    """Precision and its fall, with standard errors.
+    """Returns the precision and its drop, with standard errors.
 
-    That of the fall is one of pairs, since both are of the same images.
+    The error of the drop is that of paired samples, since the images are the same.
 
     Args:
-        clean: of which images the answer is right.
-        spoilt: of which of them it is when they are spoilt.
+        clean: Whether the prediction is correct for each image.
+        spoilt: Whether it is correct for the corrupted image.
     """
     precision = spoilt.mean()
     lost = clean.astype(float) - spoilt
@@ -97,15 +101,15 @@ def figures(
 
 
 def select(cases: list[dict[str, Any]], **of: Any) -> list[dict[str, Any]]:
-    """The cases with these values."""
+    """Returns the cases with these values."""
     return [case for case in cases if of.items() <= case.items()]
 
 
 class Unfinished:
-    """The cases measured so far, in a file until all are."""
+    """The cases measured so far, kept in a file until all are complete."""
 
     def __init__(self, path: pathlib.Path, settings: dict[str, Any]):
-        """Opens the file; cases of other settings there are not taken up."""
+        """Reads the file, ignoring cases of other settings."""
         self._path, self._settings = path, settings
         self.cases: list[dict[str, Any]] = []
         if path.exists():
@@ -114,7 +118,7 @@ class Unfinished:
                 self.cases = found["cases"]
 
     def add(self, case: dict[str, Any]) -> None:
-        """Keeps a case and prints it."""
+        """Saves a case and prints it."""
         self.cases.append(case)
         record = {"settings": self._settings, "cases": self.cases}
         write_atomically(self._path, json.dumps(record))
@@ -128,7 +132,7 @@ class Unfinished:
 def measure(
     networks: dict[str, Trained], split: Split, unfinished: Unfinished
 ) -> list[dict[str, Any]]:
-    """A case for each network and strength, and one without corruption (level 0)."""
+    """Returns a case for each network and strength, plus one uncorrupted (level 0)."""
     clean = {name: right(network, split) for name, network in networks.items()}
     for name, answers in clean.items():
         case = {"network": name, "corruption": "none", "level": 0, "strength": 0}
@@ -140,15 +144,15 @@ def measure(
             done = {row["network"] for row in select(unfinished.cases, **case)}
             if done.issuperset(networks):
                 continue
-            spoilt = Split(of.at(split.images, level, FLAGS.seed), split.labels)
+            corrupted = Split(of.at(split.images, level, FLAGS.seed), split.labels)
             for name in [name for name in networks if name not in done]:
-                answers = right(networks[name], spoilt)
+                answers = right(networks[name], corrupted)
                 unfinished.add({"network": name} | case | figures(clean[name], answers))
     return unfinished.cases
 
 
 def report(cases: list[dict[str, Any]], names: list[str]) -> str:
-    """Precision at each strength, and what the question asks: by how much it falls."""
+    """Returns tables of the precision at each strength and of its drop."""
     rows = [
         [
             same[0]["corruption"],
@@ -178,16 +182,16 @@ def report(cases: list[dict[str, Any]], names: list[str]) -> str:
     header = ["network", "corruption", *(f"strength {level}" for level in ASKED)]
     return (
         f"{precision}\n\n"
-        "Points of precision lost, with the standard error of the loss:\n"
+        "Percentage points of precision lost, with their standard error:\n"
         f"{common.table(header, rows)}"
     )
 
 
 def load_test(runs: dict[str, Run]) -> tuple[Dataset, Split]:
-    """The data, and those of its test images that are asked for.
+    """Returns the dataset and the requested part of its test images.
 
     Raises:
-        UsageError: a network was trained on other pixels.
+        UsageError: A network was trained on different data.
     """
     data_dir = FLAGS.data_dir or next(iter(runs.values())).config.data_dir
     dataset = load_data(FLAGS.dataset, data_dir)
@@ -195,7 +199,7 @@ def load_test(runs: dict[str, Run]) -> tuple[Dataset, Split]:
     for name, run in runs.items():
         if run.data_fingerprint != dataset.fingerprint:
             raise app.UsageError(
-                f"{name} was trained on other pixels: {run.data_source}; give its "
+                f"{name} was trained on different data: {run.data_source}; pass its "
                 "--dataset and --data_dir"
             )
     count = FLAGS.num_examples or (QUICK_IMAGES if FLAGS.quick else None)
@@ -206,7 +210,7 @@ def load_test(runs: dict[str, Run]) -> tuple[Dataset, Split]:
 def settings_of(
     runs: dict[str, Run], networks: dict[str, Trained], dataset: Dataset, split: Split
 ) -> dict[str, Any]:
-    """What the figures depend on."""
+    """Returns everything that the figures depend on."""
     return {
         "data": common.without_paths(dataset.source),
         "fingerprint": dataset.fingerprint,
@@ -229,19 +233,17 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "checkpoint_dirs",
         ["cifar10_train"],
-        "Runs, each DIR or NAME=DIR; without a name they are called as the folder.",
+        "Runs, each DIR or NAME=DIR; the default name is that of the folder.",
     )
-    flags.DEFINE_integer("num_examples", 0, "The first so many test images; 0: all.")
-    flags.DEFINE_integer("seed", 0, "Of the noise and of the places of squares.")
-    flags.DEFINE_list(
-        "examples", ["4", "13"], "The test images that are shown, by index."
-    )
-    flags.DEFINE_boolean("quick", False, f"Only {QUICK_IMAGES} images.")
-    flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
+    flags.DEFINE_integer("num_examples", 0, "Use only the first N test images; 0: all.")
+    flags.DEFINE_integer("seed", 0, "Seed of the noise and the squares.")
+    flags.DEFINE_list("examples", ["4", "13"], "Indices of the test images to show.")
+    flags.DEFINE_boolean("quick", False, f"Use only {QUICK_IMAGES} images.")
+    flags.DEFINE_string("results_dir", str(common.RESULTS), "Directory for results.")
 
 
 def main(argv: list[str]) -> None:
-    """Evaluates, reports, draws and keeps."""
+    """Evaluates the networks; prints, saves and plots the results."""
     del argv
     folders = runs_by_name(FLAGS.checkpoint_dirs)
     runs = {name: read_run(folder) for name, folder in folders.items()}

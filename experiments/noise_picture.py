@@ -1,4 +1,4 @@
-"""The picture of `experiments.noise`: precision by strength, and what it looks like."""
+"""Draws the figure of `experiments.noise`: precision by strength, and examples."""
 
 import pathlib
 import textwrap
@@ -11,7 +11,7 @@ from experiments import common
 from experiments.corruptions import CORRUPTIONS, Images
 
 LEVELS = range(6)
-# Of Okabe and Ito, with a marker each.
+# Colors of Okabe and Ito, each with a marker.
 STYLES = (
     ("#0072B2", "o"),
     ("#D55E00", "s"),
@@ -22,10 +22,10 @@ STYLES = (
 
 
 def draw_strip(axis: Axes, images: Images, corruption: str, seed: int) -> None:
-    """Shows what the images look like at each strength, above its place on the axis."""
+    """Shows images at each strength, aligned with the axis below."""
     for level in LEVELS:
-        spoilt = CORRUPTIONS[corruption].at(images, level, seed)
-        for row, image in enumerate(spoilt):
+        corrupted = CORRUPTIONS[corruption].at(images, level, seed)
+        for row, image in enumerate(corrupted):
             extent = (level - 0.47, level + 0.47, row + 0.47, row - 0.47)
             axis.imshow(image, extent=extent, interpolation="nearest")
     axis.set(
@@ -38,22 +38,22 @@ def draw_strip(axis: Axes, images: Images, corruption: str, seed: int) -> None:
 def draw_panel(
     axis: Axes, cases: list[dict[str, Any]], corruption: str, chance: float
 ) -> None:
-    """Precision of each network by the strength."""
+    """Plots the precision of each network against the strength."""
     shown = [case for case in cases if case["corruption"] in ("none", corruption)]
     names = dict.fromkeys(case["network"] for case in shown)
-    for name, (colour, marker) in zip(names, STYLES, strict=False):
+    for name, (color, marker) in zip(names, STYLES, strict=False):
         line = [case for case in shown if case["network"] == name]
         axis.errorbar(
             [case["level"] for case in line],
             [case["precision"] for case in line],
             [case["standard_error"] for case in line],
-            color=colour,
+            color=color,
             marker=marker,
             markersize=5,
             capsize=2,
             label=name,
         )
-    axis.axhline(chance, color="#595959", ls=":", label="guessing")
+    axis.axhline(chance, color="#595959", ls=":", label="chance")
     of = CORRUPTIONS[corruption]
     axis.set_xticks(LEVELS, ["none", *(f"{value:g}" for value in of.strengths)])
     axis.set(xlim=(-0.5, 5.5), ylim=(0, 1), xlabel=of.parameter, ylabel="precision @ 1")
@@ -68,7 +68,7 @@ def plot(
     note: str,
     path: pathlib.Path,
 ) -> None:
-    """Draws a panel for each corruption, under images at each strength."""
+    """Draws a panel for each corruption, below example images at each strength."""
     figure = Figure(figsize=(13, 8), layout="constrained")
     *cells, last = figure.subfigures(2, 3, squeeze=False).flat
     for cell, corruption in zip(cells, CORRUPTIONS, strict=True):

@@ -1,11 +1,11 @@
-"""Max or mean pooling, which window, stride and padding?
+"""Max or mean pooling, and with which window, stride and padding?
 
     python -m experiments.pooling --data_dir=DIR
 
-trains the tutorial's network with other pools; prints what each makes of the image,
-how long a step of training takes and the precision, and writes pooling.json, .csv and
-.png to --results_dir. Stopped and started again it goes on where it was. Some 4 minutes
-for 1,000 steps on 2 cores, 6 runs a seed.
+Trains the tutorial's network with different pooling layers. Prints the output sizes,
+the duration of a training step and the precision, and writes pooling.json, .csv and
+.png to --results_dir. An interrupted experiment resumes where it stopped. Takes about 4
+minutes per 1,000 steps on 2 cores, with 6 runs per seed.
 """
 
 import functools
@@ -17,16 +17,16 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cifar_jax import Config, build_program, models
+from cifar_jax import Batch, Config, build_program, init_state, models, train_step
 from cifar_jax.models.tutorial import TutorialCNN
 from experiments import common, studies
 from experiments.studies import Variant
 
 
 class OtherPools(TutorialCNN):
-    """The tutorial's network with pools of another kind; its own by default.
+    """The tutorial's network with configurable pooling; the defaults are its own.
 
-    By XLA's plain operations, so that speeds compare.
+    It uses XLA's plain operations, so that speeds are comparable.
     """
 
     kind: Literal["max", "mean"] = "max"
@@ -35,9 +35,9 @@ class OtherPools(TutorialCNN):
     padding: Literal["SAME", "VALID"] = "SAME"
 
     def pool(self, x: Float[Array, "h w c n"]) -> Float[Array, "oh ow c n"]:
-        """Max or mean of windows."""
+        """Returns the maximum or mean of each window."""
         window, strides = (self.window, self.window, 1), (self.strides, self.strides, 1)
-        # To Flax the batch is the channels.
+        # Flax treats the last axis, here the batch, as channels.
         if self.kind == "max":
             return nn.max_pool(x, window, strides, self.padding)
         return nn.avg_pool(x, window, strides, self.padding, count_include_pad=False)
@@ -54,7 +54,7 @@ POOLS: dict[str, dict[str, Any]] = {
 
 
 def shapes(network: TutorialCNN) -> list[tuple[int, ...]]:
-    """Height, width and channels after conv1 and after each pool."""
+    """Returns height, width and channels after conv1 and after each pooling layer."""
     images = jax.ShapeDtypeStruct((24, 24, 64, 1), np.float32)
     found = [images]
     for _ in range(2):
@@ -63,24 +63,24 @@ def shapes(network: TutorialCNN) -> list[tuple[int, ...]]:
 
 
 def milliseconds(model: str, steps: int) -> float:
-    """Of a step of training on images of noise, the median."""
+    """Returns the median duration of a training step on images of noise."""
     program = build_program(Config(model=model, **studies.settings()), num_classes=10)
     images = np.random.RandomState(0).randint(
         256, size=(128, 32, 32, 3), dtype=np.uint8
     )
-    labels = np.arange(128) % 10
-    state = program.create_state(jax.random.key(0), images)
-    train_step = jax.jit(program.train_step, donate_argnums=0)
+    batch = Batch.of(images, np.arange(128) % 10)
+    state = init_state(program, jax.random.key(0), images)
+    step = jax.jit(functools.partial(train_step, program), donate_argnums=0)
     durations = []
     for _ in range(1 + steps):
         began = time.perf_counter()
-        state, _ = jax.block_until_ready(train_step(state, images, labels))
+        state, _ = jax.block_until_ready(step(state, batch))
         durations.append(time.perf_counter() - began)
     return 1000 * float(np.median(durations[1:]))
 
 
 def main(argv: list[str]) -> None:
-    """Runs, reports, draws and keeps."""
+    """Runs the study and saves its results."""
     del argv
     variants: list[Variant] = []
     facts: list[dict[str, Any]] = []
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
     ]
     print(common.table(header, rows), flush=True)
     record = studies.run(variants) | {"pools": facts}
-    studies.keep("pooling", record, "The tutorial's network with other pools")
+    studies.keep("pooling", record, "The tutorial's network with other pooling")
 
 
 if __name__ == "__main__":

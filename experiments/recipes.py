@@ -1,11 +1,12 @@
-"""What does each recipe reach, and each network without one, and what does it cost?
+"""What does each recipe, and each network without one, achieve, and at what cost?
 
     python -m experiments.recipes --data_dir=DIR --out_dir=runs --json=recipes.json
 
-trains and evaluates each by the real commands, once a seed; prints a table, and draws
-the losses beside the JSON. Stopped and started again it goes on where it was.
+Trains and evaluates each with the real commands, once per seed. Prints a table, and
+plots the losses next to the JSON file. An interrupted experiment resumes where it
+stopped.
 
-The whole recipes, --full, are for a GPU; REDUCED says what is left of them on a CPU.
+The complete recipes, --full, need a GPU; REDUCED says how they are shortened for a CPU.
 """
 
 import pathlib
@@ -19,7 +20,7 @@ from cifar_jax import Config, read_run
 from cifar_jax.config.recipes import RECIPES
 from experiments import common, runs
 
-# Networks that have no recipe, and the recipe under which each is run.
+# Networks without a recipe, and the recipe with which each is run.
 NETWORKS = {
     "vgg16": "vgg16_bn",
     "vgg19": "vgg16_bn",
@@ -27,8 +28,8 @@ NETWORKS = {
     "resnet50": "resnet18",
     "mobilenet": "resnet18",
 }
-# Schedules shrink with --max_steps; so short a warm-up would be none. An epoch is 390.6
-# steps.
+# Schedules scale with --max_steps, which would make the recipes' warmup far too short
+# here. An epoch is 390.6 steps.
 SHORT = ["--learning_rate=0.02", "--warmup=0.2"]
 REDUCED = {
     "tutorial": ["--max_steps=1000"],
@@ -47,7 +48,7 @@ FLAGS = flags.FLAGS
 
 
 def command(name: str) -> list[str]:
-    """The flags of a recipe or a network, and those by which it is reduced."""
+    """Returns the flags of a recipe or a network, including those that shorten it."""
     found = [f"--recipe={NETWORKS.get(name, name)}"]
     if name in NETWORKS:
         found.append(f"--model={name}")
@@ -61,7 +62,7 @@ def command(name: str) -> list[str]:
 
 
 def run(name: str) -> dict[str, Any]:
-    """The figures of a recipe or a network over its seeds."""
+    """Returns the figures of a recipe or a network over its seeds."""
     results = []
     for seed in range(FLAGS.seeds):
         train_dir = pathlib.Path(FLAGS.out_dir) / name / f"seed{seed}"
@@ -92,7 +93,7 @@ def run(name: str) -> dict[str, Any]:
 
 
 def report(records: list[dict[str, Any]]) -> str:
-    """A row for each."""
+    """Returns a table with a row for each record."""
     header = ["flags", "parameters", "steps", "of", "minutes", "precision"]
     rows = []
     for record in records:
@@ -114,7 +115,7 @@ def report(records: list[dict[str, Any]]) -> str:
 
 
 def plot(records: list[dict[str, Any]], path: pathlib.Path) -> None:
-    """Draws the loss of each seed, a panel for each recipe."""
+    """Plots the loss of each seed, in one panel per recipe."""
     figure = Figure(figsize=(3.2 * len(records), 3.2), layout="constrained")
     axes = figure.subplots(1, len(records), squeeze=False)
     for axis, record in zip(axes[0], records, strict=True):
@@ -131,17 +132,17 @@ def plot(records: list[dict[str, Any]], path: pathlib.Path) -> None:
 def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_list(
-        "recipes", [*RECIPES, *NETWORKS], "Those to run, or networks that have none."
+        "recipes", [*RECIPES, *NETWORKS], "Recipes to run, or networks without one."
     )
-    flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on.", lower_bound=1)
-    flags.DEFINE_integer("max_steps", 0, "Steps of each; 0: those of REDUCED.")
-    flags.DEFINE_integer("batch_size", 0, "Of each; 0: that of the recipe.")
-    flags.DEFINE_boolean("full", False, "The whole recipes.")
-    flags.DEFINE_string("out_dir", "recipes", "Where the runs go.")
+    flags.DEFINE_integer("seeds", 3, "Number of seeds, from 0.", lower_bound=1)
+    flags.DEFINE_integer("max_steps", 0, "Steps of each run; 0: as in REDUCED.")
+    flags.DEFINE_integer("batch_size", 0, "Images per step; 0: as in the recipe.")
+    flags.DEFINE_boolean("full", False, "Run the complete recipes.")
+    flags.DEFINE_string("out_dir", "recipes", "Directory for runs.")
 
 
 def main(argv: list[str]) -> None:
-    """Runs, reports, draws and keeps."""
+    """Runs all recipes; prints, saves and plots the results."""
     del argv
     facts = common.machine() | {"device": common.isolated(common.device)}
     print(common.describe(facts), flush=True)

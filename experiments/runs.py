@@ -1,4 +1,4 @@
-"""Trainings and evaluations by the real commands, as figures."""
+"""Trains and evaluates with the real commands, and reads the figures they produce."""
 
 import itertools
 import pathlib
@@ -25,25 +25,26 @@ def train_and_evaluate(
     train_flags: Sequence[str],
     evaluations: Sequence[str] = ("test",),
 ) -> dict[str, Any]:
-    """Trains in a folder, or goes on there, and evaluates.
+    """Trains in a folder, resuming any run there, and evaluates.
 
     Args:
-        train_dir: of the run.
-        train_flags: of the train command, but for --train_dir.
-        evaluations: "test", by averaged parameters, and "test_raw", by those of the
-            last step.
+        train_dir: Folder of the run.
+        train_flags: Flags of the train command except --train_dir.
+        evaluations: "test", with averaged parameters, or "test_raw", with those of the
+            last step, or both.
 
     Returns:
-        precision: by evaluation.
-        step_0_loss: the loss before the first step.
-        examples_per_sec: median over the lines of the log.
-        train_seconds: of all steps together, start and compilation not counted.
-        loss: of every line, (step, loss).
-        parameters: how many the network has.
+        A dict with these keys:
+        precision: Precision by evaluation.
+        step_0_loss: Loss before the first step.
+        examples_per_sec: Median over the lines of the log.
+        train_seconds: Duration of all steps, without startup and compilation.
+        loss: (step, loss) of every line.
+        parameters: Number of the network's parameters.
     """
     log = train_dir / "log.txt"
     train_dir.mkdir(parents=True, exist_ok=True)
-    print(f"training, its log: {log}", flush=True)
+    print(f"training; log: {log}", flush=True)
     with log.open("a", encoding="utf-8") as file:
         _command(file, "train", f"--train_dir={train_dir}", *train_flags)
     precision = {name: _precision(train_dir, name) for name in evaluations}
@@ -60,9 +61,10 @@ def train_and_evaluate(
 
 
 def train_seconds(log: pathlib.Path, before: int | None = None) -> float:
-    """What the steps of a run took, or those before one, to the last that is logged.
+    """Returns the seconds that a run's steps took, up to the last logged one.
 
-    Start and compilation are not counted, nor steps that were lost and taken again.
+    With `before`, only earlier steps count. Startup, compilation, and steps that were
+    lost and repeated are not counted.
     """
     lines = _log_lines(log)
     steps = [step for step in lines if before is None or step < before]
@@ -71,7 +73,7 @@ def train_seconds(log: pathlib.Path, before: int | None = None) -> float:
 
 
 def evaluated(train_dir: pathlib.Path, name: str, step: int) -> float | None:
-    """The precision that an evaluation of this step has found; None: not made yet."""
+    """Returns the precision of an evaluation at this step, or None if not evaluated."""
     path = train_dir / "eval" / f"{name}.jsonl"
     records = read_evaluations(path) if path.exists() else []
     found = {record["step"]: record["precision_at_1"] for record in records}
@@ -79,7 +81,7 @@ def evaluated(train_dir: pathlib.Path, name: str, step: int) -> float | None:
 
 
 def source(run: Run) -> dict[str, str]:
-    """Which images a run was trained on."""
+    """Returns the source and fingerprint of the images a run was trained on."""
     return {
         "source": common.without_paths(run.data_source),
         "fingerprint": run.data_fingerprint,
@@ -87,19 +89,19 @@ def source(run: Run) -> dict[str, str]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and sample standard deviation in words."""
+    """Returns mean, sample standard deviation and count as text."""
     return f"mean {np.mean(values):.4f}, sd {deviation(values):.4f}, n {len(values)}"
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Sample standard deviation; NaN of fewer than two."""
+    """Returns the sample standard deviation; NaN for fewer than two values."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def _log_lines(log: pathlib.Path) -> dict[int, list[str]]:
-    """Loss, examples/sec and sec/batch by the step, in order.
+    """Returns loss, examples/sec and sec/batch by step, in order.
 
-    A resumed run wrote some steps twice: the last counts.
+    A resumed run logs some steps twice; the last line counts.
     """
     lines = {int(step): rest for step, *rest in LOG_LINE.findall(_read(log))}
     return dict(sorted(lines.items()))
@@ -110,13 +112,13 @@ def _read(log: pathlib.Path) -> str:
 
 
 def _precision(train_dir: pathlib.Path, name: str) -> float:
-    """That of an evaluation of the run's last step, which is made if it was not yet."""
+    """Returns the precision at the run's last step, evaluating it if necessary."""
     last = read_run(train_dir).config.max_steps
     if evaluated(train_dir, name, last) is None:
         flags = (f"--checkpoint_dir={train_dir}", f"--raw_params={name == 'test_raw'}")
         _command(subprocess.DEVNULL, "eval", *flags)
     found = evaluated(train_dir, name, last)
-    assert found is not None  # The command has ended well.
+    assert found is not None  # The command has succeeded.
     return found
 
 
@@ -126,9 +128,9 @@ def _command(output: Any, name: str, *flags: str) -> None:
     try:
         status = process.wait()
     except KeyboardInterrupt:
-        # The command was told as well; it saves, and is not to be killed meanwhile.
+        # The command received the signal too; let it finish saving its checkpoint.
         if process.wait() == 0:
             raise
         status = process.returncode
     if status:
-        sys.exit(status)  # The command has said why.
+        sys.exit(status)  # The command has printed the reason.

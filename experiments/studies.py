@@ -1,7 +1,7 @@
-"""What the studies share: variants of one training, each over several seeds.
+"""Shared code of the studies: variants of one training run, each with several seeds.
 
-A variant is a change of the config, or another network that the study registers by a
-name of its own. Runs go by `fit`, so they resume where they were stopped.
+A variant changes the config, or uses another network that the study registers under
+its own name. Runs use `fit`, so they resume where they stopped.
 """
 
 import collections
@@ -21,7 +21,7 @@ from cifar_jax.evaluation import metrics
 from experiments import common, runs
 
 FLAGS = flags.FLAGS
-# --help lists the flags defined here as those of the study that is run.
+# Makes --help list the flags defined here as those of the running study.
 flags.disclaim_key_flags()
 
 # The images on which every run is evaluated.
@@ -30,20 +30,20 @@ SPLITS = ("test", "train_eval")
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_integer("seeds", 2, "How many seeds, from 0 on.", lower_bound=1)
+    flags.DEFINE_integer("seeds", 2, "Number of seeds, from 0.", lower_bound=1)
     flags.DEFINE_integer("max_steps", 2000, "Steps of each run.", lower_bound=1)
-    flags.DEFINE_string("out_dir", "studies", "Where the runs go, a folder each.")
-    flags.DEFINE_string("results_dir", str(common.RESULTS), "Where the results go.")
-    flags.DEFINE_boolean("quick", False, "One seed of four steps: a minute's version.")
+    flags.DEFINE_string("out_dir", "studies", "Directory for runs, one folder each.")
+    flags.DEFINE_string("results_dir", str(common.RESULTS), "Directory for results.")
+    flags.DEFINE_boolean("quick", False, "Run one seed for four steps: about a minute.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A training that differs from the tutorial's.
+    """A training run that differs from the tutorial's.
 
     Attributes:
-        name: for people.
-        changes: of the config.
+        name: Name shown in tables and plots.
+        changes: Changed fields of the config.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Variant:
 
 
 def settings() -> dict[str, Any]:
-    """What all runs of a study have in common; a quick one has cheap steps."""
+    """Returns the settings shared by all runs; --quick makes them cheap."""
     if FLAGS.quick:
         return {"max_steps": 4, "batch_size": 8, "ops": "plain"}
     return {"max_steps": FLAGS.max_steps}
@@ -59,7 +59,7 @@ def settings() -> dict[str, Any]:
 
 def run(variants: Sequence[Variant]) -> dict[str, Any]:
     """Trains and evaluates every variant; returns the record of the study."""
-    # app.run has made absl talkative, which the commands do not.
+    # app.run lets absl log at level INFO, which the commands do not.
     logging.set_verbosity(logging.WARNING)
     dataset = load_data(FLAGS.dataset, FLAGS.data_dir or None)
     command.banner(dataset.notice)
@@ -82,7 +82,7 @@ def run(variants: Sequence[Variant]) -> dict[str, Any]:
 
 
 def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
-    """Precision and cross-entropy of one run on the test and the training images."""
+    """Returns one run's precision and cross-entropy on test and training images."""
     train_dir = pathlib.Path(FLAGS.out_dir) / f"{variant.name.replace(' ', '_')}-{seed}"
     train_dir.mkdir(parents=True, exist_ok=True)
     config = Config(
@@ -92,7 +92,7 @@ def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
         **settings() | dict(variant.changes),
     )
     log = train_dir / "log.txt"
-    print(f"  its log: {log}", flush=True)
+    print(f"  log: {log}", flush=True)
     with log.open("a", encoding="utf-8") as file:
         write = functools.partial(print, file=file, flush=True)
         network = fit(config, dataset, write).trained
@@ -103,16 +103,16 @@ def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
         found[name] = metrics.accuracy(logits, split.labels)
         loss = metrics.negative_log_likelihood(logits, split.labels)
         found[f"{name}_cross_entropy"] = loss
-    told = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
-    print(f"  {told}", flush=True)
-    # The compiled programs of a run are of no use to the next.
+    text = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+    print(f"  {text}", flush=True)
+    # The next run cannot use the compiled programs of this one.
     jax.clear_caches()
     facts = {"variant": variant.name, "seed": seed}
     return facts | {"train_seconds": runs.train_seconds(log)} | found
 
 
 def by_variant(record: dict[str, Any], figure: str) -> dict[str, list[float]]:
-    """One figure of all seeds, such as "test", by the name of the variant."""
+    """Returns one figure, such as "test", of all seeds by name of the variant."""
     found = collections.defaultdict(list)
     for row in record["rows"]:
         found[row["variant"]].append(row[figure])
@@ -120,7 +120,7 @@ def by_variant(record: dict[str, Any], figure: str) -> dict[str, list[float]]:
 
 
 def report(record: dict[str, Any]) -> str:
-    """A table: mean and deviation on the test images, mean on those trained on."""
+    """Returns a table: mean and sd on the test images, mean on the training images."""
     test, train = (by_variant(record, split) for split in SPLITS)
     seconds = by_variant(record, "train_seconds")
     first = np.mean(next(iter(test.values())))
@@ -140,18 +140,18 @@ def report(record: dict[str, Any]) -> str:
 
 
 def plot(record: dict[str, Any], title: str, path: pathlib.Path) -> None:
-    """Draws each run as a dot, the variants below one another, and their means."""
+    """Plots each run as a dot and each variant's mean as a bar, one variant per row."""
     test, train = (by_variant(record, split) for split in SPLITS)
     figure = Figure(figsize=(8, 1.4 + 0.5 * len(test)), layout="constrained")
     axis = figure.subplots()
-    for found, colour, label in (
-        (train, "C1", "images trained on, undistorted"),
+    for found, color, label in (
+        (train, "C1", "training images, undistorted"),
         (test, "C0", "test images"),
     ):
         for y, values in enumerate(found.values()):
-            axis.plot(values, [y] * len(values), "o", color=colour, alpha=0.5, ms=5)
-            axis.plot([np.mean(values)] * 2, [y - 0.25, y + 0.25], color=colour)
-        axis.plot([], [], "o-", color=colour, label=label)
+            axis.plot(values, [y] * len(values), "o", color=color, alpha=0.5, ms=5)
+            axis.plot([np.mean(values)] * 2, [y - 0.25, y + 0.25], color=color)
+        axis.plot([], [], "o-", color=color, label=label)
     axis.set_yticks(range(len(test)), list(test))
     axis.invert_yaxis()
     axis.set(

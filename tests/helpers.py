@@ -19,8 +19,8 @@ from jaxtyping import PyTree
 from cifar_jax import Dataset, Network, Split, load_trained, read_run
 from cifar_jax import command as command_lib
 from cifar_jax.data.dataset import fingerprint
-from cifar_jax.devices import parallel
-from cifar_jax.devices.strategies import MODES, ByJit
+from cifar_jax.devices import sharding
+from cifar_jax.devices.strategies import STRATEGIES, ByJit
 from cifar_jax.runs import checkpoints
 
 # What `digits_run` was trained with, but for --max_steps.
@@ -201,7 +201,7 @@ def damages():
 
 def spread(mode: str = "jit", num_devices: int = 1) -> ByJit:
     """A way to compile steps, on the first so many devices."""
-    return MODES[mode](parallel.mesh(num_devices))
+    return STRATEGIES[mode](sharding.create_mesh(num_devices))
 
 
 def latest(directory: pathlib.Path, like: PyTree) -> PyTree | None:

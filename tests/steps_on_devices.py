@@ -19,7 +19,7 @@ from helpers import SmallBatchNorm, make_dataset, spread
 from cifar_jax import Config, averaged_variables, build_program, models, predict_logits
 from cifar_jax.data import augment
 from cifar_jax.data.batches import BatchOrder
-from cifar_jax.devices import parallel
+from cifar_jax.devices import processes, sharding
 from cifar_jax.devices.strategies import ByJit
 from cifar_jax.training import steps as pure
 from cifar_jax.training import train_state
@@ -61,7 +61,7 @@ def run(mode: str, num_devices: int) -> dict[str, np.ndarray]:
     key, images = jax.random.key(config.seed), dataset.train.images
     state = way.create(lambda: program.create_state(key, images))
     steps = CompiledSteps(program, dataset.train, config.batch_size, state, 7, way)
-    data = parallel.replicate(way.mesh, (dataset.train.images, dataset.train.labels))
+    data = sharding.replicate(way.mesh, (dataset.train.images, dataset.train.labels))
     _, order_key, _ = train_state.streams(key)
     order = BatchOrder(order_key, len(dataset.train), config.batch_size)
     batches = way.share_out(order(3)[None])
@@ -97,7 +97,7 @@ if __name__ == "__main__":
     if network == "batch_norm":
         models.MODELS["tutorial"] = SmallBatchNorm
     if rest:
-        parallel.start(rest[0], int(rest[1]), int(rest[2]))
+        processes.start(rest[0], int(rest[1]), int(rest[2]))
     result = run(mode, int(num_devices))
-    if parallel.is_first():
+    if processes.is_main():
         np.savez(out, **result)

@@ -25,8 +25,8 @@ def test_a_training_goes_on_without_its_log_and_says_so_once(full_disk):
     for step in range(3):
         console.log(f"step {step}")
     warning = (
-        "warning: standard output cannot be written: No space left on device; the "
-        "training goes on without its log"
+        "warning: cannot write to standard output: No space left on device; "
+        "training continues without its log"
     )
     assert full_disk == ["discarded", warning, "step 1", "step 2"]
 

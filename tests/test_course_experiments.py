@@ -172,7 +172,7 @@ def test_the_fall_of_precision_is_one_of_pairs():
 def test_runs_are_called_as_asked_or_as_their_folder(tmp_path):
     runs = noise.runs_by_name([f"a={tmp_path}/x", f"{tmp_path}/b"])
     assert runs == {"a": tmp_path / "x", "b": tmp_path / "b"}
-    with pytest.raises(app.UsageError, match="two runs are called 'a'"):
+    with pytest.raises(app.UsageError, match="two runs are named 'a'"):
         noise.runs_by_name(["a=x", "y/a"])
 
 

@@ -23,7 +23,7 @@ def test_the_real_command(digits_run, run_command, tmp_path):
     result = run_command("eval", *flags)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    assert "averaged parameters, 300 images of test" in result.stdout
+    assert "averaged parameters, 300 test images" in result.stdout
     # The banner, at the start and with the result.
     assert result.stdout.count("say nothing about CIFAR-10") == 2
     assert (tmp_path / "here" / "test.jsonl").exists()
@@ -36,8 +36,7 @@ def test_every_image_of_the_split_counts(run, call_command, data, count):
     result = call_command("eval", "--checkpoint_dir=run", f"--eval_data={data}")
     assert result.returncode == 0, result.stderr
     assert (
-        f"step 20 of run, averaged parameters, {count} images of {data}"
-        in result.stdout
+        f"step 20 of run, averaged parameters, {count} {data} images" in result.stdout
     )
     found = re.search(
         r"\d{4}-\d\d-\d\d [\d:.]{15}: precision @ 1 = (\d\.\d{3})\n", result.stdout
@@ -53,7 +52,7 @@ def test_some_images_are_never_taken_for_all(run, call_command):
     whole = call_command("eval", "--checkpoint_dir=run")
     assert whole.returncode == 0, whole.stderr
     some = call_command("eval", "--checkpoint_dir=run", "--num_examples=8")
-    assert "the first 8 of 300 images of test" in some.stdout
+    assert "the first 8 of 300 test images" in some.stdout
     (record,) = summaries.read_evaluations(run / "eval" / "test.jsonl")
     assert record["num_examples"] == 300
     (line,) = (run / "eval" / "test_partial.jsonl").read_text().splitlines()
@@ -63,14 +62,14 @@ def test_some_images_are_never_taken_for_all(run, call_command):
 
 def test_more_examples_than_there_are_is_all(run, call_command):
     result = call_command("eval", "--checkpoint_dir=run", "--num_examples=2147483647")
-    assert "300 images of test" in result.stdout
+    assert "300 test images" in result.stdout
     assert summaries.read_evaluations(run / "eval" / "test.jsonl")
 
 
 def test_raw_parameters_and_another_folder(run, call_command, tmp_path):
     flags = ("--raw_params", f"--eval_dir={tmp_path}/elsewhere")
     result = call_command("eval", "--checkpoint_dir=run", *flags)
-    assert "raw parameters, 300 images of test" in result.stdout
+    assert "raw parameters, 300 test images" in result.stdout
     (record,) = summaries.read_evaluations(tmp_path / "elsewhere" / "test_raw.jsonl")
     assert record["step"] == 20
 
@@ -114,7 +113,7 @@ def test_an_older_checkpoint_is_used_with_the_reason(run, call_command, damage):
     assert result.returncode == 0, result.stderr
     assert "step 20 of run" in result.stdout
     assert "warning: checkpoint run/checkpoints/40 is damaged: " in result.stderr
-    assert "the one before is used instead" in result.stderr
+    assert "using the previous one instead" in result.stderr
 
 
 def test_copies_of_checkpoints_are_ignored(run, call_command):
@@ -143,7 +142,7 @@ def test_a_result_that_cannot_be_printed_is_a_failure(
     result = call_command("eval", "--checkpoint_dir=run")
     assert result.returncode == status
     if output == "full":
-        assert_one_line(result, 1, "cannot be written: No space left on device")
+        assert_one_line(result, 1, "to standard output: No space left on device")
     else:
         assert result.stderr == ""
 
@@ -161,7 +160,7 @@ def test_it_follows_a_training_to_its_end(tmp_path):
     """Started first, it waits; every checkpoint is evaluated once."""
     following = ("--checkpoint_dir=run", "--run_once=False", "--eval_interval_secs=1")
     with started(tmp_path, "eval", *following) as follower:
-        read_until(follower, "waiting for a training to begin in run")
+        read_until(follower, "waiting for training to start in run")
         flags = (*DIGITS, "--max_steps=31", "--save_interval_secs=0")
         with started(tmp_path, "train", *flags) as training:
             assert training.wait(timeout=300) == 0
@@ -176,7 +175,7 @@ def test_it_follows_a_training_to_its_end(tmp_path):
     assert evaluated == sorted(set(evaluated) & set(saved))
     assert evaluated[-1] == 31
     assert log.count("precision @ 1 = ") == len(evaluated)
-    assert "the training has ended with step 31, its --max_steps" in log
+    assert "training has finished at step 31 (--max_steps)" in log
     records = summaries.read_evaluations(tmp_path / "run" / "eval" / "test.jsonl")
     assert [record["step"] for record in records] == evaluated
 
@@ -189,13 +188,13 @@ def test_it_waits_for_a_training_that_was_killed(tmp_path):
         with started(tmp_path, "train", *flags, "--max_steps=1000000") as training:
             read_until(training, "saved run/checkpoints/3")
             training.send_signal(signal.SIGKILL)
-        read_until(follower, "waiting 90 s for it to be started again")
+        read_until(follower, "waiting 90 s for it to be restarted")
         last = checkpoints.steps(tmp_path / "run" / "checkpoints")[-1]
         with started(tmp_path, "train", *flags, f"--max_steps={last + 2}") as training:
             assert training.wait(timeout=300) == 0
         log, errors = follower.communicate(timeout=300)
         assert follower.returncode == 0, errors
-    assert f"the training has ended with step {last + 2}" in log
+    assert f"training has finished at step {last + 2}" in log
 
 
 def test_a_training_that_is_not_started_again_is_given_up(run, call_command):
@@ -208,7 +207,7 @@ def test_a_training_that_is_not_started_again_is_given_up(run, call_command):
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("precision @ 1 = ") == 1
     assert "has not reached step 50; waiting 0.01 s for it to be" in result.stdout
-    assert "not started again within 0.01 s; its last checkpoint is of step 20" in (
+    assert "not restarted within 0.01 s; its last checkpoint is that of step 20" in (
         result.stdout
     )
     shutil.rmtree(run / "checkpoints")

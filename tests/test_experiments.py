@@ -77,7 +77,7 @@ def test_train_step_times_ours_alone(benchmark):
 
 
 def test_train_step_says_which_program_is_unknown():
-    with pytest.raises(app.UsageError, match=r"'caffe'.* not among .*'cifar_jax'"):
+    with pytest.raises(app.UsageError, match=r"'caffe'.*choose from .*'cifar_jax'"):
         call_experiment("benchmark_train_step", "--programs=caffe")
 
 

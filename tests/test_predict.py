@@ -103,7 +103,7 @@ def test_names_that_the_terminal_cannot_show(flag, tmp_path):
 
 
 def test_without_a_picture_or_a_run(call_command):
-    assert_one_line(call_command("predict"), 2, "no picture given")
+    assert_one_line(call_command("predict"), 2, "no image file given")
     result = call_command("predict", "x.png")
     assert_one_line(result, 2, "no run in cifar10_train")
 
@@ -118,7 +118,7 @@ def test_an_older_checkpoint_is_used_with_the_reason(
     assert result.returncode == 0, result.stderr
     warning, step = result.stderr.splitlines()
     assert warning == (
-        "warning: checkpoint run/checkpoints/40 is damaged: it has no SHA256SUMS; the "
-        "one before is used instead"
+        "warning: checkpoint run/checkpoints/40 is damaged: it has no SHA256SUMS; "
+        "using the previous one instead"
     )
     assert step.startswith("step 20 of run")

@@ -80,8 +80,8 @@ def test_train_again_has_nothing_to_do(digits_run, call_command):
         (["--train_dir=/dev/null"], ["--train_dir=/dev/null", "Not a directory"]),
         ([f"--train_dir={'x' * 300}"], ["File name too long"]),
         ([f"--train_dir=new/{'x' * 300}"], ["File name too long"]),
-        (["--train_dir=two\nlines"], [r"two\nlines", "cannot be printed"]),
-        (["--train_dir=not\udcffutf8"], [r"not\udcffutf8", "cannot be printed"]),
+        (["--train_dir=two\nlines"], [r"two\nlines", "unprintable characters"]),
+        (["--train_dir=not\udcffutf8"], [r"not\udcffutf8", "unprintable characters"]),
         (["--data_dir=/dev/null"], ["--data_dir=/dev/null"]),
         (["--data_dir=~nobody-of-this-name"], ["--data_dir=~nobody-of-this-name"]),
         (["--compilation_cache=~nobody-of-this-name"], ["the compilation cache ~nob"]),
@@ -265,7 +265,7 @@ def test_a_training_goes_on_without_its_log(digits_run, tmp_path, output):
     assert done.returncode == 0, done.stderr
     reason = {"full": "No space left on device", "closed": "Broken pipe"}[output]
     assert done.stderr == (
-        f"warning: standard output cannot be written: {reason}; the training goes on "
+        f"warning: cannot write to standard output: {reason}; training continues "
         "without its log\n"
     )
     assert_same_arrays(state_of(tmp_path / "run", 20), state_of(digits_run / "run", 20))
@@ -283,6 +283,6 @@ def test_a_full_disk_is_told_in_one_line(tmp_path):
         text=True,
         timeout=300,
     )
-    assert_one_line(done, 1, "cannot save the checkpoint of step 2", "none yet")
+    assert_one_line(done, 1, "cannot save the checkpoint of step 2", "no earlier")
     assert done.stderr.count("\n") == 1, done.stderr
     assert stat.S_ISDIR((tmp_path / "run" / "checkpoints").stat().st_mode)

@@ -6,17 +6,21 @@ from typing import Any, get_args
 from cifar_jax import models
 from cifar_jax.config.options import NOT_GIVEN, option, settled
 from cifar_jax.config.recipes import RECIPES
-from cifar_jax.data import sources
-from cifar_jax.data.inputs import Inputs, Normalization, Views
-from cifar_jax.devices.strategies import MODES
+from cifar_jax.data.distortions import DISTORTIONS, MIXTURES
+from cifar_jax.data.normalization import NORMALIZATIONS
+from cifar_jax.data.preprocessing import Preprocessing, parse_distortions
+from cifar_jax.data.views import VIEWS
+from cifar_jax.devices.strategies import STRATEGIES
 from cifar_jax.errors import UserError
 from cifar_jax.models import MODELS
 from cifar_jax.ops import Implementation
-from cifar_jax.optimization.optimizers import Schedule
+from cifar_jax.optimization.chain import PARAM_GROUPS
+from cifar_jax.optimization.losses import LOSSES
+from cifar_jax.optimization.optimizers import OPTIMIZERS
+from cifar_jax.optimization.schedules import SCHEDULES, ScheduleSettings
+from cifar_jax.registry import resolve
 
-# Height and width of the data's images.
-_IMAGE_SIZE = 32
-# Of numbers of steps and images, which are int32 on the device.
+# The limit for numbers of steps and images, which are int32 on the device.
 _LARGEST = 2**31 - 1
 
 
@@ -24,7 +28,7 @@ _LARGEST = 2**31 - 1
 class Config:
     """Every setting of a training run.
 
-    What is not given is what the recipe says, or else what the tutorial does.
+    A setting that is not given has the recipe's value, or else the tutorial's.
 
     Raises:
         UserError: a value is outside its range.
@@ -32,13 +36,14 @@ class Config:
 
     recipe: str = option(
         "tutorial",
-        "Named settings; single flags override them.",
-        choices=tuple(RECIPES),
+        "Named settings; other flags override single ones.",
+        choices=RECIPES.keys(),
         fixed=True,
     )
     max_steps: int = option(
         1_000_000,
-        "Train until this step. The schedules drops and cosine end there.",
+        "Train until this step. The schedules piecewise, cosine and linear are "
+        "stretched to end there.",
         at_least=1,
         at_most=_LARGEST,
     )
@@ -51,72 +56,50 @@ class Config:
     )
     train_dir: str | None = option(
         "cifar10_train",
-        "Folder of the run: checkpoints, config, log, summaries. A run that lies "
-        "there is resumed.",
+        "Directory of the run: checkpoints, config, log, summaries. A run that is "
+        "there already is resumed.",
     )
     dataset: str = option(
         "auto",
-        "cifar10; digits (a small stand-in that needs no download); or auto: "
-        "cifar10, and digits only if that is neither on disk nor reachable.",
-        choices=sources.NAMES,
+        "The data set: cifar10, digits (a small stand-in that needs no download), or "
+        "auto: cifar10, and digits only if that is neither on disk nor reachable.",
         fixed=True,
     )
     data_dir: str | None = option(
         None,
-        "Folder with the prepared data set, or with one of the official CIFAR-10 "
+        "Directory of the prepared data set, or of one of the official CIFAR-10 "
         "archives. Default: $TFDS_DATA_DIR, or ~/tensorflow_datasets.",
     )
     validation_size: int = option(
         0,
-        "Hold this many training images out, for eval --eval_data=validation.",
+        "Hold out this many training images, for eval --eval_data=validation.",
         at_least=0,
         at_most=_LARGEST,
         fixed=True,
     )
     model: str = option("tutorial", "The network.", choices=MODELS.keys(), fixed=True)
     image_size: int = option(
-        24, "Height and width of what the network sees.", at_least=1, fixed=True
+        24, "Height and width of the network's inputs.", at_least=1, fixed=True
     )
-    padding: int = option(
-        0,
-        "Black pixels added at each side before a random crop.",
-        at_least=0,
-        at_most=_IMAGE_SIZE,
+    distortions: str = option(
+        "crop, flip, brightness(63), contrast(0.8)",
+        "Random distortions of training images, in order.",
+        registry=DISTORTIONS | MIXTURES,
+        listed=True,
         fixed=True,
     )
-    random_crop: bool = option(
-        True, "Cut inputs out anywhere in training; else out of the centre.", fixed=True
-    )
-    random_flip: bool = option(
-        True, "Mirror every other input, at random, in training.", fixed=True
-    )
-    brightness: float = option(
-        63.0,
-        "Change brightness at random in training by at most this, of 255.",
-        at_least=0,
-        fixed=True,
-    )
-    contrast: float = option(
-        0.8,
-        "Change contrast at random in training by a factor of 1 - this to 1 + this.",
-        at_least=0,
-        at_most=1,
-        fixed=True,
-    )
-    normalization: Normalization = option(
+    normalization: str = option(
         "image",
-        "Last, scale inputs: image, each to mean 0 and deviation 1; channel, the "
-        "training set's channels to that; mean_image, only subtract the training set's "
-        "mean image.",
-        choices=get_args(Normalization),
+        "How inputs are scaled, after the distortions: image, each to mean 0 and "
+        "standard deviation 1; channel, the channels of the training set likewise; "
+        "mean_image, the training set's mean image is subtracted.",
+        registry=NORMALIZATIONS,
         fixed=True,
     )
-    views: Views = option(
-        1,
-        "Evaluate the mean over so many views of an image: 1, its centre; 2, its "
-        "mirror image as well; 10, four corners and the centre and their mirror "
-        "images.",
-        choices=get_args(Views),
+    views: str = option(
+        "center",
+        "Evaluate the mean over these crops of each image.",
+        registry=VIEWS,
         fixed=True,
     )
     use_fp16: bool = option(
@@ -127,79 +110,83 @@ class Config:
     )
     ops: Implementation = option(
         "auto",
-        "How operations are computed: plain, by XLA's own; fast, by ways on which its "
-        "CPU code is quicker; auto, fast on a CPU and plain elsewhere.",
+        "How operations are computed: plain, by XLA's own; fast, by replacements that "
+        "are faster on a CPU; auto, fast on a CPU and plain elsewhere.",
         choices=get_args(Implementation),
         fixed=True,
     )
     num_devices: int | None = option(
         None,
-        "Use the first so many devices. Default: all.",
+        "Number of devices to use. Default: all.",
         at_least=1,
         at_most=_LARGEST,
     )
     data_parallel: str = option(
         "jit",
         "How a step is spread over devices: jit, divided by XLA; shard_map or pmap, "
-        "a program for each share of the batch.",
-        choices=tuple(MODES),
+        "one program for each share of the batch.",
+        choices=STRATEGIES.keys(),
     )
     seed: int = option(
         0,
-        "Of the initialisation, the order and the distortions.",
+        "Seed for initialization, shuffling and augmentation.",
         at_least=0,
         at_most=2**32 - 1,
         fixed=True,
     )
-    learning_rate: float = option(
-        0.1, "Learning rate, at its highest.", above=0, fixed=True
+    loss: str = option(
+        "cross_entropy", "The loss function.", registry=LOSSES, fixed=True
     )
-    bias_learning_rate_factor: float = option(
-        1.0, "The learning rate of biases is multiplied by this.", above=0, fixed=True
-    )
-    schedule: Schedule = option(
+    optimizer: str = option("sgd", "The optimizer.", registry=OPTIMIZERS, fixed=True)
+    learning_rate: float = option(0.1, "Highest learning rate.", above=0, fixed=True)
+    schedule: str = option(
         "staircase",
-        "How the learning rate falls: staircase, times --learning_rate_decay_factor "
-        "every --num_epochs_per_decay; drops, times that at each of "
-        "--learning_rate_drops; cosine, along half a cosine to 0 at --max_steps.",
-        choices=get_args(Schedule),
+        "How the learning rate falls: constant, not at all; staircase, times "
+        "--learning_rate_decay_factor every --num_epochs_per_decay; piecewise, times "
+        "that factor at each of --learning_rate_drops; cosine or linear, to 0 at "
+        "--max_steps.",
+        choices=SCHEDULES.keys(),
         fixed=True,
     )
     learning_rate_decay_factor: float = option(
-        0.1, "What the learning rate is multiplied by at a time.", above=0, fixed=True
+        0.1, "What each drop multiplies the learning rate by.", above=0, fixed=True
     )
     num_epochs_per_decay: float = option(
-        350.0, "Epochs of 50,000 images between these.", above=0, fixed=True
+        350.0,
+        "Epochs of 50,000 images between drops of the staircase.",
+        above=0,
+        fixed=True,
     )
     learning_rate_drops: tuple[float, ...] = option(
-        (), "When, as rising shares of --max_steps: 0.8,0.9, say.", fixed=True
+        (),
+        "Fractions of --max_steps at which the learning rate drops, e.g. 0.8,0.9.",
+        fixed=True,
     )
     warmup: float = option(
         0.0,
-        "Share of --max_steps over which the learning rate first rises in a line.",
+        "Fraction of --max_steps during which the learning rate rises linearly.",
         at_least=0,
         at_most=1,
         fixed=True,
     )
-    momentum: float = option(0.0, "Of SGD.", at_least=0, at_most=1, fixed=True)
-    nesterov: bool = option(False, "Momentum as Nesterov's.", fixed=True)
     weight_decay: float = option(
         0.004,
-        "Of the kernels, in the loss: of all of them, or of the layers that the "
-        "network names, by its factors. Of the tutorial's, local3 and local4.",
+        "Weight decay of the kernels: of all of them, or of the layers that the "
+        "network names, by its factors. The tutorial's names local3 and local4.",
         at_least=0,
         fixed=True,
     )
-    label_smoothing: float = option(
-        0.0,
-        "Share of each label's weight in the loss that is spread over all classes.",
-        at_least=0,
-        at_most=1,
+    param_groups: str = option(
+        "",
+        "Parameters with settings of their own: a regular expression for their paths, "
+        "factors of learning rate and weight decay, a schedule, or frozen.",
+        registry=PARAM_GROUPS,
+        listed=True,
         fixed=True,
     )
     ema_decay: float = option(
         0.9999,
-        "Ceiling of the decay of the moving averages: of the parameters, and of "
+        "Upper limit of the decay of the moving averages of the parameters and of "
         "BatchNorm's statistics.",
         at_least=0,
         at_most=1,
@@ -215,15 +202,15 @@ class Config:
         600.0, "Save a checkpoint every this many seconds.", at_least=0
     )
     log_device_placement: bool = option(
-        False, "Print where parameters, data and compiled code live."
+        False, "Print where parameters, data and compiled code are placed."
     )
     profile: bool = option(
         False,
         "Write a trace of some steps to TRAIN_DIR/profile, for XProf and Perfetto.",
     )
 
-    # Not a setting: the recipe that the values were settled by. `dataclasses.replace`
-    # hands it on.
+    # Not a setting: the recipe that settled the values. `dataclasses.replace` passes it
+    # on.
     settled_by: dataclasses.InitVar[str | None] = None
 
     def __post_init__(self, settled_by: str | None) -> None:
@@ -236,55 +223,61 @@ class Config:
         object.__setattr__(self, "settled_by", self.recipe)
         if self.profile and self.train_dir is None:
             raise UserError("--profile needs a --train_dir to write its trace to")
-        if self.nesterov and not self.momentum:
-            raise UserError("--nesterov needs a --momentum")
-        if self.padding and not self.random_crop:
-            raise UserError(
-                f"--padding={self.padding} needs --random_crop; give --padding=0"
-            )
-        if self.learning_rate_drops and self.schedule != "drops":
+        if self.learning_rate_drops and self.schedule != "piecewise":
             raise UserError(
                 f"--schedule={self.schedule} has no --learning_rate_drops; leave them "
-                "empty (--learning_rate_drops=), or give --schedule=drops"
+                "empty (--learning_rate_drops=), or give --schedule=piecewise"
             )
         smallest = models.create(self.model).smallest_image
-        if not smallest <= self.image_size <= _IMAGE_SIZE:
+        if self.image_size < smallest:
             raise UserError(
                 f"--image_size={self.image_size} must be at least {smallest}, which "
-                f"--model={self.model} needs, and at most {_IMAGE_SIZE}, the size of "
-                "the images"
+                f"--model={self.model} needs"
             )
+        parse_distortions(self.distortions)
 
     @property
-    def inputs(self) -> Inputs:
+    def preprocessing(self) -> Preprocessing:
         """What is done to images before the network sees them."""
-        return Inputs(
+        distortions, mixtures = parse_distortions(self.distortions)
+        return Preprocessing(
             size=self.image_size,
-            **{
-                field.name: getattr(self, field.name)
-                for field in dataclasses.fields(Inputs)
-                if field.name != "size"
-            },
+            distortions=distortions,
+            mixtures=mixtures,
+            normalization=resolve(self.normalization, NORMALIZATIONS, "normalization"),
+            views=resolve(self.views, VIEWS, "views"),
+        )
+
+    @property
+    def schedule_settings(self) -> ScheduleSettings:
+        """The settings that schedules read."""
+        return ScheduleSettings(
+            learning_rate=self.learning_rate,
+            max_steps=self.max_steps,
+            decay_factor=self.learning_rate_decay_factor,
+            decay_steps=self.decay_steps,
+            drops=self.learning_rate_drops,
+            warmup=self.warmup,
         )
 
     @property
     def decay_steps(self) -> int:
-        """Steps from one drop of the learning rate to the next of the staircase.
+        """Steps from one drop of the staircase to the next.
 
-        As in the tutorial, where an epoch is 50,000 images whatever the data set;
-        136,718 at a batch size of 128.
+        As in the tutorial, an epoch is 50,000 images whatever the data set: 136,718
+        steps at a batch size of 128.
         """
         steps = 50_000 / self.batch_size * self.num_epochs_per_decay
         return max(1, int(min(steps, _LARGEST)))
 
 
 def default(field: dataclasses.Field, recipe: str) -> Any:
-    """What a field of Config is under a recipe when nothing else is said."""
+    """Returns the value of a setting under a recipe if it is not given."""
     return RECIPES[recipe].settings.get(field.name, field.metadata["default"])
 
 
 def _settle(config: Config) -> None:
-    """Checks the values; the recipe's take the place of those that were not given."""
+    """Checks the values, and fills in the recipe's for those that were not given."""
     recipe, *others = dataclasses.fields(Config)
     if config.recipe is NOT_GIVEN:
         object.__setattr__(config, "recipe", recipe.metadata["default"])

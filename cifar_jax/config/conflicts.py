@@ -4,21 +4,20 @@ import dataclasses
 
 from cifar_jax.config.config import Config, default
 
+# Schedules that do not depend on the length of the run.
+_OPEN_ENDED = ("constant", "staircase")
+
 
 def conflicts(saved: Config, asked: Config) -> list[str]:
-    """Where two configs cannot be the same run: `name: saved there, asked now`.
+    """Lists why two configs cannot be the same run, as `name: saved there, asked now`.
 
-    Another recipe stands for all that the two recipes set differently.
+    If the recipes differ, that stands for everything that the two set differently.
     """
     fields = [
         field
         for field in dataclasses.fields(Config)
-        # Some schedules are stretched over the whole run.
         if field.metadata["fixed"]
-        or (
-            field.name == "max_steps"
-            and (saved.schedule != "staircase" or saved.warmup)
-        )
+        or (field.name == "max_steps" and _depends_on_max_steps(saved))
     ]
     different = [f for f in fields if getattr(saved, f.name) != getattr(asked, f.name)]
     if saved.recipe != asked.recipe:
@@ -28,6 +27,15 @@ def conflicts(saved: Config, asked: Config) -> list[str]:
         f"{getattr(asked, field.name)} now"
         for field in different
     ]
+
+
+def _depends_on_max_steps(config: Config) -> bool:
+    """Whether a schedule of the run is stretched over max_steps."""
+    return (
+        config.schedule not in _OPEN_ENDED
+        or config.warmup > 0
+        or "schedule=" in config.param_groups
+    )
 
 
 def _by_recipe(field: dataclasses.Field, *configs: Config) -> bool:

@@ -6,9 +6,12 @@ from typing import Any
 
 from absl import flags
 
+from cifar_jax import console
+from cifar_jax.config import legacy_flags
 from cifar_jax.config.config import Config, default
 from cifar_jax.config.recipes import RECIPES
 from cifar_jax.errors import UserError
+from cifar_jax.registry import signatures
 
 _DEFINE: dict[Any, Callable[..., Any]] = {
     int: flags.DEFINE_integer,
@@ -20,17 +23,15 @@ _DEFINE: dict[Any, Callable[..., Any]] = {
 
 
 def define() -> None:
-    """Makes an absl flag of every field of Config."""
+    """Defines an absl flag for every field of Config."""
     for field in dataclasses.fields(Config):
-        usual = field.metadata["default"]
         define_flag = _DEFINE.get(field.type, flags.DEFINE_string)
-        if field.metadata["choices"]:
-            define_flag = _DEFINE.get(type(usual), flags.DEFINE_string)
-        define_flag(field.name, usual, _help(field))
+        define_flag(field.name, field.metadata["default"], _help(field))
+    legacy_flags.define()
 
 
 def read() -> Config:
-    """The Config of the parsed flags.
+    """Returns the Config of the parsed flags.
 
     Raises:
         UserError: a value is outside its range.
@@ -40,10 +41,18 @@ def read() -> Config:
         flag = flags.FLAGS[field.name]
         if flag.using_default_value:
             continue  # the recipe's
-        value = flag.value
+        value = legacy_flags.value_of(field.name, flag.value)
         if isinstance(value, list):
             value = _numbers(field.name, value)
         values[field.name] = value
+    if old := legacy_flags.given():
+        without = dataclasses.asdict(Config(**values))
+        new = legacy_flags.translate(old, without.__getitem__)
+        console.warn(
+            f"{', '.join(f'--{name}' for name in old)} will be removed; give "
+            + " ".join(f'--{name}="{value}"' for name, value in new.items())
+        )
+        values |= new
     return Config(**values)
 
 
@@ -63,7 +72,9 @@ def _help(field: dataclasses.Field) -> str:
             f"\n- {name}: {recipe.summary}" for name, recipe in RECIPES.items()
         )
     if field.metadata["choices"]:
-        text += f" Choices: {', '.join(map(str, field.metadata['choices']))}."
+        text += f" Choices: {', '.join(field.metadata['choices'])}."
+    if field.metadata["registry"]:
+        text += f" Choices: {signatures(field.metadata['registry'])}."
     usual = field.metadata["default"]
     others = [
         f"{name} {_written(default(field, name))}"
@@ -71,12 +82,12 @@ def _help(field: dataclasses.Field) -> str:
         if default(field, name) != usual
     ]
     if others:
-        text += f" By recipe: {', '.join(others)}."
+        text += f" By recipe: {'; '.join(others)}."
     return text
 
 
 def _written(value: Any) -> str:
-    """A value as it is given to a flag."""
+    """Writes a value as it is given to a flag."""
     if isinstance(value, tuple):
         return ",".join(f"{number:.4g}" for number in value)
-    return str(value)
+    return str(value) or '""'

@@ -1,4 +1,4 @@
-"""Fields of a dataclass that are flags as well: their help, defaults and ranges."""
+"""Dataclass fields that are flags as well: their help, defaults and ranges."""
 
 import dataclasses
 import itertools
@@ -11,8 +11,9 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 
 from cifar_jax.errors import UserError
+from cifar_jax.registry import Registry, canonical, resolve, resolve_all
 
-# The value of a field that nobody has set.
+# The value of a field that was not set.
 NOT_GIVEN: Any = object()
 
 
@@ -21,20 +22,34 @@ def option(
     help: str,
     *,
     choices: Collection[Any] | None = None,
+    registry: Registry | None = None,
+    listed: bool = False,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
     fixed: bool = False,
 ) -> Any:
-    """A field with its flag's help and range; a recipe may set another default.
+    """Returns a dataclass field with what its flag needs to know.
 
-    `choices` may grow later, as a registry does. `fixed` ones decide what the numbers
-    of a run are: a run is only ever resumed with the values it was started with.
+    Args:
+        default: the value that the tutorial has; a recipe may set another one.
+        help: of the flag.
+        choices: the possible values; they may grow later, as a registry does.
+        registry: the names that a text can contain, with options, see
+            `cifar_jax.registry`.
+        listed: whether such a text is a list of names, not exactly one.
+        at_least: the lowest value.
+        above: the bound that values must exceed.
+        at_most: the highest value.
+        fixed: whether the value decides the numbers of a run, so that the run can only
+            be resumed with the same one.
     """
     metadata = {
         "default": default,
         "help": help,
         "choices": choices,
+        "registry": registry,
+        "listed": listed,
         "at_least": at_least,
         "above": above,
         "at_most": at_most,
@@ -44,10 +59,10 @@ def option(
 
 
 def settled(field: dataclasses.Field, value: Any) -> Any:
-    """The value as one of the field's type: NumPy numbers, paths and lists converted.
+    """Returns the value as the field's type, converted from NumPy, paths and lists.
 
     Raises:
-        UserError: the value is of another type, or outside the field's range.
+        UserError: the value has another type, or is outside the field's range.
     """
     value = _converted(field, value)
     rules = field.metadata
@@ -56,6 +71,10 @@ def settled(field: dataclasses.Field, value: Any) -> Any:
             f"--{field.name}={value} is unknown; choose from "
             + ", ".join(map(str, rules["choices"]))
         )
+    if rules["registry"]:
+        parse = resolve_all if rules["listed"] else resolve
+        parse(value, rules["registry"], field.name)
+        return canonical(value, field.name)
     if isinstance(value, tuple):
         rising = all(a < b for a, b in itertools.pairwise((0, *value, 1)))
         if not rising:
@@ -88,25 +107,25 @@ def _converted(field: dataclasses.Field, value: Any) -> Any:
         numbers = [_plain(number) for number in value]
         if all(type(number) in (int, float) for number in numbers):
             return tuple(map(float, numbers))
-    # To Python a bool is an integer, but not to a person.
+    # In Python a bool is an integer; here it is not.
     elif type(converted) in kinds:
         return converted
     elif float in kinds and type(converted) is int:
-        # Beyond the range of floats it is as good as infinite.
+        # Integers beyond the range of floats become infinite, and are refused as such.
         return float(converted) if abs(converted) < 2**1023 else math.inf
     wanted = " or ".join(_WORDS[kind] for kind in kinds)
     raise UserError(f"--{field.name}={value!r} must be {wanted}")
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's scalars as Python's, paths as text, and all else as it is."""
+    """Converts NumPy scalars to Python numbers and paths to text."""
     if isinstance(value, np.generic):
         return value.item()
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _kinds(annotation: Any) -> tuple[type, ...]:
-    """The types that values of an annotation have."""
+    """Returns the types that an annotation allows."""
     if isinstance(annotation, types.UnionType):
         return get_args(annotation)
     origin = get_origin(annotation)

@@ -18,34 +18,29 @@ class Recipe:
     settings: Mapping[str, Any]
 
 
-# Gradients are averaged over the batch, pixels run from 0 to 255, and the running
+# Gradients are averaged over the batch, pixels are from 0 to 255, and the last
 # parameters are evaluated. From cuda-convnet's layer files, by Alex Krizhevsky.
 _CUDA_CONVNET: dict[str, Any] = {
-    "brightness": 0.0,
-    "contrast": 0.0,
     "normalization": "mean_image",
     "learning_rate": 0.001,
-    "bias_learning_rate_factor": 2.0,
-    "schedule": "drops",
-    "momentum": 0.9,
+    "param_groups": "group('.*/bias', learning_rate=2.0)",
+    "schedule": "piecewise",
+    "optimizer": "sgd(momentum=0.9)",
     "weight_decay": 0.004,
     "ema_decay": 0.0,
 }
 
-# 200 epochs of SGD with Nesterov's momentum along half a cosine; the usual crops and
-# flips (He et al., Deep Residual Learning for Image Recognition, 2015, 4.2).
+# 200 epochs of SGD with Nesterov momentum along half a cosine, with the usual crops and
+# flips (He et al., Deep Residual Learning for Image Recognition, 2015, section 4.2).
 _LONG: dict[str, Any] = {
     "max_steps": 78_125,
     "image_size": 32,
-    "padding": 4,
-    "brightness": 0.0,
-    "contrast": 0.0,
+    "distortions": "crop(padding=4), flip",
     "normalization": "channel",
     "learning_rate": 0.1,
     "schedule": "cosine",
     "warmup": 0.025,
-    "momentum": 0.9,
-    "nesterov": True,
+    "optimizer": "sgd(momentum=0.9, nesterov=True)",
     "weight_decay": 5e-4,
     "ema_decay": 0.999,
 }
@@ -53,25 +48,26 @@ _LONG: dict[str, Any] = {
 RECIPES: dict[str, Recipe] = {
     "tutorial": Recipe("TensorFlow's tutorial.", {}),
     "cuda_convnet_18pct": Recipe(
-        "cuda-convnet's net of 18% test error: whole images as they are, 120 epochs.",
+        "cuda-convnet's network with 18% test error: undistorted images, 120 epochs.",
         _CUDA_CONVNET
         | {
             "model": "cuda_convnet_18pct",
             "max_steps": 46_875,
             "image_size": 32,
-            "random_flip": False,
+            "distortions": "",
             # After 100 and 110 of 120 epochs.
             "learning_rate_drops": (100 / 120, 110 / 120),
         },
     ),
     "cuda_convnet_11pct": Recipe(
-        "cuda-convnet's net of 11% test error: crops and flips, 520 epochs, "
-        "evaluation by 10 views.",
+        "cuda-convnet's network with 11% test error: crops and flips, 520 epochs, "
+        "evaluation of ten crops.",
         _CUDA_CONVNET
         | {
             "model": "cuda_convnet_11pct",
             "max_steps": 203_125,
-            "views": 10,
+            "distortions": "crop, flip",
+            "views": "ten_crops",
             # After 500 and 510 of 520 epochs.
             "learning_rate_drops": (500 / 520, 510 / 520),
         },

@@ -1,6 +1,44 @@
-"""Where the images come from."""
+"""The data sets, by name."""
 
-from cifar_jax.data.dataset import Dataset, Split
-from cifar_jax.data.sources import load
+import os
+from collections.abc import Callable
 
-__all__ = ["Dataset", "Split", "load"]
+from cifar_jax.checks import check_integer
+from cifar_jax.data import cifar10, digits
+from cifar_jax.data.dataset import Dataset, Split, with_validation
+from cifar_jax.errors import UserError
+
+__all__ = ["DATASETS", "Dataset", "Split", "load"]
+
+# Functions of the directory that is given with --data_dir, or None.
+DATASETS: dict[str, Callable[[str | os.PathLike[str] | None], Dataset]] = {
+    "auto": cifar10.load_or_digits,
+    "cifar10": cifar10.load,
+    "digits": digits.load,
+}
+
+
+def load(
+    name: str = "auto",
+    data_dir: str | os.PathLike[str] | None = None,
+    validation_size: int = 0,
+) -> Dataset:
+    """Returns a data set, all of it in memory.
+
+    Args:
+        name: one of DATASETS: "cifar10", "digits" (the stand-in), or "auto": cifar10,
+            and the stand-in only if cifar10 is neither on disk nor reachable.
+        data_dir: directory of the data; None for the default of the data set.
+        validation_size: number of training images, the last ones, to hold out.
+
+    Raises:
+        UserError: an argument cannot be used, the data on disk are damaged, or there
+            are none.
+        RunError: a download or a preparation failed halfway.
+    """
+    if not isinstance(name, str) or name not in DATASETS:
+        raise UserError(
+            f"--dataset={name} is unknown; choose from {', '.join(DATASETS)}"
+        )
+    validation_size = check_integer(validation_size, "--validation_size", at_least=0)
+    return with_validation(DATASETS[name](data_dir), validation_size)

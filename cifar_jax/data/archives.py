@@ -1,8 +1,8 @@
-"""CIFAR-10's three official archives, packed or unpacked.
+"""Reads the three official CIFAR-10 archives, packed or unpacked.
 
 An archive is a file from the internet, so nothing in it is trusted. Nothing is
-extracted to disk: the six batch files are looked up by name and read in memory, every
-read has a bound, and shapes and labels are checked. Whatever is wrong is a UserError.
+extracted to disk: the six batch files are looked up by name and read into memory,
+every read is bounded, and shapes and labels are checked. Any defect raises a UserError.
 """
 
 import dataclasses
@@ -32,16 +32,17 @@ CLASS_NAMES = (
     "ship",
     "truck",
 )
+IMAGE_SHAPE = (32, 32, 3)
 RECORDS_PER_BATCH = 10_000
 _TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 _BATCHES = (*_TRAIN_BATCHES, "test_batch")
 
-_MAX_ARCHIVE_BYTES = 256_000_000  # the official ones unpack to 187 MB at most
+_MAX_ARCHIVE_BYTES = 256_000_000  # the official ones unpack to at most 187 MB
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """One of the three ways in which CIFAR-10 is published."""
+    """One of the three formats in which CIFAR-10 is published."""
 
     archive: str
     folder: str
@@ -49,12 +50,12 @@ class Layout:
     decode: Callable[[bytes], batch_files.Batch]
 
     def file_names(self) -> dict[str, str]:
-        """The file of each batch, in order."""
+        """Returns the file name of each batch, in order."""
         return {batch: batch + self.suffix for batch in _BATCHES}
 
 
 def find(data_dir: Path) -> tuple[Path, Layout] | None:
-    """Finds an archive or an unpacked folder: in `data_dir`, or `data_dir` itself."""
+    """Finds an archive or unpacked folder in `data_dir`, or `data_dir` itself."""
     for layout in LAYOUTS:
         if is_there(data_dir / layout.archive):
             return data_dir / layout.archive, layout
@@ -67,10 +68,10 @@ def find(data_dir: Path) -> tuple[Path, Layout] | None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether something has this name, be it a link that leads nowhere.
+    """Whether the path exists, even if only as a dangling symbolic link.
 
     Raises:
-        OSError: that cannot be told, for want of a permission.
+        OSError: If missing permissions make it impossible to tell.
     """
     try:
         path.lstat()
@@ -80,13 +81,13 @@ def is_there(path: Path) -> bool:
 
 
 def read(path: Path, layout: Layout) -> tuple[Split, Split]:
-    """Reads the training and test images of an archive or of an unpacked folder.
+    """Reads the training and test images of an archive or an unpacked folder.
 
     Raises:
-        UserError: anything about it is damaged, missing or not as expected.
+        UserError: If any part of it is damaged, missing or not as expected.
     """
     train, test = (
-        Split(empty_images(count), np.empty(count, np.int32))
+        Split(empty_images(count, IMAGE_SHAPE), np.empty(count, np.int32))
         for count in (len(_TRAIN_BATCHES) * RECORDS_PER_BATCH, RECORDS_PER_BATCH)
     )
     parts = dict(zip(_BATCHES, (*_in_batches(train), test), strict=True))
@@ -96,7 +97,7 @@ def read(path: Path, layout: Layout) -> tuple[Split, Split]:
             _decode(layout, batch, contents, parts.pop(batch))
         for batch in parts:
             raise ValueError(f"it has no file {layout.folder}/{batch}{layout.suffix}")
-    except Exception as error:  # parsers given hostile bytes raise nearly anything
+    except Exception as error:  # parsers can raise almost anything on hostile input
         raise UserError(
             f"{path} cannot be read as CIFAR-10: {reason(error)}; get a fresh copy of "
             f"{layout.archive} from {HOME_PAGE}"
@@ -105,7 +106,7 @@ def read(path: Path, layout: Layout) -> tuple[Split, Split]:
 
 
 def _in_batches(split: Split) -> list[Split]:
-    """Views of each batch file's share of a split."""
+    """Returns a view of each batch file's share of a split."""
     return [
         Split(
             split.images[start : start + RECORDS_PER_BATCH],
@@ -116,10 +117,10 @@ def _in_batches(split: Split) -> list[Split]:
 
 
 def _archive_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
-    """Yields the batches of an archive as (batch, contents), in the archive's order."""
-    # Unpacked as a whole before tarfile sees it: a bound on this one read bounds all
-    # that follows, and gzip's checksum, which comes last, has vouched for every byte.
-    if not path.is_file():  # reading a FIFO would never end
+    """Yields the batches of an archive as (batch, contents), in archive order."""
+    # The archive is unpacked in full before tarfile sees it: the limit on this one read
+    # bounds all later ones, and gzip's trailing checksum has then verified every byte.
+    if not path.is_file():  # reading a FIFO would block forever
         raise ValueError("it is not a regular file")
     with gzip.open(path) as packed:
         unpacked = packed.read(_MAX_ARCHIVE_BYTES + 1)
@@ -133,7 +134,7 @@ def _archive_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
             if not member.isreg() or member.issparse():
                 raise ValueError(f"{member.name} is not a plain file")
             if member.size > batch_files.MAX_BYTES:
-                raise ValueError(f"{member.name} claims to have {member.size:,} bytes")
+                raise ValueError(f"{member.name} claims to be {member.size:,} bytes")
             file = archive.extractfile(member)
             assert file is not None, "tarfile opens every regular member"
             yield wanted.pop(member.name), file.read()
@@ -142,23 +143,23 @@ def _archive_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
 def _folder_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
     """Yields the batches of an unpacked folder as (batch, contents)."""
     for batch, name in layout.file_names().items():
-        if not (path / name).is_file():  # reading a FIFO would never end
+        if not (path / name).is_file():  # reading a FIFO would block forever
             raise ValueError(f"it has no regular file {name}")
         with (path / name).open("rb") as file:
             contents = file.read(batch_files.MAX_BYTES + 1)
         if len(contents) > batch_files.MAX_BYTES:
-            raise ValueError(f"{name} has more than {batch_files.MAX_BYTES:,} bytes")
+            raise ValueError(f"{name} is over {batch_files.MAX_BYTES:,} bytes long")
         yield batch, contents
 
 
 def _decode(layout: Layout, batch: str, contents: bytes, into: Split) -> None:
-    """Decodes one batch file, checks what came out, and writes it into a split."""
+    """Decodes and validates one batch file and writes it into a split."""
     try:
         pixels, labels = layout.decode(contents)
         _check(pixels, labels)
     except Exception as error:
         raise ValueError(f"{batch}{layout.suffix}: {error}") from error
-    # Stored as three planes an image: red, green, blue, each row by row.
+    # Each image is stored as three planes (red, green, blue) in row-major order.
     into.images[...] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     into.labels[...] = labels
 

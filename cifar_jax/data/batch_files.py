@@ -1,8 +1,8 @@
-"""Decoders of the three kinds of batch file: binary records, pickle, MATLAB.
+"""Decoders for the three kinds of batch file: binary records, pickle and MATLAB.
 
-Each takes the bytes of one file, trusts none of them, and returns pixels, uint8
-[n, 3072] as three planes an image, and labels [n]. How many images there are, and
-what the labels are, the caller checks. On damaged bytes any exception may come.
+Each decoder takes the untrusted bytes of one file and returns the pixels, uint8
+[n, 3072] with three planes per image, and the labels, [n]. The caller checks the number
+of images and the values of the labels. Damaged bytes may cause any exception.
 """
 
 import io
@@ -16,24 +16,24 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 PIXELS = 3 * 32 * 32
-MAX_BYTES = 40_000_000  # the official files have 31 MB
+MAX_BYTES = 40_000_000  # the official files are 31 MB each
 
 Batch = tuple[UInt8[np.ndarray, "n 3072"], Integer[np.ndarray, " n"]]
 
 
 def decode_binary(contents: bytes) -> Batch:
-    """Decodes records of one byte of label and 3,072 of pixels."""
+    """Decodes records of one label byte and 3,072 pixel bytes each."""
     records = np.frombuffer(contents, np.uint8)
     if records.size % (1 + PIXELS):
         raise ValueError(
-            f"{records.size:,} bytes are no whole number of records of {1 + PIXELS}"
+            f"its size, {records.size:,} bytes, is not a multiple of {1 + PIXELS}"
         )
     records = records.reshape(-1, 1 + PIXELS)
     return records[:, 1:], records[:, 0]
 
 
 class _Pickled:
-    """A NumPy object as it was pickled: its arguments and state, not acted upon."""
+    """Holds the arguments and state of a pickled NumPy object without using them."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -43,7 +43,7 @@ class _Pickled:
 
 
 class _BatchUnpickler(pickle.Unpickler):
-    """Admits the names that a batch refers to, each replaced by something harmless."""
+    """Admits only the names that a batch needs and makes each of them harmless."""
 
     def find_class(self, module: str, name: str) -> Any:
         match module, name:
@@ -52,12 +52,12 @@ class _BatchUnpickler(pickle.Unpickler):
                 "_reconstruct",
             ) | ("numpy", "ndarray" | "dtype"):
                 return _Pickled
-            case "_codecs", "encode":  # how Python 3 writes bytes for Python 2
+            case "_codecs", "encode":  # how Python 3 pickles bytes for Python 2
                 return lambda text, _: str.encode(text, "latin1")
-        raise pickle.UnpicklingError(f"its pickle asks for {module}.{name}")
+        raise pickle.UnpicklingError(f"its pickle refers to {module}.{name}")
 
 
-# What protocol 2, Python 2's last, writes for such a dict.
+# The opcodes that protocol 2, the last of Python 2, uses for the dict of a batch.
 _OPCODES = frozenset(
     [
         *("PROTO", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE"),
@@ -72,17 +72,17 @@ _OPCODES = frozenset(
 
 
 def decode_python(contents: bytes) -> Batch:
-    """Decodes a pickled dict with b"data", an array, and b"labels", a list."""
-    # Looked through before it is loaded: other opcodes, and memo entries beyond what
-    # the pickle can fill, make the unpickler allocate whatever size they claim.
+    """Decodes a pickled dict with an array, b"data", and a list, b"labels"."""
+    # The pickle is scanned before it is loaded: other opcodes, and memo entries beyond
+    # what the pickle can fill, make the unpickler allocate whatever size they claim.
     for count, (opcode, argument, _) in enumerate(pickletools.genops(contents)):
         if opcode.name not in _OPCODES:
-            raise ValueError(f"its pickle has the opcode {opcode.name}")
+            raise ValueError(f"its pickle contains the opcode {opcode.name}")
         if opcode.name == "LONG_BINPUT" and (argument or 0) > count:
-            raise ValueError(f"its pickle has the memo entry {argument}")
+            raise ValueError(f"its pickle contains the memo entry {argument}")
     batch = _BatchUnpickler(io.BytesIO(contents), encoding="bytes").load()
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
-        raise ValueError("its pickle is no dict with data and labels")
+        raise ValueError("its pickle is not a dict with data and labels")
     _, shape, dtype, fortran_order, raw = batch[b"data"].state
     if dtype.arguments[0] not in (b"u1", "u1") or fortran_order:
         raise ValueError("its array is not uint8 in C order")
@@ -93,8 +93,8 @@ def decode_python(contents: bytes) -> Batch:
 
 
 def decode_matlab(contents: bytes) -> Batch:
-    """Decodes a MATLAB 5 file with `data`, n x 3072, and `labels`, n x 1."""
-    import scipy.io  # here because most runs read another format
+    """Decodes a MATLAB 5 file with `data` (n x 3072) and `labels` (n x 1)."""
+    import scipy.io  # imported here because most runs read another format
 
     file = io.BytesIO(_inflate_matlab(contents))
     found = {name: (kind, *shape) for name, shape, kind in scipy.io.whosmat(file)}
@@ -106,11 +106,11 @@ def decode_matlab(contents: bytes) -> Batch:
 
 
 def _inflate_matlab(contents: bytes) -> bytes:
-    """The same MATLAB file with its variables uncompressed.
+    """Returns the same MATLAB file with its variables uncompressed.
 
-    Done here because SciPy inflates a variable to whatever size it claims. The layout
-    is MathWorks' "MAT-File Format", level 5: a header of 128 bytes, then elements of
-    type, size and data; type 15 is a zlib stream that holds another element.
+    SciPy itself would inflate a variable to whatever size it claims. The layout is
+    described in MathWorks' "MAT-File Format", level 5: a 128-byte header, then elements
+    of type, size and data; type 15 is a zlib stream that holds another element.
     """
     if contents[124:128] != b"\x00\x01IM":
         raise ValueError("it is not a little-endian MATLAB 5 file")
@@ -122,8 +122,8 @@ def _inflate_matlab(contents: bytes) -> bytes:
             stream = zlib.decompressobj()
             element = stream.decompress(element[8:], room)
             if not stream.eof:
-                raise ValueError("a variable is cut short or implausibly large")
+                raise ValueError("a variable is truncated or implausibly large")
         parts.append(element)
         position += 8 + size
-        room = max(room - len(element), 1)  # to zlib, 0 is no bound at all
+        room = max(room - len(element), 1)  # zlib takes 0 to mean no limit
     return b"".join(parts)

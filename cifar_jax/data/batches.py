@@ -1,4 +1,4 @@
-"""Which images make up the batch of a step: a function of (key, step) alone."""
+"""The images in the batch of each step: a function of (key, step) alone."""
 
 import functools
 
@@ -12,7 +12,7 @@ class BatchOrder:
 
     Each epoch visits every example exactly once, in an order drawn from
     `fold_in(key, epoch)`. A batch may span the end of one epoch and the start of
-    the next, as batches from the tutorial's queue do; none is dropped or short.
+    the next, as batches of the tutorial's queue do; none is dropped or shorter.
     """
 
     def __init__(self, key: Key[Array, ""], num_examples: int, batch_size: int):
@@ -32,12 +32,18 @@ class BatchOrder:
 
         self._epoch_order = epoch_order
 
-    def __call__(self, step: int) -> Int32[np.ndarray, " batch_size"]:
-        """The indices of the examples in the batch of this step (0, 1, ...)."""
+    def __call__(self, step: int) -> dict[str, Int32[np.ndarray, " batch_size"]]:
+        """Returns the batch of a step (0, 1, ...).
+
+        Returns:
+            indices: of the examples.
+            epochs: how many times each of them was in a batch before.
+        """
         # Python integers: step * batch_size may pass 2^31.
         epoch, start = divmod(step * self.batch_size, self.num_examples)
-        head = self._epoch_order(epoch)[start : start + self.batch_size]
-        missing = self.batch_size - len(head)
-        if not missing:
-            return head
-        return np.concatenate([head, self._epoch_order(epoch + 1)[:missing]])
+        indices = self._epoch_order(epoch)[start : start + self.batch_size]
+        epochs = np.full(self.batch_size, epoch, np.int32)
+        if missing := self.batch_size - len(indices):
+            indices = np.concatenate([indices, self._epoch_order(epoch + 1)[:missing]])
+            epochs[-missing:] += 1
+        return {"indices": indices, "epochs": epochs}

@@ -1,7 +1,8 @@
-"""What every source of images hands over: arrays, names and where they came from."""
+"""A data set in memory: images, labels, names, and where they came from."""
 
 import dataclasses
 import hashlib
+import math
 from typing import Any
 
 import numpy as np
@@ -19,36 +20,45 @@ OFFICIAL_UNORDERED = "0e83502e3df56826c98125fb5db0a3fd7dea18207d683f20412560b3bc
 class Split:
     """Images and their labels: pixels 0..255, labels 0..num_classes - 1."""
 
-    images: UInt8[np.ndarray, "n h w 3"]
+    images: UInt8[np.ndarray, "n h w c"]
     labels: Int32[np.ndarray, " n"]
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def empty_images(count: int) -> UInt8[np.ndarray, "{count} 32 32 3"]:
-    """Room for images, at an address where XLA's CPU device uses it uncopied."""
+def empty_images(
+    count: int, shape: tuple[int, int, int]
+) -> UInt8[np.ndarray, "{count} h w c"]:
+    """Allocates images at an address where XLA's CPU device uses them uncopied.
+
+    Args:
+        count: number of images.
+        shape: height, width and channels of an image.
+    """
     alignment = 64  # XLA's; NumPy's own is 16
-    room = np.empty(count * 32 * 32 * 3 + alignment, np.uint8)
+    size = count * math.prod(shape)
+    room = np.empty(size + alignment, np.uint8)
     start = -room.ctypes.data % alignment
-    return room[start : start + count * 32 * 32 * 3].reshape(count, 32, 32, 3)
+    return room[start : start + size].reshape(count, *shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A data set in memory, and what a reader of its results must know of it.
+    """A data set in memory, and what a reader of its results must know about it.
 
     Attributes:
-        name: "cifar10" or "digits".
+        name: of the data set, such as "cifar10".
         train: the training images, without those held out for validation.
         validation: the held-out training images; None when none were held out.
         test: the test images.
         class_names: the name of each label.
-        source: one line that says where the pixels came from.
+        source: where the pixels came from, in one line.
         fingerprint: SHA-256 over the pixels and labels of all training images
-            (held out or not) and the test images. Runs compare only when it is equal.
-        notice: lines that a command must show before its results; None when there is
-            nothing to warn of.
+            (held out or not) and the test images. Only runs with equal fingerprints
+            can be compared.
+        notice: lines that commands show before their results; None if there is nothing
+            to warn about.
     """
 
     name: str
@@ -62,7 +72,7 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of its images."""
+        """Height, width and channels of the images."""
         return self.train.images.shape[1:]
 
     @property
@@ -71,14 +81,14 @@ class Dataset:
         return self.fingerprint == OFFICIAL
 
     def split(self, name: str) -> Split:
-        """Returns the images that a command names.
+        """Returns the images of a split.
 
         Args:
             name: "test", "train_eval" (the training images without the held-out
                 ones) or "validation".
 
         Raises:
-            UserError: the name is unknown, or nothing was held out for validation.
+            UserError: the name is unknown, or no images were held out.
         """
         if name == "test":
             return self.test
@@ -99,8 +109,8 @@ class Dataset:
 def with_validation(dataset: Dataset, size: int) -> Dataset:
     """Holds out the last `size` training images as the validation split.
 
-    Which images these are depends on nothing else, no seed either, so that a
-    checkpoint is always evaluated on images that it was not trained on.
+    The choice depends on nothing else, in particular not on the seed, so a checkpoint
+    is always evaluated on images that it was not trained on.
 
     Raises:
         UserError: size is negative or leaves nothing to train on.
@@ -122,7 +132,7 @@ def with_validation(dataset: Dataset, size: int) -> Dataset:
 
 
 def fingerprint(train: Split, test: Split) -> str:
-    """SHA-256, in hex, over the pixels and labels of both splits, in their order."""
+    """Returns the SHA-256, in hex, of both splits' pixels and labels, in order."""
     digest = hashlib.sha256()
     for split in (train, test):
         digest.update(np.ascontiguousarray(split.images).data)
@@ -131,7 +141,7 @@ def fingerprint(train: Split, test: Split) -> str:
 
 
 def unordered_fingerprint(train: Split, test: Split) -> str:
-    """The same for any order of the images within each split, labels with them."""
+    """Returns a fingerprint that does not depend on the order within each split."""
     digest = hashlib.sha256()
     for split in (train, test):
         labels = np.ascontiguousarray(split.labels, dtype="<i4")
@@ -149,7 +159,7 @@ def check_images(
     """Raises UserError unless images are uint8 [n, h, w, 3] with n at least 1.
 
     Args:
-        images: what was given.
+        images: the argument.
         name: of the argument, for the message.
         shape: (h, w, 3) that they must have; None: any.
     """
@@ -173,7 +183,7 @@ def check_images(
 
 
 def _conversion(shape: tuple[int, ...]) -> str:
-    """How images of another shape become [n, h, w, 3], for a message."""
+    """Says how images of another shape become [n, h, w, 3]."""
     gray = "; repeat gray images for red, green and blue by"
     match shape:
         case (_, _, 3):
@@ -189,9 +199,9 @@ def check_labels(labels: Any, name: str, count: int) -> None:
     """Raises UserError unless labels are integers [count].
 
     Args:
-        labels: what was given.
+        labels: the argument.
         name: of the argument, for the message.
-        count: how many images there are.
+        count: number of images.
     """
     shape, dtype = getattr(labels, "shape", None), getattr(labels, "dtype", None)
     kind = getattr(dtype, "kind", None)
@@ -211,9 +221,9 @@ def check_split(
     """Raises UserError unless a split has images, and a label in range for each.
 
     Args:
-        split: what was given.
+        split: the argument.
         name: of the argument, for the message.
-        num_classes: labels are from 0 to one less.
+        num_classes: labels must be from 0 to one less.
         shape: (h, w, 3) that the images must have; None: any.
     """
     check_type(split, name, Split)
@@ -228,7 +238,7 @@ def check_split(
 
 
 def check_dataset(dataset: Any) -> None:
-    """Raises UserError unless a data set's parts are whole and go together."""
+    """Raises UserError unless the parts of a data set are valid and consistent."""
     check_type(dataset, "dataset", Dataset)
     names = dataset.class_names
     if not (

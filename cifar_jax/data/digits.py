@@ -1,9 +1,11 @@
-"""The stand-in for a machine that has neither CIFAR-10 nor a network.
+"""The stand-in for a machine with neither CIFAR-10 nor a network connection.
 
-Scikit-learn's 1,797 handwritten digits of 8x8 pixels come with its package. Blown up
-to CIFAR's shape they run every line of this code base in seconds, but their results
+The scikit-learn package contains 1,797 handwritten digits of 8x8 pixels. Enlarged to
+CIFAR's shape, they exercise every line of this code base in seconds, but the results
 say nothing about CIFAR-10.
 """
+
+import os
 
 import numpy as np
 from PIL import Image
@@ -12,19 +14,22 @@ from cifar_jax.data.dataset import Dataset, Split, fingerprint
 
 NOTICE = (
     "The data are scikit-learn's 8x8 handwritten digits, a stand-in: every command\n"
-    "works, but the results say nothing about CIFAR-10. A run that began with them\n"
-    "goes on with them; for real data give --dataset=cifar10 and another --train_dir."
+    "works, but the results say nothing about CIFAR-10. A run started on them stays\n"
+    "on them; for real data, use --dataset=cifar10 and another --train_dir."
 )
 _TEST_SIZE = 300
-_MAX_INK = 16  # load_digits: each pixel counts the ink in a 4x4 block
+_MAX_INK = 16  # from load_digits: each pixel counts the inked pixels of a 4x4 block
 
 
-def load() -> Dataset:
+def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """Returns the digits as 1,497 training and 300 test images.
 
-    The split is stratified and always the same, whatever seed a run has.
+    The split is stratified and always the same, whatever the seed of the run.
+
+    Args:
+        data_dir: not used; the digits come with scikit-learn.
     """
-    # Imported here because scikit-learn takes a second, and few runs need it.
+    # Imported here because scikit-learn takes a second to load and few runs need it.
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -53,7 +58,7 @@ def load() -> Dataset:
 
 
 def _like_cifar(picture: np.ndarray) -> np.ndarray:
-    """An 8x8 picture with values 0..16 as uint8 [32, 32, 3] with values 0..255."""
-    grey = Image.fromarray(np.rint(picture * (255 / _MAX_INK)).astype(np.uint8))
-    resized = np.asarray(grey.resize((32, 32), Image.Resampling.BILINEAR))
+    """Converts an 8x8 image with values 0..16 to uint8 [32, 32, 3] with 0..255."""
+    gray = Image.fromarray(np.rint(picture * (255 / _MAX_INK)).astype(np.uint8))
+    resized = np.asarray(gray.resize((32, 32), Image.Resampling.BILINEAR))
     return np.repeat(resized[..., None], 3, axis=-1)

@@ -1,9 +1,9 @@
-"""Why a file could not be read, in few words."""
+"""Short explanations of why a file could not be read."""
 
 
 def reason(error: Exception) -> str:
-    """What an error says, on one line of bounded length; its class if it says nothing.
+    """Returns an error's message as one short line, or its class if it has none.
 
-    Parsers given damaged bytes raise nearly anything, and say it at any length.
+    Parsers can raise almost anything on damaged input, with messages of any length.
     """
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Anybody's picture, as an image of the size the networks were trained on."""
+"""Reads image files at the size that the networks were trained on."""
 
 import os
 import pathlib
@@ -13,56 +13,56 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from cifar_jax.data.failure import reason
 from cifar_jax.errors import UserError
 
-_SIZE = 32
-
 
 def read_picture(
-    file: str | os.PathLike[str] | BinaryIO | None,
-) -> UInt8[np.ndarray, "32 32 3"]:
-    """Reads a picture of any mode and format that Pillow knows, and of any size.
+    file: str | os.PathLike[str] | BinaryIO | None, image_shape: tuple[int, int, int]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Reads a picture of any size and of any format and mode that Pillow supports.
 
-    It is turned as its EXIF data says, laid on white where it is transparent, cut
-    to its central square and resized to 32 x 32.
+    It is rotated according to its EXIF data, composited onto white where it is
+    transparent, cropped to the center in the right proportions, and resized.
 
     Args:
-        file: the name of a file, or a binary stream such as sys.stdin.buffer; None
-            stands for a standard input that is closed.
+        file: A file name, or a binary stream such as sys.stdin.buffer; None stands for
+            a closed standard input.
+        image_shape: Height, width and channels that the network takes.
 
     Raises:
-        UserError: there is no such file, or it is no picture that can be read.
+        UserError: If the file does not exist or cannot be read as a picture.
     """
     source: pathlib.Path | BinaryIO
     if isinstance(file, str | os.PathLike):
         name, source = os.fspath(file), _regular_file(file)
     elif file is None or getattr(file, "closed", False):
         name = getattr(file, "name", "standard input")
-        raise UserError(f"{name} is closed; give the name of a file")
+        raise UserError(f"{name} is closed; give a file name instead")
     elif hasattr(file, "read"):
         name, source = getattr(file, "name", "stdin"), file
     else:
-        raise UserError(f"file={file!r} must be a path or a file that is open")
+        raise UserError(f"file={file!r} must be a path or an open binary file")
     try:
         with warnings.catch_warnings():
-            # Of sizes below its limit, of damaged metadata: none of it matters here.
+            # Warnings of sizes below the limit and of damaged metadata do not matter.
             warnings.simplefilter("ignore")
             with Image.open(source) as image:
-                # A JPEG is decoded at the smallest scale that is still enough.
-                image.draft(None, (4 * _SIZE, 4 * _SIZE))
-                return _to_square(image)
+                height, width, _ = image_shape
+                # Decodes a JPEG at the smallest scale that is still sufficient.
+                image.draft(None, (4 * width, 4 * height))
+                return _resized(image, height, width)
     except UnidentifiedImageError:
-        raise UserError(f"{name} is not a picture that can be read") from None
+        raise UserError(f"{name} is not a readable picture") from None
     except Image.DecompressionBombError as error:
-        raise UserError(f"{name} is too large, scale it down first: {error}") from None
+        raise UserError(f"{name} is too large; scale it down first: {error}") from None
     except OSError as error:
         raise UserError(
             f"cannot read {name}: {error.strerror or reason(error)}"
         ) from None
-    except Exception as error:  # decoders raise nearly anything on hostile bytes
+    except Exception as error:  # decoders can raise almost anything on hostile input
         raise UserError(f"{name} is damaged: {reason(error)}") from None
 
 
 def _regular_file(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The path, unless it is of something that one cannot seek in or wait for."""
+    """Returns the path, unless its file may not be seekable or may block forever."""
     try:
         mode = pathlib.Path(path).stat().st_mode
     except (OSError, ValueError) as error:
@@ -72,12 +72,14 @@ def _regular_file(path: str | os.PathLike[str]) -> pathlib.Path:
         raise UserError(f"cannot read {path}: it is a directory")
     if not stat.S_ISREG(mode):
         raise UserError(
-            f"{path} is not a regular file; - reads a picture from standard input"
+            f"{path} is not a regular file; use - to read from standard input"
         )
     return pathlib.Path(path)
 
 
-def _to_square(image: Image.Image) -> UInt8[np.ndarray, "32 32 3"]:
+def _resized(
+    image: Image.Image, height: int, width: int
+) -> UInt8[np.ndarray, "{height} {width} 3"]:
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith(("I", "F")):
         upright = _stretch(upright)
@@ -86,15 +88,15 @@ def _to_square(image: Image.Image) -> UInt8[np.ndarray, "32 32 3"]:
         white = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(white, upright)
     return np.asarray(
-        ImageOps.fit(upright.convert("RGB"), (_SIZE, _SIZE), Image.Resampling.LANCZOS)
+        ImageOps.fit(upright.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
     )
 
 
 def _stretch(image: Image.Image) -> Image.Image:
-    """Maps deep grey values to 0..255: 16-bit ones by their range, else by theirs."""
+    """Scales deep gray values to 0..255, by the 16-bit range or else by min and max."""
     values = np.asarray(image, np.float32)
     if not np.isfinite(values).all():
-        raise ValueError("it has values that are NaN or infinite")
+        raise ValueError("it has NaN or infinite values")
     low, high = values.min(), values.max()
     if image.mode.startswith("I;16"):
         low, high = 0, 65535

@@ -1,9 +1,9 @@
-"""CIFAR-10 through TensorFlow Datasets (TFDS), which needs no TensorFlow for this.
+"""Prepares and reads CIFAR-10 with TensorFlow Datasets (TFDS), without TensorFlow.
 
-Our own builder writes the official binary archive as array_record files, the format
-that TFDS can read without TensorFlow, in the archive's order. What TFDS's
-builder `cifar10` prepared in that format is read as well, and put back into the
-archive's order, so that all sources have one fingerprint.
+Our own builder writes the official binary archive, in the archive's order, as
+array_record files, the format that TFDS can read without TensorFlow. Data that TFDS's
+builder `cifar10` prepared in that format are read as well and put back into the
+archive's order, so that all sources have the same fingerprint.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from cifar_jax.data.dataset import Split, empty_images
 from cifar_jax.data.failure import reason
 from cifar_jax.errors import RunError, UserError
 
-# Not "cifar10", the folder of TFDS's own builder.
+# Not "cifar10", which is the folder of TFDS's own builder.
 _NAME = "cifar_jax_cifar10"
 _VERSION = "1.0.0"
 _RECORDS_PER_READ = 1_000
@@ -37,7 +37,7 @@ def available() -> bool:
 
 
 def prepared_folder(data_dir: Path) -> Path:
-    """Where our builder puts its files; it exists only once they are complete."""
+    """Returns our builder's folder, which exists only once its files are complete."""
     return data_dir / _NAME / _VERSION
 
 
@@ -45,7 +45,7 @@ def read_prepared(data_dir: Path) -> tuple[Split, Split]:
     """Reads the training and test images that our builder prepared.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: If a file is missing or damaged.
     """
 
     def raw_pixels(encoded: bytes) -> UInt8[np.ndarray, "32 32 3"]:
@@ -55,11 +55,11 @@ def read_prepared(data_dir: Path) -> tuple[Split, Split]:
 
 
 def find_tfds_cifar10(data_dir: Path) -> tuple[Path | None, str | None]:
-    """Looks for what TFDS's own builder prepared.
+    """Looks for data that TFDS's own builder prepared.
 
     Returns:
-        The newest folder that can be read, and a remark on one that cannot because
-        its files need TensorFlow; each None when there is no such folder.
+        The newest folder that can be read, and a remark on one that cannot because its
+        files need TensorFlow; each is None if there is no such folder.
     """
     remark = None
     versions = (data_dir / "cifar10").glob("[0-9]*")
@@ -68,7 +68,7 @@ def find_tfds_cifar10(data_dir: Path) -> tuple[Path | None, str | None]:
         if not archives.is_there(info):
             continue
         try:
-            if not info.is_file():  # reading a FIFO would never end
+            if not info.is_file():  # reading a FIFO would block forever
                 raise ValueError(f"{info.name} is not a regular file")
             file_format = json.loads(info.read_bytes()).get("fileFormat", "tfrecord")
         except (OSError, ValueError, AttributeError, RecursionError) as error:
@@ -76,17 +76,17 @@ def find_tfds_cifar10(data_dir: Path) -> tuple[Path | None, str | None]:
         if file_format == "array_record":
             return folder, None
         remark = (
-            f"{folder} was passed over: its format, {file_format}, needs "
-            "TensorFlow; array_record does not"
+            f"{folder} was skipped: its format, {file_format}, needs TensorFlow; "
+            "array_record does not"
         )
     return None, remark
 
 
 def read_tfds_cifar10(folder: Path) -> tuple[Split, Split]:
-    """Reads what TFDS's own builder prepared, in the order of the official archive.
+    """Reads data that TFDS's own builder prepared, in the official archive's order.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: If a file is missing or damaged.
     """
 
     def png_pixels(encoded: bytes) -> UInt8[np.ndarray, "32 32 3"]:
@@ -96,14 +96,14 @@ def read_tfds_cifar10(folder: Path) -> tuple[Split, Split]:
 
 
 def prepare(data_dir: Path, archive: Path) -> None:
-    """Prepares the binary archive in data_dir, with progress on stderr.
+    """Prepares the binary archive in data_dir, showing progress on stderr.
 
-    TFDS works in folders called incomplete.* and renames them at the end, so what a
-    killed run leaves behind is never taken for data.
+    TFDS works in folders named incomplete.* and renames them at the end, so what a
+    killed run leaves behind is never mistaken for data.
 
     Raises:
-        UserError: the archive is damaged.
-        RunError: the files cannot be written.
+        UserError: If the archive is damaged.
+        RunError: If the files cannot be written.
     """
     import tensorflow_datasets as tfds
 
@@ -116,16 +116,16 @@ def prepare(data_dir: Path, archive: Path) -> None:
             )
     except UserError:
         raise
-    except Exception as error:  # array_record tells of a full disk by RuntimeError
+    except Exception as error:  # array_record reports a full disk as RuntimeError
         raise RunError(
-            f"{archive} is whole, but could not be prepared ({reason(error)}); make "
-            "room in that folder, or choose another with --data_dir"
+            f"{archive} is intact but could not be prepared ({reason(error)}); free "
+            "up space in that folder, or choose another with --data_dir"
         ) from error
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Leaves of what TFDS prints and logs its progress bars and warnings."""
+    """Suppresses TFDS's output except for progress bars and warnings."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.WARNING)
     try:
@@ -137,18 +137,18 @@ def _quiet() -> Iterator[None]:
 
 @functools.cache
 def _builder_class() -> Any:
-    # A class in a function, because importing TFDS is slow and not always needed.
+    # Defined in a function because importing TFDS is slow and not always needed.
     import tensorflow_datasets as tfds
 
     class Cifar10InArchiveOrder(tfds.core.GeneratorBasedBuilder):
-        """CIFAR-10 from the binary archive, in its order."""
+        """Builds CIFAR-10 from the binary archive, in the archive's order."""
 
         name = _NAME
-        archive: Path  # to be set before it is prepared
+        archive: Path  # must be set before preparation
         VERSION = tfds.core.Version(_VERSION)
 
         def _info(self) -> Any:
-            # Without encoding="bytes" each pixel becomes an int64, five times slower.
+            # Without encoding="bytes", each pixel becomes an int64: five times slower.
             image = tfds.features.Tensor(
                 shape=(32, 32, 3), dtype=np.uint8, encoding="bytes"
             )
@@ -181,7 +181,7 @@ def _read(
 
     try:
         for path in folder.iterdir():
-            if not (path.is_file() or path.is_dir()):  # reading a FIFO never ends
+            if not (path.is_file() or path.is_dir()):  # a FIFO would block
                 raise ValueError(f"{path.name} is not a regular file")
         with _quiet():
             builder = tfds.builder_from_directory(folder)
@@ -195,15 +195,15 @@ def _read(
         for split, batches in ((train, 5), (test, 1)):
             if len(split) != batches * archives.RECORDS_PER_BATCH:
                 raise ValueError(f"a split has {len(split)} images")
-    except Exception as error:  # array_record and protobuf have no common error
+    except Exception as error:  # array_record and protobuf share no error class
         raise _damaged(folder, error) from error
     return train, test
 
 
 def _read_split(source: Any, decode: Callable[[bytes], np.ndarray]) -> Split:
-    images = empty_images(len(source))
+    images = empty_images(len(source), archives.IMAGE_SHAPE)
     labels = np.empty(len(source), np.int32)
-    # TFDS's own cifar10 is shuffled, with the place in the archive as its id.
+    # TFDS's own cifar10 is shuffled; a record's id is its place in the archive.
     names = []
     for start in range(0, len(source), _RECORDS_PER_READ):
         stop = min(start + _RECORDS_PER_READ, len(source))
@@ -214,7 +214,9 @@ def _read_split(source: Any, decode: Callable[[bytes], np.ndarray]) -> Split:
         names += [record["id"] for record in records if "id" in record]
     if names:
         order = np.argsort(names)
-        images = np.take(images, order, axis=0, out=empty_images(len(order)))
+        images = np.take(
+            images, order, axis=0, out=empty_images(len(order), images.shape[1:])
+        )
         labels = labels[order]
     if labels.min() < 0 or labels.max() >= len(archives.CLASS_NAMES):
         raise ValueError(f"labels range from {labels.min()} to {labels.max()}")
@@ -228,5 +230,5 @@ def _version_numbers(folder: Path) -> list[int]:
 def _damaged(folder: Path, error: Exception) -> UserError:
     return UserError(
         f"the prepared data in {folder} cannot be read: {reason(error)}; delete that "
-        "folder, and the next run prepares it again"
+        "folder, and the next run will prepare the data again"
     )

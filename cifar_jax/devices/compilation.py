@@ -1,4 +1,4 @@
-"""JAX's persistent compilation cache: the second start compiles nothing."""
+"""How programs are compiled: JAX's persistent cache, and a trap on CPUs."""
 
 import hashlib
 import os
@@ -12,49 +12,48 @@ from cifar_jax.errors import UserError
 
 
 def enable(directory: str | None) -> None:
-    """Keeps compiled programs in a folder that only this user can write to.
+    """Keeps compiled programs in a directory that only this user can write to.
 
     Args:
-        directory: None for a folder in the user's cache, without which a start goes
-            on, only slower; an empty string for no cache at all. What the variable
-            JAX_COMPILATION_CACHE_DIR says is left to JAX if directory is None.
+        directory: None for JAX_COMPILATION_CACHE_DIR or else a directory in the user's
+            cache, and if that cannot be used, no cache; an empty string for no cache.
 
     Raises:
-        UserError: the directory that was named cannot be used.
+        UserError: the given directory cannot be used.
     """
     if directory == "":
         jax.config.update("jax_enable_compilation_cache", False)
         return
-    # Everything: a start runs many small programs, and they add up.
+    # Cache everything: a start compiles many small programs, which add up.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     try:
         if directory is not None:
             _use(pathlib.Path(directory).expanduser())
         elif not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
             _use(_default())
-    # RuntimeError: there is no home folder for a ~.
+    # RuntimeError: there is no home directory for a ~.
     except (OSError, RuntimeError, ValueError) as error:
-        name = directory or getattr(error, "filename", None) or "in the home folder"
+        name = directory or getattr(error, "filename", None) or "in the home directory"
         problem = f"the compilation cache {name} cannot be used: "
         problem += getattr(error, "strerror", None) or str(error)
         if directory is not None:
             raise UserError(f"{problem}; give another --compilation_cache") from None
-        console.warn(f"{problem}; every start will compile anew")
+        console.warn(f"{problem}; every start will compile everything again")
 
 
 def _use(path: pathlib.Path) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.stat()
-    # On Windows a folder in the user's profile is the user's alone.
+    # On Windows only the user can write to the user's profile.
     is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
     if not is_own or (os.name == "posix" and status.st_mode & 0o022):
-        # What lies there is run as code.
+        # The files in it are run as code.
         raise PermissionError(0, "other users can write to it", str(path))
     jax.config.update("jax_compilation_cache_dir", str(path))
 
 
 def _default() -> pathlib.Path:
-    """A folder for each kind of processor: homes are shared, machine code is not."""
+    """Returns a directory for this kind of processor: machines may share a home."""
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -65,3 +64,13 @@ def _default() -> pathlib.Path:
         features = platform.processor()
     kind = hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()
     return cache / "cifar_jax" / "compiled" / kind[:12]
+
+
+def slow_in_loops(lowered: jax.stages.Lowered) -> bool:
+    """Whether XLA would run this program in a loop far slower than outside of one.
+
+    On a CPU, a convolution in a loop misses the fast kernels; its gradients take about
+    30 times as long (https://github.com/jax-ml/jax/issues/12868).
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    return on_cpu and "stablehlo.convolution" in lowered.as_text()

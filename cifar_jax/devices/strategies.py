@@ -1,79 +1,101 @@
-"""Three ways in which JAX runs one function on all devices, a share of the batch each.
+"""Three strategies for running one function on all devices, by shares of a batch.
 
-The function takes (state, data, batches, count). State, data and all that comes out
-lie whole on every device, and the state is used up; batches are shared out.
+The function takes (state, data, batches, count). State, data and results are
+replicated, the state is donated, and batches are sharded.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int32, PyTree
 
-from cifar_jax.devices import parallel
+from cifar_jax.devices import sharding
 from cifar_jax.errors import UserError
 
-Batches = Int32[np.ndarray, "steps batch"]
-_WHOLE = PartitionSpec()
-_SHARED_OUT = PartitionSpec(None, parallel.AXIS)
+Batches = dict[str, Int32[np.ndarray, "steps batch"]]
+_REPLICATED = PartitionSpec()
+_SHARDED = PartitionSpec(None, sharding.AXIS)
 
 
-class ByJit:
-    """The function is that of the whole batch; XLA divides the work by itself.
+class Strategy(Protocol):
+    """How a function is spread over the devices of a mesh."""
 
-    Attributes:
-        axis_name: what the function must know of being one of many; None if nothing.
-        mesh: the devices.
-        whole: the sharding of what lies whole on every device.
-    """
+    @property
+    def mesh(self) -> Mesh:
+        """The devices."""
+        ...
+
+    @property
+    def axis_name(self) -> str | None:
+        """The mesh axis that the function must reduce over by itself.
+
+        None if it is written for the whole batch and XLA divides the work.
+        """
+        ...
+
+    def wrap(self, function: Callable) -> jax.stages.Wrapped:
+        """Returns the function on all devices, to be lowered and compiled."""
+        ...
+
+    def shard(self, batches: Batches) -> PyTree:
+        """Returns the batches as the wrapped function takes them."""
+        ...
+
+
+class Jit:
+    """The function is written for the whole batch; XLA divides the work."""
 
     axis_name: str | None = None
 
     def __init__(self, mesh: Mesh):
         self.mesh = mesh
-        self.whole = NamedSharding(mesh, _WHOLE)
 
-    def create(self, function: Callable[[], PyTree]) -> PyTree:
-        """What the function returns, whole on every device."""
-        return jax.jit(function, out_shardings=self.whole)()
+    def wrap(self, function: Callable) -> jax.stages.Wrapped:
+        """Returns the function on all devices, to be lowered and compiled."""
+        replicated = NamedSharding(self.mesh, _REPLICATED)
+        return jax.jit(function, donate_argnums=0, out_shardings=replicated)
 
-    def spread(self, function: Callable) -> jax.stages.Wrapped:
-        """The function on all devices, to be lowered and compiled.
-
-        Called as it is, that of pmap would take and give a process's own arrays only.
-        """
-        return jax.jit(function, donate_argnums=0, out_shardings=self.whole)
-
-    def share_out(self, batches: Batches) -> PyTree:
-        """The batches as the function wants them."""
-        return parallel.place(batches, NamedSharding(self.mesh, _SHARED_OUT))
+    def shard(self, batches: Batches) -> PyTree:
+        """Returns the batches as the wrapped function takes them."""
+        return sharding.place(batches, NamedSharding(self.mesh, _SHARDED))
 
 
-class ByShardMap(ByJit):
-    """The function is that of one share; it says where shares are averaged."""
+class ShardMap:
+    """The function is written for one device's share and averages over the axis."""
 
-    axis_name: str | None = parallel.AXIS
+    axis_name: str | None = sharding.AXIS
 
-    def spread(self, function: Callable) -> jax.stages.Wrapped:
-        """The function on all devices."""
+    def __init__(self, mesh: Mesh):
+        self.mesh = mesh
+
+    def wrap(self, function: Callable) -> jax.stages.Wrapped:
+        """Returns the function on all devices, to be lowered and compiled."""
         mapped = jax.shard_map(
             function,
             mesh=self.mesh,
-            in_specs=(_WHOLE, _WHOLE, _SHARED_OUT, _WHOLE),
-            out_specs=_WHOLE,
-            # With the check JAX would sum gradients unasked, which pmap does not.
+            in_specs=(_REPLICATED, _REPLICATED, _SHARDED, _REPLICATED),
+            out_specs=_REPLICATED,
+            # With the check, JAX would sum gradients implicitly, unlike pmap.
             check_vma=False,
         )
         return jax.jit(mapped, donate_argnums=0)
 
+    def shard(self, batches: Batches) -> PyTree:
+        """Returns the batches as the wrapped function takes them."""
+        return Jit(self.mesh).shard(batches)
 
-class ByPmap(ByShardMap):
-    """The older way to say the same, which courses and older code use.
+
+class Pmap:
+    """As ShardMap, by the older transformation that courses and older code use.
 
     Raises:
-        UserError: this JAX has no pmap any more.
+        UserError: this version of JAX has no pmap.
     """
+
+    axis_name: str | None = sharding.AXIS
 
     def __init__(self, mesh: Mesh):
         if not hasattr(jax, "pmap"):
@@ -81,22 +103,34 @@ class ByPmap(ByShardMap):
                 f"--data_parallel=pmap: JAX {jax.__version__} has no pmap any more; "
                 "shard_map does the same"
             )
-        super().__init__(mesh)
+        self.mesh = mesh
 
-    def spread(self, function: Callable) -> jax.stages.Wrapped:
-        """The function on all devices."""
+    def wrap(self, function: Callable) -> jax.stages.Wrapped:
+        """Returns the function on all devices.
+
+        It must be lowered and compiled: called directly, it would take and return the
+        arrays of this process only.
+        """
         return jax.pmap(
             function,
-            parallel.AXIS,
+            sharding.AXIS,
             in_axes=(None, None, 1, None),
             out_axes=None,
             devices=self.mesh.devices.flatten().tolist(),
             donate_argnums=0,
         )
 
-    def share_out(self, batches: Batches) -> PyTree:
-        """The batches as the function wants them: with an axis of devices."""
-        return super().share_out(batches.reshape(len(batches), self.mesh.size, -1))
+    def shard(self, batches: Batches) -> PyTree:
+        """Returns the batches with an additional axis of devices."""
+        by_device = {
+            name: array.reshape(len(array), self.mesh.size, -1)
+            for name, array in batches.items()
+        }
+        return Jit(self.mesh).shard(by_device)
 
 
-MODES: dict[str, type[ByJit]] = {"jit": ByJit, "shard_map": ByShardMap, "pmap": ByPmap}
+STRATEGIES: dict[str, Callable[[Mesh], Strategy]] = {
+    "jit": Jit,
+    "shard_map": ShardMap,
+    "pmap": Pmap,
+}

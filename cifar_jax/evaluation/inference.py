@@ -1,61 +1,71 @@
-"""What trained networks say of images, and how often it is right."""
+"""The predictions of a trained network, and their accuracy."""
 
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, PyTree, UInt8
 
 from cifar_jax.checks import check_integer, check_type
 from cifar_jax.data import Split
 from cifar_jax.data.dataset import check_images, check_split
-from cifar_jax.data.inputs import Inputs
-from cifar_jax.devices import parallel
+from cifar_jax.data.normalization import Statistics
+from cifar_jax.data.preprocessing import Preprocessing
+from cifar_jax.devices import sharding
+from cifar_jax.devices.compilation import slow_in_loops
 from cifar_jax.evaluation import metrics
 from cifar_jax.models import Network
-from cifar_jax.training import steps
-from cifar_jax.training.compiled import slow_in_loops
 from cifar_jax.training.trained import Trained
 
-# On a CPU the quickest for the tutorial's network, of those tried from 25 to 1,000.
+# The fastest for the tutorial's network on a CPU, of those tried from 25 to 1,000.
 BATCH_SIZE = 80
 
 
-def _eval_steps(
-    weights: tuple,
-    batches: UInt8[Array, "m n h w 3"],
+def eval_step(
+    variables: PyTree,
+    images: UInt8[Array, "n h w c"],
+    statistics: Statistics | None,
     *,
     model: Network,
-    inputs: Inputs,
-) -> Float[Array, "m n classes"]:
-    eval_step = functools.partial(_eval_step, weights, model=model, inputs=inputs)
-    return jax.lax.map(eval_step, batches)
-
-
-def _eval_step(
-    weights: tuple, images: UInt8[Array, "n h w 3"], *, model: Network, inputs: Inputs
+    preprocessing: Preprocessing,
 ) -> Float[Array, "n classes"]:
-    variables, statistics = weights
-    return steps.eval_step(variables, images, statistics, model=model, inputs=inputs)
+    """Returns the logits of images.
+
+    If there are several views of an image, these are the logarithms of their mean
+    probabilities.
+
+    Raises:
+        UserError: the images cannot be used.
+    """
+    check_images(images, "images")
+    views = jax.vmap(preprocessing.evaluation, (0, None))(images, statistics)
+    logits = model.apply(variables, views.reshape(-1, *views.shape[2:]))
+    assert isinstance(logits, Array)  # not a tuple: no collection is mutable
+    num_views = views.shape[1]
+    if num_views == 1:
+        return logits
+    log_probabilities = jax.nn.log_softmax(logits.reshape(*views.shape[:2], -1))
+    return jax.nn.logsumexp(log_probabilities, axis=1) - jnp.log(num_views)
 
 
 def predict_logits(
     network: Trained,
-    images: UInt8[np.ndarray, "n h w 3"],
+    images: UInt8[np.ndarray, "n h w c"],
     batch_size: int = BATCH_SIZE,
     num_devices: int | None = None,
 ) -> Float[np.ndarray, "n classes"]:
-    """Logits of each image, or of the mean over its views if the network wants it.
+    """Returns the logits of each image.
 
-    One call goes through all batches, and each batch is shared out among the devices.
-    The last one is filled up, and cut again.
+    One call of the device goes through all batches, and the devices share each batch.
+    The last batch is padded, and the padding's logits are dropped.
 
     Args:
-        network: a trained one.
-        images: as they are read.
-        batch_size: how many to compute at a time; raised to a multiple of the devices.
-        num_devices: use the first so many; None: all.
+        network: a trained network.
+        images: bytes.
+        batch_size: images computed at a time; raised to a multiple of the devices.
+        num_devices: number of devices to use; None: all.
 
     Raises:
         UserError: an argument cannot be used.
@@ -63,35 +73,35 @@ def predict_logits(
     check_type(network, "network", Trained)
     check_images(images, "images", network.image_shape)
     batch_size = check_integer(batch_size, "batch_size", at_least=1)
-    mesh = parallel.mesh(num_devices)
+    mesh = sharding.create_mesh(num_devices)
     batch_size += -batch_size % mesh.size
     missing = -len(images) % batch_size
     padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
     batches = padded.reshape(-1, batch_size, *images.shape[1:])
     whole = NamedSharding(mesh, PartitionSpec())
     weights = jax.device_put((network.variables, network.statistics), whole)
-    what = {"model": network.model, "inputs": network.inputs}
+    what = {"model": network.model, "preprocessing": network.preprocessing}
     compile_ = functools.partial(
         jax.jit, static_argnames=tuple(what), out_shardings=whole
     )
-    in_one_call = compile_(_eval_steps)
+    in_one_call = compile_(_all_logits)
     if not slow_in_loops(in_one_call.lower(weights, batches[:1], **what)):
-        sharding = NamedSharding(mesh, PartitionSpec(None, parallel.AXIS))
-        logits = in_one_call(weights, parallel.place(batches, sharding), **what)
+        shared = NamedSharding(mesh, PartitionSpec(None, sharding.AXIS))
+        logits = in_one_call(weights, sharding.place(batches, shared), **what)
     else:
-        eval_step = compile_(_eval_step)
-        sharding = NamedSharding(mesh, PartitionSpec(parallel.AXIS))
+        one_batch = compile_(_logits)
+        shared = NamedSharding(mesh, PartitionSpec(sharding.AXIS))
         logits = [
-            eval_step(weights, parallel.place(batch, sharding), **what)
+            one_batch(weights, sharding.place(batch, shared), **what)
             for batch in batches
         ]
     return np.concatenate(logits)[: len(images)]
 
 
 def evaluate(network: Trained, split: Split, batch_size: int = BATCH_SIZE) -> float:
-    """Share of the images whose highest logit is their label: accuracy.
+    """Returns the accuracy: the fraction of images whose highest logit is their label.
 
-    The tutorial calls it precision @ 1, and so do we.
+    The tutorial calls it precision @ 1; logs and reports here do, too.
 
     Raises:
         UserError: an argument cannot be used.
@@ -103,19 +113,45 @@ def evaluate(network: Trained, split: Split, batch_size: int = BATCH_SIZE) -> fl
 
 
 def classify(
-    network: Trained, images: UInt8[np.ndarray, "n h w 3"]
+    network: Trained, images: UInt8[np.ndarray, "n h w c"]
 ) -> Float[np.ndarray, "n classes"]:
-    """Probability of each class for each image, preprocessed as in evaluation.
+    """Returns the probability of each class for each image.
 
     Raises:
         UserError: the images cannot be used.
     """
     check_type(network, "network", Trained)
     check_images(images, "images", network.image_shape)
-    # In eights whatever n: the same image always gives the same numbers, and no n
-    # needs a compilation of its own.
+    # Eight at a time whatever n is: the same image always gets the same numbers, and no
+    # n needs a compilation of its own.
     logits = [
         predict_logits(network, images[i : i + 8], batch_size=8)
         for i in range(0, len(images), 8)
     ]
     return np.asarray(jax.nn.softmax(np.concatenate(logits), axis=-1))
+
+
+def _all_logits(
+    weights: tuple[PyTree, Statistics | None],
+    batches: UInt8[Array, "m n h w c"],
+    *,
+    model: Network,
+    preprocessing: Preprocessing,
+) -> Float[Array, "m n classes"]:
+    logits = functools.partial(
+        _logits, weights, model=model, preprocessing=preprocessing
+    )
+    return jax.lax.map(logits, batches)
+
+
+def _logits(
+    weights: tuple[PyTree, Statistics | None],
+    images: UInt8[Array, "n h w c"],
+    *,
+    model: Network,
+    preprocessing: Preprocessing,
+) -> Float[Array, "n classes"]:
+    variables, statistics = weights
+    return eval_step(
+        variables, images, statistics, model=model, preprocessing=preprocessing
+    )

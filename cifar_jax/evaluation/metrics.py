@@ -1,6 +1,6 @@
-"""How right, and how rightly sure, a network is: functions of logits and labels.
+"""Accuracy and calibration metrics, as functions of logits and labels.
 
-All are computed in float64 on the host, after one pass of `predict_logits`.
+All of them run in float64 on the host, on the logits from one `predict_logits` pass.
 """
 
 import dataclasses
@@ -14,14 +14,16 @@ _BINS = 15
 
 @dataclasses.dataclass(frozen=True)
 class ClassScores:
-    """Figures of each class; NaN where one is undefined.
+    """Per-class scores; NaN where a score is undefined.
 
     Attributes:
-        precision: share of the images taken for the class that are of it; undefined
-            if none is taken for it.
-        recall: share of the class's images taken for it; undefined if it has none.
-        f1: their harmonic mean; undefined if the class is neither there nor guessed.
-        support: how many images are of the class.
+        precision: fraction of the images predicted as the class that belong to it;
+            undefined if there are none.
+        recall: fraction of the images of the class that are predicted as it;
+            undefined if there are none.
+        f1: harmonic mean of precision and recall; undefined if the class occurs in
+            neither the labels nor the predictions.
+        support: number of images of the class.
     """
 
     precision: Float[np.ndarray, " classes"]
@@ -32,14 +34,14 @@ class ClassScores:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Images sorted into bins by confidence, the probability of the likeliest class.
+    """Images binned by confidence, the probability of the most likely class.
 
     Attributes:
-        edges: of the bins, from 0 to 1; a bin contains its upper edge.
-        counts: images in each bin.
-        confidence: their mean confidence; NaN in an empty bin.
-        accuracy: the share of them that is right; NaN in an empty bin.
-        error: the expected calibration error, the mean over all images of
+        edges: bin edges from 0 to 1; a bin includes its upper edge.
+        counts: number of images in each bin.
+        confidence: mean confidence in each bin; NaN if the bin is empty.
+        accuracy: accuracy in each bin; NaN if the bin is empty.
+        error: expected calibration error, the mean over all images of
             |accuracy - confidence| of their bin.
     """
 
@@ -53,28 +55,28 @@ class Calibration:
 def accuracy(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> float:
-    """Share of the images whose highest logit is their label."""
+    """Returns the fraction of images whose highest logit is that of their label."""
     return float(np.mean(logits.argmax(axis=-1) == labels))
 
 
 def accuracy_at(
     k: int, logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> float:
-    """Share of the images whose label is among the k highest logits.
+    """Returns the fraction of images whose label is among the k highest logits.
 
-    Of equal logits the lower class comes first, as in `accuracy`.
+    Ties go to the class with the lower index, as in `accuracy`.
     """
-    likeliest = np.argsort(-logits, axis=-1, kind="stable")[:, :k]
-    return float(np.mean((likeliest == labels[:, None]).any(axis=-1)))
+    top_classes = np.argsort(-logits, axis=-1, kind="stable")[:, :k]
+    return float(np.mean((top_classes == labels[:, None]).any(axis=-1)))
 
 
 def wilson_interval(successes: int, count: int) -> tuple[float, float]:
-    """95% interval of a share by Wilson's score, which also holds near 0 and 1.
+    """Returns Wilson's 95% score interval of a proportion, also valid near 0 and 1.
 
     E. B. Wilson, "Probable inference, the law of succession, and statistical
     inference", 1927.
     """
-    # Imported here, as scikit-learn below: it takes a second, and few need it.
+    # Imported here, like scikit-learn below: it takes a second and is rarely needed.
     from scipy.stats import binomtest
 
     interval = binomtest(successes, count).proportion_ci(0.95, method="wilson")
@@ -84,14 +86,14 @@ def wilson_interval(successes: int, count: int) -> tuple[float, float]:
 def probabilities(
     logits: Float[np.ndarray, "n classes"],
 ) -> Float[np.ndarray, "n classes"]:
-    """Softmax of the logits, in float64."""
+    """Returns the softmax of the logits in float64."""
     return scipy.special.softmax(np.asarray(logits, np.float64), axis=-1)
 
 
 def negative_log_likelihood(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> float:
-    """Mean over the images of -log(probability of the label), in nats."""
+    """Returns the mean over all images of -log(probability of the label), in nats."""
     log_p = scipy.special.log_softmax(np.asarray(logits, np.float64), axis=-1)
     return float(-np.mean(np.take_along_axis(log_p, labels[:, None], axis=-1)))
 
@@ -99,7 +101,7 @@ def negative_log_likelihood(
 def confusion_matrix(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> Integer[np.ndarray, "classes classes"]:
-    """How many images of each label (rows) are taken for each class (columns)."""
+    """Counts the images by label (rows) and predicted class (columns)."""
     from sklearn import metrics
 
     classes = range(logits.shape[-1])
@@ -109,7 +111,7 @@ def confusion_matrix(
 def class_scores(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> ClassScores:
-    """Precision, recall, F1 and number of images of each class."""
+    """Returns precision, recall, F1 and the number of images of each class."""
     from sklearn import metrics
 
     return ClassScores(
@@ -127,22 +129,22 @@ def calibration(
     labels: Integer[np.ndarray, " n"],
     bins: int = _BINS,
 ) -> Calibration:
-    """Sets confidence against accuracy, in bins of equal width.
+    """Compares confidence with accuracy in bins of equal width.
 
     C. Guo et al., "On calibration of modern neural networks", 2017, equations 2, 3
-    and 5, with its 15 bins.
+    and 5. The default of 15 bins is also theirs.
     """
     confidence = probabilities(logits).max(axis=-1)
-    right = logits.argmax(axis=-1) == labels
+    correct = logits.argmax(axis=-1) == labels
     edges = np.linspace(0, 1, bins + 1)
     bin_of = np.digitize(confidence, edges[1:-1], right=True)
-    counts, confidences, rights = (
+    counts, confidence_sums, correct_counts = (
         np.bincount(bin_of, weights, minlength=bins)
-        for weights in (None, confidence, right)
+        for weights in (None, confidence, correct)
     )
     with np.errstate(invalid="ignore"):
-        means = confidences / counts, rights / counts
-    gaps = np.abs(rights - confidences)
+        means = confidence_sums / counts, correct_counts / counts
+    gaps = np.abs(correct_counts - confidence_sums)
     return Calibration(edges, counts, *means, float(gaps.sum() / len(labels)))
 
 
@@ -151,7 +153,7 @@ def confident_mistakes(
     labels: Integer[np.ndarray, " n"],
     most: int,
 ) -> Integer[np.ndarray, " m"]:
-    """Indices of the wrongly classified images, the surest first, at most so many."""
+    """Returns indices of up to `most` misclassified images, most confident first."""
     confidence = probabilities(logits).max(axis=-1)
     wrong = np.flatnonzero(logits.argmax(axis=-1) != labels)
     return wrong[np.argsort(-confidence[wrong], kind="stable")][:most]

@@ -1,6 +1,6 @@
-"""The report of an evaluation: report.json for programs, report.html for people.
+"""Evaluation reports: report.json for programs, report.html for people.
 
-The page is made of the JSON record and the pictures alone, so both say the same.
+The page is built only from the JSON record and the images, so the two always agree.
 """
 
 import dataclasses
@@ -18,26 +18,26 @@ from cifar_jax.runs.files import check_folder, write_atomically
 
 PAGE, RECORD = "report.html", "report.json"
 _GENERATOR = "python -m cifar_jax.eval --report"
-# Both files say within so many bytes who wrote them.
+# Both files name their generator within this many bytes.
 _HEAD = 500
 _MISTAKES = 36
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What was evaluated, and what a reader must know of it.
+    """What was evaluated, and what a reader needs to know about it.
 
     Attributes:
         run: folder of the run.
-        step: of the checkpoint.
+        step: step of the checkpoint.
         parameters: "averaged" or "raw".
-        split: name of the images.
-        examples_in_split: how many it has; fewer may have been evaluated.
-        class_names: of the labels, in their order.
+        split: name of the split.
+        examples_in_split: size of the split; fewer images may have been evaluated.
+        class_names: names of the classes, in label order.
         data_source: where the pixels came from.
         data_fingerprint: SHA-256 of the pixels and labels.
-        notices: warnings that belong to the results.
-        time: when it was evaluated.
+        notices: warnings that apply to the results.
+        time: time of the evaluation.
     """
 
     run: str
@@ -53,18 +53,18 @@ class Subject:
 
 
 def check(directory: pathlib.Path) -> None:
-    """Checks the folder of a report before the work that is reported; changes nothing.
+    """Checks the report folder before the evaluation starts, without changing it.
 
     Raises:
-        UserError: it cannot be written, or holds files under our names that are not
-            earlier reports.
+        UserError: the folder is not writable, or contains files with the report's
+            names that are not earlier reports.
     """
     check_folder(directory, "report")
     for path in (directory / PAGE, directory / RECORD):
-        if path.exists() and not _is_ours(path):
+        if path.exists() and not _is_report(path):
             raise UserError(
-                f"--report={directory}: {path} is no report of ours and would be "
-                "overwritten; choose another folder"
+                f"--report={directory}: {path} was not written by --report and would "
+                "be overwritten; choose another folder"
             )
 
 
@@ -74,18 +74,18 @@ def write(
     split: Split,
     logits: Float[np.ndarray, "n classes"],
 ) -> pathlib.Path:
-    """Writes the report of an evaluation; returns the path of the page.
+    """Writes the report of an evaluation and returns the path of the page.
 
     Args:
-        directory: checked before; it is made.
+        directory: folder that has passed `check`; it is created if missing.
         subject: what was evaluated.
-        split: the images and their labels.
-        logits: what the network says of them.
+        split: evaluated images and labels.
+        logits: logits of these images.
 
     Raises:
         RunError: the files cannot be written.
     """
-    # Imported here for matplotlib, which takes a second and only reports need.
+    # Imported here because matplotlib takes a second and only reports need it.
     from cifar_jax.evaluation import report_page
 
     contents = record(subject, logits, split.labels)
@@ -98,7 +98,7 @@ def write(
         write_atomically(directory / PAGE, page)
     except OSError as error:
         raise RunError(
-            f"cannot write the report in {directory}: {error.strerror or error}"
+            f"cannot write the report to {directory}: {error.strerror or error}"
         ) from error
     return directory / PAGE
 
@@ -108,7 +108,7 @@ def record(
     logits: Float[np.ndarray, "n classes"],
     labels: Integer[np.ndarray, " n"],
 ) -> dict[str, Any]:
-    """All that the report says, ready for JSON; None is what is undefined."""
+    """Returns the contents of the report, ready for JSON; None if undefined."""
     precision = metrics.accuracy(logits, labels)
     correct = round(precision * len(labels))
     return {
@@ -157,14 +157,14 @@ def _mistakes(
 
 
 def _json(values: Any) -> Any:
-    """Numbers of NumPy as Python's, NaN as None."""
+    """Converts NumPy numbers to Python numbers and NaN to None."""
     listed = np.asarray(values).tolist()
     if isinstance(listed, list):
         return [_json(value) for value in listed]
     return None if listed != listed else listed
 
 
-def _is_ours(path: pathlib.Path) -> bool:
+def _is_report(path: pathlib.Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""A report's record as one HTML page that needs no other file and no network."""
+"""Renders a report's record as one self-contained HTML page, viewable offline."""
 
 import base64
 import html
@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
-# Blue and vermilion of Okabe and Ito, which the colour-blind tell apart.
+# Okabe and Ito's blue and vermilion, which color-blind readers can tell apart.
 _BLUE, _VERMILION = "#0072b2", "#d55e00"
 _STYLE = """
 :root { color-scheme: light; }
@@ -54,11 +54,11 @@ figure img { width: 100%; aspect-ratio: 1; image-rendering: pixelated; }
 def page(
     record: dict[str, Any], pictures: Sequence[UInt8[np.ndarray, "32 32 3"]]
 ) -> str:
-    """The page of a record; the same bytes for the same arguments.
+    """Returns the HTML page of a record; equal arguments give equal bytes.
 
     Args:
-        record: from `report.record`.
-        pictures: the images of its mistakes, in their order.
+        record: return value of `report.record`.
+        pictures: images of the record's mistakes, in the same order.
     """
     title = f"{record['run']}, step {record['step']}: {record['split']}"
     notices = "".join(f'<p class="notice">{_text(n)}</p>\n' for n in record["notices"])
@@ -82,7 +82,7 @@ def page(
 {_confusion_matrix(record)}
 <h2>Calibration</h2>
 {_calibration(record)}
-<h2>The most confident mistakes</h2>
+<h2>Most confident mistakes</h2>
 {_mistakes(record["mistakes"], pictures)}
 </main>
 </body>
@@ -95,9 +95,10 @@ def _headline(record: dict[str, Any]) -> str:
     return (
         f'<p class="headline">precision @ 1 = <b>{record["precision_at_1"]:.3f}</b>, '
         f"95% interval {low:.3f} to {high:.3f}</p>\n"
-        f"<p>{record['correct']:,} of {record['num_images']:,} images are right. The "
-        "interval, Wilson's, says how far another draw of as many images would move "
-        "that; trainings that differ in their seed alone vary on top of it.</p>"
+        f"<p>{record['correct']:,} of {record['num_images']:,} images are "
+        "classified correctly. The Wilson interval shows how much the precision would "
+        "vary with another sample of as many images; the variation between runs that "
+        "differ only in their seed comes on top.</p>"
     )
 
 
@@ -119,8 +120,8 @@ def _facts(record: dict[str, Any]) -> str:
 def _images(record: dict[str, Any]) -> str:
     count, whole = record["num_images"], record["examples_in_split"]
     if count == whole:
-        return f"{count:,} of {record['split']}"
-    return f"the first {count:,} of {whole:,} of {record['split']}"
+        return f"{count:,} {record['split']} images"
+    return f"the first {count:,} of {whole:,} {record['split']} images"
 
 
 def _classes(classes: list[dict[str, Any]]) -> str:
@@ -129,42 +130,44 @@ def _classes(classes: list[dict[str, Any]]) -> str:
         (c["name"], c["support"], c["precision"], c["recall"], c["f1"]) for c in classes
     ]
     return _table(head, rows) + (
-        "<p>Precision: the share of the images taken for the class that are of it. "
-        "Recall: the share of the class's images taken for it. F1: their harmonic "
-        "mean. An en dash stands where there is no image to count.</p>"
+        "<p>Precision: fraction of the images predicted as the class that belong to "
+        "it. Recall: fraction of the images of the class that are predicted as it. F1: "
+        "harmonic mean of the two. An en dash marks a score that is undefined because "
+        "there are no images to count.</p>"
     )
 
 
 def _confusion_matrix(record: dict[str, Any]) -> str:
     names = [c["name"] for c in record["classes"]]
     head = "".join(
-        f'<th scope="col">{_text(name)}</th>' for name in ("label \\ taken for", *names)
+        f'<th scope="col">{_text(name)}</th>' for name in ("true \\ predicted", *names)
     )
     body = []
     for name, counts in zip(names, record["confusion_matrix"], strict=True):
         cells = "".join(_heat(count, sum(counts)) for count in counts)
         body.append(f'<tr><th scope="row">{_text(name)}</th>{cells}</tr>\n')
     return (
-        "<p>How many images of each label (rows) are taken for each class (columns); "
-        "the darker, the larger the share of the row.</p>\n"
+        "<p>Number of images by true class (rows) and predicted class (columns); "
+        "darker cells hold a larger share of their row.</p>\n"
         f'<div class="wide"><table class="heat"><thead><tr>{head}</tr></thead>\n'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
 def _heat(count: int, total: int) -> str:
-    """A cell as dark as its share; one hue, so that lightness alone tells it."""
+    """Returns a cell shaded by its share; with one hue, lightness alone encodes it."""
     share = count / max(total, 1)
-    # From here on white has more contrast than black; either has 4.5 at least.
+    # Above this share, white text has more contrast than black; whichever is used has
+    # a contrast of at least 4.5.
     dark = ' class="dark"' if share > 0.72 else ""
-    colour = f"background:rgb(0 68 136/{share:.3f})"
-    return f'<td{dark} style="{colour}" title="{share:.1%}">{count}</td>'
+    color = f"background:rgb(0 68 136/{share:.3f})"
+    return f'<td{dark} style="{color}" title="{share:.1%}">{count}</td>'
 
 
 def _calibration(record: dict[str, Any]) -> str:
     calibration = record["calibration"]
-    alt = "Reliability diagram; its numbers are in the table below"
-    head = ["confidence above", "up to", "images", "mean confidence", "share right"]
+    alt = "Reliability diagram; the table below lists its values"
+    head = ["confidence above", "up to", "images", "mean confidence", "accuracy"]
     edges = calibration["edges"]
     bins = zip(
         (f"{edge:.3f}" for edge in edges),
@@ -172,19 +175,19 @@ def _calibration(record: dict[str, Any]) -> str:
         calibration["counts"],
         calibration["confidence"],
         calibration["accuracy"],
-        strict=False,  # one edge more than bins
+        strict=False,  # There is one more edge than bins.
     )
     return (
-        "<p>Of images on which the network is sure to 80%, 80% should be right. The "
-        "expected calibration error is the mean distance from that, here "
+        "<p>Of the images classified with 80% confidence, 80% should be correct. The "
+        "expected calibration error is the mean deviation from this ideal, here "
         f"{calibration['error']:.3f}.</p>\n"
         + _image(_reliability_diagram(calibration), "svg+xml", alt, "plot")
-        + f"\n<details><summary>The numbers</summary>{_table(head, bins)}</details>"
+        + f"\n<details><summary>Values</summary>{_table(head, bins)}</details>"
     )
 
 
 def _reliability_diagram(calibration: dict[str, Any]) -> bytes:
-    """Accuracy over confidence, and under it how many images there are, as SVG."""
+    """Plots accuracy over confidence, with image counts below, as SVG."""
     edges = np.array(calibration["edges"])
     counts = np.array(calibration["counts"])
     filled = counts > 0
@@ -195,21 +198,21 @@ def _reliability_diagram(calibration: dict[str, Any]) -> bytes:
     )
     bars = {"align": "edge", "edgecolor": "white"}
     gap = {"facecolor": "none", "edgecolor": _VERMILION, "hatch": "////"}
-    # A salt makes the ids in the file, random otherwise, the same every time.
+    # Without a fixed salt, the ids in the file would be random.
     with matplotlib.rc_context({"svg.hashsalt": "cifar_jax"}):
         figure = Figure(figsize=(5, 5.5), layout="constrained")
         top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
-        top.bar(left, accuracy, width, color=_BLUE, label="share right", **bars)
+        top.bar(left, accuracy, width, color=_BLUE, label="accuracy", **bars)
         top.bar(
             left,
             confidence - accuracy,
             width,
             accuracy,
-            label="gap to the confidence",
+            label="gap to confidence",
             **bars | gap,
         )
         top.plot([0, 1], [0, 1], color="black", dashes=(4, 2), label="calibrated")
-        top.set(xlim=(0, 1), ylim=(0, 1), ylabel="share right")
+        top.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
         figure.legend(loc="outside upper center", ncols=3, frameon=False)
         bottom.bar(left, counts[filled], width, color="0.5", **bars)
         bottom.set(xlabel="confidence", ylabel="images")
@@ -231,24 +234,26 @@ def _mistakes(
         alt = f"{mistake['label']}, image {mistake['index']}"
         figures.append(
             f"<figure>{_image(file.getvalue(), 'png', alt)}<figcaption>"
-            f"<b>{_text(mistake['label'])}</b>, taken for "
-            f"<b>{_text(mistake['prediction'])}</b> at {mistake['probability']:.1%}"
+            f"<b>{_text(mistake['label'])}</b>, predicted as "
+            f"<b>{_text(mistake['prediction'])}</b> ({mistake['probability']:.1%})"
             f"<br>image {mistake['index']}</figcaption></figure>\n"
         )
     return (
-        f"<p>The {len(mistakes)} of highest probability. A label may be the one that "
-        'is wrong.</p>\n<div class="pictures">\n' + "".join(figures) + "</div>"
+        f"<p>The {len(mistakes)} with the highest predicted probability. In some cases "
+        'the label itself may be wrong.</p>\n<div class="pictures">\n'
+        + "".join(figures)
+        + "</div>"
     )
 
 
 def _table(
     head: Sequence[str], rows: Iterable[Sequence[object]], kind: str = "numbers"
 ) -> str:
-    """A table whose rows begin with their name; fractions with three digits."""
+    """Returns an HTML table; rows start with their name, floats have three digits."""
     names = "".join(f'<th scope="col">{_text(name)}</th>' for name in head)
     body = []
     for name, *values in rows:
-        cells = "".join(f"<td>{_text(_shown(value))}</td>" for value in values)
+        cells = "".join(f"<td>{_text(_formatted(value))}</td>" for value in values)
         body.append(f'<tr><th scope="row">{_text(name)}</th>{cells}</tr>\n')
     return (
         f'<div class="wide"><table class="{kind}">'
@@ -257,7 +262,7 @@ def _table(
     )
 
 
-def _shown(value: object) -> str:
+def _formatted(value: object) -> str:
     if value is None:
         return "–"  # noqa: RUF001
     if isinstance(value, float):
@@ -266,7 +271,7 @@ def _shown(value: object) -> str:
 
 
 def _image(content: bytes, kind: str, alt: str, style: str = "picture") -> str:
-    """An image inside the page itself."""
+    """Returns an image embedded in the page."""
     data = base64.b64encode(content).decode()
     source = f"data:image/{kind};base64,{data}"
     return f'<img class="{style}" src="{source}" alt="{_text(alt)}">'

@@ -39,11 +39,11 @@ def create(
     dtype: Dtype = jnp.float32,
     ops: Implementation = "auto",
 ) -> Network:
-    """The network of that name.
+    """Returns the network of that name.
 
     Args:
         name: one of MODELS.
-        num_classes: how many logits it gives; None: as many as is usual for it.
+        num_classes: the number of logits; None: as many as is usual for the network.
         dtype: of the computation; parameters are float32.
         ops: how its operations are computed, see `cifar_jax.ops`.
 

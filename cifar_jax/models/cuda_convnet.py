@@ -1,7 +1,7 @@
-"""cuda-convnet's networks for CIFAR-10; the tutorial's descends from the second.
+"""cuda-convnet's networks for CIFAR-10; the tutorial's is derived from the second.
 
-The numbers are those of its files layers-18pct.cfg and layers-conv-local-11pct.cfg
-and of the layer-params files beside them. (Krizhevsky, cuda-convnet, 2011,
+The constants come from its files layers-18pct.cfg and layers-conv-local-11pct.cfg
+and the accompanying layer-params files. (Krizhevsky, cuda-convnet, 2011,
 https://code.google.com/archive/p/cuda-convnet.)
 """
 
@@ -24,11 +24,11 @@ from cifar_jax.ops.product import product
 class CudaConvnet18pct(Network):
     """Three 5x5 convolutions with pooling and LRN within each map, one dense layer.
 
-    Named after its test error without augmentation. It is meant for images of 32x32,
-    at which it has 89,578 parameters at 10 classes.
+    It is named after its test error without augmentation. It is designed for 32x32
+    images, for which it has 89,578 parameters with 10 classes.
     """
 
-    # Decays of 0.004, and of 1 on the head, over 0.004.
+    # Weight decays of 0.004, and 1 for the head, each divided by 0.004.
     weight_decays: ClassVar[Mapping[str, float]] = {
         "conv1": 1,
         "conv2": 1,
@@ -41,7 +41,7 @@ class CudaConvnet18pct(Network):
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
-        """Logits of images, alike in training and evaluation."""
+        """Returns logits of images, regardless of `train`."""
         conv = functools.partial(
             Conv, kernel_size=(5, 5), dtype=self.dtype, implementation=self.ops
         )
@@ -53,7 +53,7 @@ class CudaConvnet18pct(Network):
             implementation=self.ops,
         )
 
-        # The layout of `cifar_jax.ops`: height, width, channel, batch.
+        # `cifar_jax.ops` uses the layout (height, width, channel, batch).
         x = images.transpose(1, 2, 3, 0)
         x = conv(32, kernel_init=normal(1e-4), name="conv1")(x)
         x = max_pool(x, (3, 3), (2, 2), self.ops)
@@ -74,11 +74,11 @@ class CudaConvnet18pct(Network):
 class CudaConvnet11pct(Network):
     """Two 5x5 convolutions with pooling and LRN, two locally connected layers.
 
-    Named after its test error with random crops and flips. It is meant for crops of
-    24x24, at which it has 2,112,970 parameters at 10 classes.
+    It is named after its test error with random crops and flips. It is designed for
+    24x24 crops, for which it has 2,112,970 parameters with 10 classes.
     """
 
-    # Decays of 0.004, and of 0.01 on the head, over 0.004.
+    # Weight decays of 0.004, and 0.01 for the head, each divided by 0.004.
     weight_decays: ClassVar[Mapping[str, float]] = {
         "local3": 1,
         "local4": 1,
@@ -90,7 +90,7 @@ class CudaConvnet11pct(Network):
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
-        """Logits of images, alike in training and evaluation."""
+        """Returns logits of images, regardless of `train`."""
         conv = functools.partial(
             Conv, 64, (5, 5), dtype=self.dtype, implementation=self.ops
         )
@@ -103,10 +103,10 @@ class CudaConvnet11pct(Network):
         pool = functools.partial(
             max_pool, window=(3, 3), strides=(2, 2), implementation=self.ops
         )
-        # Its other constants are the defaults, which the tutorial took over.
+        # The other constants are the defaults, which the tutorial adopted.
         norm = functools.partial(local_response_norm, axis=2, implementation=self.ops)
 
-        # The layout of `cifar_jax.ops`: height, width, channel, batch.
+        # `cifar_jax.ops` uses the layout (height, width, channel, batch).
         x = images.transpose(1, 2, 3, 0)
         x = conv(kernel_init=normal(1e-4), name="conv1")(x)
         x = self.record("conv1", nn.relu(x), batch_axis=3)
@@ -125,10 +125,10 @@ class CudaConvnet11pct(Network):
 
 
 class LocallyConnected(nn.Module):
-    """A convolution with kernels of their own at each position, SAME padding.
+    """A convolution with SAME padding and separate kernels at each position.
 
-    Parameters as those of `flax.linen.ConvLocal`, with as many biases as kernels.
-    Written as products, because XLA's CPU code is slow at convolutions in loops.
+    Its parameters are those of `flax.linen.ConvLocal`, with as many biases as kernels.
+    It is written as products, because XLA's CPU code is slow at convolutions in loops.
     """
 
     features: int
@@ -153,7 +153,7 @@ class LocallyConnected(nn.Module):
 def _patches(
     x: Float[Array, "h w c n"], kernel: tuple[int, int]
 ) -> Float[Array, "h w ckhkw n"]:
-    """What the kernel of each position sees, a whole channel after the other."""
+    """Returns the patch at each position, one whole channel after another."""
     h, w, c, n = x.shape
     kh, kw = kernel
     padding = lax.padtype_to_pads((h, w), kernel, (1, 1), "SAME")
@@ -163,6 +163,6 @@ def _patches(
 
 
 def _average_pool(x: Float[Array, "h w c n"]) -> Float[Array, "oh ow c n"]:
-    """The means of 3x3 windows of stride 2, each of its part inside the image."""
-    # Flax takes the last axis for channels, and those before it for space.
+    """Averages 3x3 windows at stride 2, over the pixels inside the image only."""
+    # Flax treats the last axis as channels and the axes before it as spatial.
     return nn.avg_pool(x, (3, 3, 1), (2, 2, 1), "SAME", count_include_pad=False)

@@ -1,4 +1,4 @@
-"""Weights of Keras models, for the networks that are built like them."""
+"""Conversion of Keras weights for the networks that replicate Keras models."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from cifar_jax.errors import UserError
 
 Collection = dict[str, dict[str, Float32[np.ndarray, "..."]]]
 
-# Kind of layer, name of the weight in Keras: collection and name of the leaf here.
+# Maps Keras layer types and weight names to collections and leaf names.
 _LINEAR = {"kernel": ("params", "kernel"), "bias": ("params", "bias")}
 _LEAVES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Conv2D": _LINEAR,
@@ -26,28 +26,28 @@ _LEAVES: Mapping[str, Mapping[str, tuple[str, str]]] = {
 
 
 def from_keras(keras_model: Any) -> dict[str, Collection]:
-    """The weights of a Keras 3 model as the variables of a network.
+    """Converts the weights of a Keras 3 model to the variables of a network.
 
-    For the networks whose layers carry Keras's names: vgg16, vgg19, resnet50 and
-    mobilenet. With the weights that Keras offers for ImageNet::
+    This works for the networks whose layers have Keras's names: vgg16, vgg19, resnet50
+    and mobilenet. For example, with Keras's ImageNet weights::
 
-        theirs = keras.applications.VGG16(weights="imagenet")
-        variables = models.from_keras(theirs)
+        keras_model = keras.applications.VGG16(weights="imagenet")
+        variables = models.from_keras(keras_model)
         prepared = keras.applications.vgg16.preprocess_input(images)
         logits = models.create("vgg16").apply(variables, prepared)
 
-    The images must be prepared as Keras prepares them for that model: in this example
-    it takes pixels of 0 to 255, turns RGB into BGR and subtracts a mean colour.
+    The images must be preprocessed as Keras does for that model: in this example, it
+    takes pixels from 0 to 255, converts RGB to BGR and subtracts a mean color.
 
     Args:
-        keras_model: anything like a Keras model, on any of its backends: its `layers`
-            have a `name` and `weights`, and those are arrays with a `name`.
+        keras_model: A Keras model on any backend, or any object whose `layers` have a
+            `name` and `weights`, which are arrays with a `name`.
 
     Returns:
-        {"params": ..., "batch_stats": ...}; without BatchNorm the latter is empty.
+        {"params": ..., "batch_stats": ...}; without BatchNorm, the latter is empty.
 
     Raises:
-        UserError: there is a weight whose place is not known.
+        UserError: A weight has no known counterpart.
     """
     variables: dict[str, Collection] = {"params": {}, "batch_stats": {}}
     for layer in keras_model.layers:
@@ -55,14 +55,14 @@ def from_keras(keras_model: Any) -> dict[str, Collection]:
         for weight in layer.weights:
             if weight.name not in _LEAVES.get(kind, {}):
                 raise UserError(
-                    f"the Keras layer {layer.name!r} of kind {kind} has a weight "
-                    f"{weight.name!r}, which has no place here; the kinds that do "
-                    f"are {', '.join(_LEAVES)}, as keras.applications uses them"
+                    f"Keras layer {layer.name!r} of type {kind} has an unsupported "
+                    f"weight {weight.name!r}; supported layer types are "
+                    f"{', '.join(_LEAVES)}, as used in keras.applications"
                 )
             collection, leaf = _LEAVES[kind][weight.name]
             value = np.asarray(weight, np.float32)
             if kind == "DepthwiseConv2D" and leaf == "kernel":
-                # For Flax, a convolution in groups of one channel each.
+                # In Flax, this is a grouped convolution with one channel per group.
                 value = value.reshape(*value.shape[:2], 1, -1)
             variables[collection].setdefault(layer.name, {})[leaf] = value
     return variables

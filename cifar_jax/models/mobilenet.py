@@ -1,4 +1,4 @@
-"""MobileNet: every convolution in two, over the image and over the channels.
+"""MobileNet: convolutions factored into depthwise and pointwise ones.
 
 Howard et al., "MobileNets: efficient convolutional neural networks for mobile vision
 applications", 2017.
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from cifar_jax.models.network import Network
 
-# Width and strides of each pair of convolutions.
+# Width and stride of each pair of depthwise and pointwise convolutions.
 PAIRS = (
     (64, 1),
     (128, 2),
@@ -30,10 +30,10 @@ PAIRS = (
 
 
 class MobileNet(Network):
-    """MobileNet at its full width, as in keras.applications.
+    """MobileNet at full width, as in keras.applications.
 
-    Layers are named as there and start as there: kernels Glorot uniform, biases zero.
-    What is left out is Keras's dropout of 0.001 before the last layer.
+    Layer names and initialization are Keras's: Glorot uniform kernels, zero biases.
+    Keras's dropout of 0.001 before the last layer is omitted.
     """
 
     num_classes: int = 1000
@@ -44,12 +44,12 @@ class MobileNet(Network):
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
-        """Logits; BatchNorm by the batch if this is a step of training."""
+        """Returns logits; BatchNorm uses batch statistics if `train` is true."""
         conv = functools.partial(self.conv, train=train)
         x = conv(images, 32, 3, 2, "conv1")
         for index, (width, strides) in enumerate(PAIRS, 1):
             channels = x.shape[-1]
-            # For an odd size this is not SAME, which pads both sides.
+            # For odd sizes this differs from SAME, which pads both sides.
             padding = "SAME" if strides == 1 else ((0, 1), (0, 1))
             x = conv(
                 x, channels, 3, strides, f"conv_dw_{index}", padding, groups=channels
@@ -74,7 +74,7 @@ class MobileNet(Network):
         *,
         train: bool,
     ) -> Array:
-        """A convolution without bias, BatchNorm, and ReLU cut off at 6."""
+        """Applies a convolution without bias, BatchNorm and ReLU capped at 6."""
         conv = self.convolution(
             width,
             (size, size),

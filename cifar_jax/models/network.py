@@ -1,4 +1,4 @@
-"""What all networks have in common."""
+"""The base class of all networks."""
 
 import functools
 from collections.abc import Mapping
@@ -7,26 +7,29 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype, Initializer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from cifar_jax.ops import Implementation, conv_general_dilated
 
 
 class Network(nn.Module):
-    """A network: `__call__(images, train=False)` gives float32 logits.
+    """A network: `__call__(images, train=False)` returns float32 logits.
 
-    The submodules that it names in `__call__` are its layers; a layer's kernels are
-    what weight decay is about.
+    The submodules that are named in `__call__` are its layers. In training it can draw
+    from the random stream "dropout" (as `flax.linen.Dropout` does), which is a function
+    of the run's seed and the step; shard_map and pmap draw differently than jit.
 
     Attributes:
-        num_classes: how many logits there are.
+        num_classes: the number of logits.
         dtype: of the computation; parameters are float32.
-        ops: how the operations of `cifar_jax.ops` are computed, where it uses them.
-        axis_name: of the axis over which a batch is shared out, if it is (by shard_map
-            or pmap): the statistics of BatchNorm are then those of the whole batch.
-        weight_decays: factor of the weight decay for each layer's kernels, none for
-            layers that are not named; None: 1 for every kernel.
-        smallest_image: height and width that an image must have.
+        ops: how the operations of `cifar_jax.ops` are computed, if it uses them.
+        axis_name: the mesh axis that shares the batch, under shard_map or pmap: the
+            statistics of BatchNorm are then those of the whole batch.
+        weight_decays: factor of the weight decay for each layer's kernels, 0 for layers
+            that are not named; None: 1 for every kernel.
+        smallest_image: the smallest height and width of an image.
+        images_for_init: the number of training images that `init_from_data` is given;
+            0 if it is not to be called.
     """
 
     num_classes: int = 10
@@ -36,12 +39,33 @@ class Network(nn.Module):
 
     weight_decays: ClassVar[Mapping[str, float] | None] = None
     smallest_image: ClassVar[int] = 1
+    images_for_init: ClassVar[int] = 0
+
+    def init_from_data(
+        self, variables: Mapping[str, PyTree], images: Float[Array, "n h w c"]
+    ) -> Mapping[str, PyTree]:
+        """Returns initial variables that depend on the training images.
+
+        Whitening the first layer's inputs is an example.
+
+        Args:
+            variables: as initialized from random numbers.
+            images: preprocessed as for evaluation.
+        """
+        return variables
 
     def record(self, layer: str, x: Array, batch_axis: int = 0) -> Array:
-        """Returns x, which is recorded as the activations of a layer.
+        """Returns x, and records it as the activations of a layer.
 
-        They are sown as {layer: values}, batch first, into `activations` of the
-        collection `intermediates`, so in the order of the calls.
+        Summaries show recorded layers, and the report of numbers that are not finite
+        names them; a network need not record any. Activations are sown as
+        {layer: values}, batch first, into `activations` of the collection
+        `intermediates`, in the order of the calls.
+
+        Args:
+            layer: its name.
+            x: its activations.
+            batch_axis: the axis of the images.
         """
         values = jnp.moveaxis(x, batch_axis, 0)
         self.sow("intermediates", "activations", {layer: values})
@@ -50,13 +74,13 @@ class Network(nn.Module):
     def convolution(
         self, features: int, kernel_size: tuple[int, int], name: str, **options: Any
     ) -> nn.Conv:
-        """A convolution by Flax, of images with their channels last.
+        """Returns a Flax convolution for images with their channels last.
 
         Args:
-            features: how many channels it makes.
+            features: number of output channels.
             kernel_size: of any size.
             name: of the layer.
-            options: further ones of `flax.linen.Conv`.
+            options: further options of `flax.linen.Conv`.
         """
         return nn.Conv(
             features,
@@ -72,7 +96,7 @@ class Network(nn.Module):
     def predictions(
         self, x: Float[Array, "n c"], kernel_init: Initializer
     ) -> Float[Array, "n classes"]:
-        """The logits, by a last dense layer of that name."""
+        """Returns the logits, computed by a dense layer named predictions."""
         head = nn.Dense(
             self.num_classes,
             dtype=self.dtype,
@@ -84,11 +108,11 @@ class Network(nn.Module):
     def batch_norm(
         self, name: str, train: bool, epsilon: float = 1e-5, momentum: float = 0.9
     ) -> nn.BatchNorm:
-        """BatchNorm: of the batch while training, else by the running averages.
+        """Returns BatchNorm: by the batch in training, by running averages otherwise.
 
         Args:
             name: of the layer.
-            train: whether this is a step of training.
+            train: whether this is a training step.
             epsilon: added to the variance.
             momentum: weight of the old value in the running averages.
         """

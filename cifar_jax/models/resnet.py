@@ -1,4 +1,4 @@
-"""ResNet: stages of blocks that each add to what they read.
+"""ResNet: stages of residual blocks, which add their output to their input.
 
 He et al., "Deep residual learning for image recognition", 2016.
 """
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from cifar_jax.models.network import Network
 
-# Of the 3x3 convolutions in each of the four stages.
+# Numbers of channels of the 3x3 convolutions in each of the four stages.
 WIDTHS = (64, 128, 256, 512)
 
 
@@ -22,14 +22,14 @@ def stages(
     depths: tuple[int, ...],
     block: Callable[[Array, int, int, str], Array],
 ) -> Float[Array, "n out_h out_w d"]:
-    """The part that all kinds of ResNet share.
+    """Applies the stages, which all ResNet variants share.
 
     Args:
-        x: what the first block reads.
-        depths: how many blocks each stage has.
-        block: computes a block from its input, its width, its strides and its name.
+        x: Input of the first block.
+        depths: Number of blocks in each stage.
+        block: Computes a block from its input, width, strides and name.
     """
-    # What comes before them counts as the first stage.
+    # The stem counts as the first stage.
     for stage, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True), 2):
         for index in range(1, depth + 1):
             strides = 2 if index == 1 and stage > 2 else 1
@@ -40,12 +40,12 @@ def stages(
 class BottleneckResNet(Network, kw_only=True):
     """ResNet for ImageNet, as in keras.applications.
 
-    Layers are named as there and start as there: kernels Glorot uniform, biases zero.
-    Convolutions have biases, although BatchNorm takes them away again; a stage
-    halves the image in the first 1x1 convolution, as in the paper.
+    Layer names and initialization are Keras's: Glorot uniform kernels, zero biases.
+    Convolutions have biases, although BatchNorm cancels them; a stage halves the image
+    in its first 1x1 convolution, as in the paper.
 
     Attributes:
-        depths: how many blocks each stage has.
+        depths: Number of blocks in each stage.
     """
 
     depths: tuple[int, ...]
@@ -57,7 +57,7 @@ class BottleneckResNet(Network, kw_only=True):
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
-        """Logits; BatchNorm by the batch if this is a step of training."""
+        """Returns logits; BatchNorm uses batch statistics if `train` is true."""
         x = nn.relu(self.conv(images, 64, 7, 2, "conv1", train))
         x = self.record("conv1_conv", x)
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
@@ -67,7 +67,7 @@ class BottleneckResNet(Network, kw_only=True):
     def block(
         self, x: Array, width: int, strides: int, name: str, train: bool
     ) -> Array:
-        """Convolutions 1x1, 3x3 and 1x1, the last four times as wide."""
+        """Applies 1x1, 3x3 and 1x1 convolutions, the last one four times as wide."""
         conv = functools.partial(self.conv, train=train)
         shortcut = x
         if strides > 1 or x.shape[-1] != 4 * width:
@@ -83,7 +83,7 @@ class BottleneckResNet(Network, kw_only=True):
     def conv(
         self, x: Array, width: int, size: int, strides: int, name: str, train: bool
     ) -> Array:
-        """A convolution and its BatchNorm."""
+        """Applies a convolution and its BatchNorm."""
         conv = self.convolution(
             width,
             (size, size),
@@ -97,14 +97,14 @@ class BottleneckResNet(Network, kw_only=True):
 
 
 class CifarResNet(Network, kw_only=True):
-    """ResNet as it is common for CIFAR: basic blocks, and a stem that keeps the size.
+    """ResNet as commonly used for CIFAR: basic blocks and a size-preserving stem.
 
-    Kernels of convolutions start as He et al. (2015): normal, with the variance 2 over
-    the number of inputs. The dense layer starts normal with deviation 0.01, so that no
-    class is far ahead at the start.
+    Convolution kernels are initialized as in He et al. (2015): normal, with variance 2
+    divided by the number of inputs. The dense layer is initialized as normal with
+    standard deviation 0.01, so that no class is strongly favored at the start.
 
     Attributes:
-        depths: how many blocks each stage has.
+        depths: Number of blocks in each stage.
     """
 
     depths: tuple[int, ...]
@@ -113,7 +113,7 @@ class CifarResNet(Network, kw_only=True):
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
-        """Logits; BatchNorm by the batch if this is a step of training."""
+        """Returns logits; BatchNorm uses batch statistics if `train` is true."""
         x = nn.relu(self.conv(images, 64, 3, 1, "conv1", train))
         x = self.record("conv1_conv", x)
         x = stages(x, self.depths, functools.partial(self.block, train=train))
@@ -122,7 +122,7 @@ class CifarResNet(Network, kw_only=True):
     def block(
         self, x: Array, width: int, strides: int, name: str, train: bool
     ) -> Array:
-        """Two 3x3 convolutions."""
+        """Applies two 3x3 convolutions."""
         conv = functools.partial(self.conv, train=train)
         shortcut = x
         if strides > 1 or x.shape[-1] != width:
@@ -136,7 +136,7 @@ class CifarResNet(Network, kw_only=True):
     def conv(
         self, x: Array, width: int, size: int, strides: int, name: str, train: bool
     ) -> Array:
-        """A convolution without bias and its BatchNorm."""
+        """Applies a convolution without bias and its BatchNorm."""
         conv = self.convolution(
             width,
             (size, size),

@@ -1,4 +1,4 @@
-"""The tutorial's network: `inference` in TensorFlow's cifar10.py."""
+"""The tutorial's network, `inference` in TensorFlow's cifar10.py."""
 
 import functools
 from collections.abc import Mapping
@@ -16,8 +16,9 @@ from cifar_jax.ops import Conv, local_response_norm, max_pool
 class TutorialCNN(Network):
     """Two 5x5 convolutions with pooling and LRN, then three dense layers.
 
-    1,068,298 parameters at 10 classes. Weights start truncated normal, redrawn
-    beyond two sigma and not rescaled, as `tf.truncated_normal_initializer`.
+    It has 1,068,298 parameters for 10 classes. Weights are initialized as truncated
+    normal, redrawn beyond two standard deviations and not rescaled, as by
+    `tf.truncated_normal_initializer`.
     """
 
     weight_decays: ClassVar[Mapping[str, float]] = {"local3": 1, "local4": 1}
@@ -26,7 +27,7 @@ class TutorialCNN(Network):
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
-        """Logits of standardised images, alike in training and evaluation."""
+        """Returns logits of standardized images, regardless of `train`."""
         conv = functools.partial(
             Conv,
             features=64,
@@ -40,7 +41,7 @@ class TutorialCNN(Network):
             dense, kernel_init=truncated_normal(0.04), bias_init=constant(0.1)
         )
 
-        # The layout of `cifar_jax.ops`: height, width, channel, batch.
+        # `cifar_jax.ops` uses the layout (height, width, channel, batch).
         x = images.transpose(1, 2, 3, 0)
         x = conv(bias_init=constant(0.0), name="conv1")(x)
         x = self.record("conv1", nn.relu(x), batch_axis=3)
@@ -58,9 +59,9 @@ class TutorialCNN(Network):
         return self.record("softmax_linear", x).astype(jnp.float32)
 
     def pool(self, x: Float[Array, "h w c n"]) -> Float[Array, "oh ow c n"]:
-        """Max pooling, which halves the image."""
+        """Halves the image by max pooling."""
         return max_pool(x, (3, 3), (2, 2), self.ops)
 
     def norm(self, x: Float[Array, "h w c n"]) -> Float[Array, "h w c n"]:
-        """Local response normalisation over nine channels."""
+        """Applies local response normalization over nine channels."""
         return local_response_norm(x, axis=2, implementation=self.ops)

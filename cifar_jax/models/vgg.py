@@ -1,4 +1,4 @@
-"""VGG: stacks of 3x3 convolutions, each stack followed by a halving of the image.
+"""VGG: stacks of 3x3 convolutions; pooling after each stack halves the image.
 
 Simonyan and Zisserman, "Very deep convolutional networks for large-scale image
 recognition", 2015.
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from cifar_jax.models.network import Network
 
-# Of the convolutions in each of the five stacks.
+# Numbers of channels of the convolutions in each of the five stacks.
 WIDTHS = (64, 128, 256, 512, 512)
 
 
@@ -23,12 +23,12 @@ def stacks(
     depths: tuple[int, ...],
     layer: Callable[[Array, int, str], Array],
 ) -> Float[Array, "n h//32 w//32 512"]:
-    """The part that all kinds of VGG share.
+    """Applies the stacks, which all VGG variants share.
 
     Args:
-        images: what the first layer reads.
-        depths: how many layers each stack has.
-        layer: computes a layer from its input, its width and its name.
+        images: Input of the first layer.
+        depths: Number of layers in each stack.
+        layer: Computes a layer from its input, width and name.
     """
     x = images
     for block, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True), 1):
@@ -41,11 +41,11 @@ def stacks(
 class VGG(Network, kw_only=True):
     """VGG as published for ImageNet: three dense layers, no BatchNorm.
 
-    Layers are named as in keras.applications and start as there: kernels Glorot
-    uniform, biases zero. Without the dropout of the paper, as there.
+    Layer names and initialization are those of keras.applications: Glorot uniform
+    kernels, zero biases. As in Keras, the paper's dropout is omitted.
 
     Attributes:
-        depths: how many convolutions each stack has.
+        depths: Number of convolutions in each stack.
     """
 
     depths: tuple[int, ...]
@@ -57,7 +57,7 @@ class VGG(Network, kw_only=True):
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
-        """Logits, alike in training and evaluation."""
+        """Returns logits, regardless of `train`."""
         dense = functools.partial(
             nn.Dense, dtype=self.dtype, kernel_init=glorot_uniform()
         )
@@ -68,20 +68,20 @@ class VGG(Network, kw_only=True):
         return self.predictions(x, glorot_uniform())
 
     def conv(self, x: Array, width: int, name: str) -> Array:
-        """A layer of the stacks: convolution and ReLU."""
+        """Applies one layer of a stack: convolution and ReLU."""
         conv = self.convolution(width, (3, 3), name, kernel_init=glorot_uniform())
         return self.record(name, nn.relu(conv(x)))
 
 
 class BatchNormVGG(Network, kw_only=True):
-    """VGG as it is common for CIFAR: BatchNorm everywhere and one dense layer.
+    """VGG as commonly used for CIFAR: BatchNorm throughout and one dense layer.
 
-    Kernels of convolutions start as He et al. (2015): normal, with the variance 2 over
-    the number of inputs. The dense layer starts normal with deviation 0.01, so that no
-    class is far ahead at the start.
+    Convolution kernels are initialized as in He et al. (2015): normal, with variance 2
+    divided by the number of inputs. The dense layer is initialized as normal with
+    standard deviation 0.01, so that no class is strongly favored at the start.
 
     Attributes:
-        depths: how many convolutions each stack has.
+        depths: Number of convolutions in each stack.
     """
 
     depths: tuple[int, ...]
@@ -92,12 +92,12 @@ class BatchNormVGG(Network, kw_only=True):
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
-        """Logits; BatchNorm by the batch if this is a step of training."""
+        """Returns logits; BatchNorm uses batch statistics if `train` is true."""
         x = stacks(images, self.depths, functools.partial(self.conv, train=train))
         return self.predictions(x.mean(axis=(1, 2)), normal(0.01))
 
     def conv(self, x: Array, width: int, name: str, train: bool) -> Array:
-        """A layer of the stacks: convolution, BatchNorm and ReLU."""
+        """Applies one layer of a stack: convolution, BatchNorm and ReLU."""
         conv = self.convolution(
             width, (3, 3), name, use_bias=False, kernel_init=he_normal()
         )

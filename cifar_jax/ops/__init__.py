@@ -1,9 +1,9 @@
-"""Operations of networks that XLA's CPU code is slow at, or that Flax lacks.
+"""Network operations that are slow in XLA's CPU code or missing from Flax.
 
-Images are (height, width, channel, batch) here, the layout of cuda-convnet: with
-the batch innermost every slice of an image is long runs of memory, and convolutions
-are matrix products that need no transposition. Only `conv_general_dilated` takes
-those of Flax, with the batch first.
+Images are laid out as (height, width, channel, batch), as in cuda-convnet: with the
+batch innermost, every slice of an image consists of long contiguous runs of memory,
+and convolutions are matrix products that need no transposition. The exception is
+`conv_general_dilated`, which takes Flax's layout, with the batch first.
 """
 
 from cifar_jax.ops.conv import Conv, conv

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from cifar_jax.ops import fourier, im2col
 from cifar_jax.ops.implementation import Implementation, run
 
-# Below so many products a value, transforming costs more than it saves.
+# Below this many products per value, the Fourier transform costs more than it saves.
 MAX_PATCH = 128
 
 
@@ -22,13 +22,13 @@ def conv(
     dtype: Dtype = jnp.float32,
     implementation: Implementation = "auto",
 ) -> Float[Array, "h w k n"]:
-    """Convolution of stride 1 with SAME padding, for kernels of any size.
+    """Convolves images at stride 1 with SAME padding, for kernels of any size.
 
-    The operands of its products are rounded to dtype; x and the result are float32.
+    The operands of the products are rounded to dtype; x and the result are float32.
 
-    The fast one computes by patches where these hold few values, otherwise by the
-    convolution theorem. In float32 values and gradients differ from lax's by at most
-    1e-6 of their norm (measured: 4e-7 on the tutorial's layers).
+    The fast implementation multiplies patches if they hold few values and uses the
+    convolution theorem otherwise. In float32, values and gradients differ from lax's
+    by at most 1e-6 of their norm (measured: 4e-7 on the tutorial's layers).
     """
     fast = functools.partial(_fast, jnp.dtype(dtype))
     plain = functools.partial(_plain, jnp.dtype(dtype))
@@ -54,7 +54,7 @@ def _fast(dtype: Dtype, x: Array, kernel: Array) -> Array:
 
 
 class Conv(nn.Module):
-    """A convolution with bias; parameters as those of `flax.linen.Conv`."""
+    """A convolution with bias, with the same parameters as `flax.linen.Conv`."""
 
     features: int
     kernel_size: tuple[int, int]
@@ -65,7 +65,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "h w c n"]) -> Float[Array, "h w k n"]:
-        """Convolves, then adds the bias."""
+        """Convolves the images and adds the bias."""
         shape = (*self.kernel_size, x.shape[2], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", self.bias_init, (self.features,))

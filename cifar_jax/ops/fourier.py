@@ -1,13 +1,14 @@
 """Convolution by the convolution theorem, written as matrix products.
 
 The discrete Fourier transform turns a circular convolution into one small matrix
-product over channels for each frequency. An image axis of h pixels under a kernel
-axis of k taps needs no more than h + k // 2 samples: what wraps around falls outside
-the image. (Zlateski, Jia, Li and Durand, FFT Convolutions are Faster than Winograd
-on Modern CPUs, Here's Why, 2018; here the images are small enough to be one tile.)
+product over channels for each frequency. For h pixels and k kernel taps along an
+axis, h + k // 2 samples suffice, because whatever wraps around falls outside the
+image. (Zlateski, Jia, Li and Durand, FFT Convolutions are Faster than Winograd on
+Modern CPUs, Here's Why, 2018; here the images are small enough to form one tile.)
 
-A complex number is two rows of a real matrix, cosine part first. The transform is
-orthonormal, so that its adjoint is its inverse and gradients use the same matrices.
+A complex number is stored as two rows of a real matrix, the cosine part first. The
+transform is orthonormal, so its adjoint is its inverse and gradients use the same
+matrices.
 """
 
 import functools
@@ -22,7 +23,7 @@ from jaxtyping import Array, Float
 
 from cifar_jax.ops.product import product
 
-# What a product of matrices sums over, one for each index of the first axis.
+# Contracted axes of matrix products, one product per index of the first axis.
 _MATMUL = ((2,), (1,))
 
 # Height and width.
@@ -30,12 +31,12 @@ Size = tuple[int, ...]
 
 
 class _Transform(NamedTuple):
-    """Matrices of one image and kernel size; f and g are frequencies along h and w.
+    """Matrices for one image and kernel size; f and g are frequencies along h and w.
 
     Attributes:
-        rows: image rows to frequencies, real to complex.
-        columns: image columns to frequencies, complex to complex.
-        taps: kernel taps to the spectrum of the correlation, real to complex.
+        rows: Maps image rows to frequencies, real to complex.
+        columns: Maps image columns to frequencies, complex to complex.
+        taps: Maps kernel taps to the spectrum of the correlation, real to complex.
     """
 
     rows: Float[np.ndarray, "2f h"]
@@ -45,16 +46,16 @@ class _Transform(NamedTuple):
 
 @functools.cache
 def _transform(image: Size, kernel: Size, origin: Size | None = None) -> _Transform:
-    """The matrices for a kernel whose tap at `origin` falls on the pixel itself.
+    """Returns matrices for a kernel whose tap at `origin` is on the output pixel.
 
-    By default, that is the tap which SAME padding puts there.
+    By default, that is the tap which SAME padding places there.
     """
     if origin is None:
         origin = tuple((taps - 1) // 2 for taps in kernel)
     period_h, period_w = (
         size + taps // 2 for size, taps in zip(image, kernel, strict=True)
     )
-    # The other half of the frequencies along h are conjugates of these.
+    # The remaining frequencies along h are complex conjugates of these.
     f = np.arange(period_h // 2 + 1)
     is_own_conjugate = 2 * f % period_h == 0
     norm_h = np.sqrt(np.where(is_own_conjugate, 1, 2) / period_h)
@@ -76,7 +77,7 @@ def _angles(frequency: np.ndarray, position: np.ndarray, period: int) -> np.ndar
 
 
 def _stacked(z: np.ndarray, axis: int) -> np.ndarray:
-    """Real and imaginary parts as pairs of rows."""
+    """Stacks real and imaginary parts as pairs of rows."""
     parts = np.stack([z.real, z.imag], axis)
     return parts.reshape(-1, z.shape[1]).astype(np.float32)
 
@@ -92,7 +93,7 @@ def _analyze(x: Float[Array, "h w c n"], kernel: Size) -> Float[Array, "fg 2c n"
 def _synthesize(
     z: Float[Array, "fg 2c n"], image: Size, kernel: Size
 ) -> Float[Array, "h w c n"]:
-    """Adjoint and inverse of `_analyze`."""
+    """Computes the adjoint, which is also the inverse, of `_analyze`."""
     w = image[1]
     transform = _transform(image, kernel)
     c, n = z.shape[1] // 2, z.shape[2]
@@ -104,7 +105,7 @@ def _synthesize(
 def _for_each(
     matrix: Float[np.ndarray, "i j"], z: Float[Array, "f j c n"]
 ) -> Float[Array, "f i c n"]:
-    # An unbatched left operand would cost a transposition of the large right one.
+    # With an unbatched left operand, the large right one would have to be transposed.
     matrices = jnp.broadcast_to(matrix, (len(z), *matrix.shape))
     return product(matrices, z, _MATMUL, each=(0,))
 
@@ -112,11 +113,11 @@ def _for_each(
 def _spectrum(
     kernel: Float[Array, "kh kw c k"], image: Size, origin: Size | None = None
 ) -> Float[Array, "fg 2k 2c"]:
-    """The kernel as one real matrix a frequency, for complex channels."""
+    """Returns the kernel as one real matrix per frequency, for complex channels."""
     kh, kw, c, k = kernel.shape
     taps = _transform(image, (kh, kw), origin).taps
     # The barrier keeps the transposition of the small operand out of the product,
-    # which is fast only where neither operand is transposed.
+    # which is fast only if neither operand is transposed.
     by_output = lax.optimization_barrier(kernel.swapaxes(2, 3))
     spectrum = jnp.matmul(taps, by_output.reshape(kh * kw, k * c))
     real, imag = jnp.moveaxis(spectrum.reshape(-1, 2, k, c), 1, 0)
@@ -138,7 +139,10 @@ def _spectrum_adjoint(
 def conv(
     dtype: Dtype, x: Float[Array, "h w c n"], kernel: Float[Array, "kh kw c k"]
 ) -> Float[Array, "h w k n"]:
-    """Stride 1, SAME; differs from lax by 5e-7 of the result's norm."""
+    """Convolves at stride 1 with SAME padding.
+
+    The result differs from lax's by 5e-7 of its norm.
+    """
     return _forward(dtype, x, kernel)[0]
 
 
@@ -157,10 +161,10 @@ def _backward(
     z, kernel = residuals
     image, taps = dy.shape[:2], kernel.shape[:2]
     dz = _analyze(dy, taps).astype(dtype)
-    # The adjoint of a correlation is that with the kernel turned round. If its size is
-    # even, its origin is then on the other side of the middle.
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    spectrum = _spectrum(turned, image, origin=tuple(size // 2 for size in taps))
+    # The adjoint of a correlation is the correlation with the flipped kernel. If the
+    # kernel size is even, flipping moves the origin to the other side of the center.
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    spectrum = _spectrum(flipped, image, origin=tuple(size // 2 for size in taps))
     dx = product(spectrum, dz, _MATMUL, each=(0,), dtype=dtype)
     dkernel = product(dz, z, ((2,), (2,)), each=(0,), dtype=dtype)
     return _synthesize(dx, image, taps), _spectrum_adjoint(dkernel, image, taps)

@@ -1,4 +1,4 @@
-"""Convolution as one matrix product with every patch of the image, a column each."""
+"""Convolution as one matrix product with the image patches as columns."""
 
 import functools
 
@@ -19,7 +19,7 @@ def _patches(
     padding = lax.padtype_to_pads((h, w), kernel, (1, 1), "SAME")
     padded = jnp.pad(jnp.moveaxis(x, 2, 0), ((0, 0), *padding, (0, 0)))
     across = jnp.stack([padded[:, :, j : j + w] for j in range(kw)])
-    # The barrier makes two copies of long runs out of one of short runs.
+    # The barrier makes XLA copy long runs twice instead of short runs once.
     across = lax.optimization_barrier(across)
     taps = jnp.stack([across[:, :, i : i + h] for i in range(kh)])
     return taps.reshape(kh * kw * c, h, w, n)
@@ -29,7 +29,10 @@ def _patches(
 def conv(
     dtype: Dtype, x: Float[Array, "h w c n"], kernel: Float[Array, "kh kw c k"]
 ) -> Float[Array, "h w k n"]:
-    """Stride 1, SAME; differs from lax by 3e-7 of the result's norm."""
+    """Convolves at stride 1 with SAME padding.
+
+    The result differs from lax's by 3e-7 of its norm.
+    """
     return _forward(dtype, x, kernel)[0]
 
 
@@ -50,8 +53,8 @@ def _backward(
     channels_first = jnp.moveaxis(dy, 2, 0)
     _, fold = jax.vjp(lambda x: _patches(x, kernel.shape[:2]), x)
     (dx,) = fold(product(_matrix(kernel), channels_first, ((1,), (0,)), dtype=dtype))
-    # Here the batch is merged: else XLA would transpose the patches to sum over three
-    # axes. In this order the product is a fifth faster than turned round.
+    # The batch is merged here because XLA would otherwise transpose the patches to sum
+    # over three axes. This order of operands is a fifth faster than the reverse.
     columns = channels_first.reshape(len(channels_first), -1)
     patches = patches.reshape(len(patches), -1)
     dkernel = product(columns, patches.T, ((1,), (0,)), dtype=dtype).T

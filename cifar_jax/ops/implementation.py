@@ -1,4 +1,4 @@
-"""Which of two ways to compute an operation is used."""
+"""Choice between two implementations of an operation."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -6,8 +6,8 @@ from typing import Any, Literal
 from jax import lax
 from jaxtyping import Array
 
-# "plain" is XLA's own operation; "fast" the same values by a road on which XLA's
-# CPU code is quick; "auto" the fast one on CPUs and the plain one elsewhere.
+# "plain" is XLA's own operation; "fast" computes the same values in a way that is
+# fast in XLA's CPU code; "auto" means "fast" on CPUs and "plain" elsewhere.
 Implementation = Literal["auto", "fast", "plain"]
 
 
@@ -17,7 +17,7 @@ def run(
     plain: Callable[..., Array],
     *operands: Any,
 ) -> Array:
-    """Applies the one chosen; "auto" decides when the program is lowered."""
+    """Applies the chosen implementation; "auto" is resolved at lowering."""
     if implementation == "auto":
         return lax.platform_dependent(*operands, cpu=fast, default=plain)
     return {"fast": fast, "plain": plain}[implementation](*operands)

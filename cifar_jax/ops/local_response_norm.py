@@ -1,4 +1,4 @@
-"""Local response normalisation, across channels or within each."""
+"""Local response normalization, across channels or within each channel."""
 
 import functools
 from typing import NamedTuple
@@ -21,17 +21,17 @@ def local_response_norm(
     axis: int | tuple[int, ...] = -1,
     implementation: Implementation = "auto",
 ) -> Float[Array, "..."]:
-    """Divides by (bias + alpha * sum of squares of the nearby channels)^beta.
+    """Divides x by (bias + alpha * sum of squares over nearby channels)^beta.
 
-    The sum runs over the channels at most `depth_radius` away, fewer at the edges;
-    the channels lie along `axis`. Given two axes, as those of height and width, it
-    runs over a square of that radius.
-    As `tf.nn.lrn`: alpha multiplies the sum, not the mean, which is why the
+    The channels lie along `axis`; the sum runs over those at most `depth_radius`
+    away, so over fewer at the edges. Given two axes, such as height and width, it runs
+    over a square of that radius.
+    As in `tf.nn.lrn`, alpha multiplies the sum, not the mean, which is why the
     tutorial divides it by the 9 channels. (Krizhevsky, Sutskever and Hinton,
     ImageNet Classification with Deep Convolutional Neural Networks, 2012, 3.3.)
 
-    Both implementations compute in float32; they differ by less than 1e-6 of
-    the result's norm, in values and gradients.
+    Both implementations compute in float32; their values and gradients differ by less
+    than 1e-6 of the norm.
     """
     axes = (axis,) if isinstance(axis, int) else axis
     constants = _Constants(
@@ -39,7 +39,7 @@ def local_response_norm(
     )
     fast = functools.partial(_fast, constants)
     plain = functools.partial(_plain, constants)
-    # In bfloat16 a small sum would vanish beside the bias.
+    # In bfloat16, a small sum would be lost when added to the bias.
     return run(implementation, fast, plain, x.astype(jnp.float32)).astype(x.dtype)
 
 
@@ -56,14 +56,14 @@ def _plain(constants: _Constants, x: Array) -> Array:
     window = [1] * x.ndim
     for axis in axes:
         window[axis] = 2 * depth_radius + 1
-    # An odd window with SAME padding reaches equally far on both sides.
+    # An odd window with SAME padding extends equally far to both sides.
     nearby = lax.reduce_window(x * x, 0.0, lax.add, window, [1] * x.ndim, "SAME")
     return x * (bias + alpha * nearby) ** -beta
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _fast(constants: _Constants, x: Array) -> Array:
-    """Sums shifted slices, which XLA fuses with the rest into one loop."""
+    """Normalizes by sums of shifted slices, which XLA fuses into a single loop."""
     return x * _power(_scale(constants, x), constants.beta)
 
 
@@ -107,7 +107,7 @@ def _sum_along(axis: int, radius: int, x: Array) -> Array:
 
 
 def _power(x: Array, beta: float) -> Array:
-    """Raises to the power -beta."""
-    if beta == 0.75:  # The usual one, by square roots, which are cheaper.
+    """Raises x to the power -beta."""
+    if beta == 0.75:  # The usual beta; square roots are cheaper.
         return lax.rsqrt(x) * jnp.sqrt(lax.rsqrt(x))
     return x**-beta

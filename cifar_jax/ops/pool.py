@@ -17,10 +17,11 @@ def max_pool(
     strides: tuple[int, int],
     implementation: Implementation = "auto",
 ) -> Float[Array, "oh ow c n"]:
-    """The maxima of windows, SAME padding as TensorFlow's.
+    """Returns the maxima of windows, with SAME padding as in TensorFlow.
 
-    The gradient goes to the first of equal maxima, row by row. Both implementations
-    give the same values; their gradients differ by rounding where windows overlap.
+    The gradient goes to the first of equal maxima in row-major order. Both
+    implementations give the same values; their gradients differ only by rounding, where
+    windows overlap.
     """
     fast = functools.partial(_fast, window, strides)
     plain = functools.partial(_plain, window, strides)
@@ -33,13 +34,13 @@ def _plain(window: tuple[int, int], strides: tuple[int, int], x: Array) -> Array
 
 
 def _fast(window: tuple[int, int], strides: tuple[int, int], x: Array) -> Array:
-    # XLA's CPU code is slow at bfloat16 outside of products.
+    # XLA's CPU code is slow in bfloat16, except for matrix products.
     return _shifted(window, strides, x.astype(jnp.float32)).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _shifted(window: tuple[int, int], strides: tuple[int, int], x: Array) -> Array:
-    """As maxima of strided slices, one for each position in the window."""
+    """Pools by maxima of strided slices, one for each position in the window."""
     return _forward(window, strides, x)[0]
 
 
@@ -53,18 +54,18 @@ def _forward(
     outputs, padding = _same(image, window, strides)
     x = jnp.pad(x, (*padding, (0, 0), (0, 0)), constant_values=-np.inf)
     best = jnp.full((*outputs, *x.shape[2:]), -np.inf, x.dtype)
-    number_type = np.min_scalar_type(window[0] * window[1] - 1)
-    which = jnp.zeros(best.shape, number_type)
-    for number, start in enumerate(np.ndindex(*window)):
+    index_dtype = np.min_scalar_type(window[0] * window[1] - 1)
+    argmax = jnp.zeros(best.shape, index_dtype)
+    for index, start in enumerate(np.ndindex(*window)):
         at_position = x[
             tuple(
                 slice(first, first + (output - 1) * stride + 1, stride)
                 for first, output, stride in zip(start, outputs, strides, strict=True)
             )
         ]
-        which = jnp.where(at_position > best, number_type.type(number), which)
-        best = jnp.maximum(best, at_position)  # keeps NaN
-    return best, (which, image)
+        argmax = jnp.where(at_position > best, index_dtype.type(index), argmax)
+        best = jnp.maximum(best, at_position)  # propagates NaN
+    return best, (argmax, image)
 
 
 def _backward(
@@ -73,18 +74,18 @@ def _backward(
     residuals: _Residuals,
     dy: Array,
 ) -> tuple[Array]:
-    which, (h, w) = residuals
+    argmax, (h, w) = residuals
     outputs, (rows, columns) = _same((h, w), window, strides)
-    # In units of blocks of stride x stride pixels: how far a window reaches.
+    # How far a window extends, in blocks of stride x stride pixels.
     reach = [(size - 1) // stride for size, stride in zip(window, strides, strict=True)]
 
     def pixel(p: int, q: int) -> Array:
-        """What pixel (p, q) of each block receives."""
+        """Returns the gradient of pixel (p, q) of each block."""
         shape = [output + extra for output, extra in zip(outputs, reach, strict=True)]
         received = jnp.zeros((*shape, *dy.shape[2:]), dy.dtype)
         for i in range(p, window[0], strides[0]):
             for j in range(q, window[1], strides[1]):
-                sent = jnp.where(which == i * window[1] + j, dy, 0)
+                sent = jnp.where(argmax == i * window[1] + j, dy, 0)
                 down, right = i // strides[0], j // strides[1]
                 shift = ((down, reach[0] - down), (right, reach[1] - right))
                 received += jnp.pad(sent, (*shift, (0, 0), (0, 0)))
@@ -106,7 +107,7 @@ def _backward(
 def _same(
     image: tuple[int, int], window: tuple[int, int], strides: tuple[int, int]
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """Size of the output and padding, by axis."""
+    """Returns the output sizes and the padding along each axis."""
     outputs = [-(-size // step) for size, step in zip(image, strides, strict=True)]
     return outputs, list(lax.padtype_to_pads(image, window, strides, "SAME"))
 

@@ -1,4 +1,4 @@
-"""The product of the fast convolutions."""
+"""The tensor product that the fast convolutions use."""
 
 import jax.numpy as jnp
 from flax.typing import Dtype
@@ -16,21 +16,21 @@ def product(
     each: Axes = (),
     dtype: Dtype = jnp.float32,
 ) -> Array:
-    """Sum of products over axes of a and of b; operands rounded to dtype.
+    """Contracts axes of a and b, with the operands rounded to dtype.
 
-    Written by axes, not as a product of matrices that have been reshaped, because a
-    batch that is merged with another axis cannot be spread over devices. And not by
-    einsum, which may turn the product round and transpose its large result.
+    This is not a product of reshaped matrices, because a batch that is merged with
+    another axis cannot be sharded across devices. Nor is it an einsum, which may swap
+    the operands and transpose the large result.
 
     Args:
-        a: an operand, the smaller one for speed.
-        b: the other.
-        contract: axes of a and of b that are summed over.
-        each: axes of both, the first ones, that stay apart.
-        dtype: of the operands; the sum is float32.
+        a: First operand; for speed, the smaller one.
+        b: Second operand.
+        contract: Axes of a and of b to sum over.
+        each: Leading axes of both operands that serve as batch axes.
+        dtype: Data type of the operands; the sum is float32.
 
     Returns:
-        The axes `each`, the other axes of a, the other axes of b.
+        An array with the axes `each`, the other axes of a and the other axes of b.
     """
     return lax.dot_general(
         a.astype(dtype),

@@ -20,20 +20,20 @@ def conv_general_dilated(
     implementation: Implementation = "auto",
     **options: Any,
 ) -> Float[Array, "n oh ow k"]:
-    """What `flax.linen.Conv` calls: lax's, but for tiny images.
+    """Replaces lax's function in `flax.linen.Conv`, with a fast path for tiny images.
 
-    At the end of a deep network an image may be smaller than the kernel. XLA's CPU
-    code then takes some tens of times as long, for images of 2x2, as the one product
-    that the fast way makes of it (`experiments.benchmark_tiny_images`).
-    With kernel dilation or feature groups there is no fast way.
+    At the end of a deep network, an image may be smaller than the kernel. For 2x2
+    images, XLA's CPU code then takes tens of times as long as the single product that
+    the fast implementation computes (`experiments.benchmark_tiny_images`).
+    There is no fast implementation for dilation or feature groups.
 
     Args:
-        x: images.
-        kernel: of any size.
-        strides: of the window.
-        padding: as lax takes it.
-        implementation: see `cifar_jax.ops`.
-        options: the other arguments of lax's.
+        x: Images.
+        kernel: Kernel of any size.
+        strides: Strides of the window.
+        padding: Padding in any form that lax accepts.
+        implementation: Implementation to use; see `cifar_jax.ops`.
+        options: Other arguments of `lax.conv_general_dilated`.
     """
     plain: Callable[..., Array] = functools.partial(
         lax.conv_general_dilated, window_strides=strides, padding=padding, **options
@@ -53,7 +53,7 @@ def conv_general_dilated(
 
 
 def _fast(strides: tuple[int, int], padding: Any, x: Array, kernel: Array) -> Array:
-    """As one product of all patches, which are few, with the kernel."""
+    """Multiplies all patches, which are few, by the kernel in one product."""
     kh, kw, _, features = kernel.shape
     x_padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     height, width = (
@@ -73,8 +73,8 @@ def _fast(strides: tuple[int, int], padding: Any, x: Array, kernel: Array) -> Ar
         ],
         axis=-1,
     )
-    # In float32 whatever the operands were rounded to: XLA's CPU code lacks some of
-    # the products in bfloat16 that the gradient needs.
+    # Always computed in float32, because XLA's CPU code lacks some of the bfloat16
+    # products that the gradient needs.
     flat = patches.reshape(-1, patches.shape[-1]).astype(jnp.float32)
     y = flat @ kernel.reshape(-1, features).astype(jnp.float32)
     return y.reshape(len(x), height, width, features).astype(x.dtype)

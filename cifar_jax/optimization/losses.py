@@ -1,43 +1,112 @@
-"""The loss: softmax cross-entropy plus weight decay."""
+"""Loss functions by name, and the penalty of weight decay."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree, Scalar
 
+from cifar_jax.registry import check_range
 
-def cross_entropy(
-    logits: Float[Array, "n classes"],
-    labels: Int[Array, " n"],
-    label_smoothing: float = 0.0,
-) -> Float[Scalar, ""]:
-    """Mean softmax cross-entropy, in nats.
+# Labels, or the probability of each class.
+Targets = Int[Array, " n"] | Float[Array, "n classes"]
 
-    With label smoothing the targets are (1 - label_smoothing) times the label plus
-    label_smoothing times the uniform distribution over all classes (Szegedy et al.,
-    Rethinking the Inception Architecture for Computer Vision, 2015, 7).
+
+class Loss(Protocol):
+    """What a class in LOSSES provides; its dataclass fields are its options.
+
+    Attributes:
+        name: of the term in logs and summaries.
     """
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    if label_smoothing:
-        of_label = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
-        loss += label_smoothing * (of_label - logits.mean(axis=-1))
-    return loss.mean()
+
+    name: ClassVar[str]
+
+    def __call__(
+        self, logits: Float[Array, "n classes"], targets: Targets
+    ) -> Float[Scalar, ""]:
+        """Returns the mean loss of a batch.
+
+        Args:
+            logits: of the network.
+            targets: labels, or probabilities of the classes (soft targets).
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy:
+    """Softmax cross-entropy, in nats.
+
+    Attributes:
+        label_smoothing: fraction of each target's weight that is spread uniformly over
+            all classes (Szegedy et al., Rethinking the Inception Architecture for
+            Computer Vision, 2015, section 7).
+    """
+
+    label_smoothing: float = 0.0
+    name: ClassVar[str] = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        check_range("label_smoothing", self.label_smoothing, at_least=0, at_most=1)
+
+    def __call__(
+        self, logits: Float[Array, "n classes"], targets: Targets
+    ) -> Float[Scalar, ""]:
+        """Returns the mean loss of a batch."""
+        if targets.ndim == 1 and not self.label_smoothing:
+            # The same within rounding, without n x classes targets.
+            return optax.softmax_cross_entropy_with_integer_labels(
+                logits, targets
+            ).mean()
+        soft = as_probabilities(targets, logits.shape[-1])
+        soft = optax.smooth_labels(soft, self.label_smoothing)
+        return optax.softmax_cross_entropy(logits, soft).mean()
+
+
+@dataclasses.dataclass(frozen=True)
+class SquaredError:
+    """Squared distance of the logits from the targets, summed over classes.
+
+    Hui and Belkin, Evaluation of Neural Architectures Trained with Square Loss vs
+    Cross-Entropy in Classification Tasks, 2020.
+    """
+
+    name: ClassVar[str] = "squared_error"
+
+    def __call__(
+        self, logits: Float[Array, "n classes"], targets: Targets
+    ) -> Float[Scalar, ""]:
+        """Returns the mean loss of a batch."""
+        soft = as_probabilities(targets, logits.shape[-1])
+        return optax.squared_error(logits, soft).sum(axis=-1).mean()
+
+
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "cross_entropy": CrossEntropy,
+    "squared_error": SquaredError,
+}
+
+
+def as_probabilities(targets: Targets, num_classes: int) -> Float[Array, "n classes"]:
+    """Returns labels as one-hot vectors, and soft targets as they are."""
+    return jax.nn.one_hot(targets, num_classes) if targets.ndim == 1 else targets
 
 
 def weight_losses(
     params: PyTree, weight_decays: Mapping[str, float] | None, weight_decay: float
 ) -> dict[str, Float[Scalar, ""]]:
-    """weight_decay * ||W||^2 / 2 of the kernels, biases excluded, by name of the term.
+    """Returns weight_decay * ||W||^2 / 2 of the kernels by name of the loss term.
 
-    The half is that of `tf.nn.l2_loss`. Its gradient, weight_decay * W, enters
-    the update through the optax chain (`optimizer.create`), not by autodiff.
+    The half is that of `tf.nn.l2_loss`. The gradient, weight_decay * W, is added by the
+    optax chain (`param_groups.decay_kernels`), not by automatic differentiation.
 
     Args:
         params: of a network.
-        weight_decays: factor for each layer's kernels, a term for each; None: all
-            kernels, in one term.
+        weight_decays: factor for each layer's kernels, with a term for each layer;
+            None: all kernels, in one term.
         weight_decay: the coefficient.
     """
     if weight_decays is None:
@@ -48,20 +117,8 @@ def weight_losses(
     }
 
 
-def loss_terms(
-    cross_entropy: Float[Scalar, ""],
-    params: PyTree,
-    weight_decays: Mapping[str, float] | None,
-    weight_decay: float,
-) -> dict[str, Float[Scalar, ""]]:
-    """Every term of the loss by name, and their sum: the loss that is reported."""
-    decay = weight_losses(params, weight_decays, weight_decay)
-    total = sum(decay.values(), start=cross_entropy)
-    return {"cross_entropy": cross_entropy, **decay, "total_loss": total}
-
-
 def _half_squares(params: PyTree) -> Float[Scalar, ""]:
-    """||W||^2 / 2 over all kernels."""
+    """Returns ||W||^2 / 2 over all kernels."""
     squares = [
         jnp.sum(leaf**2)
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)

@@ -1,165 +1,216 @@
-"""The optax chain: weight decay, SGD by a schedule, averages.
+"""The optimizers, by name. An optimizer is given the params and nothing else.
 
-What it is given as "params" are the variables of a network, as Flax calls them:
-{"params": ..., "batch_stats": ...}. Only params have gradients; those of batch_stats
-are zero, so that they pass through unchanged and are averaged like the others.
+Each one says where weight decay enters: SGD adds it to the gradient, which is the
+gradient of a penalty in the loss; the others decay the weights themselves, after the
+gradient was rescaled (Loshchilov and Hutter, Decoupled Weight Decay Regularization,
+2019).
 """
 
-import collections
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar, Protocol
 
 import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import PyTree
+from optax import contrib
 
-from cifar_jax.errors import UserError
-
-Schedule = Literal["staircase", "drops", "cosine"]
-
-
-class AverageState(NamedTuple):
-    """State of `average_variables`."""
-
-    num_updates: Int[Array, ""]
-    average: PyTree
+from cifar_jax.optimization.lookahead import lookahead
+from cifar_jax.registry import check_range
 
 
-def average_variables(max_decay: float) -> optax.GradientTransformation:
-    """Keeps an exponential moving average of the variables in its state.
+class Optimizer(Protocol):
+    """What a class in OPTIMIZERS provides; its dataclass fields are its options."""
 
-    Place it last in a chain: it needs the final updates, and passes them on
-    unchanged. `optax.ema` averages the updates instead.
+    @property
+    def decay_in_loss(self) -> bool:
+        """Whether weight decay is a penalty, so that the loss contains it."""
+        ...
 
-    The decay ramps up as min(max_decay, (1 + n) / (10 + n)), n the number of
-    updates made so far, so that early averages forget the initialisation
-    (`tf.train.ExponentialMovingAverage` with num_updates). The first average is
-    the initial values.
+    def transform(
+        self, schedule: optax.Schedule, decay: optax.GradientTransformation
+    ) -> optax.GradientTransformation:
+        """Returns the transformation of gradients into updates.
+
+        Args:
+            schedule: the learning rate of a step.
+            decay: adds the weight decay, coefficient times weight, to what passes
+                through it.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent.
+
+    Attributes:
+        momentum: weight of the previous update's direction; 0 disables it.
+        nesterov: look ahead along the momentum (Sutskever et al., On the Importance of
+            Initialization and Momentum in Deep Learning, 2013).
     """
 
-    def init(params: PyTree) -> AverageState:
-        # Copies: train state is donated, and no buffer may be donated twice.
-        return AverageState(
-            num_updates=jnp.zeros([], jnp.int32), average=jax.tree.map(jnp.copy, params)
+    momentum: float = 0.0
+    nesterov: bool = False
+    decay_in_loss: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_range("momentum", self.momentum, at_least=0, at_most=1)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum")
+
+    def transform(
+        self, schedule: optax.Schedule, decay: optax.GradientTransformation
+    ) -> optax.GradientTransformation:
+        """Returns the transformation of gradients into updates."""
+        sgd = optax.sgd(schedule, self.momentum or None, self.nesterov)
+        return optax.chain(decay, sgd)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    decay_in_loss: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_range("b1", self.b1, at_least=0, below=1)
+        check_range("b2", self.b2, at_least=0, below=1)
+        check_range("eps", self.eps, above=0)
+
+    def transform(
+        self, schedule: optax.Schedule, decay: optax.GradientTransformation
+    ) -> optax.GradientTransformation:
+        """Returns the transformation of gradients into updates."""
+        return optax.chain(
+            optax.scale_by_adam(self.b1, self.b2, self.eps),
+            decay,
+            optax.scale_by_learning_rate(schedule),
         )
 
-    def update(
-        updates: PyTree, state: AverageState, params: PyTree | None = None
-    ) -> tuple[PyTree, AverageState]:
-        if params is None:
-            raise ValueError("average_variables needs the variables in update()")
-        n = optax.safe_increment(state.num_updates)
-        decay = jnp.minimum(max_decay, (1.0 + n) / (10.0 + n))
-        new_params = optax.apply_updates(params, updates)
-        average = optax.incremental_update(new_params, state.average, 1.0 - decay)
-        return updates, AverageState(n, average)
 
-    return optax.GradientTransformation(init, update)
+@dataclasses.dataclass(frozen=True)
+class Lion:
+    """Sign of the momentum (Chen et al., Symbolic Discovery of Optimization, 2023)."""
 
+    b1: float = 0.9
+    b2: float = 0.99
+    decay_in_loss: ClassVar[bool] = False
 
-def averaged_variables(opt_state: PyTree) -> PyTree:
-    """The averages that `average_variables` keeps, out of the chain's state.
+    def __post_init__(self) -> None:
+        check_range("b1", self.b1, at_least=0, below=1)
+        check_range("b2", self.b2, at_least=0, below=1)
 
-    Raises:
-        UserError: it is not the state of such a chain.
-    """
-    average = optax.tree.get(opt_state, "average")
-    if average is None:
-        raise UserError("opt_state has no averages: it is not TrainState.opt_state")
-    return average
-
-
-def staircase_schedule(
-    learning_rate: float, decay_factor: float, decay_steps: int
-) -> optax.Schedule:
-    """learning_rate * decay_factor ** floor(step / decay_steps)."""
-    return optax.exponential_decay(
-        learning_rate, decay_steps, decay_factor, staircase=True
-    )
-
-
-def drops_schedule(
-    learning_rate: float, decay_factor: float, drops: list[int]
-) -> optax.Schedule:
-    """learning_rate, times decay_factor from each of these steps on.
-
-    A step that is there twice, as in a short run it may be, makes two drops.
-    """
-    factors = {step: decay_factor**n for step, n in collections.Counter(drops).items()}
-    return optax.piecewise_constant_schedule(learning_rate, factors)
-
-
-def cosine_schedule(learning_rate: float, max_steps: int) -> optax.Schedule:
-    """learning_rate * (1 + cos(pi * step / max_steps)) / 2.
-
-    Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, 2016.
-    """
-    return optax.cosine_decay_schedule(learning_rate, max_steps)
-
-
-def warmed_up(schedule: optax.Schedule, steps: int) -> optax.Schedule:
-    """The schedule times 1/steps, 2/steps, ... in its first steps (Goyal et al. 2017).
-
-    It starts above 0: a step at 0 would be wasted.
-    """
-    return lambda step: schedule(step) * jnp.minimum(1.0, (step + 1) / steps)
-
-
-def create(
-    schedule: optax.Schedule,
-    *,
-    weight_decay: float,
-    weight_decays: Mapping[str, float] | None,
-    ema_decay: float,
-    momentum: float = 0.0,
-    nesterov: bool = False,
-    bias_learning_rate_factor: float = 1.0,
-) -> optax.GradientTransformation:
-    """SGD on the gradients plus weight_decay * W of the kernels, then averages.
-
-    Args:
-        schedule: learning rate as a function of the step.
-        weight_decay: coefficient of W in the gradient.
-        weight_decays: factor of it by layer, see `Network`; None: 1 for every kernel.
-        ema_decay: ceiling of the averages' decay.
-        momentum: weight of the last update's direction in the next.
-        nesterov: look ahead along the momentum (Sutskever et al. 2013).
-        bias_learning_rate_factor: the learning rate of biases is so many times that
-            of all else.
-    """
-
-    def decay(path: tuple, gradient: Array, value: Array) -> Array:
-        factor = decay_factor(path[1:], weight_decays) if _is_param(path) else 0
-        return gradient + weight_decay * factor * value if factor else gradient
-
-    def rate(path: tuple, update: Array, _: Array) -> Array:
-        is_bias = _is_param(path) and path[-1].key == "bias"
-        return update * bias_learning_rate_factor if is_bias else update
-
-    return optax.chain(
-        _by_path(decay),
-        optax.sgd(schedule, momentum or None, nesterov),
-        _by_path(rate),
-        average_variables(ema_decay),
-    )
-
-
-def decay_factor(path: tuple, weight_decays: Mapping[str, float] | None) -> float:
-    """Factor of the weight decay of one leaf of the params, 0 for all but kernels."""
-    if path[-1].key != "kernel":
-        return 0.0
-    return 1.0 if weight_decays is None else weight_decays.get(path[0].key, 0.0)
-
-
-def _is_param(path: tuple) -> bool:
-    return path[0].key == "params"
-
-
-def _by_path(function: Callable[[tuple, Array, Array], Array]) -> Any:
-    """A transformation of (path, update, value) of every leaf."""
-    return optax.stateless(
-        lambda updates, params: jax.tree_util.tree_map_with_path(
-            function, updates, params
+    def transform(
+        self, schedule: optax.Schedule, decay: optax.GradientTransformation
+    ) -> optax.GradientTransformation:
+        """Returns the transformation of gradients into updates."""
+        return optax.chain(
+            optax.scale_by_lion(self.b1, self.b2),
+            decay,
+            optax.scale_by_learning_rate(schedule),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Muon:
+    """Orthogonalized momentum for kernels, Adam for everything else.
+
+    A convolution is a matrix of all that a window contains by output channels. (Jordan,
+    Muon: An Optimizer for Hidden Layers, https://kellerjordan.github.io/posts/muon)
+
+    Attributes:
+        beta: weight of the previous momentum.
+        nesterov: look ahead along the momentum.
+        steps: Newton-Schulz iterations.
+        adam_factor: learning rate of the other parameters over that of kernels.
+    """
+
+    beta: float = 0.95
+    nesterov: bool = True
+    steps: int = 5
+    adam_factor: float = 1.0
+    decay_in_loss: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_range("beta", self.beta, at_least=0, below=1)
+        check_range("steps", self.steps, at_least=1)
+        check_range("adam_factor", self.adam_factor, at_least=0)
+
+    def transform(
+        self, schedule: optax.Schedule, decay: optax.GradientTransformation
+    ) -> optax.GradientTransformation:
+        """Returns the transformation of gradients into updates."""
+        muon = optax.chain(
+            contrib.scale_by_muon(
+                ns_steps=self.steps,
+                beta=self.beta,
+                nesterov=self.nesterov,
+                weight_dimension_numbers=_as_matrices,
+            ),
+            contrib.scale_by_shape(weight_dimension_numbers=_as_matrices),
+        )
+        adam = optax.chain(optax.scale_by_adam(), optax.scale(self.adam_factor))
+        return optax.chain(
+            optax.partition({"kernel": muon, "other": adam}, _kernel_or_other),
+            decay,
+            optax.scale_by_learning_rate(schedule),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Lookahead:
+    """Slow weights that follow another optimizer's, see `lookahead.lookahead`.
+
+    Attributes:
+        optimizer: the optimizer that takes the fast steps.
+        period: fast steps between two of the slow weights.
+        step_size: fraction of the way that the slow weights go.
+    """
+
+    optimizer: Optimizer
+    period: int = 5
+    step_size: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.optimizer, "transform"):
+            raise ValueError(f"optimizer={self.optimizer!r} is not an optimizer")
+        check_range("period", self.period, at_least=1)
+        check_range("step_size", self.step_size, above=0, at_most=1)
+
+    @property
+    def decay_in_loss(self) -> bool:
+        """As for the fast steps."""
+        return self.optimizer.decay_in_loss
+
+    def transform(
+        self, schedule: optax.Schedule, decay: optax.GradientTransformation
+    ) -> optax.GradientTransformation:
+        """Returns the transformation of gradients into updates."""
+        fast = self.optimizer.transform(schedule, decay)
+        return lookahead(fast, self.period, self.step_size)
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "sgd": SGD,
+    "adamw": AdamW,
+    "lion": Lion,
+    "muon": Muon,
+    "lookahead": Lookahead,
+}
+
+
+def _kernel_or_other(params: PyTree) -> PyTree:
+    """Labels the parameters that are matrices or convolutions."""
+    return jax.tree.map(lambda p: "kernel" if p.ndim >= 2 else "other", params)
+
+
+def _as_matrices(params: PyTree) -> PyTree:
+    """Says that the last axis of a kernel is its output, and all others its input."""
+    return jax.tree.map(
+        lambda p: contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1),
+        params,
     )

@@ -1,11 +1,11 @@
-"""Checkpoints of a run, by Orbax; nothing else in the package knows Orbax.
+"""Saves and restores checkpoints with Orbax, which only this module uses.
 
     DIRECTORY/<step>/             Orbax's files
-    DIRECTORY/<step>/SHA256SUMS   all of them, for `sha256sum -c SHA256SUMS` too
+    DIRECTORY/<step>/SHA256SUMS   their checksums, also for `sha256sum -c SHA256SUMS`
 
-A checkpoint is written under another name, with its list, and renamed when it is
-whole. One that does not match its list, file by file, has been damaged since: Orbax by
-itself notices neither a flipped bit in the parameters nor everything that is missing.
+A checkpoint and its checksums are written under a temporary name and renamed once they
+are complete. A checkpoint whose files do not match its checksums was damaged later:
+Orbax alone notices neither a flipped bit in the parameters nor every missing file.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ from absl import logging as absl_logging
 from jaxtyping import PyTree
 
 from cifar_jax import console
-from cifar_jax.devices import parallel
+from cifar_jax.devices import processes
 from cifar_jax.errors import RunError
 
-# As many as the tutorial's `tf.train.Saver` keeps.
+# The tutorial's `tf.train.Saver` keeps as many.
 KEPT = 5
 _SUMS = "SHA256SUMS"
-_NAME = "state"  # of the one tree in a checkpoint
+_NAME = "state"  # Name of the only tree in a checkpoint.
 _STEP = re.compile(r"0|[1-9][0-9]*")
-# What is being written or deleted; leftovers of a killed run are deleted too.
+# Checkpoints being written or deleted; leftovers of a killed run are deleted too.
 _PARTIAL, _DELETED = ".{}.partial", ".{}.deleted"
 _LEFTOVERS = re.compile(r"\.[0-9]+\.(partial|deleted)\b.*")
 
 
 def steps(directory: pathlib.Path) -> list[int]:
-    """Steps of the checkpoints, oldest first, damaged ones included.
+    """Returns the steps of the checkpoints, oldest first, including damaged ones.
 
     Folders whose names are not steps, such as copies, are ignored.
     """
@@ -50,35 +50,36 @@ def steps(directory: pathlib.Path) -> list[int]:
 
 
 def save(directory: pathlib.Path, step: int, state: PyTree) -> None:
-    """Writes the checkpoint of a step; of the older ones the newest few are kept.
+    """Writes the checkpoint of a step and keeps only the newest few.
 
-    Every process of a run calls it, with the same folder. A checkpoint of the same
-    step, which must have been damaged, is replaced.
+    Every process of a run must call it, with the same folder. An existing checkpoint
+    of the same step, which must have been damaged, is replaced.
 
     Raises:
-        RunError: it could not be written (a full disk, for example).
+        RunError: the checkpoint could not be written, for example to a full disk.
     """
     partial = directory.resolve() / _PARTIAL.format(step)
     try:
-        if parallel.is_first():
+        if processes.is_main():
             directory.mkdir(parents=True, exist_ok=True)
             _delete_leftovers(directory)
         with _quiet():
             ocp.save_checkpointables(partial, {_NAME: state}, overwrite=True)
-        if parallel.is_first():
+        if processes.is_main():
             _write_sums(partial)
             _delete(directory, step)
             partial.rename(directory / str(step))
             for old in steps(directory)[:-KEPT]:
                 _delete(directory, old)
-    except Exception as error:  # Orbax passes on whatever its storage raises.
+    except Exception as error:  # Orbax propagates whatever its storage raises.
         if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
-            raise  # Another process has gone; `parallel.others_at_work` says so.
+            # Another process died; `processes.lost_process_as_run_error` reports it.
+            raise
         last = steps(directory)
         safe = (
-            f"the last one is {directory / str(last[-1])}"
+            f"the latest checkpoint is {directory / str(last[-1])}"
             if last
-            else "there is none yet"
+            else "there is no earlier checkpoint"
         )
         raise RunError(
             f"cannot save the checkpoint of step {step} in {directory}: "
@@ -87,16 +88,16 @@ def save(directory: pathlib.Path, step: int, state: PyTree) -> None:
 
 
 def restore(directory: pathlib.Path, step: int, like: PyTree) -> PyTree:
-    """The state saved at a step.
+    """Returns the state saved at a step.
 
     Args:
-        directory: of the run's checkpoints.
+        directory: folder of the run's checkpoints.
         step: one of `steps(directory)`.
-        like: a tree of arrays, or of jax.ShapeDtypeStruct with shardings, that
-            says the structure, shapes, dtypes and places to load into.
+        like: tree of arrays, or of jax.ShapeDtypeStruct with shardings, that gives
+            the structure, shapes, dtypes and shardings of the result.
 
     Raises:
-        RunError: a file is missing, damaged, or is of another network.
+        RunError: a file is missing or damaged, or belongs to another network.
     """
     folder = directory / str(step)
     _verify(folder)
@@ -110,9 +111,9 @@ def restore(directory: pathlib.Path, step: int, like: PyTree) -> PyTree:
 
 
 def newest(directory: pathlib.Path) -> int | None:
-    """Step of the newest checkpoint that is whole; None if there are none at all.
+    """Returns the step of the newest intact checkpoint, or None without checkpoints.
 
-    Warns on stderr of newer ones that are passed over, and why.
+    For every newer checkpoint that is skipped, a warning on stderr gives the reason.
 
     Raises:
         RunError: there are checkpoints, but all of them are damaged.
@@ -123,7 +124,7 @@ def newest(directory: pathlib.Path) -> int | None:
             _verify(directory / str(step))
         except RunError as error:
             problem = error
-            console.warn(f"{error}; the one before is used instead")
+            console.warn(f"{error}; using the previous one instead")
         else:
             return step
     if problem is not None:
@@ -132,7 +133,7 @@ def newest(directory: pathlib.Path) -> int | None:
 
 
 def _verify(folder: pathlib.Path) -> None:
-    """Raises RunError unless a checkpoint has exactly the files of its list."""
+    """Raises RunError unless a checkpoint's files match its checksums exactly."""
     damaged = f"checkpoint {folder} is damaged"
     try:
         listed = _read_sums(folder)
@@ -154,7 +155,7 @@ def _verify(folder: pathlib.Path) -> None:
 
 
 def _read_sums(folder: pathlib.Path) -> dict[str, str]:
-    """SHA-256 by the name of the file, as in the list."""
+    """Returns the listed SHA-256 checksums by file name."""
     path = folder / _SUMS
     if path.exists() and not path.is_file():
         raise RunError(f"checkpoint {folder} is damaged: {_SUMS} is not a file")
@@ -162,7 +163,7 @@ def _read_sums(folder: pathlib.Path) -> dict[str, str]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
         if match is None:
-            raise RunError(f"checkpoint {folder} is damaged: {_SUMS} is not a list")
+            raise RunError(f"checkpoint {folder} is damaged: {_SUMS} is malformed")
         listed[match[2]] = match[1]
     return listed
 
@@ -179,7 +180,7 @@ def _write_sums(folder: pathlib.Path) -> None:
 
 
 def _delete(directory: pathlib.Path, step: int) -> None:
-    """Deletes a checkpoint, which never looks like a damaged one meanwhile."""
+    """Deletes a checkpoint without ever exposing a half-deleted one."""
     deleted = directory / _DELETED.format(step)
     with contextlib.suppress(FileNotFoundError):
         (directory / str(step)).rename(deleted)
@@ -201,7 +202,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _sha256(path: pathlib.Path) -> str:
-    if not path.is_file():  # reading a FIFO would never end
+    if not path.is_file():  # Reading a FIFO would block forever.
         return ""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -213,7 +214,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Orbax's own log lines, which speak of its insides, off the terminal."""
+    """Suppresses Orbax's log lines, which describe only its internals."""
     before = absl_logging.get_verbosity()
     absl_logging.set_verbosity(absl_logging.FATAL)
     try:

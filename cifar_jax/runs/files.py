@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, and folders that can hold them."""
+"""Atomic file writes and checks that a folder is writable."""
 
 import os
 import pathlib
@@ -8,12 +8,12 @@ from cifar_jax.errors import UserError
 
 
 def write_atomically(path: pathlib.Path, contents: str | bytes) -> None:
-    """Writes a file so that neither a reader nor a crash ever sees half of it.
+    """Writes a file atomically, so that neither a reader nor a crash sees half of it.
 
     Text is written as UTF-8.
 
     Raises:
-        OSError: the file cannot be written; what was there before is still there.
+        OSError: the file cannot be written; its previous contents are unchanged.
     """
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
@@ -24,19 +24,18 @@ def write_atomically(path: pathlib.Path, contents: str | bytes) -> None:
 
 
 def check_folder(path: str | os.PathLike, flag: str) -> None:
-    """Raises UserError unless files can be written to a folder, made or not made yet.
+    """Raises UserError unless files can be written to a folder, existing or not.
 
-    It is tried out where the folder is or would be, and nothing is left behind.
+    The check creates temporary files where the folder is or would be and removes them.
 
     Args:
-        path: of the folder.
-        flag: the flag that named it, for the message.
+        path: path of the folder.
+        flag: name of the flag that gave the path, for the message.
     """
     name = os.fspath(path)
     if not name.isprintable():
         raise UserError(
-            f"--{flag}={name} has characters that cannot be printed; choose another "
-            "name"
+            f"--{flag}={name} contains unprintable characters; choose another name"
         )
     try:
         existing = _nearest_existing(pathlib.Path(name).absolute())
@@ -51,11 +50,11 @@ def check_folder(path: str | os.PathLike, flag: str) -> None:
 
 
 def _nearest_existing(path: pathlib.Path) -> pathlib.Path:
-    """The folder itself, or the nearest one above it that exists."""
+    """Returns the folder itself or its nearest existing parent."""
     try:
         path.stat()
     except FileNotFoundError:
         if path.is_symlink():
-            raise OSError(0, "it is a link to nothing") from None
+            raise OSError(0, "it is a broken symbolic link") from None
         return _nearest_existing(path.parent)
     return path

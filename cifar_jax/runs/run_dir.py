@@ -1,9 +1,9 @@
-"""The folder of a run: what it contains and who may write to it.
+"""The directory of a run: what it contains and who may write to it.
 
 DIR/config.json      the config, the data and the versions of the run
 DIR/checkpoints/     see checkpoints.py
-DIR/train.jsonl      summaries, a line each; DIR/events.out.tfevents.* the same
-DIR/eval/            of evaluations, unless --eval_dir says otherwise
+DIR/train.jsonl      summaries, one per line; DIR/events.out.tfevents.* has the same
+DIR/eval/            summaries of evaluations, unless --eval_dir is given
 DIR/.lock            held while a training writes to DIR
 """
 
@@ -31,9 +31,11 @@ from cifar_jax.runs.files import write_atomically
 _CONFIG = "config.json"
 _LOCK = ".lock"
 _CHECKSUM = "sha256"
+# Of config.json and the checkpoints; runs of another one cannot be read.
+_FORMAT = 2
 _PACKAGES = ("cifar-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-# An evaluation that asks whether a training is at work holds the lock for an
-# instant; a training that starts just then waits this long before it gives up.
+# An evaluation that checks whether a training is running holds the lock for an
+# instant; a training that starts at that moment waits this long before it gives up.
 _LOCK_SECS = 1.0
 
 
@@ -42,10 +44,10 @@ class Run:
     """A run on disk.
 
     Attributes:
-        path: its folder.
-        config: as of its last start; `dataset` is never `auto` here.
-        class_names: of the labels, in their order.
-        image_shape: height, width and channels of the data's images.
+        path: its directory.
+        config: of its last start; `dataset` is never `auto` here.
+        class_names: the name of each label, in order.
+        image_shape: height, width and channels of the images.
         data_source: where the pixels came from, in words.
         data_fingerprint: SHA-256 of the pixels and labels.
     """
@@ -59,16 +61,16 @@ class Run:
 
     @property
     def checkpoints(self) -> pathlib.Path:
-        """The folder of the run's checkpoints."""
+        """The directory of the run's checkpoints."""
         return self.path / "checkpoints"
 
 
 def of(config: Config, dataset: Dataset) -> Run:
-    """The run of a config with a train_dir on a data set, on disk or not yet."""
+    """Returns the run of a config with a train_dir, on disk or not yet."""
     assert config.train_dir is not None
     path = pathlib.Path(config.train_dir)
     if config.data_dir is not None:
-        # An evaluation may be started from another folder.
+        # An evaluation may be started in another directory.
         data_dir = str(pathlib.Path(config.data_dir).expanduser().resolve())
         config = dataclasses.replace(config, data_dir=data_dir)
     return Run(
@@ -82,24 +84,28 @@ def of(config: Config, dataset: Dataset) -> Run:
 
 
 def read(path: str | os.PathLike) -> Run:
-    """The run in a folder.
+    """Returns the run in a directory.
 
     Raises:
         UserError: there is none, or its config cannot be read.
     """
     if not isinstance(path, str | os.PathLike):
-        raise UserError(f"path={path!r} must be the name of a folder")
+        raise UserError(f"path={path!r} must be the name of a directory")
     path = pathlib.Path(path)
     file = path / _CONFIG
     try:
         saved = _verified(file)
-        data, names = saved["data"], {f.name for f in dataclasses.fields(Config)}
-        known = {k: v for k, v in saved["config"].items() if k in names}
+        if saved.get("format") != _FORMAT:
+            raise UserError(
+                "another version of cifar_jax wrote it, whose checkpoints this one "
+                "cannot read; use that version, or train again in another --train_dir"
+            )
+        data = saved["data"]
         return Run(
             path,
-            Config(**known | {"train_dir": str(path)}),
+            Config(**saved["config"] | {"train_dir": str(path)}),
             tuple(data["class_names"]),
-            tuple(data.get("image_shape", (32, 32, 3))),
+            tuple(data["image_shape"]),
             data["source"],
             data["fingerprint"],
         )
@@ -118,15 +124,15 @@ def read(path: str | os.PathLike) -> Run:
 
 
 def exists(path: pathlib.Path) -> bool:
-    """Whether a training has begun in the folder."""
+    """Whether a training has begun in the directory."""
     return (path / _CONFIG).is_file()
 
 
 def settle_dataset(config: Config) -> Config:
-    """`--dataset=auto` in the folder of a run means the data that it began with.
+    """Replaces `--dataset=auto` by the data set of the run that is to be resumed.
 
     Raises:
-        UserError: the run in the folder cannot go on with this config.
+        UserError: the run in the directory cannot be resumed with this config.
     """
     if config.train_dir is None:
         return config
@@ -140,9 +146,9 @@ def settle_dataset(config: Config) -> Config:
 
 
 def identity(config: Config, dataset: Dataset) -> str:
-    """What all processes of a run must have alike, as text.
+    """Returns what must be equal in all processes of a run, as text.
 
-    Folders are no part of it: a process may find them under other names.
+    Directories are not part of it: a process may know them by other names.
     """
     settings = dataclasses.asdict(config)
     own = {"train_dir": config.train_dir is None, "data_dir": None}
@@ -151,13 +157,13 @@ def identity(config: Config, dataset: Dataset) -> str:
 
 @contextlib.contextmanager
 def claim(run: Run) -> Iterator[None]:
-    """Locks the folder of a run for one training, new or resumed.
+    """Locks the directory of a run for one training, new or resumed.
 
-    Nothing in it changes: `write_config` is for when the training really goes on.
+    Nothing in it changes: `write_config` is called when the training really starts.
 
     Raises:
-        UserError: the folder cannot be used, another training is at work there,
-            or it holds a run that this config or data would not continue.
+        UserError: the directory cannot be used, another training is running there, or
+            it contains a run that this config or data would not continue.
     """
     with _locked(run.path):
         saved = _resumable(run.path)
@@ -172,12 +178,13 @@ def claim(run: Run) -> Iterator[None]:
 
 
 def write_config(run: Run, dataset: Dataset) -> None:
-    """Writes config.json, anew for a resumed run, which may have other --max_steps.
+    """Writes config.json; again for a resumed run, whose --max_steps may be different.
 
     Raises:
         UserError: it cannot be written.
     """
     record: dict[str, Any] = {
+        "format": _FORMAT,
         "config": dataclasses.asdict(run.config),
         "data": {
             "name": dataset.name,
@@ -204,9 +211,9 @@ def write_config(run: Run, dataset: Dataset) -> None:
 
 
 def is_training(path: pathlib.Path) -> bool:
-    """Whether a training is at work in the folder at this moment, or may be.
+    """Whether a training is running in the directory at this moment, or may be.
 
-    Where only others may write, that cannot be known.
+    Where this user cannot write, that cannot be known.
     """
     if not (path / _LOCK).exists():
         return False
@@ -221,14 +228,14 @@ def is_training(path: pathlib.Path) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: pathlib.Path) -> Iterator[None]:
-    """Holds the lock of a folder, which is made; any death of the process frees it."""
+    """Makes a directory and holds its lock, which the end of the process releases."""
     file = path / _LOCK
     try:
         path.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(file, timeout=_LOCK_SECS).acquire()
     except filelock.Timeout:
         raise UserError(
-            f"another training (process {_owner(file)}) is at work in "
+            f"another training (process {_owner(file)}) is running in "
             f"--train_dir={path}; wait for it or choose another --train_dir"
         ) from None
     except OSError as error:
@@ -237,7 +244,7 @@ def _locked(path: pathlib.Path) -> Iterator[None]:
             f"--train_dir={path}{where} cannot be used: {error.strerror or error}"
         ) from None
     with held:
-        # Windows lets nobody write to a locked file; then others are told "unknown".
+        # Windows lets nobody write to a locked file; the owner is then "unknown".
         with contextlib.suppress(OSError):
             file.write_text(f"{os.getpid()}\n", encoding="utf-8")
         yield
@@ -251,17 +258,17 @@ def _owner(file: pathlib.Path) -> str:
 
 
 def _resumable(path: pathlib.Path) -> Run | None:
-    """The run in a folder; None if it has no checkpoint, so that nothing is lost.
+    """Returns the run in a directory; None if it has no checkpoint to resume from.
 
     Raises:
-        UserError: there are checkpoints, but no config to say of what.
+        UserError: there are checkpoints, but no config.
     """
     if not checkpoints.steps(path / "checkpoints"):
         return None
     if not exists(path):
         raise UserError(
-            f"--train_dir={path} has checkpoints but no {_CONFIG}, so what run they "
-            "belong to is unknown; choose another --train_dir"
+            f"--train_dir={path} has checkpoints but no {_CONFIG}, so their run is "
+            "unknown; choose another --train_dir"
         )
     return read(path)
 
@@ -275,7 +282,7 @@ def _refuse_conflicts(run: Run, found: list[str]) -> None:
 
 
 def _verified(file: pathlib.Path) -> dict[str, Any]:
-    """What config.json says, which must be what was written unless it says so."""
+    """Returns the contents of config.json, which must match their checksum."""
     if file.exists() and not file.is_file():
         raise UserError("it is not a regular file")
     saved = json.loads(file.read_text(encoding="utf-8"))
@@ -291,13 +298,13 @@ def _verified(file: pathlib.Path) -> dict[str, Any]:
 
 
 def _checksum(record: dict[str, Any]) -> str:
-    """SHA-256 of a record without its checksum, whatever its layout as text."""
+    """Returns the SHA-256 of a record without its checksum, whatever its layout."""
     canonical = json.dumps(record, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _version(package: str) -> str | None:
-    """Of an installed package; None if it runs from a folder that is not installed."""
+    """Returns the version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

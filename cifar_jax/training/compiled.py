@@ -1,37 +1,37 @@
-"""The steps of a program, compiled over a training set that lies on the devices."""
+"""The steps of a program, compiled over a training set that is on the devices."""
 
 import concurrent.futures
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from cifar_jax.data import Split
 from cifar_jax.data.batches import BatchOrder
-from cifar_jax.devices import parallel, placement
-from cifar_jax.devices.strategies import Batches, ByJit
-from cifar_jax.training import train_state
-from cifar_jax.training.finite import Losses
+from cifar_jax.devices import placement, sharding
+from cifar_jax.devices.compilation import slow_in_loops
+from cifar_jax.devices.strategies import Batches, Jit, Strategy
+from cifar_jax.training import steps, train_state
 from cifar_jax.training.program import Program
-from cifar_jax.training.steps import Inspection
+from cifar_jax.training.steps import Batch, Inspection, Losses
 from cifar_jax.training.train_state import TrainState
 
 
 class CompiledSteps:
-    """Many train steps in one call, and the look inside one, by their numbers.
+    """Many train steps in one call, and the inspection of one, by step numbers.
 
-    The whole set goes to the devices once, as bytes; a call sends no more than the
+    The whole set is sent to the devices once, as bytes; a call sends no more than the
     indices of its batches.
 
-    A call runs a loop on the device whose length is an argument, so one program
-    serves all lengths and how a run is cut into calls changes no bit of it.
+    A call runs a loop on the device whose length is an argument, so one program serves
+    all lengths, and the way that a run is divided into calls changes no bit of it.
 
     Attributes:
-        most: how many steps one call of `train_steps` is meant for.
-        steps_a_call: how many of them one call of the device takes at most.
+        most: the number of steps that one call of `train_steps` is meant for.
+        steps_a_call: the largest number of them in one call of the device.
     """
 
     def __init__(
@@ -41,46 +41,48 @@ class CompiledSteps:
         batch_size: int,
         state: TrainState,
         most: int,
-        way: ByJit,
+        strategy: Strategy,
         will_inspect: bool = False,
     ):
         """Compiles for states like this one, which is left as it is.
 
-        The state lies whole on every device of `way.mesh`, and so do those that
-        `train_steps` returns. `inspect` is compiled now if it is needed for sure, else
-        when it is first called.
+        States are replicated over `strategy.mesh`. `inspect` is compiled now if it will
+        be needed for sure, otherwise when it is first called.
         """
         self.most = most
-        self._way = way
-        # A copy of this process alone: what is computed from it concerns no other.
+        self._strategy = strategy
+        # This process's own copy: what is computed from it concerns no other process.
         key = state.key.addressable_data(0)
-        _, order_key, _ = train_state.streams(key)
+        order_key = train_state.streams(key).order
         self._order = BatchOrder(order_key, len(train), batch_size)
-        self._data = parallel.replicate(way.mesh, (train.images, train.labels))
-        train_step = functools.partial(program.train_step, axis_name=way.axis_name)
-        self.steps_a_call, steps = most, self._lower(_loop(train_step), state, most)
-        if slow_in_loops(steps):
-            self.steps_a_call, steps = 1, self._lower(_once(train_step), state, 1)
-        # Seldom called, so it is divided in one way whatever that of the steps.
-        self._jit = ByJit(way.mesh)
+        self._data = sharding.replicate(strategy.mesh, (train.images, train.labels))
+        axis_name = strategy.axis_name
+        loop = functools.partial(_loop, program, axis_name)
+        self.steps_a_call, lowered = most, self._lower(loop, state, most)
+        if slow_in_loops(lowered):
+            once = functools.partial(_once, program, axis_name)
+            self.steps_a_call, lowered = 1, self._lower(once, state, 1)
+        # Called rarely, so it is always divided by XLA, whatever the strategy.
+        self._jit = Jit(strategy.mesh)
         self._lowered_inspect = jax.jit(
-            _first(program.inspect), out_shardings=way.whole
-        ).lower(state, self._data, self._jit.share_out(self._batches(0, 1, 1)), 1)
-        # XLA compiles each on one core, so two at a time.
+            functools.partial(_inspect, program),
+            out_shardings=NamedSharding(strategy.mesh, PartitionSpec()),
+        ).lower(state, self._data, self._jit.shard(self._batches(0, 1, 1)))
+        # XLA compiles each program on one core, so two at a time.
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            compiled = pool.submit(steps.compile)
+            compiled = pool.submit(lowered.compile)
             if will_inspect:
-                pool.submit(lambda: self._inspect)
+                pool.submit(lambda: self._compiled_inspect)
             self._train = compiled.result()
 
     @functools.cached_property
-    def _inspect(self) -> jax.stages.Compiled:
+    def _compiled_inspect(self) -> jax.stages.Compiled:
         return self._lowered_inspect.compile()
 
     def train_steps(
         self, state: TrainState, first: int, end: int
     ) -> tuple[TrainState, Losses]:
-        """Takes the steps first, first + 1, ..., end - 1; the state is used up.
+        """Takes the steps first, first + 1, ..., end - 1; the state is donated.
 
         Returns:
             The state after them, and every loss term of each step in order.
@@ -88,7 +90,7 @@ class CompiledSteps:
         parts = []
         for start in range(first, end, self.steps_a_call):
             count = min(end - start, self.steps_a_call)
-            batches = self._way.share_out(
+            batches = self._strategy.shard(
                 self._batches(start, count, self.steps_a_call)
             )
             state, losses = self._train(state, self._data, batches, count)
@@ -97,79 +99,73 @@ class CompiledSteps:
 
     def inspect(self, state: TrainState, step: int) -> Inspection:
         """Looks inside the step of that number without taking it."""
-        batches = self._jit.share_out(self._batches(step, 1, 1))
-        return self._inspect(state, self._data, batches, 1)
+        batches = self._jit.shard(self._batches(step, 1, 1))
+        return self._compiled_inspect(state, self._data, batches)
 
     def placement(self, state: TrainState) -> str:
-        """Where the state, the data and the compiled step live, as a table."""
+        """Describes where the state, the data and the compiled step are, as a table."""
         return placement.describe(state, self._data, self._train)
 
     def _batches(self, first: int, count: int, room: int) -> Batches:
-        """Indices of the batches of these steps, filled up to `room` batches."""
-        batches = np.stack([self._order(first + i) for i in range(count)])
-        return np.pad(batches, [(0, room - count), (0, 0)])
+        """Returns the batches of these steps, padded to `room` batches."""
+        batches = [self._order(first + i) for i in range(count)]
+        padding = [(0, room - count), (0, 0)]
+        return {
+            name: np.pad(np.stack([batch[name] for batch in batches]), padding)
+            for name in batches[0]
+        }
 
     def _lower(
-        self, function: Callable, state: TrainState, room: int
+        self, function: functools.partial, state: TrainState, room: int
     ) -> jax.stages.Lowered:
-        batches = self._way.share_out(self._batches(0, 1, room))
-        return self._way.spread(function).lower(state, self._data, batches, 1)
+        batches = self._strategy.shard(self._batches(0, 1, room))
+        return self._strategy.wrap(function).lower(state, self._data, batches, 1)
 
 
-# Functions of (state, images, labels) as ones of (state, data, batches, count), where
-# batches are indices of images.
+def _loop(
+    program: Program,
+    axis_name: str | None,
+    state: TrainState,
+    data: PyTree,
+    batches: PyTree,
+    count: Array,
+) -> tuple[TrainState, Losses]:
+    """Takes a step on each of the first `count` batches."""
+
+    def body(i: Array, carry: tuple[TrainState, Losses]) -> tuple[TrainState, Losses]:
+        state, losses = carry
+        state, now = steps.train_step(
+            program, state, _take(data, batches, i), axis_name
+        )
+        return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), losses, now)
+
+    room = len(batches["indices"])
+    terms = {name: jnp.zeros(room, x.dtype) for name, x in state.loss_averages.items()}
+    return jax.lax.fori_loop(0, count, body, (state, terms))
 
 
-def _loop(train_step: Callable) -> Callable:
-    """The train step as a loop over the first `count` batches."""
-
-    def loop(
-        state: TrainState, data: PyTree, batches: Array, count: Array
-    ) -> tuple[TrainState, Losses]:
-        def body(i: Array, carry: tuple) -> tuple:
-            state, losses = carry
-            state, now = train_step(state, *_taken(data, batches[i]))
-            return state, jax.tree.map(
-                lambda all_, one: all_.at[i].set(one), losses, now
-            )
-
-        shapes = jax.eval_shape(train_step, state, *_taken(data, batches[0]))[1]
-        losses = jax.tree.map(lambda x: jnp.zeros(len(batches), x.dtype), shapes)
-        return jax.lax.fori_loop(0, count, body, (state, losses))
-
-    return loop
+def _once(
+    program: Program,
+    axis_name: str | None,
+    state: TrainState,
+    data: PyTree,
+    batches: PyTree,
+    _: Array,
+) -> tuple[TrainState, Losses]:
+    """Takes a step on the first batch, with the results of a loop."""
+    state, losses = steps.train_step(program, state, _take(data, batches, 0), axis_name)
+    return state, jax.tree.map(lambda loss: loss[None], losses)
 
 
-def _once(train_step: Callable) -> Callable:
-    """The train step on the first batch, with the results of a loop."""
-    take_step = _first(train_step)
-
-    def once(*arguments: PyTree) -> tuple[TrainState, Losses]:
-        state, losses = take_step(*arguments)
-        return state, jax.tree.map(lambda loss: loss[None], losses)
-
-    return once
+def _inspect(
+    program: Program, state: TrainState, data: PyTree, batches: PyTree
+) -> Inspection:
+    """Inspects the step on the first batch."""
+    return steps.inspect(program, state, _take(data, batches, 0))
 
 
-def _first(function: Callable) -> Callable:
-    """The function on the first batch."""
-
-    def on_first(state: TrainState, data: PyTree, batches: Array, _: Array) -> PyTree:
-        return function(state, *_taken(data, batches[0]))
-
-    return on_first
-
-
-def _taken(data: PyTree, indices: Array) -> PyTree:
-    """Images and labels of a batch."""
-    return jax.tree.map(lambda array: array[indices], data)
-
-
-def slow_in_loops(lowered: jax.stages.Lowered) -> bool:
-    """Whether XLA would run this in a loop far slower than by itself.
-
-    On the CPU a convolution inside a loop misses the fast kernels; its gradients
-    take some 30 times as long (https://github.com/jax-ml/jax/issues/12868).
-    """
-    on_cpu = jax.default_backend() == "cpu"
-    return on_cpu and "stablehlo.convolution" in lowered.as_text()
+def _take(data: PyTree, batches: PyTree, number: int | Array) -> Batch:
+    """Returns the batch of that number."""
+    images, labels = data
+    indices, epochs = batches["indices"][number], batches["epochs"][number]
+    return Batch(images[indices], labels[indices], indices, epochs)

@@ -1,52 +1,18 @@
 """What the summaries keep of the inside of a network."""
 
-import dataclasses
+import concurrent.futures
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from cifar_jax.runs.summaries import Digest, Histogram, Writer
 from cifar_jax.training.steps import Inspection
 
 # As `tf.summary.image` with its default max_outputs.
 _IMAGES = 3
-_BINS = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class Histogram:
-    """Counts of values between edges, with the moments TensorBoard wants."""
-
-    counts: np.ndarray
-    edges: np.ndarray
-    minimum: float
-    maximum: float
-    total: float
-    squares: float
-
-    @classmethod
-    def of(cls, values: Array) -> "Histogram":
-        """Sorts the values, which must be finite, into bins of equal width."""
-        flat = np.asarray(values, np.float32).ravel()
-        counts, edges = np.histogram(flat, _BINS)
-        return cls(
-            counts,
-            edges,
-            float(flat.min()),
-            float(flat.max()),
-            float(flat.sum(dtype=np.float64)),
-            float(np.dot(flat, flat)),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Digest:
-    """What the summaries keep of an Inspection: small, and on the host."""
-
-    scalars: dict[str, float]
-    histograms: dict[str, Histogram]
-    images: dict[str, UInt8[np.ndarray, "h w 3"]]
 
 
 def digest(inside: Inspection) -> Digest:
@@ -91,3 +57,36 @@ def _by_name(tree: Any) -> dict[str, Array]:
         "/".join(key.key for key in path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
+
+
+class BackgroundWriter:
+    """Digests and writes in a thread, in order, one summary at a time.
+
+    An error of one write is raised by the next, or on leaving.
+    """
+
+    def __init__(self, writer: Writer):
+        self._writer = writer
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._last: concurrent.futures.Future | None = None
+
+    def __enter__(self) -> "BackgroundWriter":
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        self._thread.shutdown()
+        if error is None:
+            self._raise()
+
+    def write(
+        self, step: int, scalars: Mapping[str, Array], inside: Inspection
+    ) -> None:
+        """Records scalars and the digest of an inspection at a step, some time."""
+        self._raise()
+        self._last = self._thread.submit(
+            lambda: self._writer.write(step, scalars, digest(inside))
+        )
+
+    def _raise(self) -> None:
+        if self._last is not None:
+            self._last.result()

@@ -1,22 +1,19 @@
-"""Finding out whether, where and when numbers stopped being finite."""
+"""Rejects non-finite train states before they are saved, and finds the cause."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from cifar_jax.training import steps
-from cifar_jax.training.steps import Inspection
+from cifar_jax.training.steps import Inspection, Losses
 from cifar_jax.training.train_state import TrainState
-
-# Every loss term, by name, of one or more steps.
-Losses = dict[str, Float[Array, " steps"]]
 
 
 class NotFiniteError(Exception):
-    """Numbers stopped being finite in a step; `where` says what was first."""
+    """Numbers stopped being finite in a step; `where` names the first of them."""
 
     def __init__(self, step: int, where: str):
         super().__init__(f"step {step}: {where} are not finite")
@@ -24,16 +21,16 @@ class NotFiniteError(Exception):
 
 
 def first_non_finite(inside: Inspection) -> str | None:
-    """The first thing in the order of computation that is not finite, in words.
+    """Names the first numbers, in the order of computation, that are not finite.
 
-    Forward through the layers that show their activations, each one's parameters
-    before these, then backward through the gradients. None if all are finite.
+    That is forward through the recorded layers, the parameters of each before its
+    activations, then backward through the gradients. None if all are finite.
     """
     if inside.finite:
         return None
     named = inside.activations
-    unnamed = [layer for layer in inside.params if layer not in named]
-    for layer in unnamed:
+    unrecorded = [layer for layer in inside.params if layer not in named]
+    for layer in unrecorded:
         if not steps.all_finite(inside.params[layer]):
             return f"the parameters of {layer}"
     for layer, activations in named.items():
@@ -41,24 +38,24 @@ def first_non_finite(inside: Inspection) -> str | None:
             return f"the parameters of {layer}"
         if not steps.all_finite(activations):
             return f"the activations of {layer}"
-    for layer in [*reversed(named), *unnamed]:
+    for layer in [*reversed(named), *unrecorded]:
         if not steps.all_finite(inside.grads.get(layer)):
             return f"the gradients of {layer}"
-    raise AssertionError("every layer is finite, their sum is not")
+    raise AssertionError("every layer is finite, but not all together")
 
 
 @jax.jit
 def snapshot(state: TrainState) -> tuple[TrainState, Bool[Array, ""]]:
-    """A copy, which outlives the donation of the state, and whether it is finite."""
+    """Returns a copy, which outlives the state's donation, and whether it is finite."""
     return jax.tree.map(jnp.copy, state), steps.all_finite(state)
 
 
 class Guard:
-    """Stands between a train state and whoever would keep it.
+    """Checks train states before they are kept.
 
-    It remembers the last state that was seen to be finite; when a later one is
-    not, the steps between are taken again, which is exact, with a look inside
-    each, until the first number that is not finite shows itself.
+    It remembers the last finite state. If a later one is not finite, the steps between
+    them are taken again, which is exact, and each is inspected until the first numbers
+    that are not finite are found.
     """
 
     def __init__(
@@ -67,13 +64,13 @@ class Guard:
         train_steps: Callable[[TrainState, int, int], tuple[TrainState, Losses]],
         inspect: Callable[[TrainState, int], Inspection],
     ):
-        """Starts from a finite state; the functions are those of CompiledSteps."""
+        """Starts from a finite state; the functions are methods of CompiledSteps."""
         self._train_steps = train_steps
         self._inspect = inspect
         self._good, _ = snapshot(state)
 
     def check(self, after: tuple[TrainState, Bool[Array, ""]], losses: Losses) -> None:
-        """Accepts the snapshot of a state and the losses on the way to it.
+        """Accepts the snapshot of a state and the losses of the steps before it.
 
         Raises:
             NotFiniteError: some number is not finite.
@@ -89,7 +86,7 @@ class Guard:
             where = first_non_finite(self._inspect(state, step))
             if where is not None:
                 return NotFiniteError(step, where)
-            # The copy is ours alone, so the step may take its memory.
+            # Nothing else uses this copy, so it can be donated.
             state, losses = self._train_steps(state, step, step + 1)
             for name, loss in losses.items():
                 if not np.isfinite(loss).all():

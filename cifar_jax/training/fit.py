@@ -1,4 +1,4 @@
-"""fit(): a training from its config to the trained network."""
+"""fit(): a training run, from its config to the trained network."""
 
 import contextlib
 import dataclasses
@@ -11,14 +11,16 @@ from cifar_jax.checks import check_type
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
 from cifar_jax.data.dataset import check_dataset
-from cifar_jax.devices import parallel
-from cifar_jax.devices.strategies import MODES, ByJit
+from cifar_jax.devices import processes, sharding
+from cifar_jax.devices.strategies import STRATEGIES, Strategy
 from cifar_jax.errors import Stopped, UserError
 from cifar_jax.runs import checkpoints, run_dir
 from cifar_jax.runs.run_dir import Run
-from cifar_jax.runs.summaries import BackgroundWriter, Writer
-from cifar_jax.training import program
+from cifar_jax.runs.summaries import Writer
+from cifar_jax.training import program as programs
+from cifar_jax.training import train_state
 from cifar_jax.training.compiled import CompiledSteps
+from cifar_jax.training.digest import BackgroundWriter
 from cifar_jax.training.interrupts import StopRequest
 from cifar_jax.training.loop import MOST_STEPS_A_CALL, Log, Loop
 from cifar_jax.training.profiling import Trace
@@ -30,11 +32,11 @@ from cifar_jax.training.trained import Trained, of_state
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """How a training ended.
+    """The result of a training.
 
     Attributes:
         state: the last one; it is saved if there is a train_dir.
-        trained: the network as it then is, by its averaged variables.
+        trained: the network in that state, with averaged variables.
     """
 
     state: TrainState
@@ -45,34 +47,36 @@ def fit(config: Config, dataset: Dataset, log: Log = console.log) -> FitResult:
     """Trains until config.max_steps, from the newest checkpoint if there is one.
 
     The result is a function of config, data and devices: a run that was stopped and
-    resumed any number of times ends in the same bits as one that never was; on other
-    devices sums may be rounded otherwise. Nothing is written if config.train_dir is
-    None. Of several processes each calls it, with the same config and data.
+    resumed any number of times ends in the same bits as one that was not; on other
+    devices, sums may be rounded differently. Nothing is written if config.train_dir is
+    None. Each process of a run calls it, with the same config and data.
 
     Raises:
-        UserError: config or data cannot be used, or not with what is in train_dir.
+        UserError: config or data cannot be used, or do not match what is in train_dir.
         RunError: numbers are not finite any more, a file cannot be written, or another
-            process has gone.
+            process is lost.
         Stopped: Ctrl-C or SIGTERM, in the main thread; the state has been saved if
             there is a train_dir. It is a KeyboardInterrupt.
     """
     config = _checked(config, dataset)
-    way = MODES[config.data_parallel](parallel.mesh(config.num_devices))
-    parallel.check_batch_size(config.batch_size, way.mesh.size)
+    strategy = STRATEGIES[config.data_parallel](
+        sharding.create_mesh(config.num_devices)
+    )
+    sharding.check_batch_size(config.batch_size, strategy.mesh.size)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(parallel.others_at_work())
+        stack.enter_context(processes.lost_process_as_run_error())
         run = _claim(config, dataset, stack)
-        parts = program.build(config, len(dataset.class_names))
-        state = _start(config, parts, run, way, dataset, log)
+        program = programs.build(config, len(dataset.class_names))
+        state = _start(config, program, run, strategy, dataset, log)
         start = int(state.step)
         if start == config.max_steps:
             log(f"already at step {start}, which is --max_steps: nothing to do")
-            return FitResult(state, of_state(parts, state, dataset))
-        steps = _compile(config, parts, dataset, state, way, log)
+            return FitResult(state, of_state(program, state, dataset))
+        steps = _compile(config, program, dataset, state, strategy, log)
         if run is not None:
-            parallel.in_first(lambda: run_dir.write_config(run, dataset))
+            processes.run_on_main(lambda: run_dir.write_config(run, dataset))
         background, trace = None, None
-        if run is not None and parallel.is_first():
+        if run is not None and processes.is_main():
             writer = Writer(run.path, "train", resume_step=start)
             background = BackgroundWriter(stack.enter_context(writer))
             stack.enter_context(background)
@@ -81,18 +85,19 @@ def fit(config: Config, dataset: Dataset, log: Log = console.log) -> FitResult:
         stop = stack.enter_context(StopRequest())
         watch = stack.enter_context(Stopwatch())
         loop = Loop(
-            config, parts.schedule, steps, run, background, trace, stop, watch, log
+            config, program.schedule, steps, run, background, trace, stop, watch, log
         )
         state, signum = loop.run(state)
     if signum is not None:
         raise Stopped(signum, f"before step {int(state.step)}; {_kept(run, state)}")
-    return FitResult(state, of_state(parts, state, dataset))
+    return FitResult(state, of_state(program, state, dataset))
 
 
 def _checked(config: Config, dataset: Dataset) -> Config:
-    """The config of a training on this data set; raises UserError if there is none."""
+    """Returns the config for this data set; raises UserError if they do not match."""
     check_type(config, "config", Config)
     check_dataset(dataset)
+    config.preprocessing.check(dataset.image_shape)
     if config.batch_size > len(dataset.train):
         raise UserError(
             f"--batch_size={config.batch_size} is larger than the training set: "
@@ -105,45 +110,45 @@ def _kept(run: Run | None, state: TrainState) -> str:
     if run is None:
         return "nothing is kept without a train_dir"
     return (
-        f"saved {run.checkpoints / str(int(state.step))}, from which the same command "
-        "goes on"
+        f"saved {run.checkpoints / str(int(state.step))}; run the same command to "
+        "continue from it"
     )
 
 
 def _claim(config: Config, dataset: Dataset, stack: contextlib.ExitStack) -> Run | None:
-    """The folder of the run, claimed by the first process for all of them."""
-    parallel.check_same(run_dir.identity(config, dataset))
+    """Returns the run on disk, claimed by the main process for all of them."""
+    processes.check_same(run_dir.identity(config, dataset))
     if config.train_dir is None:
         return None
     run = run_dir.of(config, dataset)
-    parallel.in_first(lambda: stack.enter_context(run_dir.claim(run)))
+    processes.run_on_main(lambda: stack.enter_context(run_dir.claim(run)))
     return run
 
 
 def _compile(
     config: Config,
-    parts: Program,
+    program: Program,
     dataset: Dataset,
     state: TrainState,
-    way: ByJit,
+    strategy: Strategy,
     log: Log,
 ) -> CompiledSteps:
-    """The compiled steps; says that it takes a while."""
+    """Compiles the steps, and logs that this takes a while."""
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     log(
         f"network {config.model} with {count:,} parameters, seed {config.seed}; "
-        f"compiling for {parallel.describe(way.mesh, config.batch_size)}; this may "
-        "take a minute, later starts are quick"
+        f"compiling for {sharding.describe(strategy.mesh, config.batch_size)}; this "
+        "may take a minute, later starts are quick"
     )
     began = time.monotonic()
     most = min(config.log_frequency, MOST_STEPS_A_CALL)
     steps = CompiledSteps(
-        parts,
+        program,
         dataset.train,
         config.batch_size,
         state,
         most,
-        way,
+        strategy,
         will_inspect=config.train_dir is not None,
     )
     log(f"compiled in {time.monotonic() - began:.1f} s")
@@ -154,19 +159,21 @@ def _compile(
 
 def _start(
     config: Config,
-    parts: Program,
+    program: Program,
     run: Run | None,
-    way: ByJit,
+    strategy: Strategy,
     dataset: Dataset,
     log: Log,
 ) -> TrainState:
-    """The state to go on from: the newest whole checkpoint's, or a fresh one."""
+    """Returns the state of the newest whole checkpoint, or the initial one."""
     key, images = jax.random.key(config.seed), dataset.train.images
-    state = way.create(lambda: parts.create_state(key, images))
+    state = sharding.create_replicated(
+        strategy.mesh, lambda: train_state.create(program, key, images)
+    )
     if run is None:
         return state
-    newest = parallel.in_first(lambda: checkpoints.newest(run.checkpoints))
-    step = parallel.agree(-1 if newest is None else newest)[0, 0]
+    newest = processes.run_on_main(lambda: checkpoints.newest(run.checkpoints))
+    step = processes.all_gather(-1 if newest is None else newest)[0, 0]
     if step < 0:
         return state
     if step > config.max_steps:

@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Array
 
 from cifar_jax.config.config import Config
-from cifar_jax.devices import parallel
+from cifar_jax.devices import processes, sharding
 from cifar_jax.errors import RunError
 from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
-from cifar_jax.runs.summaries import BackgroundWriter
 from cifar_jax.training.compiled import CompiledSteps
+from cifar_jax.training.digest import BackgroundWriter
 from cifar_jax.training.finite import (
     Guard,
     Losses,
@@ -116,7 +116,7 @@ class Loop:
 
         Also settles how many steps the next call takes.
         """
-        asked = parallel.agree(self.stop.signum or 0, due, self._affordable)
+        asked = processes.all_gather(self.stop.signum or 0, due, self._affordable)
         self._most = int(asked[0, 2])
         return int(asked[:, 0].max()) or None, bool(asked[0, 1])
 
@@ -166,7 +166,7 @@ class Loop:
         raw = {f"{name}_raw": loss[-1] for name, loss in call.losses.items()}
         rate = {"learning_rate": self.schedule(call.first)}
         # Of this process alone, which looks at them when the others do not.
-        scalars, inside = parallel.local((raw | smoothed | rate, call.inside))
+        scalars, inside = sharding.local((raw | smoothed | rate, call.inside))
         speed = {"global_step/sec": 1 / self._pace_of_summaries(call.end)}
         self.summaries.write(call.first, scalars | speed, inside)
 

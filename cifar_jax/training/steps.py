@@ -1,125 +1,157 @@
-"""What is computed on a batch: one step of training, a look inside, logits.
-
-All are pure functions of their arguments; the loop compiles them.
-"""
+"""One step of training, and a look inside it: pure functions of their arguments."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int32, Key, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Int, Int32, Key, PyTree, UInt8
 
+from cifar_jax.checks import check_type
 from cifar_jax.data.dataset import check_images, check_labels
-from cifar_jax.data.inputs import Inputs, Statistics
-from cifar_jax.models import Network
-from cifar_jax.optimization import losses as objective
+from cifar_jax.optimization.averages import update_average
+from cifar_jax.optimization.losses import Targets, as_probabilities
 from cifar_jax.training import train_state
+from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
 
-# The tutorial's `_add_loss_summaries`.
+# The decay of the tutorial's `_add_loss_summaries`.
 LOSS_AVERAGE_DECAY = 0.9
+
+# Every loss term by name.
+Losses = dict[str, Float[Array, "..."]]
+
+# No image has this position in a batch, so no key of an image is the batch's.
+_BATCH = 2**32 - 1
+
+
+class Batch(NamedTuple):
+    """The images of a step, or one device's share of them.
+
+    Attributes:
+        images: bytes.
+        labels: of the images.
+        indices: of the images in the training set, for distortions that need them.
+        epochs: how many times each image was seen before, likewise.
+    """
+
+    images: UInt8[Array, "n h w c"]
+    labels: Int32[Array, " n"]
+    indices: Int32[Array, " n"]
+    epochs: Int32[Array, " n"]
+
+    @classmethod
+    def of(
+        cls,
+        images: UInt8[Array | np.ndarray, "n h w c"],
+        labels: Int[Array | np.ndarray, " n"],
+    ) -> "Batch":
+        """Returns a batch of images that are not part of a training set.
+
+        Raises:
+            UserError: images or labels cannot be used.
+        """
+        check_images(images, "images")
+        check_labels(labels, "labels", len(images))
+        count = len(images)
+        return cls(
+            jnp.asarray(images),
+            jnp.asarray(labels, jnp.int32),
+            jnp.arange(count),
+            jnp.zeros(count, jnp.int32),
+        )
 
 
 def image_keys(
     state: TrainState, count: int, axis_name: str | None = None
 ) -> Key[Array, " count"]:
-    """The keys by which this step distorts its images, each by one of its own.
+    """Returns the keys that the distortions of this step are drawn from, one per image.
 
     Args:
         state: before the step.
-        count: how many images there are: the batch, or this device's share of it.
-        axis_name: of the axis over which the batch is shared out, if it is.
+        count: number of images: of the batch, or of this device's share.
+        axis_name: see `train_step`.
     """
-    _, _, distort_key = train_state.streams(state.key)
-    step_key = jax.random.fold_in(distort_key, state.step)
-    # By the position in the whole batch, whatever device that falls on.
+    # By the position in the whole batch, whatever device holds it.
     positions = jnp.arange(count)
     if axis_name is not None:
         positions += jax.lax.axis_index(axis_name) * count
-    return jax.vmap(jax.random.fold_in, (None, 0))(step_key, positions)
+    return jax.vmap(jax.random.fold_in, (None, 0))(_step_key(state), positions)
 
 
-def distorted(
-    state: TrainState,
-    images: UInt8[Array, "n h w 3"],
-    inputs: Inputs,
-    axis_name: str | None = None,
-) -> Float[Array, "n {inputs.size} {inputs.size} 3"]:
-    """The batch, or this device's share of it, as this step sees it."""
-    keys = image_keys(state, len(images), axis_name)
-    return jax.vmap(inputs.training, (0, 0, None))(keys, images, state.statistics)
+def distort(
+    program: Program, state: TrainState, batch: Batch, axis_name: str | None = None
+) -> tuple[Float[Array, "n size size c"], Targets]:
+    """Returns the network's inputs and targets in this step."""
+    preprocessing = program.preprocessing
+    keys = image_keys(state, len(batch.images), axis_name)
+    each = (keys, batch.images, batch.epochs, batch.indices)
+    if not preprocessing.mixtures:
+        training = jax.vmap(preprocessing.training, (0, 0, 0, 0, None))
+        return training(*each, state.statistics), batch.labels
+    images = jax.vmap(preprocessing.distorted)(*each)
+    targets = as_probabilities(batch.labels, program.model.num_classes)
+    key = jax.random.fold_in(_step_key(state), jnp.uint32(_BATCH))
+    if axis_name is None:
+        images, targets = preprocessing.mixed(key, images, targets)
+    else:
+        # Images are mixed across shares, so every device mixes the whole batch.
+        whole = jax.lax.all_gather((images, targets), axis_name, tiled=True)
+        mixed = preprocessing.mixed(key, *whole)
+        count = len(images)
+        start = jax.lax.axis_index(axis_name) * count
+        images, targets = (
+            jax.lax.dynamic_slice_in_dim(array, start, count) for array in mixed
+        )
+    normalize = jax.vmap(preprocessing.normalization, (0, None))
+    return normalize(images, state.statistics), targets
 
 
 def train_step(
+    program: Program,
     state: TrainState,
-    images: UInt8[Array, "n h w 3"],
-    labels: Int32[Array, " n"],
-    *,
-    model: Network,
-    tx: optax.GradientTransformation,
-    inputs: Inputs,
-    weight_decay: float,
-    label_smoothing: float = 0.0,
+    batch: Batch,
     axis_name: str | None = None,
-) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """One step of SGD.
+) -> tuple[TrainState, Losses]:
+    """Takes one step of training.
 
     Args:
+        program: what is trained and how.
         state: before the step.
-        images: of the batch, or of this device's share of it.
-        labels: of the images.
-        model: the network.
-        tx: the optax chain.
-        inputs: what is done to images before the network sees them.
-        weight_decay: of the kernels that `model.weight_decays` says.
-        label_smoothing: see `objective.cross_entropy`.
-        axis_name: of the axis over which the batch is shared out equally, if it is
-            (by shard_map or pmap); the step is then that of the whole batch.
+        batch: the batch, or this device's share of it.
+        axis_name: the mesh axis over which the batch is shared equally by shard_map or
+            pmap; the step is that of the whole batch. None if the batch is whole.
 
     Returns:
         The state after the step, and each loss term before it.
 
     Raises:
-        UserError: images or labels are not what they should be.
+        UserError: images or labels cannot be used.
     """
-    check_images(images, "images")
-    check_labels(labels, "labels", len(images))
-    x = distorted(state, images, inputs, axis_name)
-    model = model.clone(axis_name=axis_name)
-
-    def loss_fn(params: PyTree) -> tuple[Array, PyTree]:
-        logits, updated = model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            x,
-            train=True,
-            mutable=["batch_stats"],
-        )
-        loss = objective.cross_entropy(logits, labels, label_smoothing)
-        return loss, updated.get("batch_stats", {})
-
-    (cross_entropy, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        state.params
+    _check(batch)
+    inputs, targets = distort(program, state, batch, axis_name)
+    (loss, (batch_stats, _)), grads = jax.value_and_grad(_forward, has_aux=True)(
+        state.params, program, state, inputs, targets, axis_name
     )
     if axis_name is not None:
-        cross_entropy, grads = jax.lax.pmean((cross_entropy, grads), axis_name)
-    losses = objective.loss_terms(
-        cross_entropy, state.params, model.weight_decays, weight_decay
-    )
-    # The new statistics go through the chain with no update, to be averaged.
-    variables = {"params": state.params, "batch_stats": batch_stats}
-    gradients = {"params": grads, "batch_stats": optax.tree.zeros_like(batch_stats)}
-    updates, opt_state = tx.update(gradients, state.opt_state, variables)
-    variables = optax.apply_updates(variables, updates)
+        loss, grads = jax.lax.pmean((loss, grads), axis_name)
+    losses = program.loss_terms(loss, state.params)
+    updates, opt_state = program.tx.update(grads, state.opt_state, state.params)
+    step = state.step + 1
     state = dataclasses.replace(
         state,
-        step=state.step + 1,
-        params=variables["params"],
-        batch_stats=variables["batch_stats"],
+        step=step,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
         opt_state=opt_state,
-        # From zero and without bias correction: what TensorFlow's average of a
-        # tensor does, so these curves start low, as the tutorial's do.
+        averaged_batch_stats=update_average(
+            batch_stats, state.averaged_batch_stats, step, program.ema_decay
+        ),
+        # From zero and without bias correction, as TensorFlow averages a tensor, so
+        # these curves start low, as the tutorial's do.
         loss_averages=optax.incremental_update(
             losses, state.loss_averages, 1 - LOSS_AVERAGE_DECAY
         ),
@@ -133,14 +165,14 @@ class Inspection:
 
     Attributes:
         images: the distorted inputs.
-        sown: {layer: activations} of each layer, in the order of the network.
+        recorded: {layer: activations} of each recorded layer, in order.
         params: before the step.
-        grads: of the whole loss, weight decay included.
-        finite: whether no number among these is infinite or NaN.
+        grads: of the whole loss, penalties included.
+        finite: whether all of these numbers are finite.
     """
 
-    images: Float[Array, "n h w 3"]
-    sown: tuple[dict[str, Array], ...]
+    images: Float[Array, "n h w c"]
+    recorded: tuple[dict[str, Array], ...]
     params: PyTree
     grads: PyTree
     finite: Bool[Array, ""]
@@ -149,13 +181,35 @@ class Inspection:
     def activations(self) -> dict[str, Array]:
         """The activations by layer, in the order of the network.
 
-        Not a field: a dict that passes through jit comes out sorted by name.
+        Not a field: a dict that passes through jit is sorted by name.
         """
-        return {k: v for layer in self.sown for k, v in layer.items()}
+        return {k: v for layer in self.recorded for k, v in layer.items()}
+
+
+def inspect(program: Program, state: TrainState, batch: Batch) -> Inspection:
+    """Looks inside the step that `train_step` would take, without taking it.
+
+    Raises:
+        UserError: images or labels cannot be used.
+    """
+    _check(batch)
+    inputs, targets = distort(program, state, batch)
+
+    def total_loss(params: PyTree) -> tuple[Array, PyTree]:
+        loss, (_, recorded) = _forward(
+            params, program, state, inputs, targets, record=True
+        )
+        return sum(program.penalties(params).values(), start=loss), recorded
+
+    grads, recorded = jax.grad(total_loss, has_aux=True)(state.params)
+    finite = all_finite((recorded, state.params, grads))
+    # Copied, because the state is donated to the next step and this may be read later.
+    params = jax.tree.map(jnp.copy, state.params)
+    return Inspection(inputs, recorded, params, grads, finite)
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether no leaf of floating point holds an infinity or a NaN."""
+    """Whether no floating-point leaf holds an infinity or a NaN."""
     finite = [
         jnp.isfinite(leaf).all()
         for leaf in jax.tree.leaves(tree)
@@ -164,62 +218,40 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
     return jnp.array(finite, bool).all()
 
 
-def inspect(
+def _forward(
+    params: PyTree,
+    program: Program,
     state: TrainState,
-    images: UInt8[Array, "n h w 3"],
-    labels: Int32[Array, " n"],
-    *,
-    model: Network,
-    inputs: Inputs,
-    weight_decay: float,
-    label_smoothing: float = 0.0,
-) -> Inspection:
-    """The inside of the step that `train_step` would take from here.
+    inputs: Float[Array, "n h w c"],
+    targets: Targets,
+    axis_name: str | None = None,
+    record: bool = False,
+) -> tuple[Float[Array, ""], tuple[PyTree, PyTree]]:
+    """Returns the loss without penalties, the new batch_stats, and the activations.
 
-    Raises:
-        UserError: images or labels are not what they should be.
+    The latter are recorded only if that is asked for.
     """
-    check_images(images, "images")
-    check_labels(labels, "labels", len(images))
-    x = distorted(state, images, inputs)
-
-    def loss_fn(params: PyTree) -> tuple[Array, PyTree]:
-        logits, variables = model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            x,
-            train=True,
-            mutable=["batch_stats", "intermediates"],
-        )
-        decay = objective.weight_losses(params, model.weight_decays, weight_decay)
-        cross_entropy = objective.cross_entropy(logits, labels, label_smoothing)
-        loss = sum(decay.values(), start=cross_entropy)
-        return loss, variables["intermediates"]["activations"]
-
-    grads, sown = jax.grad(loss_fn, has_aux=True)(state.params)
-    finite = all_finite((sown, state.params, grads))
-    # Copied, because the state is donated to the next step and this may be read later.
-    params = jax.tree.map(jnp.copy, state.params)
-    return Inspection(x, sown, params, grads, finite)
+    model = program.model.clone(axis_name=axis_name)
+    dropout = jax.random.fold_in(train_state.streams(state.key).dropout, state.step)
+    if axis_name is not None:
+        dropout = jax.random.fold_in(dropout, jax.lax.axis_index(axis_name))
+    logits, updated = model.apply(
+        {"params": params, "batch_stats": state.batch_stats},
+        inputs,
+        train=True,
+        mutable=["batch_stats", "intermediates"] if record else ["batch_stats"],
+        rngs={"dropout": dropout},
+    )
+    recorded = updated.get("intermediates", {}).get("activations", ())
+    return program.loss(logits, targets), (updated.get("batch_stats", {}), recorded)
 
 
-def eval_step(
-    variables: PyTree,
-    images: UInt8[Array, "n h w 3"],
-    statistics: Statistics | None,
-    *,
-    model: Network,
-    inputs: Inputs,
-) -> Float[Array, "n classes"]:
-    """Logits of images; of several views, the logarithm of their mean probability.
+def _step_key(state: TrainState) -> Key[Array, ""]:
+    """Returns the key of all distortions of this step."""
+    return jax.random.fold_in(train_state.streams(state.key).distortion, state.step)
 
-    Raises:
-        UserError: images are not what they should be.
-    """
-    check_images(images, "images")
-    views = jax.vmap(inputs.evaluation, (0, None))(images, statistics)
-    logits = model.apply(variables, views.reshape(-1, *views.shape[2:]))
-    assert isinstance(logits, Array)  # not a tuple: no collection is mutable
-    if inputs.views == 1:
-        return logits
-    log_probabilities = jax.nn.log_softmax(logits.reshape(*views.shape[:2], -1))
-    return jax.nn.logsumexp(log_probabilities, axis=1) - jnp.log(inputs.views)
+
+def _check(batch: Batch) -> None:
+    check_type(batch, "batch", Batch)
+    check_images(batch.images, "images")
+    check_labels(batch.labels, "labels", len(batch.images))

@@ -1,18 +1,22 @@
 """All that changes while a network trains, as one pytree."""
 
 import functools
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Int32, Key, PyTree
+from jaxtyping import Array, Float, Int32, Key, PyTree, UInt8
 
-from cifar_jax.checks import check_integer, check_type
-from cifar_jax.data.inputs import Statistics
+from cifar_jax.checks import check_type
+from cifar_jax.data.dataset import check_images
+from cifar_jax.data.normalization import Statistics
 from cifar_jax.errors import UserError
-from cifar_jax.models import Network
-from cifar_jax.optimization import losses as objective
+from cifar_jax.optimization.averages import averaged_params
+from cifar_jax.training.program import Program
 
 
 @struct.dataclass
@@ -20,20 +24,21 @@ class TrainState:
     """State of a run after `step` steps.
 
     Attributes:
-        step: how many steps have been taken, and the number of the next one.
+        step: the number of steps taken, and the number of the next one.
         params: of the network.
         batch_stats: BatchNorm's running averages; empty if the network has none.
-        opt_state: of the optax chain, the averaged variables among it.
+        opt_state: of the optax chain, with the averaged params in it.
+        averaged_batch_stats: `batch_stats`, averaged as the params are.
         loss_averages: each loss term, smoothed, for the summaries.
-        statistics: of the training images, if inputs are normalised by them; they
-            never change.
-        key: the root of all the run's randomness; it never changes.
+        statistics: of the training images, if inputs are normalized by them; constant.
+        key: the root of all the run's randomness; constant.
     """
 
     step: Int32[Array, ""]
     params: PyTree
     batch_stats: PyTree
     opt_state: optax.OptState
+    averaged_batch_stats: PyTree
     loss_averages: dict[str, Float[Array, ""]]
     statistics: Statistics | None
     key: Key[Array, ""]
@@ -43,59 +48,75 @@ class TrainState:
         """All that the network computes with, as Flax calls it."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
+    @property
+    def averaged_variables(self) -> dict[str, PyTree]:
+        """The moving averages of `variables`, by which a network is evaluated."""
+        return {
+            "params": averaged_params(self.opt_state),
+            "batch_stats": self.averaged_batch_stats,
+        }
 
-def streams(key: Key[Array, ""]) -> tuple[Array, Array, Array]:
-    """The root key's three independent uses: initialisation, order, distortion."""
-    init_key, order_key, distort_key = jax.random.split(key, 3)
-    return init_key, order_key, distort_key
+
+class Streams(NamedTuple):
+    """The independent uses of a run's root key."""
+
+    initialization: Key[Array, ""]
+    order: Key[Array, ""]
+    distortion: Key[Array, ""]
+    dropout: Key[Array, ""]
+
+
+def streams(key: Key[Array, ""]) -> Streams:
+    """Splits the root key of a run."""
+    return Streams(*jax.random.split(key, len(Streams._fields)))
 
 
 def create(
-    key: Key[Array, ""],
-    statistics: Statistics | None,
-    *,
-    model: Network,
-    tx: optax.GradientTransformation,
-    size: int,
+    program: Program, key: Key[Array, ""], train_images: UInt8[np.ndarray, "n h w c"]
 ) -> TrainState:
-    """The state at step 0, drawn from the root key.
+    """Returns the state at step 0.
 
     Args:
-        key: the root key.
-        statistics: of the training images, see `Inputs.statistics`.
-        model: the network.
-        tx: the optax chain.
-        size: height and width of the network's inputs.
+        program: what is trained.
+        key: the root key, such as jax.random.key(0).
+        train_images: inputs may be normalized by their statistics, and a network may be
+            initialized from the first of them (`Network.init_from_data`).
 
     Raises:
         UserError: an argument cannot be used.
     """
     is_array = isinstance(key, jax.Array)
     if not is_array or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        raise UserError(f"key={key!r} must be a key, as of jax.random.key(0)")
-    check_type(model, "model", Network)
-    size = check_integer(size, "size", at_least=model.smallest_image)
-    return _create(key, statistics, model=model, tx=tx, size=size)
+        raise UserError(f"key={key!r} must be a key, such as jax.random.key(0)")
+    check_type(program, "program", Program)
+    check_images(train_images, "train_images")
+    program.preprocessing.check(train_images.shape[1:])
+    statistics = program.preprocessing.statistics(train_images)
+    # At least one, whose shape tells the network the number of channels.
+    first = train_images[: max(1, program.model.images_for_init)]
+    return _create(key, statistics, first, program)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "tx", "size"))
+@functools.partial(jax.jit, static_argnames="program")
 def _create(
-    key: Array,
-    statistics: Statistics | None,
-    *,
-    model: Network,
-    tx: optax.GradientTransformation,
-    size: int,
+    key: Array, statistics: Statistics | None, images: Array, program: Program
 ) -> TrainState:
-    init_key, _, _ = streams(key)
-    variables = model.init(init_key, jnp.zeros((1, size, size, 3)))
+    model = program.model
+    views = jax.vmap(program.preprocessing.evaluation, (0, None))(images, statistics)
+    inputs = views[:, 0]
+    variables: Mapping[str, PyTree] = model.init(
+        streams(key).initialization, jnp.zeros((1, *inputs.shape[1:]))
+    )
+    if model.images_for_init:
+        variables = model.init_from_data(variables, inputs)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    losses = objective.loss_terms(jnp.float32(0), params, model.weight_decays, 0)
+    losses = program.loss_terms(jnp.float32(0), params)
     return TrainState(
         step=jnp.int32(0),
         params=params,
         batch_stats=batch_stats,
-        opt_state=tx.init({"params": params, "batch_stats": batch_stats}),
+        opt_state=program.tx.init(params),
+        averaged_batch_stats=jax.tree.map(jnp.copy, batch_stats),
         loss_averages=dict.fromkeys(losses, jnp.float32(0)),
         statistics=statistics,
         key=key,

@@ -1,13 +1,13 @@
-"""The tutorial's network and training in PyTorch, to be timed.
+"""The tutorial's network and training in PyTorch, for benchmarking.
 
-The same network, loss, averages and distortions as in TensorFlow's tutorial. It
+The network, loss, averages and augmentation are those of TensorFlow's tutorial. It
 writes no summaries and no checkpoints, and its learning rate stays at 0.1, as the
-tutorial's does for 136,718 steps of 128.
+tutorial's does for 136,718 steps of 128 images.
 
-Fast paths: the data lie in the device's memory as bytes and a whole batch is
-distorted at once; SGD is fused and the moving averages take one call; the loss is
-read at log lines only. --channels_last, --bf16 (autocast) and --compile choose
-further ones. On a GPU float32 products may run as TF32, as they do in JAX.
+Optimizations: the data stays in device memory as bytes, and a whole batch is augmented
+at once; SGD is fused, and the moving averages take one call; the loss is read only at
+log lines. --channels_last, --bf16 (autocast) and --compile enable further ones. On a
+GPU, float32 products may use TF32, as they do in JAX.
 """
 
 import argparse
@@ -29,8 +29,8 @@ class TutorialCNN(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 5, padding=2)
         self.conv2 = nn.Conv2d(64, 64, 5, padding=2)
-        # With ceil_mode the missing row and column are at the bottom and right, as
-        # TensorFlow's SAME puts them for these sizes.
+        # With ceil_mode, padding is added at the bottom and right, as by TensorFlow's
+        # SAME for these sizes.
         self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         # PyTorch divides alpha by size: 0.001 / 9, as in the tutorial.
         self.norm = nn.LocalResponseNorm(9, alpha=0.001, beta=0.75, k=1.0)
@@ -45,7 +45,7 @@ class TutorialCNN(nn.Module):
             nn.init.constant_(layer.bias, start)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
+        """Returns the logits."""
         x = self.norm(self.pool(functional.relu(self.conv1(images))))
         x = self.pool(self.norm(functional.relu(self.conv2(x))))
         x = functional.relu(self.local3(x.flatten(1)))
@@ -54,7 +54,7 @@ class TutorialCNN(nn.Module):
 
 
 def distorted(images: Tensor) -> Tensor:
-    """A batch of bytes cropped, flipped, brightened, contrasted and standardised."""
+    """Crops, flips, distorts and standardizes a batch of images given as bytes."""
     n, channels, size, _ = images.shape
     device = images.device
     positions = torch.arange(CROP_SIZE, device=device)
@@ -77,7 +77,7 @@ def distorted(images: Tensor) -> Tensor:
 
 
 def batches(path: str, batch_size: int, device: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Distorted batches without end, in a new order each epoch."""
+    """Yields augmented batches endlessly, in a new order each epoch."""
     records = torch.from_numpy(np.fromfile(path, np.uint8)).to(device)
     records = records.view(-1, RECORD_BYTES)
     labels = records[:, 0].long()
@@ -89,10 +89,10 @@ def batches(path: str, batch_size: int, device: str) -> Iterator[tuple[Tensor, T
 
 
 def main() -> None:
-    """Trains."""
-    # Not absl's flags: every peer has the same, and not every peer has absl.
+    """Parses the flags and trains."""
+    # Not absl's flags: the peers share their flags, and not every one has absl.
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--records", required=True, help="file of binary records")
+    parser.add_argument("--records", required=True, help="File of binary records.")
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--max_steps", type=int, required=True)
     parser.add_argument("--log_frequency", type=int, default=10)
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Steps to the last, printing the tutorial's lines."""
+    """Trains for --max_steps steps, printing the tutorial's log lines."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(f"using PyTorch {torch.__version__} on {device}", flush=True)
     if device == "cuda":
@@ -131,7 +131,9 @@ def train(options: argparse.Namespace) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        decay = min(0.9999, (2 + step) / (11 + step))  # counts from 1, as there
+        decay = min(
+            0.9999, (2 + step) / (11 + step)
+        )  # counts from 1, as TensorFlow does
         torch._foreach_lerp_(averages, [p.detach() for p in parameters], 1 - decay)
         if step % options.log_frequency == 0:
             print(f"step {step}, loss = {loss.item():.4f}", flush=True)

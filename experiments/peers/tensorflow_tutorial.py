@@ -1,12 +1,12 @@
-"""TensorFlow's CIFAR-10 tutorial on the compat.v1 API of TensorFlow 2, to be timed.
+"""TensorFlow's CIFAR-10 tutorial in TensorFlow 2's compat.v1 API, for benchmarking.
 
-The graph of cifar10.py and cifar10_input.py, trained as cifar10_train.py does: a
-MonitoredTrainingSession with all the tutorial's summaries every 100 steps, a
-checkpoint at the start, and the loss fetched with every step.
+The graph of cifar10.py and cifar10_input.py, trained as in cifar10_train.py: with a
+MonitoredTrainingSession, all the tutorial's summaries every 100 steps, an initial
+checkpoint, and the loss fetched at every step.
 
-Fast paths: oneDNN kernels (TensorFlow's default on x86) and Grappler; in place of
-the original's queues a tf.data pipeline, whose parallel map and prefetching tf.data
-tunes itself. --bf16 lets Grappler turn what it deems safe into bfloat16.
+Optimizations: oneDNN kernels (TensorFlow's default on x86) and Grappler; instead of the
+original's queues, a tf.data pipeline, whose parallel map and prefetching tf.data tunes
+itself. --bf16 lets Grappler convert what it considers safe to bfloat16.
 """
 
 import argparse
@@ -20,7 +20,7 @@ CROP_SIZE = 24
 
 
 def distorted(record: Any) -> tuple[Any, Any]:
-    """One record of the binary format as a training input and its label."""
+    """Converts a record of the binary format to a training input and its label."""
     values = tf.io.decode_raw(record, tf.uint8)
     label = tf.cast(values[0], tf.int32)
     image = tf.transpose(tf.reshape(values[1:], [3, 32, 32]), [1, 2, 0])
@@ -34,7 +34,7 @@ def distorted(record: Any) -> tuple[Any, Any]:
 
 
 def batches(path: str, batch_size: int) -> tuple[Any, Any]:
-    """The next batch of a stream of distorted images, shuffled 20,000 at a time."""
+    """Returns the next batch of augmented images, shuffled 20,000 at a time."""
     data = tf.data.FixedLengthRecordDataset(path, RECORD_BYTES)
     data = data.repeat().shuffle(20_000 + 3 * batch_size)
     data = data.map(distorted, tf.data.AUTOTUNE, deterministic=False)
@@ -45,7 +45,7 @@ def batches(path: str, batch_size: int) -> tuple[Any, Any]:
 
 
 def variable(name: str, shape: list[int], stddev: float, decay: float = 0.0) -> Any:
-    """Truncated normal weights, whose L2 loss is collected if they decay."""
+    """Creates truncated normal weights; with decay, their L2 loss is collected."""
     init = tf.truncated_normal_initializer(stddev=stddev)
     value = tf.get_variable(name, shape, initializer=init)
     if decay:
@@ -55,19 +55,19 @@ def variable(name: str, shape: list[int], stddev: float, decay: float = 0.0) -> 
 
 
 def biases(size: int, start: float) -> Any:
-    """The biases of a layer."""
+    """Creates the biases of a layer."""
     return tf.get_variable("biases", [size], initializer=tf.constant_initializer(start))
 
 
 def activation_summary(name: str, x: Any) -> Any:
-    """Adds the histogram and the sparsity of a layer's activations."""
+    """Adds a histogram and the sparsity of a layer's activations."""
     tf.summary.histogram(f"{name}/activations", x)
     tf.summary.scalar(f"{name}/sparsity", tf.nn.zero_fraction(x))
     return x
 
 
 def conv(name: str, x: Any, bias: float) -> Any:
-    """A 5x5 convolution to 64 channels and its ReLU."""
+    """Applies a 5x5 convolution with 64 output channels and ReLU."""
     with tf.variable_scope(name):
         kernel = variable("weights", [5, 5, x.shape[3], 64], 0.05)
         x = tf.nn.conv2d(x, kernel, strides=1, padding="SAME")
@@ -76,7 +76,7 @@ def conv(name: str, x: Any, bias: float) -> Any:
 
 
 def local(name: str, x: Any, size: int) -> Any:
-    """A hidden dense layer and its ReLU."""
+    """Applies a hidden dense layer and ReLU."""
     with tf.variable_scope(name):
         weights = variable("weights", [x.shape[1], size], 0.04, decay=0.004)
         x = tf.nn.relu(tf.matmul(x, weights) + biases(size, 0.1))
@@ -84,17 +84,17 @@ def local(name: str, x: Any, size: int) -> Any:
 
 
 def max_pool(x: Any) -> Any:
-    """The largest of 3x3, every second row and column."""
+    """Applies 3x3 max pooling with stride 2."""
     return tf.nn.max_pool2d(x, ksize=3, strides=2, padding="SAME")
 
 
 def norm(x: Any) -> Any:
-    """Local response normalisation."""
+    """Applies local response normalization."""
     return tf.nn.local_response_normalization(x, 4, 1.0, 0.001 / 9, 0.75)
 
 
 def inference(images: Any) -> Any:
-    """Logits of the tutorial's network."""
+    """Returns the logits of the tutorial's network."""
     x = norm(max_pool(conv("conv1", images, 0.0)))
     x = max_pool(norm(conv("conv2", x, 0.1)))
     x = local("local3", tf.reshape(x, [images.shape[0], 6 * 6 * 64]), 384)
@@ -105,7 +105,7 @@ def inference(images: Any) -> Any:
 
 
 def total_loss(logits: Any, labels: Any) -> Any:
-    """Mean cross-entropy plus the decay of the weights."""
+    """Returns the mean cross-entropy plus the weight decay."""
     cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=labels, logits=logits
     )
@@ -114,7 +114,7 @@ def total_loss(logits: Any, labels: Any) -> Any:
 
 
 def train_op(loss: Any, batch_size: int) -> Any:
-    """One step of SGD and of all the averages, with the tutorial's summaries."""
+    """Returns a step of SGD and all averages, with the tutorial's summaries."""
     step = tf.train.get_or_create_global_step()
     decay_steps = int(50_000 / batch_size * 350)
     rate = tf.train.exponential_decay(0.1, step, decay_steps, 0.1, staircase=True)
@@ -138,29 +138,29 @@ def train_op(loss: Any, batch_size: int) -> Any:
 
 
 class Logger(tf.train.SessionRunHook):
-    """Fetches the loss with every step and prints the tutorial's line."""
+    """Fetches the loss at every step and prints the tutorial's log line."""
 
     def __init__(self, loss: Any, frequency: int):
         self._loss, self._frequency, self._step = loss, frequency, -1
 
     def before_run(self, run_context: Any) -> Any:
-        """Asks for the loss."""
+        """Requests the loss."""
         del run_context
         self._step += 1
         return tf.train.SessionRunArgs(self._loss)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Prints it."""
+        """Prints the loss."""
         del run_context
         if self._step % self._frequency == 0:
             print(f"step {self._step}, loss = {run_values.results:.4f}", flush=True)
 
 
 def main() -> None:
-    """Trains."""
-    # Not absl's flags: every peer has the same, and not every peer has absl.
+    """Parses the flags and trains."""
+    # Not absl's flags: the peers share their flags, and not every one has absl.
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--records", required=True, help="file of binary records")
+    parser.add_argument("--records", required=True, help="File of binary records.")
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--max_steps", type=int, required=True)
     parser.add_argument("--log_frequency", type=int, default=10)

@@ -173,7 +173,7 @@ def test_the_first_of_two_equal_names_counts(tmp_path):
 def test_implausible_size_of_a_member_is_rejected(tmp_path, monkeypatch):
     path = small_cifar.write_archive(tmp_path)
     monkeypatch.setattr(batch_files, "MAX_BYTES", 1000)
-    assert_rejected(path, "binary", "claims to have")
+    assert_rejected(path, "binary", "claims to be")
 
 
 def test_declared_size_is_not_allocated(tmp_path):

@@ -45,7 +45,7 @@ def test_matlab_bomb_is_not_unpacked(monkeypatch):
         (b"\x80\x02}r\xff\xff\xff\x7f.", "memo entry"),
         (b"\x80\x05\x96" + (10**12).to_bytes(8, "little") + b".", "bytearray8"),
         (b"\x80\x02\x96" + (1).to_bytes(8, "little") + b"a.", "opcode BYTEARRAY8"),
-        (pickle.dumps([1], protocol=2), "no dict"),
+        (pickle.dumps([1], protocol=2), "not a dict"),
         (b"\x80\x02cbuiltins\neval\n.", "builtins.eval"),
         (b"\x80\x02cnumpy\nload\n.", "numpy.load"),
     ],

@@ -36,7 +36,7 @@ def test_the_archive_gets_its_name_and_progress_is_shown(tmp_path, monkeypatch, 
 
 
 def test_another_file_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(RunError, match=r"not the official archive.*but 5, SHA-256 d9"):
+    with pytest.raises(RunError, match=r"not the official .*has 5 bytes, SHA-256 d9"):
         fetch(monkeypatch, tmp_path, b"other")
     assert archives.find(tmp_path) is None
 
@@ -60,20 +60,20 @@ def test_what_bears_the_name_of_the_partial_file_is_replaced(tmp_path, monkeypat
 def test_a_download_that_breaks_off_says_so_and_can_be_done_again(
     tmp_path, monkeypatch
 ):
-    with pytest.raises(RunError, match="broke off"):
+    with pytest.raises(RunError, match=r"download of .* failed"):
         fetch(monkeypatch, tmp_path, ARCHIVE[:1000], length=len(ARCHIVE))
     assert archives.find(tmp_path) is None
     assert fetch(monkeypatch, tmp_path, ARCHIVE).read_bytes() == ARCHIVE
 
 
 def test_a_status_of_the_server_says_so(tmp_path, monkeypatch):
-    with pytest.raises(RunError, match=r"broke off .*503"):
+    with pytest.raises(RunError, match=r"failed .*503"):
         fetch(monkeypatch, tmp_path, b"", status=503)
 
 
 def test_a_server_that_stalls_halfway_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_TIMEOUTS_SECS", (5, 0.2))
-    with pytest.raises(RunError, match=r"broke off .*[Tt]imed? ?out"):
+    with pytest.raises(RunError, match=r"failed .*[Tt]imed? ?out"):
         fetch(monkeypatch, tmp_path, ARCHIVE[:1000], length=10**6, stall=True)
     assert archives.find(tmp_path) is None
 
@@ -83,7 +83,7 @@ def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         monkeypatch.setattr(download, "URL", f"http://127.0.0.1:{port}/archive")
-        with pytest.raises(RunError, match=r"broke off .*[Tt]imed? ?out"):
+        with pytest.raises(RunError, match=r"failed .*[Tt]imed? ?out"):
             download.fetch_archive(tmp_path)
 
 

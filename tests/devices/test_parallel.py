@@ -15,8 +15,9 @@ import pytest
 from helpers import command, environment
 
 from cifar_jax import Config, RunError, UserError, fit
-from cifar_jax.devices import parallel
-from cifar_jax.devices.strategies import MODES
+from cifar_jax.devices import processes, sharding
+from cifar_jax.devices.processes import lost_process_as_run_error
+from cifar_jax.devices.strategies import STRATEGIES
 
 HERE = pathlib.Path(__file__).parents[1]
 # Share of the norm, over all tensors of a kind, by which the order of additions may
@@ -122,8 +123,8 @@ def run_steps(make_once):
 
 
 CASES = [
-    *((mode, devices, 1) for mode in MODES for devices in (1, 2, 4, 8)),
-    *((mode, 8, 2) for mode in MODES),
+    *((mode, devices, 1) for mode in STRATEGIES for devices in (1, 2, 4, 8)),
+    *((mode, 8, 2) for mode in STRATEGIES),
 ]
 
 
@@ -263,10 +264,10 @@ def test_processes_with_other_flags_are_told(tmp_path):
 
 def test_num_devices_is_one_of_those_that_there_are():
     with pytest.raises(UserError, match=r"--num_devices=999 must be from 1 to \d+"):
-        parallel.mesh(999)
+        sharding.create_mesh(999)
     for wrong in (0, 1.5, "2"):
         with pytest.raises(UserError, match=f"--num_devices={wrong!r} must be"):
-            parallel.mesh(wrong)
+            sharding.create_mesh(wrong)
 
 
 @pytest.mark.parametrize(
@@ -274,9 +275,9 @@ def test_num_devices_is_one_of_those_that_there_are():
     [(30, "nearest that can: 28 and 32"), (3, "nearest that can: 4")],
 )
 def test_a_batch_is_shared_out_equally(batch_size, message):
-    parallel.check_batch_size(32, 4)
+    sharding.check_batch_size(32, 4)
     with pytest.raises(UserError, match=message):
-        parallel.check_batch_size(batch_size, 4)
+        sharding.check_batch_size(batch_size, 4)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ def test_a_batch_is_shared_out_equally(batch_size, message):
 )
 def test_processes_that_cannot_be_joined_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
-        parallel.start(*arguments)
+        processes.start(*arguments)
 
 
 def test_flags_are_checked_against_the_devices(tmp_path, run_command):
@@ -316,24 +317,33 @@ def test_the_first_devices_are_used(dataset):
 def test_a_jax_without_pmap_is_told_apart(monkeypatch):
     monkeypatch.delattr(jax, "pmap")
     with pytest.raises(UserError, match="has no pmap any more; shard_map does"):
-        MODES["pmap"](parallel.mesh(1))
+        STRATEGIES["pmap"](sharding.create_mesh(1))
 
 
 def test_errors_of_the_device_are_passed_on_when_alone():
-    with pytest.raises(jax.errors.JaxRuntimeError), parallel.others_at_work():
+    with (
+        pytest.raises(jax.errors.JaxRuntimeError),
+        lost_process_as_run_error(),
+    ):
         raise jax.errors.JaxRuntimeError("out of memory")
 
 
 @pytest.mark.parametrize("kind", [jax.errors.JaxRuntimeError, ValueError])
 def test_errors_of_a_collective_are_those_of_another_process(monkeypatch, kind):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(RunError, match="another process"), parallel.others_at_work():
+    with (
+        pytest.raises(RunError, match="another process"),
+        lost_process_as_run_error(),
+    ):
         raise kind("UNKNOWN: Gloo AllGather failed: Connection reset by peer")
 
 
 def test_faults_of_ours_are_not_those_of_another_process(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ValueError, match="not so many"), parallel.others_at_work():
+    with (
+        pytest.raises(ValueError, match="not so many"),
+        lost_process_as_run_error(),
+    ):
         raise ValueError("not so many values")
 
 
@@ -342,7 +352,7 @@ def test_a_failure_of_the_first_process_is_its_own():
         raise UserError("no room")
 
     with pytest.raises(UserError, match="no room"):
-        parallel.in_first(fail)
+        processes.run_on_main(fail)
 
 
 @pytest.mark.slow

@@ -153,12 +153,12 @@ def test_the_page_says_what_the_record_says(written):
     assert "step 1000, averaged parameters" in text
     assert SUBJECT.data_fingerprint in text
     assert f"precision @ 1 = {record['precision_at_1']:.3f}" in text
-    assert f"{record['correct']} of 60 images are right" in text
+    assert f"{record['correct']} of 60 images are classified correctly" in text
     assert f"here {record['calibration']['error']:.3f}" in text
     assert "None" not in text
     assert "nan" not in text
     for mistake in record["mistakes"]:
-        caption = "{label}, taken for {prediction} at {probability:.1%}image {index}"
+        caption = "{label}, predicted as {prediction} ({probability:.1%})image {index}"
         assert caption.format(**mistake) in text
 
 
@@ -247,7 +247,7 @@ def test_ten_thousand_images_make_a_small_page(tmp_path):
 def test_files_of_others_are_not_overwritten(written, tmp_path, name):
     report.check(written)  # an earlier report
     (tmp_path / name).write_text("mine")
-    with pytest.raises(UserError, match=rf"{name} is no report of ours"):
+    with pytest.raises(UserError, match=rf"{name} was not written by --report"):
         report.check(tmp_path)
     assert (tmp_path / name).read_text() == "mine"
 
@@ -259,7 +259,7 @@ def test_a_folder_that_takes_no_files():
 
 def test_a_report_that_cannot_be_written_at_the_end(answers, tmp_path):
     (tmp_path / "gone").write_text("")
-    with pytest.raises(RunError, match=r"cannot write the report in .*: File exists"):
+    with pytest.raises(RunError, match=r"cannot write the report to .*: File exists"):
         report.write(tmp_path / "gone", SUBJECT, *answers)
 
 
@@ -290,16 +290,16 @@ def test_the_command_reports_each_checkpoint(two_checkpoints, call_command, tmp_
         *("--report=out", "--num_examples=40", "--run_once=False"),
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("report in out/report.html") == 2
+    assert result.stdout.count("report written to out/report.html") == 2
     printed = re.findall(r"precision @ 1 = (\S+)", result.stdout)
     record = json.loads((tmp_path / "out" / "report.json").read_text())
     page = Page((tmp_path / "out" / "report.html").read_text()).text
     assert record["step"] == 2
     assert (record["num_images"], record["examples_in_split"]) == (40, 300)
-    assert "the first 40 of 300 of test" in page
+    assert "the first 40 of 300 test images" in page
     assert f"precision @ 1 = {printed[1]}, 95%" in page
     assert data.notice in page
-    assert f"warning: trained on other pixels: {data.source}" in page
+    assert f"warning: trained on different pixels: {data.source}" in page
     images, labels = data.test.images[:40], data.test.labels[:40]
     logits = predict_logits(load_trained(read_run(two_checkpoints)), images)
     guesses = logits.argmax(axis=1)

@@ -301,5 +301,5 @@ def test_blocks_of_resnet18_add_to_their_input():
 )
 def test_weights_without_a_place(kind, weight):
     layer = keras_layer(kind, "odd", {weight: np.zeros((3, 3))})
-    with pytest.raises(UserError, match=f"'odd' of kind {kind} .* '{weight}'"):
+    with pytest.raises(UserError, match=f"'odd' of type {kind} .* '{weight}'"):
         models.from_keras(SimpleNamespace(layers=[layer]))

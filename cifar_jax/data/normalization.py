@@ -1,0 +1,111 @@
+"""Normalizations, by name: the last step from pixels to the network's inputs."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from cifar_jax.data import augment
+
+
+class Statistics(NamedTuple):
+    """Statistics of the training images, by which inputs are shifted and scaled."""
+
+    mean: Float[Array | np.ndarray, "h w c"]
+    stddev: Float[Array | np.ndarray, " c"]
+
+
+class Normalization(Protocol):
+    """What a class in NORMALIZATIONS provides."""
+
+    def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> Statistics | None:
+        """Returns what must be known of the training images; None if nothing."""
+        ...
+
+    def __call__(
+        self, image: Float[Array, "h w c"], statistics: Statistics | None
+    ) -> Float[Array, "h w c"]:
+        """Returns the normalized image, whose values are from about 0 to 255."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class PerImage:
+    """Each image to mean 0 and standard deviation 1, as in the tutorial."""
+
+    def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> None:
+        """Returns None: each image is normalized by itself."""
+
+    def __call__(
+        self, image: Float[Array, "h w c"], statistics: Statistics | None
+    ) -> Float[Array, "h w c"]:
+        """Returns the normalized image."""
+        return augment.standardize(image)
+
+
+@dataclasses.dataclass(frozen=True)
+class PerChannel:
+    """Each channel of the training set to mean 0 and standard deviation 1."""
+
+    def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> Statistics:
+        """Returns the mean and the standard deviation of each channel, in float64."""
+        values = np.arange(256)
+        counts = np.stack(
+            [
+                np.bincount(images[..., channel].ravel(), minlength=256)
+                for channel in range(images.shape[-1])
+            ]
+        )
+        shares = counts / counts.sum(axis=1, keepdims=True)
+        mean = shares @ values
+        stddev = np.sqrt(shares @ values**2 - mean**2)
+        # A channel that is constant is only shifted.
+        stddev = np.where(stddev > 0, stddev, 1)
+        return Statistics(
+            np.broadcast_to(mean, images.shape[1:]).astype(np.float32),
+            stddev.astype(np.float32),
+        )
+
+    def __call__(
+        self, image: Float[Array, "h w c"], statistics: Statistics | None
+    ) -> Float[Array, "h w c"]:
+        """Returns the normalized image."""
+        return _shifted_and_scaled(image, statistics)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanImage:
+    """Subtracts the mean image of the training set, as cuda-convnet does."""
+
+    def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> Statistics:
+        """Returns the mean image, and standard deviations of 1."""
+        mean = images.mean(axis=0, dtype=np.float64)
+        return Statistics(
+            mean.astype(np.float32), np.ones(images.shape[-1], np.float32)
+        )
+
+    def __call__(
+        self, image: Float[Array, "h w c"], statistics: Statistics | None
+    ) -> Float[Array, "h w c"]:
+        """Returns the normalized image."""
+        return _shifted_and_scaled(image, statistics)
+
+
+NORMALIZATIONS: dict[str, Callable[..., Normalization]] = {
+    "image": PerImage,
+    "channel": PerChannel,
+    "mean_image": MeanImage,
+}
+
+
+def _shifted_and_scaled(
+    image: Float[Array, "h w c"], statistics: Statistics | None
+) -> Float[Array, "h w c"]:
+    if statistics is None:
+        raise ValueError("this normalization needs statistics of the training images")
+    # The center of the mean image wherever the crop is, as in cuda-convnet.
+    mean = augment.central_crop(jnp.asarray(statistics.mean), image.shape[0])
+    return (image - mean) / statistics.stddev

@@ -1,0 +1,161 @@
+"""The optax chain: an optimizer for groups of parameters, then their averages."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import optax
+from jaxtyping import PyTree
+
+from cifar_jax.errors import UserError
+from cifar_jax.optimization.averages import average_params
+from cifar_jax.optimization.optimizers import Optimizer
+from cifar_jax.optimization.schedules import SCHEDULES
+from cifar_jax.registry import check_range
+
+_REST = "the rest"
+
+
+@dataclasses.dataclass(frozen=True)
+class ParamGroup:
+    """Parameters that are updated in another way than the rest.
+
+    Attributes:
+        pattern: regular expression for whole paths, such as `conv1/.*` or `.*/bias`.
+        learning_rate: factor of the updates.
+        weight_decay: factor of the weight decay.
+        schedule: name of a schedule; empty for that of the run.
+        frozen: whether the parameters stay as they are.
+    """
+
+    pattern: str
+    learning_rate: float = 1.0
+    weight_decay: float = 1.0
+    schedule: str = ""
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("learning_rate", self.learning_rate, above=0)
+        check_range("weight_decay", self.weight_decay, at_least=0)
+        if self.schedule and self.schedule not in SCHEDULES:
+            raise ValueError(
+                f"schedule={self.schedule!r} is unknown; choose from "
+                + ", ".join(SCHEDULES)
+            )
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"pattern={self.pattern!r}: {error}") from None
+
+
+PARAM_GROUPS = {"group": ParamGroup}
+
+
+def create(
+    optimizer: Optimizer,
+    schedule: Callable[[str], optax.Schedule],
+    *,
+    weight_decay: float,
+    weight_decays: Mapping[str, float] | None,
+    ema_decay: float,
+    groups: Sequence[ParamGroup] = (),
+) -> optax.GradientTransformation:
+    """Returns the optax chain of a run.
+
+    Args:
+        optimizer: turns gradients into updates.
+        schedule: returns the schedule of a name, that of the run for an empty name.
+        weight_decay: coefficient of the kernels' decay.
+        weight_decays: factor of it by layer, see `Network`; None: 1 for every kernel.
+        ema_decay: upper limit of the decay of the averages.
+        groups: parameters with settings of their own.
+
+    Raises:
+        UserError: when the chain is given params, unless each one is in the pattern of
+            at most one group, and each pattern matches one.
+    """
+
+    def transform(group: ParamGroup) -> optax.GradientTransformation:
+        if group.frozen:
+            return optax.set_to_zero()
+        decay = decay_kernels(weight_decay * group.weight_decay, weight_decays)
+        updates = optimizer.transform(schedule(group.schedule), decay)
+        if group.learning_rate == 1:
+            return updates
+        return optax.chain(updates, optax.scale(group.learning_rate))
+
+    rest = transform(ParamGroup(".*"))
+    average = average_params(ema_decay)
+    if not groups:
+        return optax.chain(rest, average)
+    transforms = {group.pattern: transform(group) for group in groups}
+    labels = functools.partial(_labels, patterns=[g.pattern for g in groups])
+    return optax.chain(optax.partition(transforms | {_REST: rest}, labels), average)
+
+
+def decay_kernels(
+    coefficient: float, factors: Mapping[str, float] | None
+) -> optax.GradientTransformation:
+    """Returns the transformation that adds coefficient * factor * W for kernels W.
+
+    Args:
+        coefficient: of all kernels.
+        factors: by layer, 0 for layers that are not named; None: 1 for every kernel.
+    """
+
+    def mask(factor: float, params: PyTree) -> PyTree:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: decay_factor(path, factors) == factor, params
+        )
+
+    distinct = {1.0} if factors is None else set(factors.values())
+    return optax.chain(
+        *(
+            optax.add_decayed_weights(
+                coefficient * factor, functools.partial(mask, factor)
+            )
+            for factor in sorted(distinct)
+        )
+    )
+
+
+def decay_factor(path: tuple, factors: Mapping[str, float] | None) -> float:
+    """Returns the factor of the weight decay of one parameter; 0 unless it is a kernel.
+
+    Args:
+        path: of the parameter in the tree of params.
+        factors: by layer, see `decay_kernels`.
+    """
+    if path[-1].key != "kernel":
+        return 0.0
+    return 1.0 if factors is None else factors.get(path[0].key, 0.0)
+
+
+def _labels(params: PyTree, patterns: Sequence[str]) -> PyTree:
+    """Returns the pattern that each parameter matches, and checks that there is one."""
+    matched = set()
+
+    def label(path: tuple, _: object) -> str:
+        name = "/".join(key.key for key in path)
+        found = [pattern for pattern in patterns if re.fullmatch(pattern, name)]
+        if len(found) > 1:
+            raise UserError(
+                f"--param_groups: {name} is in more than one group: "
+                + " and ".join(map(repr, found))
+            )
+        matched.update(found)
+        return found[0] if found else _REST
+
+    labels = jax.tree_util.tree_map_with_path(label, params)
+    if unmatched := [pattern for pattern in patterns if pattern not in matched]:
+        names = [
+            "/".join(key.key for key in path)
+            for path, _ in jax.tree_util.tree_leaves_with_path(params)
+        ]
+        raise UserError(
+            f"--param_groups: no parameter matches {unmatched[0]!r}; there are "
+            + ", ".join(names)
+        )
+    return labels

@@ -1,0 +1,53 @@
+"""Lookahead: slow weights that go part of the way of the fast ones, every few steps."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, PyTree
+
+
+class LookaheadState(NamedTuple):
+    """State of `lookahead`."""
+
+    num_updates: Int[Array, ""]
+    slow: PyTree
+    fast: optax.OptState
+
+
+def lookahead(
+    fast: optax.GradientTransformation, period: int, step_size: float
+) -> optax.GradientTransformation:
+    """Returns the optimizer `fast` with slow weights in its state.
+
+    After every `period` steps the slow weights move the fraction `step_size` towards
+    the params, which then continue from there (Zhang et al., Lookahead Optimizer: k
+    Steps Forward, 1 Step Back, 2019, algorithm 1). `optax.lookahead` needs the params
+    in pairs of fast and slow ones; here they are just the params.
+    """
+
+    def init(params: PyTree) -> LookaheadState:
+        slow = jax.tree.map(jnp.copy, params)
+        return LookaheadState(jnp.zeros([], jnp.int32), slow, fast.init(params))
+
+    def update(
+        gradients: PyTree, state: LookaheadState, params: PyTree | None = None
+    ) -> tuple[PyTree, LookaheadState]:
+        if params is None:
+            raise ValueError("lookahead needs the params in update()")
+        updates, fast_state = fast.update(gradients, state.fast, params)
+        n = optax.safe_increment(state.num_updates)
+        synchronize = n % period == 0
+        moved = optax.incremental_update(
+            optax.apply_updates(params, updates), state.slow, step_size
+        )
+        slow = jax.tree.map(
+            lambda new, old: jnp.where(synchronize, new, old), moved, state.slow
+        )
+        updates = jax.tree.map(
+            lambda s, p, u: jnp.where(synchronize, s - p, u), slow, params, updates
+        )
+        return updates, LookaheadState(n, slow, fast_state)
+
+    return optax.GradientTransformation(init, update)
