@@ -10,6 +10,7 @@ import inspect
 import math
 import types
 import typing
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
@@ -70,7 +71,10 @@ def signatures(registry: Registry) -> str:
 
 def _elements(text: str, flag: str) -> list[ast.expr]:
     try:
-        parsed = ast.parse(f"[{text}]", mode="eval").body
+        with warnings.catch_warnings():
+            # Of regular expressions, whose backslashes Python does not know.
+            warnings.simplefilter("ignore")
+            parsed = ast.parse(f"[{text}]", mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         parsed = None
     if not isinstance(parsed, ast.List) or not all(map(_is_choice, parsed.elts)):

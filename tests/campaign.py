@@ -41,13 +41,14 @@ from cifar_jax import (
     RunError,
     UserError,
     build_program,
+    init_state,
     load_data,
     load_trained,
     predict_logits,
     read_run,
 )
 from cifar_jax.config import flags as config_flags
-from cifar_jax.data import archives, dataset, sources
+from cifar_jax.data import archives, cifar10, dataset
 from cifar_jax.runs import summaries
 
 STEPS = 40
@@ -255,7 +256,7 @@ def damaged_archives(count: int, folder: pathlib.Path, table: Table) -> None:
     archives.RECORDS_PER_BATCH = small_cifar.RECORDS
     splits = small_cifar.splits()
     dataset.OFFICIAL = dataset.fingerprint(*splits)
-    sources.OFFICIAL_UNORDERED = dataset.unordered_fingerprint(*splits)
+    cifar10.OFFICIAL_UNORDERED = dataset.unordered_fingerprint(*splits)
     places = {}
     for kind in small_cifar.LAYOUTS:
         for packed in (True, False):
@@ -275,7 +276,7 @@ def damaged_archives(count: int, folder: pathlib.Path, table: Table) -> None:
         return "no change" if same else "read, and said not to be official"
 
     # An archive that is gone would be looked for on the server.
-    sources.why_unreachable = lambda url: "not asked"
+    cifar10.why_unreachable = lambda url: "not asked"
     for i in range(count):
         words, place = list(places.items())[i % len(places)]
         path = random.choice(sorted(place.iterdir()))
@@ -328,10 +329,10 @@ def give(name: str, words: list[str], folder: pathlib.Path) -> str:
     def begin(*_: object) -> None:
         if name == "train":
             config = config_flags.read()
-            state = build_program(config, 10)
+            program = build_program(config, 10)
             images = np.zeros((1, 32, 32, 3), np.uint8)
-            jax.eval_shape(lambda: state.create_state(jax.random.key(0), images))
-            float(state.schedule(0))
+            jax.eval_shape(lambda: init_state(program, jax.random.key(0), images))
+            float(program.schedule(0))
         raise AcceptedError
 
     before = {path.name for path in folder.iterdir()}

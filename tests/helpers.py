@@ -20,7 +20,7 @@ from cifar_jax import Dataset, Network, Split, load_trained, read_run
 from cifar_jax import command as command_lib
 from cifar_jax.data.dataset import fingerprint
 from cifar_jax.devices import sharding
-from cifar_jax.devices.strategies import STRATEGIES, ByJit
+from cifar_jax.devices.strategies import STRATEGIES, Strategy
 from cifar_jax.runs import checkpoints
 
 # What `digits_run` was trained with, but for --max_steps.
@@ -199,8 +199,8 @@ def damages():
     }
 
 
-def spread(mode: str = "jit", num_devices: int = 1) -> ByJit:
-    """A way to compile steps, on the first so many devices."""
+def strategy(mode: str = "jit", num_devices: int = 1) -> Strategy:
+    """Returns a strategy on the first devices."""
     return STRATEGIES[mode](sharding.create_mesh(num_devices))
 
 

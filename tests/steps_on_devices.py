@@ -14,13 +14,13 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from helpers import SmallBatchNorm, make_dataset, spread
+from helpers import SmallBatchNorm, make_dataset, strategy
 
-from cifar_jax import Config, averaged_variables, build_program, models, predict_logits
+from cifar_jax import Config, build_program, init_state, models, predict_logits
 from cifar_jax.data import augment
 from cifar_jax.data.batches import BatchOrder
 from cifar_jax.devices import processes, sharding
-from cifar_jax.devices.strategies import ByJit
+from cifar_jax.devices.strategies import Strategy
 from cifar_jax.training import steps as pure
 from cifar_jax.training import train_state
 from cifar_jax.training.compiled import CompiledSteps
@@ -32,12 +32,12 @@ STEPS = 20
 crop = functools.partial(augment.random_crop, size=24)
 
 
-def draws(way: ByJit) -> Callable:
+def draws(strategy_: Strategy) -> Callable:
     """A function in the form of a train step that returns what the step draws."""
 
     def function(state, data, batches, count):
-        images = data[0][batches[0]]
-        keys = pure.image_keys(state, len(images), way.axis_name)
+        images = data[0][batches["indices"][0]]
+        keys = pure.image_keys(state, len(images), strategy_.axis_name)
         split = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
         crops = jax.vmap(crop)(split[:, 0], images)
         drawn = {
@@ -45,27 +45,34 @@ def draws(way: ByJit) -> Callable:
             "brightness": jax.vmap(jax.random.uniform)(split[:, 2]),
             "contrast": jax.vmap(jax.random.uniform)(split[:, 3]),
         }
-        if way.axis_name is not None:
-            drawn = jax.lax.all_gather(drawn, way.axis_name, tiled=True)
+        if strategy_.axis_name is not None:
+            drawn = jax.lax.all_gather(drawn, strategy_.axis_name, tiled=True)
         return state, drawn
 
-    return way.spread(function)
+    return strategy_.wrap(function)
 
 
 def run(mode: str, num_devices: int) -> dict[str, np.ndarray]:
     """What the docstring of the module says, by name."""
     dataset = make_dataset()
     config = Config(batch_size=16)
-    way = spread(mode, num_devices)
+    strategy_ = strategy(mode, num_devices)
     program = build_program(config, num_classes=3)
     key, images = jax.random.key(config.seed), dataset.train.images
-    state = way.create(lambda: program.create_state(key, images))
-    steps = CompiledSteps(program, dataset.train, config.batch_size, state, 7, way)
-    data = sharding.replicate(way.mesh, (dataset.train.images, dataset.train.labels))
-    _, order_key, _ = train_state.streams(key)
+    state = sharding.create_replicated(
+        strategy_.mesh, lambda: init_state(program, key, images)
+    )
+    steps = CompiledSteps(
+        program, dataset.train, config.batch_size, state, 7, strategy_
+    )
+    data = sharding.replicate(
+        strategy_.mesh, (dataset.train.images, dataset.train.labels)
+    )
+    order_key = train_state.streams(key).order
     order = BatchOrder(order_key, len(dataset.train), config.batch_size)
-    batches = way.share_out(order(3)[None])
-    draw = draws(way).lower(state, data, batches, 1).compile()
+    batch = {name: array[None] for name, array in order(3).items()}
+    batches = strategy_.shard(batch)
+    draw = draws(strategy_).lower(state, data, batches, 1).compile()
     state, found = draw(state, data, batches, 1)
     found["images"] = steps.inspect(state, 0).images
     losses = []
@@ -73,11 +80,10 @@ def run(mode: str, num_devices: int) -> dict[str, np.ndarray]:
         end = min(first + 7, STEPS)
         state, now = steps.train_steps(state, first, end)
         losses.extend(np.asarray(now["total_loss"]))
-    averaged = averaged_variables(state.opt_state)
     trees = {
         "params": state.params,
         "batch_stats": state.batch_stats,
-        "averaged": averaged,
+        "averaged": state.averaged_variables,
     }
     for name, tree in trees.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

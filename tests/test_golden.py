@@ -4,6 +4,7 @@ The golden values come from golden/make_golden.py. Differences are in units of t
 tensor's norm, those of a single entry in units of its root mean square.
 """
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -19,8 +20,10 @@ from cifar_jax import Config
 from cifar_jax.data import augment
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.ops import local_response_norm
-from cifar_jax.optimization import losses as objective
-from cifar_jax.optimization import optimizers as optimizer
+from cifar_jax.optimization import chain, schedules
+from cifar_jax.optimization.averages import averaged_params
+from cifar_jax.optimization.losses import CrossEntropy, weight_losses
+from cifar_jax.optimization.optimizers import SGD
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "tutorial.npz")
 MODEL = TutorialCNN()
@@ -67,26 +70,27 @@ def max_pool(x):
 
 
 def prepared(images):
-    return jax.vmap(lambda image: Config().inputs.evaluation(image, None)[0])(images)
+    return jax.vmap(lambda image: Config().preprocessing.evaluation(image, None)[0])(
+        images
+    )
 
 
 def cross_entropy(params, images, labels):
     logits = MODEL.apply({"params": params}, prepared(images))
-    return objective.cross_entropy(logits, labels)
+    return CrossEntropy()(logits, labels)
 
 
 def loss_terms(params, images, labels):
-    return objective.loss_terms(
-        cross_entropy(params, images, labels),
-        params,
-        MODEL.weight_decays,
-        inputs.WEIGHT_DECAY,
-    )
+    loss = cross_entropy(params, images, labels)
+    decay = weight_losses(params, MODEL.weight_decays, inputs.WEIGHT_DECAY)
+    total = sum(decay.values(), start=loss)
+    return {"cross_entropy": loss, **decay, "total_loss": total}
 
 
 def make_optimizer(schedule):
-    return optimizer.create(
-        schedule,
+    return chain.create(
+        SGD(),
+        lambda name: schedule,
         weight_decay=inputs.WEIGHT_DECAY,
         weight_decays=MODEL.weight_decays,
         ema_decay=inputs.EMA_DECAY,
@@ -170,35 +174,36 @@ def test_gradients(params, batches):
 def test_optimizer_adds_the_gradients_of_weight_decay(params, batches):
     tx = make_optimizer(lambda step: 1.0)
     gradients = jax.jit(jax.grad(cross_entropy))(params, *batches[0])
-    variables = {"params": params}
-    updates, _ = tx.update({"params": gradients}, tx.init(variables), variables)
-    updates = jax.tree.map(jnp.negative, updates["params"])
+    updates, _ = tx.update(gradients, tx.init(params), params)
+    updates = jax.tree.map(jnp.negative, updates)
     assert_golden("gradient", by_name(updates), NETWORK)
 
 
 def test_training(params, batches):
-    schedule = optimizer.staircase_schedule(
-        inputs.LEARNING_RATE, inputs.DECAY_FACTOR, inputs.DECAY_STEPS
+    settings = dataclasses.replace(
+        Config().schedule_settings,
+        learning_rate=inputs.LEARNING_RATE,
+        decay_factor=inputs.DECAY_FACTOR,
+        decay_steps=inputs.DECAY_STEPS,
     )
+    schedule = schedules.staircase(settings)
     tx = make_optimizer(schedule)
 
     @jax.jit
-    def train_step(variables, opt_state, images, labels):
-        params = variables["params"]
+    def train_step(params, opt_state, images, labels):
         losses = loss_terms(params, images, labels)
-        gradients = {"params": jax.grad(cross_entropy)(params, images, labels)}
-        updates, opt_state = tx.update(gradients, opt_state, variables)
-        return optax.apply_updates(variables, updates), opt_state, losses
+        gradients = jax.grad(cross_entropy)(params, images, labels)
+        updates, opt_state = tx.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, losses
 
-    variables = {"params": params}
-    opt_state = tx.init(variables)
+    opt_state = tx.init(params)
     for step, batch in enumerate(batches):
-        variables, opt_state, losses = train_step(variables, opt_state, *batch)
-        averages = optimizer.averaged_variables(opt_state)
+        params, opt_state, losses = train_step(params, opt_state, *batch)
+        averages = averaged_params(opt_state)
         assert_golden("loss", losses, OPERATION, step)
         assert_golden("schedule", {"learning_rate": schedule(step)}, OPERATION, step)
-        assert_golden("parameter", by_name(variables["params"]), NETWORK, step)
-        assert_golden("average", by_name(averages["params"]), NETWORK, step)
+        assert_golden("parameter", by_name(params), NETWORK, step)
+        assert_golden("average", by_name(averages), NETWORK, step)
 
 
 def test_bfloat16_computes_nearly_the_same(params, batches):

@@ -151,7 +151,7 @@ class Muon:
                 nesterov=self.nesterov,
                 weight_dimension_numbers=_as_matrices,
             ),
-            contrib.scale_by_shape(weight_dimension_numbers=_as_matrices),
+            optax.stateless(_scale_by_shape),
         )
         adam = optax.chain(optax.scale_by_adam(), optax.scale(self.adam_factor))
         return optax.chain(
@@ -213,4 +213,11 @@ def _as_matrices(params: PyTree) -> PyTree:
     return jax.tree.map(
         lambda p: contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1),
         params,
+    )
+
+
+def _scale_by_shape(updates: PyTree, _: PyTree | None) -> PyTree:
+    """Scales matrices by sqrt(max(1, outputs / inputs)), as Jordan's code does."""
+    return jax.tree.map(
+        lambda u: u * max(1.0, u.shape[-1] ** 2 / u.size) ** 0.5, updates
     )

@@ -28,7 +28,7 @@ def test_help_tells_of_each_recipe(run_command):
     text = " ".join(run_command("train", "--help").stdout.split())
     for name, recipe in RECIPES.items():
         assert f"- {name}: {recipe.summary}" in text
-    assert "By recipe: cuda_convnet_18pct 0.001," in text
+    assert "By recipe: cuda_convnet_18pct 0.001;" in text
 
 
 @pytest.mark.slow
@@ -45,10 +45,11 @@ def test_a_recipe_trains_evaluates_predicts_and_resumes(run_command, tmp_path):
     assert "network cuda_convnet_11pct with 2,112,970 parameters" in log
     saved = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert saved["recipe"] == "cuda_convnet_11pct"
-    assert (saved["batch_size"], saved["views"], saved["momentum"]) == (16, 10, 0.9)
+    assert (saved["batch_size"], saved["views"]) == (16, "ten_crops")
+    assert saved["optimizer"] == "sgd(momentum=0.9)"
     assert saved["learning_rate_drops"] == [500 / 520, 510 / 520]
 
-    # What inputs are normalised by is in the checkpoint.
+    # What inputs are normalized by is in the checkpoint.
     evaluate = ("eval", "--checkpoint_dir=run", "--num_examples=100")
     assert "precision @ 1 = " in run(*evaluate)
     Image.new("RGB", (40, 40), "green").save(tmp_path / "green.png")

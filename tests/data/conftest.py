@@ -1,7 +1,7 @@
 import pytest
 import small_cifar
 
-from cifar_jax.data import archives, dataset, sources
+from cifar_jax.data import archives, cifar10, dataset
 
 
 @pytest.fixture(scope="module")
@@ -18,4 +18,4 @@ def official(monkeypatch):
     splits = small_cifar.splits()
     monkeypatch.setattr(dataset, "OFFICIAL", dataset.fingerprint(*splits))
     unordered = dataset.unordered_fingerprint(*splits)
-    monkeypatch.setattr(sources, "OFFICIAL_UNORDERED", unordered)
+    monkeypatch.setattr(cifar10, "OFFICIAL_UNORDERED", unordered)

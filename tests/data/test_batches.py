@@ -22,7 +22,7 @@ def epochs(order, first_step, count):
     """`count` epochs from the one that begins at `first_step`, one a row."""
     num_batches = -(-count * order.num_examples // order.batch_size)
     steps = range(first_step, first_step + num_batches)
-    indices = np.concatenate([order(step) for step in steps])
+    indices = np.concatenate([order(step)["indices"] for step in steps])
     return indices[: count * order.num_examples].reshape(count, -1)
 
 
@@ -46,28 +46,32 @@ def test_every_epoch_visits_every_example_once(sizes):
 @given(sizes(), st.integers(0, 50))
 def test_every_batch_is_full(sizes, step):
     batch = BatchOrder(KEY, *sizes)(step)
-    assert batch.shape == (sizes[1],)
-    assert batch.dtype == np.int32
+    for array in batch.values():
+        assert array.shape == (sizes[1],)
+        assert array.dtype == np.int32
 
 
 def test_a_batch_is_a_function_of_the_step_alone():
     forwards, backwards = BatchOrder(KEY, 13, 4), BatchOrder(KEY, 13, 4)
-    first = [forwards(step) for step in range(30)]
-    again = [backwards(step) for step in reversed(range(30))]
+    first = [forwards(step)["indices"] for step in range(30)]
+    again = [backwards(step)["indices"] for step in reversed(range(30))]
     np.testing.assert_array_equal(first, again[::-1])
 
 
 def test_a_batch_spans_the_end_of_an_epoch():
     # Examples 12 of epoch 0, then 0, 1, 2 of epoch 1.
     whole = BatchOrder(KEY, 13, 13)
-    expected = np.concatenate([whole(0)[12:], whole(1)[:3]])
-    np.testing.assert_array_equal(BatchOrder(KEY, 13, 4)(3), expected)
+    expected = np.concatenate([whole(0)["indices"][12:], whole(1)["indices"][:3]])
+    batch = BatchOrder(KEY, 13, 4)(3)
+    np.testing.assert_array_equal(batch["indices"], expected)
+    np.testing.assert_array_equal(batch["epochs"], [0, 1, 1, 1])
 
 
 def test_epochs_and_keys_have_orders_of_their_own():
     order = BatchOrder(KEY, 100, 100)
     other = BatchOrder(jax.random.key(1), 100, 100)
-    orders = [np.arange(100), order(0), order(1), order(2), other(0), other(1)]
+    batches = [order(0), order(1), order(2), other(0), other(1)]
+    orders = [np.arange(100), *(batch["indices"] for batch in batches)]
     assert len({tuple(indices) for indices in orders}) == len(orders)
 
 

@@ -5,7 +5,7 @@ import socket
 import pytest
 import small_cifar
 
-from cifar_jax.data import archives, download, sources
+from cifar_jax.data import archives, cifar10, download
 from cifar_jax.errors import RunError
 
 ARCHIVE = small_cifar.archive_bytes("binary", small_cifar.files("binary"))
@@ -100,29 +100,29 @@ def test_the_checksum_is_the_published_one():
 
 
 def test_silent_server_is_given_up(monkeypatch):
-    monkeypatch.setattr(sources, "_SECONDS_TO_ANSWER", 0.3)
+    monkeypatch.setattr(cifar10, "_SECONDS_TO_ANSWER", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        assert sources.why_unreachable(f"http://127.0.0.1:{port}/") is not None
+        assert cifar10.why_unreachable(f"http://127.0.0.1:{port}/") is not None
 
 
 def test_silent_name_server_is_given_up(monkeypatch):
-    monkeypatch.setattr(sources, "_SECONDS_TO_ANSWER", 0.01)
+    monkeypatch.setattr(cifar10, "_SECONDS_TO_ANSWER", 0.01)
     # Whatever blocks inside the request, the deadline holds.
-    released = sources.threading.Event()
+    released = cifar10.threading.Event()
     monkeypatch.setattr(
-        sources.urllib.request, "urlopen", lambda *_, **__: released.wait(60)
+        cifar10.urllib.request, "urlopen", lambda *_, **__: released.wait(60)
     )
-    assert "no answer within" in sources.why_unreachable("http://nowhere.invalid/")
+    assert "no answer within" in cifar10.why_unreachable("http://nowhere.invalid/")
     released.set()
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
 def test_error_status_counts_as_unreachable(status):
     with small_cifar.served(b"", status=status) as url:
-        assert str(status) in sources.why_unreachable(url)
+        assert str(status) in cifar10.why_unreachable(url)
 
 
 def test_answering_server_is_reachable():
     with small_cifar.served(b"data") as url:
-        assert sources.why_unreachable(url) is None
+        assert cifar10.why_unreachable(url) is None

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import io
 import os
 import struct
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_jax import UserError, read_picture
+from cifar_jax import UserError
+from cifar_jax.data import pictures
+
+read_picture = functools.partial(pictures.read_picture, image_shape=(32, 32, 3))
 
 
 def gradient(width: int = 64, height: int = 64) -> np.ndarray:

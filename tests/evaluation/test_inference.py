@@ -9,7 +9,6 @@ from cifar_jax import (
     Config,
     Split,
     UserError,
-    averaged_variables,
     build_program,
     classify,
     create_model,
@@ -45,7 +44,7 @@ def test_every_image_counts_exactly_once(network, dataset):
         dataset.test.images,
         None,
         model=network.model,
-        inputs=network.inputs,
+        preprocessing=network.preprocessing,
     )
     guesses = np.argmax(logits, axis=-1)
     for wrong in (0, 1, 20):
@@ -66,7 +65,7 @@ def test_averaged_and_raw_parameters_are_those_of_the_state(
     raw = load_trained(run, raw_params=True)
     assert (network.step, raw.step) == (12, 12)
     for loaded, expected in [
-        (network.variables, averaged_variables(state.opt_state)),
+        (network.variables, state.averaged_variables),
         (raw.variables, state.variables),
     ]:
         jax.tree.map(np.testing.assert_array_equal, loaded, expected)

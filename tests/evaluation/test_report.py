@@ -21,6 +21,7 @@ from cifar_jax import (
     Split,
     UserError,
     build_program,
+    init_state,
     load_data,
     load_trained,
     predict_logits,
@@ -276,7 +277,7 @@ def two_checkpoints(tmp_path_factory):
     with run_dir.claim(run):
         run_dir.write_config(run, trained_on)
         for step in (1, 2):
-            state = program.create_state(jax.random.key(step), dataset.train.images)
+            state = init_state(program, jax.random.key(step), dataset.train.images)
             state = dataclasses.replace(state, step=jnp.int32(step))
             checkpoints.save(run.checkpoints, step, state)
     return path

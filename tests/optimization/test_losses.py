@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from cifar_jax.optimization import losses as objective
+from cifar_jax.optimization.losses import CrossEntropy, SquaredError, weight_losses
 
 PARAMS = {
     "conv": {"kernel": jnp.full((3, 2), 5.0), "bias": jnp.full(2, 7.0)},
@@ -18,7 +18,7 @@ def test_cross_entropy():
     logits = 5 * random.standard_normal((16, 10))
     labels = random.randint(10, size=16)
     expected = np.mean(logsumexp(logits, axis=1) - logits[np.arange(16), labels])
-    loss = objective.cross_entropy(jnp.asarray(logits, jnp.float32), labels)
+    loss = CrossEntropy()(jnp.asarray(logits, jnp.float32), labels)
     assert float(loss) == pytest.approx(expected, rel=1e-6)
 
 
@@ -30,43 +30,50 @@ def test_label_smoothing_mixes_in_the_uniform_distribution(label_smoothing):
     targets = (1 - label_smoothing) * np.eye(10)[labels] + label_smoothing / 10
     log_probabilities = logits - logsumexp(logits, axis=1, keepdims=True)
     expected = -np.mean(np.sum(targets * log_probabilities, axis=1))
-    loss = objective.cross_entropy(
-        jnp.asarray(logits, jnp.float32), labels, label_smoothing
-    )
+    loss = CrossEntropy(label_smoothing)(jnp.asarray(logits, jnp.float32), labels)
     assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+def test_labels_and_their_one_hot_vectors_are_the_same():
+    random = np.random.RandomState(0)
+    logits = jnp.asarray(5 * random.standard_normal((16, 10)), jnp.float32)
+    labels = random.randint(10, size=16)
+    for loss in (CrossEntropy(), CrossEntropy(0.1), SquaredError()):
+        soft = loss(logits, jnp.eye(10)[labels])
+        assert float(loss(logits, labels)) == pytest.approx(float(soft), rel=1e-6)
+
+
+def test_soft_targets_are_weighted():
+    logits = jnp.array([[1.0, 2.0, 3.0]])
+    losses = [float(CrossEntropy()(logits, jnp.array([k]))) for k in range(3)]
+    soft = CrossEntropy()(logits, jnp.array([[0.2, 0.0, 0.8]]))
+    assert float(soft) == pytest.approx(0.2 * losses[0] + 0.8 * losses[2])
+
+
+def test_squared_error_is_summed_over_classes():
+    logits = jnp.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
+    # 1 + 4 + 4 to the one-hot vector of the last class, and 1.
+    assert float(SquaredError()(logits, jnp.array([2, 0]))) == pytest.approx(5)
 
 
 def test_cross_entropy_of_huge_logits_is_finite():
     logits = jnp.array([[1e4, 0.0], [0.0, 1e4]])
-    assert float(objective.cross_entropy(logits, jnp.array([0, 0]))) == 5e3
+    assert float(CrossEntropy()(logits, jnp.array([0, 0]))) == 5e3
 
 
 def test_weight_losses_are_half_squares_of_the_decayed_kernels():
-    losses = objective.weight_losses(PARAMS, {"dense": 2.5}, weight_decay=0.1)
+    losses = weight_losses(PARAMS, {"dense": 2.5}, weight_decay=0.1)
     assert losses.keys() == {"dense/weight_loss"}
     of_dense = 0.1 * 8 * 3.0**2 / 2
     assert float(losses["dense/weight_loss"]) == pytest.approx(2.5 * of_dense)
-    losses = objective.weight_losses(PARAMS, None, weight_decay=0.1)
+    losses = weight_losses(PARAMS, None, weight_decay=0.1)
     assert losses.keys() == {"weight_loss"}
     of_conv = 0.1 * 6 * 5.0**2 / 2
     assert float(losses["weight_loss"]) == pytest.approx(of_dense + of_conv)
 
 
-def test_loss_terms_are_named_and_summed():
-    layers = {"conv": 1, "dense": 1}
-    terms = objective.loss_terms(jnp.float32(2.0), PARAMS, layers, weight_decay=0.1)
-    names = list(terms)
-    assert names == [
-        "cross_entropy",
-        "conv/weight_loss",
-        "dense/weight_loss",
-        "total_loss",
-    ]
+def test_weight_losses_are_named_by_layer():
+    terms = weight_losses(PARAMS, {"conv": 1, "dense": 1}, weight_decay=0.1)
     assert {name: float(term) for name, term in terms.items()} == pytest.approx(
-        {
-            "cross_entropy": 2.0,
-            "conv/weight_loss": 0.1 * 6 * 25 / 2,
-            "dense/weight_loss": 0.1 * 8 * 9 / 2,
-            "total_loss": 2.0 + 7.5 + 3.6,
-        }
+        {"conv/weight_loss": 0.1 * 6 * 25 / 2, "dense/weight_loss": 0.1 * 8 * 9 / 2}
     )

@@ -1,3 +1,4 @@
+import functools
 import json
 import resource
 
@@ -5,7 +6,7 @@ import jax
 import pytest
 from tensorboardX.proto import event_pb2
 
-from cifar_jax import Config, RunError, build_program
+from cifar_jax import Batch, Config, RunError, build_program, init_state, inspect
 from cifar_jax.runs import summaries
 from cifar_jax.runs.summaries import Writer
 from cifar_jax.training.digest import digest as digest_of
@@ -26,9 +27,9 @@ def read_events(directory) -> list:
 @pytest.fixture(scope="module")
 def digest(dataset):
     program = build_program(Config(model="small"), num_classes=3)
-    state = program.create_state(jax.random.key(0), dataset.train.images)
-    images, labels = dataset.train.images[:4], dataset.train.labels[:4]
-    return digest_of(jax.jit(program.inspect)(state, images, labels))
+    state = init_state(program, jax.random.key(0), dataset.train.images)
+    batch = Batch.of(dataset.train.images[:4], dataset.train.labels[:4])
+    return digest_of(jax.jit(functools.partial(inspect, program))(state, batch))
 
 
 def test_lines_and_events_say_the_same(tmp_path, digest):

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -6,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from helpers import make_dataset, spread
+from helpers import make_dataset, strategy
 
-from cifar_jax import Config, Network, build_program
+from cifar_jax import Batch, Config, Network, build_program, init_state, train_step
 from cifar_jax.data.batches import BatchOrder
 from cifar_jax.training.compiled import CompiledSteps
 from cifar_jax.training.train_state import streams
@@ -23,12 +24,12 @@ def program():
 
 def fresh(program):
     images = make_dataset().train.images
-    return program.create_state(jax.random.key(CONFIG.seed), images)
+    return init_state(program, jax.random.key(CONFIG.seed), images)
 
 
 @pytest.fixture(scope="module")
 def steps(program, dataset):
-    return CompiledSteps(program, dataset.train, 8, fresh(program), 4, spread())
+    return CompiledSteps(program, dataset.train, 8, fresh(program), 4, strategy())
 
 
 def bits(state) -> list[np.ndarray]:
@@ -52,14 +53,14 @@ def test_how_a_run_is_cut_into_calls_changes_no_bit(program, steps):
 
 
 def test_calls_take_the_steps_of_the_program(program, steps, dataset):
-    train_step = jax.jit(program.train_step)
+    take_step = jax.jit(functools.partial(train_step, program))
     expected = fresh(program)
-    _, order_key, _ = streams(expected.key)
+    order_key = streams(expected.key).order
     order = BatchOrder(order_key, len(dataset.train), CONFIG.batch_size)
     for step in range(3):
-        batch = order(step)
-        images, labels = dataset.train.images[batch], dataset.train.labels[batch]
-        expected, _ = train_step(expected, images, labels)
+        indices = order(step)["indices"]
+        images, labels = dataset.train.images[indices], dataset.train.labels[indices]
+        expected, _ = take_step(expected, Batch.of(images, labels))
     state, _ = steps.train_steps(fresh(program), 0, 3)
     # Compiled apart, so float32 sums may be ordered otherwise.
     for a, b in zip(bits(state), bits(expected), strict=True):
@@ -98,7 +99,7 @@ def test_convolutions_of_lax_never_get_into_a_loop_on_the_cpu(dataset, monkeypat
     )
     program = build_program(CONFIG, num_classes=3)
     state = fresh(program)
-    steps = CompiledSteps(program, dataset.train, 8, state, 4, spread())
+    steps = CompiledSteps(program, dataset.train, 8, state, 4, strategy())
     assert steps.steps_a_call == 1
     state, losses = steps.train_steps(state, 0, 3)
     assert int(state.step) == 3

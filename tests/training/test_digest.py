@@ -1,8 +1,10 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cifar_jax import Config, build_program
+from cifar_jax import Batch, Config, build_program, init_state, inspect
 from cifar_jax.training.digest import Histogram, as_picture, digest
 
 
@@ -23,9 +25,9 @@ def test_histogram_of_one_value_and_of_bfloat16():
 
 def test_digest_has_what_the_tutorial_shows(dataset):
     program = build_program(Config(), num_classes=3)
-    state = program.create_state(jax.random.key(0), dataset.train.images)
-    images, labels = dataset.train.images[:4], dataset.train.labels[:4]
-    kept = digest(jax.jit(program.inspect)(state, images, labels))
+    state = init_state(program, jax.random.key(0), dataset.train.images)
+    batch = Batch.of(dataset.train.images[:4], dataset.train.labels[:4])
+    kept = digest(jax.jit(functools.partial(inspect, program))(state, batch))
     layers = ["conv1", "conv2", "local3", "local4", "softmax_linear"]
     parameters = [f"{layer}/{kind}" for layer in layers for kind in ("bias", "kernel")]
     expected = [f"{layer}/activations" for layer in layers] + parameters

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cifar_jax import Config, build_program
+from cifar_jax import Batch, Config, build_program, init_state, inspect, train_step
 from cifar_jax.training.finite import Guard, NotFiniteError, first_non_finite, snapshot
 from cifar_jax.training.steps import all_finite
 
@@ -17,24 +17,24 @@ def program():
 
 @pytest.fixture(scope="module")
 def state(program, dataset):
-    return program.create_state(jax.random.key(0), dataset.train.images)
+    return init_state(program, jax.random.key(0), dataset.train.images)
 
 
 @pytest.fixture(scope="module")
 def functions(program, dataset):
-    images, labels = dataset.train.images[:4], dataset.train.labels[:4]
-    train_step = jax.jit(lambda state: program.train_step(state, images, labels))
-    inspect = jax.jit(lambda state, step: program.inspect(state, images, labels))
+    batch = Batch.of(dataset.train.images[:4], dataset.train.labels[:4])
+    take_step = jax.jit(lambda state: train_step(program, state, batch))
+    look_inside = jax.jit(lambda state, step: inspect(program, state, batch))
 
     def train_steps(state, first, end, spoil=lambda state, step: state):
         parts = []
         for step in range(first, end):
-            state, losses = train_step(state)
+            state, losses = take_step(state)
             state = spoil(state, step)
             parts.append(losses)
         return state, jax.tree.map(lambda *terms: jnp.stack(terms), *parts)
 
-    return train_steps, inspect
+    return train_steps, look_inside
 
 
 def poison(state, layer: str, value: float, what: str = "kernel"):

@@ -8,34 +8,48 @@ import numpy as np
 import pytest
 from helpers import latest
 
-from cifar_jax import Config, averaged_variables, build_program, evaluate, fit
-from cifar_jax.training.steps import all_finite, eval_step
+from cifar_jax import (
+    Batch,
+    Config,
+    build_program,
+    eval_step,
+    evaluate,
+    fit,
+    init_state,
+    inspect,
+    train_step,
+)
+from cifar_jax.training.steps import all_finite
 from cifar_jax.training.trained import of_state
 
 MOMENTUM = 0.9  # of SmallBatchNorm: the weight of the old value
 
 
-CONFIG = Config(model="batch_norm", weight_decay=5e-4, momentum=0.9, train_dir=None)
+CONFIG = Config(
+    model="batch_norm",
+    weight_decay=5e-4,
+    optimizer="sgd(momentum=0.9)",
+    train_dir=None,
+)
 
 
 @pytest.fixture(scope="module")
 def program():
-    program = build_program(CONFIG, num_classes=3)
-    return dataclasses.replace(
-        program,
-        train_step=jax.jit(program.train_step),
-        inspect=jax.jit(program.inspect),
-    )
+    return build_program(CONFIG, num_classes=3)
+
+
+take_step = jax.jit(train_step, static_argnums=0)
+look_inside = jax.jit(inspect, static_argnums=0)
 
 
 @pytest.fixture(scope="module")
 def state(program, dataset):
-    return program.create_state(jax.random.key(0), dataset.train.images)
+    return init_state(program, jax.random.key(0), dataset.train.images)
 
 
 @pytest.fixture(scope="module")
 def batch(dataset):
-    return dataset.train.images[:16], dataset.train.labels[:16]
+    return Batch.of(dataset.train.images[:16], dataset.train.labels[:16])
 
 
 def convolved(program, state, inside):
@@ -51,8 +65,8 @@ def convolved(program, state, inside):
 
 
 def test_running_statistics_follow_the_batch(program, state, batch):
-    x = convolved(program, state, program.inspect(state, *batch))
-    after, _ = program.train_step(state, *batch)
+    x = convolved(program, state, look_inside(program, state, batch))
+    after, _ = take_step(program, state, batch)
     norm = after.batch_stats["norm"]
     expected = {
         "mean": (1 - MOMENTUM) * x.mean(axis=(0, 1, 2)),
@@ -65,7 +79,7 @@ def test_running_statistics_follow_the_batch(program, state, batch):
 def test_training_normalises_by_the_batch_and_evaluation_does_not(
     program, state, batch
 ):
-    inside = program.inspect(state, *batch)
+    inside = look_inside(program, state, batch)
     x = convolved(program, state, inside)
     standardized = (x - x.mean(axis=(0, 1, 2))) / np.sqrt(x.var(axis=(0, 1, 2)) + 1e-5)
     np.testing.assert_allclose(
@@ -77,8 +91,8 @@ def test_training_normalises_by_the_batch_and_evaluation_does_not(
 
 
 def test_the_gradients_are_those_through_the_batch_statistics(program, state, batch):
-    inside = program.inspect(state, *batch)
-    after, losses = program.train_step(state, *batch)
+    inside = look_inside(program, state, batch)
+    after, losses = take_step(program, state, batch)
     # The first step of SGD with momentum is one without.
     jax.tree.map(
         lambda new, old, grad: np.testing.assert_allclose(
@@ -97,8 +111,8 @@ def test_the_gradients_are_those_through_the_batch_statistics(program, state, ba
 
 
 def test_statistics_are_averaged_as_parameters_are(program, state, batch):
-    after, _ = program.train_step(state, *batch)
-    averaged = averaged_variables(after.opt_state)
+    after, _ = take_step(program, state, batch)
+    averaged = after.averaged_variables
     # The first decay is 2/11.
     expected = jax.tree.map(
         lambda old, new: 2 / 11 * old + 9 / 11 * new, state.variables, after.variables
@@ -111,20 +125,26 @@ def test_statistics_are_averaged_as_parameters_are(program, state, batch):
 
 
 def test_evaluation_is_by_the_averaged_statistics(program, state, batch, dataset):
-    after, _ = program.train_step(state, *batch)
+    after, _ = take_step(program, state, batch)
     images = dataset.test.images
     network = of_state(program, after, dataset)
     statistics = network.variables["batch_stats"]
     mixed = after.variables | {"batch_stats": statistics}
     whole, mixed = (
-        eval_step(variables, images, None, model=program.model, inputs=program.inputs)
+        eval_step(
+            variables,
+            images,
+            None,
+            model=program.model,
+            preprocessing=program.preprocessing,
+        )
         for variables in (network.variables, mixed)
     )
     assert not np.allclose(whole, mixed)
     jax.tree.map(
         np.testing.assert_array_equal,
         network.variables,
-        averaged_variables(after.opt_state),
+        after.averaged_variables,
     )
 
 
@@ -152,14 +172,20 @@ def test_resumed_is_the_same_bits_as_never_stopped(dataset, tmp_path):
 
 
 def test_ten_views_are_averaged_as_probabilities(dataset):
-    settings = dataclasses.replace(CONFIG, views=10)
+    settings = dataclasses.replace(CONFIG, views="ten_crops")
     program = build_program(settings, num_classes=3)
-    state = program.create_state(jax.random.key(0), dataset.train.images)
+    state = init_state(program, jax.random.key(0), dataset.train.images)
     images = jnp.asarray(dataset.test.images[:2])
     logits = eval_step(
-        state.variables, images, None, model=program.model, inputs=program.inputs
+        state.variables,
+        images,
+        None,
+        model=program.model,
+        preprocessing=program.preprocessing,
     )
-    views = jnp.stack([program.inputs.evaluation(image, None) for image in images])
+    views = jnp.stack(
+        [program.preprocessing.evaluation(image, None) for image in images]
+    )
     each = jax.nn.softmax(
         jnp.stack([program.model.apply(state.variables, view) for view in views])
     )

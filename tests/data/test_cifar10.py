@@ -168,7 +168,7 @@ def test_a_preparation_that_fails_says_so_and_leaves_the_archive(tmp_path, monke
 @pytest.mark.usefixtures("server")
 def test_names_that_are_not_utf8(tmp_path):
     folder = tmp_path / os.fsdecode(b"data\xff")
-    with pytest.raises(UserError, match="is not UTF-8; choose another folder"):
+    with pytest.raises(UserError, match="is not UTF-8; choose another directory"):
         load("cifar10", folder)
     assert not folder.exists()
     folder.mkdir()
@@ -224,9 +224,9 @@ def test_data_dir_that_is_a_file_is_an_error(archive_dir):
         ("long" * 100, "File name too long"),
         ("~nobody-of-this-name/data", "home directory"),
         ("nul\0", "null"),
-        (3, "not the name of a folder"),
-        (0, "not the name of a folder"),
-        (b"data", "not the name of a folder"),
+        (3, "not the name of a directory"),
+        (0, "not the name of a directory"),
+        (b"data", "not the name of a directory"),
     ],
 )
 def test_data_dir_that_cannot_be_a_folder_is_an_error(data_dir, reason):

@@ -1,6 +1,5 @@
 """What networks see, in training and evaluation: all distortions together."""
 
-import dataclasses
 from itertools import combinations
 from typing import NamedTuple
 
@@ -11,38 +10,35 @@ import pytest
 from distributions import assert_equally_likely, assert_independent, assert_uniform
 from numpy.lib.stride_tricks import sliding_window_view
 
-from cifar_jax import Config
+from cifar_jax import Config, UserError
 from cifar_jax.data import augment
 
 STEPS, BATCH_SIZE = 64, 128
-TUTORIAL = Config().inputs
-WHOLE = dataclasses.replace(
-    TUTORIAL,
-    size=32,
-    random_crop=False,
-    random_flip=False,
-    brightness=0.0,
-    contrast=0.0,
-)
+TUTORIAL = Config().preprocessing
+WHOLE = Config(image_size=32, distortions="").preprocessing
 
 
 def many_keys(count):
     return jax.random.split(jax.random.key(0), count)
 
 
-def center(inputs, image, statistics=None):
-    (view,) = inputs.evaluation(jnp.asarray(image), statistics)
+def center(preprocessing, image, statistics=None):
+    (view,) = preprocessing.evaluation(jnp.asarray(image), statistics)
     return view
 
 
-@pytest.mark.parametrize("colour", [(0, 0, 0), (173, 173, 173)])
-def test_an_image_of_one_value_becomes_zeros(colour):
-    image = np.full((32, 32, 3), colour, np.uint8)
+def training(preprocessing, key, image, statistics=None, epoch=0, index=0):
+    return preprocessing.training(key, image, epoch, index, statistics)
+
+
+@pytest.mark.parametrize("color", [(0, 0, 0), (173, 173, 173)])
+def test_an_image_of_one_value_becomes_zeros(color):
+    image = np.full((32, 32, 3), color, np.uint8)
     np.testing.assert_array_equal(center(TUTORIAL, image), 0)
 
 
 class Draws(NamedTuple):
-    """What `Inputs.training` drew for each image, as [STEPS, BATCH_SIZE] arrays."""
+    """What was drawn for each image, as [STEPS, BATCH_SIZE] arrays."""
 
     crop: np.ndarray  # 9 * top + left
     flip: np.ndarray
@@ -86,7 +82,8 @@ def draws():
         step_key = jax.random.fold_in(jax.random.key(0), step)
         positions = jnp.arange(BATCH_SIZE)
         image_keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, positions)
-        return jax.vmap(TUTORIAL.training, (0, None, None))(image_keys, image, None)
+        distort = jax.vmap(TUTORIAL.training, (0, None, None, None, None))
+        return distort(image_keys, image, 0, 0, None)
 
     with pytest.MonkeyPatch.context() as patch:
         # It takes the mean away, and with it every trace of the brightness.
@@ -133,14 +130,14 @@ def test_is_the_distortions_in_the_tutorials_order():
         expected = augment.random_brightness(brightness_key, expected)
         expected = augment.random_contrast(contrast_key, expected)
         expected = augment.standardize(expected)
-        distorted = TUTORIAL.training(key, image, None)
+        distorted = training(TUTORIAL, key, image)
         np.testing.assert_allclose(distorted, expected, atol=1e-5)
 
 
 def test_bytes_become_float32():
     image = jnp.asarray(coded_image())
     key = jax.random.key(0)
-    for output in (TUTORIAL.training(key, image, None), center(TUTORIAL, image)):
+    for output in (training(TUTORIAL, key, image), center(TUTORIAL, image)):
         assert output.shape == (24, 24, 3)
         assert output.dtype == jnp.float32
 
@@ -154,31 +151,57 @@ def images(count=7):
     )
 
 
-def variant(**changes):
-    return dataclasses.replace(WHOLE, **changes)
+def variant(distortions="", **changes):
+    return Config(
+        **{"image_size": 32, "distortions": distortions} | changes
+    ).preprocessing
 
 
 def test_each_distortion_can_be_left_out():
     image, plain = images()[0], center(WHOLE, images()[0])
     for key in many_keys(4):
-        np.testing.assert_array_equal(WHOLE.training(key, image, None), plain)
-    for changes in (
-        {"random_flip": True},
-        {"contrast": 0.8, "normalization": "channel"},
-        {"brightness": 63.0, "normalization": "channel"},
-        {"random_crop": True, "padding": 4},
+        np.testing.assert_array_equal(training(WHOLE, key, image), plain)
+    for distortion in (
+        *("flip", "contrast", "brightness", "crop(padding=4)"),
+        *("translate", "cutout"),
     ):
-        inputs = variant(**changes)
-        statistics = inputs.statistics(images())
+        preprocessing = variant(distortion, normalization="channel")
+        statistics = preprocessing.statistics(images())
         seen = {
-            np.asarray(inputs.training(key, image, statistics)).tobytes()
+            np.asarray(training(preprocessing, key, image, statistics)).tobytes()
             for key in many_keys(8)
         }
-        assert len(seen) > 1, changes
+        assert len(seen) > 1, distortion
+
+
+def test_leaving_one_out_changes_the_draws_of_no_other():
+    image = images()[0]
+    for key in many_keys(4):
+        without = variant("crop(padding=4), contrast", normalization="mean_image")
+        crop, _, _, contrast = jax.random.split(key, 4)
+        expected = augment.random_crop(
+            crop, np.pad(image, [(4, 4), (4, 4), (0, 0)]), 32
+        )
+        expected = augment.random_contrast(contrast, expected.astype(np.float32))
+        statistics = without.statistics(np.zeros((1, 32, 32, 3), np.uint8))
+        found = training(without, key, image, statistics)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_one_that_comes_twice_draws_twice():
+    twice = variant("brightness, brightness", normalization="mean_image")
+    statistics = twice.statistics(np.zeros((1, 32, 32, 3), np.uint8))
+    image = images()[0]
+    for key in many_keys(4):
+        shift = training(twice, key, image, statistics)[0, 0, 0] - image[0, 0, 0]
+        once = augment.random_brightness(
+            jax.random.split(key, 4)[2], jnp.zeros((1, 1, 1))
+        )
+        assert abs(float(shift - 2 * once[0, 0, 0])) > 1e-3
 
 
 def test_padded_crops_are_windows_of_the_image_in_a_black_frame():
-    inputs = variant(random_crop=True, padding=4, normalization="mean_image")
+    inputs = variant("crop(padding=4)", normalization="mean_image")
     # Whose mean is 0, so that bytes come through.
     statistics = inputs.statistics(np.zeros((1, 32, 32, 3), np.uint8))
     image = images()[0]
@@ -188,8 +211,8 @@ def test_padded_crops_are_windows_of_the_image_in_a_black_frame():
         for top in range(9)
         for left in range(9)
     }
-    training = jax.jit(jax.vmap(inputs.training, (0, None, None)))
-    crops = np.asarray(training(many_keys(400), image, statistics))
+    distort = jax.jit(jax.vmap(inputs.training, (0, None, None, None, None)))
+    crops = np.asarray(distort(many_keys(400), image, 0, 0, statistics))
     seen = {crop.tobytes() for crop in crops}
     assert seen <= windows
     assert len(seen) > 70
@@ -206,14 +229,14 @@ def test_channels_of_the_training_set_get_mean_zero_and_deviation_one():
     np.testing.assert_allclose(outputs.std(axis=(0, 1, 2)), 1, rtol=1e-5)
 
 
-def test_statistics_of_images_of_one_colour_divide_by_one():
+def test_statistics_of_images_of_one_color_divide_by_one():
     grey = np.full((3, 32, 32, 3), 77, np.uint8)
     inputs = variant(normalization="channel")
     np.testing.assert_array_equal(center(inputs, grey[0], inputs.statistics(grey)), 0)
 
 
 def test_the_mean_image_is_subtracted_by_its_centre_wherever_the_crop_is():
-    inputs = variant(size=24, random_crop=True, normalization="mean_image")
+    inputs = variant("crop", image_size=24, normalization="mean_image")
     statistics = inputs.statistics(images())
     mean = images().astype(float).mean(axis=0)[4:28, 4:28]
     np.testing.assert_allclose(
@@ -224,14 +247,15 @@ def test_the_mean_image_is_subtracted_by_its_centre_wherever_the_crop_is():
     key = jax.random.key(1)
     crop = augment.random_crop(jax.random.split(key, 4)[0], images()[0], 24)
     np.testing.assert_allclose(
-        inputs.training(key, images()[0], statistics), crop - mean, atol=1e-4
+        training(inputs, key, images()[0], statistics), crop - mean, atol=1e-4
     )
 
 
 def test_ten_views_are_corners_and_centre_and_their_mirror_images():
     image = images()[0]
     two, ten = (
-        variant(size=24, views=views).evaluation(image, None) for views in (2, 10)
+        variant(image_size=24, distortions="crop", views=views).evaluation(image, None)
+        for views in ("mirror", "ten_crops")
     )
     starts = [(4, 4), (0, 0), (0, 8), (8, 0), (8, 8)]
     crops = [image[top : top + 24, left : left + 24] for top, left in starts]
@@ -242,5 +266,52 @@ def test_ten_views_are_corners_and_centre_and_their_mirror_images():
 
 
 def test_what_needs_statistics_says_so():
-    with pytest.raises(ValueError, match="'channel' needs statistics"):
+    with pytest.raises(ValueError, match="needs statistics"):
         center(variant(normalization="channel"), images()[0])
+
+
+def test_shifted_mirrors_are_six_views():
+    image = images()[0]
+    views = variant(views="shifted_mirrors").evaluation(image, None)
+    framed = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="reflect")
+    crops = [framed[i : i + 32, i : i + 32] for i in (1, 0, 2)]
+    expected = [augment.standardize(jnp.float32(crop)) for crop in crops]
+    expected += [view[:, ::-1] for view in expected]
+    np.testing.assert_allclose(views, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shape", "message"),
+    [
+        (
+            {"image_size": 33},
+            (32, 32, 3),
+            "larger than the images of the data set, 32x",
+        ),
+        (
+            {"image_size": 24},
+            (24, 20, 3),
+            "larger than the images of the data set, 24x",
+        ),
+        (
+            {"distortions": "flip"},
+            (40, 32, 3),
+            "make images of 40x32, but --image_size",
+        ),
+    ],
+)
+def test_sizes_that_do_not_match_are_refused(changes, shape, message):
+    with pytest.raises(UserError, match=message):
+        variant(**{"distortions": "center_crop"} | changes).check(shape)
+
+
+def test_images_that_are_not_square_are_cropped():
+    preprocessing = variant("crop", image_size=20)
+    preprocessing.check((24, 40, 3))
+    image = np.zeros((24, 40, 3), np.uint8)
+    assert training(preprocessing, jax.random.key(0), image).shape == (20, 20, 3)
+
+
+def test_mixtures_come_last():
+    with pytest.raises(UserError, match="mixup and cutmix mix whole batches, so they"):
+        Config(distortions="crop, mixup, flip")

@@ -1,0 +1,106 @@
+"""The distortions that are not the tutorial's, by their definitions."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from distributions import assert_equally_likely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cifar_jax.data.distortions import (
+    AlternatingFlip,
+    Cutmix,
+    Cutout,
+    Example,
+    Mixup,
+    Translate,
+)
+
+IMAGE = np.random.RandomState(0).randint(256, size=(12, 12, 3), dtype=np.uint8)
+KEYS = jax.random.split(jax.random.key(0), 300)
+
+
+def example(epoch=0, index=0, size=12):
+    return Example(epoch, index, size)
+
+
+def test_translated_images_are_windows_of_the_reflected_image():
+    crops = jax.vmap(lambda key: Translate(2)(key, IMAGE, example()))(KEYS)
+    framed = np.pad(IMAGE, [(2, 2), (2, 2), (0, 0)], mode="reflect")
+    windows = [framed[i : i + 12, j : j + 12] for i in range(5) for j in range(5)]
+    names = {window.tobytes(): number for number, window in enumerate(windows)}
+    found = [names[np.asarray(crop).tobytes()] for crop in crops]
+    assert_equally_likely(np.array(found), 25)
+
+
+def test_alternating_flip_shows_each_side_in_every_two_epochs():
+    flip = jax.vmap(
+        lambda epoch, index: AlternatingFlip()(
+            KEYS[0], IMAGE, Example(epoch, index, 12)
+        )
+    )
+    indices = jnp.arange(400)
+    epochs = [np.asarray(flip(jnp.full(400, e), indices)) for e in range(3)]
+    mirrored = [(images != IMAGE).any(axis=(1, 2, 3)) for images in epochs]
+    np.testing.assert_array_equal(mirrored[0], ~mirrored[1])
+    np.testing.assert_array_equal(mirrored[0], mirrored[2])
+    assert 160 < mirrored[0].sum() < 240
+    np.testing.assert_array_equal(epochs[0][mirrored[0]][0], IMAGE[:, ::-1])
+
+
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_cutout_grays_a_square_that_may_reach_beyond_the_edge(size):
+    images = jax.vmap(lambda key: Cutout(size)(key, IMAGE, example()))(KEYS)
+    gray = np.isclose(images, IMAGE.mean(axis=(0, 1)), atol=1e-3).all(axis=-1)
+    areas = gray.sum(axis=(1, 2))
+    assert areas.max() == size**2
+    assert areas.min() == ((size + 1) // 2) ** 2 or size == 1
+    for square, area in zip(gray[:50], areas[:50], strict=True):
+        rows, columns = np.nonzero(square.any(axis=1))[0], np.nonzero(square.any(0))[0]
+        assert (np.ptp(rows) + 1) * (np.ptp(columns) + 1) == area
+    untouched = ~gray[0]
+    np.testing.assert_array_equal(images[0][untouched], IMAGE[untouched])
+
+
+BATCH = np.random.RandomState(1).uniform(0, 255, (5, 8, 8, 3)).astype(np.float32)
+TARGETS = np.eye(5, dtype=np.float32)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([0.2, 1.0]))
+def test_mixup_weighs_images_and_targets_alike(seed, alpha):
+    images, targets = Mixup(alpha)(jax.random.key(seed), BATCH, TARGETS)
+    weight = float(targets[0, 0])
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
+    following = np.roll(BATCH, -1, axis=0)
+    expected = weight * BATCH + (1 - weight) * following
+    np.testing.assert_allclose(images, expected, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(np.diag(targets), weight, rtol=1e-5)
+    np.testing.assert_allclose(targets[4, 0], 1 - weight, atol=1e-5)
+
+
+def test_the_weight_of_mixup_is_from_a_beta_distribution():
+    draw = functools.partial(Mixup(0.5), images=BATCH, targets=TARGETS)
+    weights = jax.vmap(lambda key: draw(key)[1][0, 0])(KEYS)
+    # The variance of Beta(a, a) is 1 / (4 (2 a + 1)).
+    assert abs(float(weights.mean()) - 0.5) < 0.1
+    assert abs(float(weights.var()) - 1 / 8) < 0.03
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31))
+def test_cutmix_pastes_a_rectangle_and_its_share_of_the_target(seed):
+    images, targets = Cutmix()(jax.random.key(seed), BATCH, TARGETS)
+    pasted = (np.asarray(images) != BATCH).any(axis=-1)
+    following = np.roll(BATCH, -1, axis=0)
+    np.testing.assert_array_equal(np.asarray(images)[pasted], following[pasted])
+    share = pasted.mean(axis=(1, 2))
+    np.testing.assert_allclose(1 - np.diag(targets), share, atol=1e-5)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
+    if pasted[0].any():
+        rows, columns = np.nonzero(pasted[0].any(1))[0], np.nonzero(pasted[0].any(0))[0]
+        area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        assert area == pasted[0].sum()

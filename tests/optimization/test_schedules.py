@@ -1,0 +1,73 @@
+"""The learning rate schedules, by their formulas."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cifar_jax import Config, UserError
+from cifar_jax.optimization import schedules
+
+SETTINGS = dataclasses.replace(
+    Config().schedule_settings, learning_rate=0.4, max_steps=100
+)
+
+
+def create(name, **changes):
+    return schedules.create(name, dataclasses.replace(SETTINGS, **changes))
+
+
+def rates(schedule, steps):
+    return [float(schedule(jnp.int32(step))) for step in steps]
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_staircase_steps_where_the_tutorial_does(jit):
+    decay_steps = Config().decay_steps
+    assert decay_steps == 136_718  # int(50000 / 128 * 350)
+    schedule = create("staircase", learning_rate=0.1, decay_factor=0.1)
+    schedule = jax.jit(schedule) if jit else schedule
+    for stair in range(8):  # to the tutorial's 1,000,000 steps
+        first = stair * decay_steps
+        expected = pytest.approx(0.1 * 0.1**stair, rel=1e-6)
+        for step in (first, first + 1, first + decay_steps - 1):
+            assert float(schedule(jnp.int32(step))) == expected
+
+
+def test_constant_does_not_fall():
+    assert rates(create("constant"), (0, 50, 100)) == pytest.approx([0.4] * 3)
+
+
+def test_piecewise_drops_at_its_fractions():
+    schedule = create("piecewise", drops=(0.1, 0.12), decay_factor=0.1)
+    expected = [0.4, 0.4, 0.04, 0.04, 0.004, 0.004]
+    assert rates(schedule, (0, 9, 10, 11, 12, 100)) == pytest.approx(expected)
+
+
+def test_two_drops_at_one_step_are_two():
+    schedule = create("piecewise", drops=(0.1, 0.101, 0.12), decay_factor=0.1)
+    assert rates(schedule, (9, 10, 12)) == pytest.approx([0.4, 0.004, 0.0004])
+
+
+def test_cosine_ends_at_zero():
+    expected = [0.4, 0.4 * (1 + math.sqrt(0.5)) / 2, 0.2, 0]
+    found = rates(create("cosine"), (0, 25, 50, 100))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_linear_ends_at_zero():
+    found = rates(create("linear"), (0, 25, 50, 100))
+    np.testing.assert_allclose(found, [0.4, 0.3, 0.2, 0], rtol=1e-6, atol=1e-7)
+
+
+def test_warm_up_rises_linearly_from_above_zero():
+    schedule = create("constant", warmup=0.04)
+    assert rates(schedule, range(6)) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
+
+
+def test_unknown_schedules_are_named():
+    with pytest.raises(UserError, match="schedule 'steps' is unknown; choose from con"):
+        create("steps")

@@ -1,0 +1,102 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cifar_jax import UserError
+from cifar_jax.registry import canonical, check_range, resolve, resolve_all, signatures
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    by: int
+    factor: float = 1.0
+    name: str = ""
+    wrap: bool = False
+    after: object = None
+
+    def __post_init__(self):
+        check_range("by", self.by, at_least=0, below=10)
+
+
+SHIFTS = {"shift": Shift, "none": lambda: None}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("shift(3)", Shift(3)),
+        ("shift(by=3, factor=2)", Shift(3, 2.0)),
+        (" shift( 3,wrap = True ) ", Shift(3, wrap=True)),
+        (r"shift(3, name='conv\d/.*')", Shift(3, name=r"conv\d/.*")),
+        ("shift(1, after=shift(2))", Shift(1, after=Shift(2))),
+        ("none", None),
+        ("none()", None),
+    ],
+)
+def test_a_choice_is_a_name_or_a_call(text, expected):
+    assert resolve(text, SHIFTS, "flag") == expected
+    assert resolve(canonical(text, "flag"), SHIFTS, "flag") == expected
+
+
+def test_a_list_is_in_its_order():
+    assert resolve_all("shift(2), none, shift(1)", SHIFTS, "flag") == (
+        Shift(2),
+        None,
+        Shift(1),
+    )
+    assert resolve_all("", SHIFTS, "flag") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("shft", "--flag=shft: shft is unknown; choose from shift, none"),
+        ("shift(", "is not a list of names"),
+        ("3", "is not a list of names"),
+        ("'shift'", "is not a list of names"),
+        ("shift(3) for x in y", "is not a list of names"),
+        ("shift.shift(3)", "is not a list of names"),
+        ("shift(3)] + [none", "is not a list of names"),
+        ("a\0b", "is not a list of names"),
+        ("shift", "missing a required argument: 'by'"),
+        ("shift(3, on=1)", "unexpected keyword argument 'on'"),
+        ("shift(x)", "x is unknown"),
+        ("shift(3.5)", "by=3.5 must be an integer"),
+        ("shift(True)", "by=True must be an integer"),
+        ("shift(3, 'x')", "factor='x' must be a number"),
+        ("shift(3, 1e999)", "factor=inf is not a finite number"),
+        ("shift(3, wrap=1)", "wrap=1 must be True or False"),
+        ("shift(3, name=4)", "name=4 must be text in quotes"),
+        ("shift(-1)", "by=-1 must be at least 0"),
+        ("shift(10)", "by=10 must be below 10"),
+        ("shift(1 + 1)", "shift cannot be used"),
+        ("shift(__import__('os').system('true'))", "__import__|cannot be used"),
+        ("shift(**{'by': 3})", "cannot be used"),
+        ("shift(*[3])", "cannot be used"),
+    ],
+)
+def test_what_is_no_choice_is_said_on_one_line(text, message):
+    with pytest.raises(UserError, match=message) as caught:
+        resolve(text, SHIFTS, "flag")
+    assert "\n" not in str(caught.value)
+
+
+def test_one_choice_is_not_a_list():
+    for text in ("", "none, none"):
+        with pytest.raises(UserError, match="must be exactly one of shift, none"):
+            resolve(text, SHIFTS, "flag")
+
+
+def test_signatures_show_options_and_defaults():
+    expected = "shift(by, factor=1.0, name='', wrap=False, after=None), none"
+    assert signatures(SHIFTS) == expected
+
+
+@given(st.text())
+def test_any_text_is_a_choice_or_a_user_error(text):
+    try:
+        resolve_all(text, SHIFTS, "flag")
+    except UserError as error:
+        assert error.exit_code == 2  # noqa: PT017
