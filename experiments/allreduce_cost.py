@@ -15,7 +15,7 @@ import dataclasses
 
 from absl import flags
 
-from experiments import common
+from experiments import common, output
 
 FLAGS = flags.FLAGS
 
@@ -111,9 +111,9 @@ def main(argv: list[str]) -> None:
     )
     wanted = f"batch for {FLAGS.share:.0%}"
     columns = ["network, link", "sent", "step ms", "all-reduce ms", "share", wanted]
-    print(common.table(columns, rows))
+    print(output.table(columns, rows))
     flags_ = ("devices", "batch_size", "tflops", "share")
-    common.keep({name: FLAGS[name].value for name in flags_} | {"cases": cases})
+    output.keep({name: FLAGS[name].value for name in flags_} | {"cases": cases})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments import children, common
+from experiments import children, common, machine, output
 
 FLAGS = flags.FLAGS
 
@@ -65,7 +65,7 @@ def report(cases: list[dict[str, Any]], by: str) -> str:
         for case in cases
     ]
     header = [by, "examples/s", "ms/step", "memory", f"vs. {by} {cases[0][by]}"]
-    return common.table(header, rows)
+    return output.table(header, rows)
 
 
 def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
@@ -80,7 +80,7 @@ def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
         axis.set_ylim(bottom=0)
         axis.set(xlabel=by.replace("_", " "), ylabel="examples/s")
         axis.grid(alpha=0.3)
-    common.write_figure(figure, path)
+    output.write_figure(figure, path)
 
 
 def define_flags() -> None:
@@ -95,9 +95,9 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Measures, prints, saves and plots all cases."""
     del argv
-    facts = common.machine() | {"device": common.isolated(common.device)}
-    print(common.describe(facts), flush=True)
-    available = tuple(common.available_cores())
+    facts = machine.machine() | {"device": machine.isolated(machine.device)}
+    print(output.describe(facts), flush=True)
+    available = tuple(machine.available_cores())
     groups = {
         "batch_size": [measure(int(size), available) for size in FLAGS.batch_sizes]
     }
@@ -108,7 +108,7 @@ def main(argv: list[str]) -> None:
         ]
     for by, cases in groups.items():
         print(f"\n{report(cases, by)}")
-    common.keep({"machine": facts, "use_fp16": FLAGS.use_fp16} | groups)
+    output.keep({"machine": facts, "use_fp16": FLAGS.use_fp16} | groups)
     if FLAGS.json:
         plot(groups, pathlib.Path(FLAGS.json).with_suffix(".png"))
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import children, common
+from experiments import children, common, machine, output
 
 FLAGS = flags.FLAGS
 
@@ -64,15 +64,15 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Measures, prints and saves the durations."""
     del argv
-    facts = common.machine() | {"device": common.isolated(common.device)}
-    print(common.describe(facts), flush=True)
+    facts = machine.machine() | {"device": machine.isolated(machine.device)}
+    print(output.describe(facts), flush=True)
     starts: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     for _ in range(FLAGS.rounds):
         with tempfile.TemporaryDirectory() as cache:
             for name, runs in starts.items():
                 runs.append(start(cache))
                 print(f"{name}: {runs[-1]['seconds']:.2f} s to step 0", flush=True)
-    evaluated = common.isolated(
+    evaluated = machine.isolated(
         evaluation, FLAGS.dataset, FLAGS.data_dir, FLAGS.use_fp16, FLAGS.rounds
     )
     durations = {
@@ -85,9 +85,9 @@ def main(argv: list[str]) -> None:
         for name, values in durations.items()
     ]
     peak = max(run["peak_bytes"] for runs in starts.values() for run in runs)
-    print("\n" + common.table(["seconds", "min", "median", "max"], rows))
+    print("\n" + output.table(["seconds", "min", "median", "max"], rows))
     print(f"peak memory of training: {peak / 1e9:.2f} GB")
-    common.keep(
+    output.keep(
         {
             "machine": facts,
             "use_fp16": FLAGS.use_fp16,

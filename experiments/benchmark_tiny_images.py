@@ -18,7 +18,7 @@ from absl import flags
 from jaxtyping import Array
 
 from cifar_jax.ops import Implementation, conv_general_dilated
-from experiments import common
+from experiments import common, machine, output
 
 WAYS: tuple[Implementation, ...] = ("plain", "fast")
 
@@ -70,8 +70,8 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Measures, prints and saves the durations."""
     del argv
-    facts = common.machine() | {"device": common.device()}
-    print(common.describe(facts), flush=True)
+    facts = machine.machine() | {"device": machine.device()}
+    print(output.describe(facts), flush=True)
     cases = [{"size": int(size)} | milliseconds(int(size)) for size in FLAGS.sizes]
     rows = [
         [
@@ -81,9 +81,9 @@ def main(argv: list[str]) -> None:
         ]
         for case in cases
     ]
-    print(common.table(["images", "plain ms", "fast ms", "ratio"], rows))
+    print(output.table(["images", "plain ms", "fast ms", "ratio"], rows))
     sizes = {name: FLAGS[name].value for name in ("channels", "batch_size", "rounds")}
-    common.keep({"machine": facts} | sizes | {"cases": cases})
+    output.keep({"machine": facts} | sizes | {"cases": cases})
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from experiments import children, common
+from experiments import children, common, machine, output
 
 # The tutorial's network needs 13.4 GFLOP of matrix products per step of 128 images.
 GFLOP_PER_EXAMPLE = 13.4 / 128
@@ -124,7 +124,7 @@ def measure(all_programs: list[Program]) -> list[dict[str, Any]]:
     """Runs the rounds; returns the matrix-product rates, one dict per round."""
     peaks = []
     for number in range(FLAGS.rounds):
-        peaks.append(common.isolated(common.matrix_product_peak))
+        peaks.append(machine.isolated(machine.matrix_product_peak))
         rates = " and ".join(f"{peaks[-1][dtype]:.0f} in {dtype}" for dtype in DTYPES)
         print(f"round {number + 1}: matrix products, GFLOP/s: {rates}", flush=True)
         for program in all_programs:
@@ -187,7 +187,7 @@ def report(results: list[dict[str, Any]], ours: list[str]) -> str:
         )
     header = ["program, examples/s", "min", "median", "max"]
     header += [f"{name} / program" for name in ours]
-    return common.table([*header, "share of peak", "memory"], rows)
+    return output.table([*header, "share of peak", "memory"], rows)
 
 
 def define_flags() -> None:
@@ -209,14 +209,14 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Measures, prints and saves the results."""
     del argv
-    facts = common.machine()
+    facts = machine.machine()
     with tempfile.TemporaryDirectory() as folder:
         records = f"{folder}/train.bin"
         everyone = programs(records)
-        source = common.isolated(
-            common.write_records, FLAGS.dataset, FLAGS.data_dir, records
+        source = machine.isolated(
+            children.write_records, FLAGS.dataset, FLAGS.data_dir, records
         )
-        print(f"{common.describe(facts)}\n{source}", flush=True)
+        print(f"{output.describe(facts)}\n{source}", flush=True)
         peaks = measure(everyone)
     ran = [program for program in everyone if program.failure is None]
     ours = {one.name: one for one in ran if one.name in (OURS, OURS_BF16)}
@@ -231,7 +231,7 @@ def main(argv: list[str]) -> None:
         f"GFLOP/s: {medians}"
     )
     print(report(results, list(ours)))
-    common.keep(
+    output.keep(
         {
             "machine": facts | {"device": peaks[0]["device"]},
             "data": source,

@@ -10,7 +10,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 
+import numpy as np
 from absl import flags
+
+from experiments import output
 
 # Every measured program prints the tutorial's log line at this interval of steps.
 LOG_FREQUENCY = 10
@@ -102,3 +105,17 @@ def throughput(child: Child, batch_size: int, from_step: int, steps: int) -> flo
     log = child.log
     seconds = log[from_step + steps][0] - log[from_step][0]
     return steps * batch_size / seconds
+
+
+def write_records(name: str, data_dir: str, path: str) -> str:
+    """Writes the training images as official binary records; returns their source.
+
+    One label byte, then 1,024 bytes of red, of green and of blue.
+    """
+    from cifar_jax import load_data
+
+    dataset = load_data(name, data_dir or None)
+    images = dataset.train.images.transpose(0, 3, 1, 2).reshape(len(dataset.train), -1)
+    labels = dataset.train.labels.astype(np.uint8)
+    np.column_stack([labels, images]).tofile(path)
+    return f"{output.without_paths(dataset.source)}, fingerprint {dataset.fingerprint}"

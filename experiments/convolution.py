@@ -25,7 +25,7 @@ from jaxtyping import Float
 
 from cifar_jax.ops import conv, max_pool
 from cifar_jax.optimization.losses import CrossEntropy
-from experiments import common
+from experiments import common, output
 from experiments.convolution_picture import plot
 
 IMAGE = np.array(
@@ -180,7 +180,7 @@ def classification() -> dict[str, Any]:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_string("results_dir", str(common.RESULTS), "Directory for results.")
+    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
 
 
 def main(argv: list[str]) -> None:
@@ -200,7 +200,7 @@ def main(argv: list[str]) -> None:
     }
     directory = pathlib.Path(FLAGS.results_dir)
     file = directory / "convolution.json"
-    common.write(record, file)
+    output.write(record, file)
     plot(panels, KERNEL, figures, file.with_suffix(".png"))
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments import common
+from experiments import output
 
 if TYPE_CHECKING:  # that module imports this one at run time
     from experiments.convolution import Example
@@ -128,4 +128,4 @@ def plot(
     for axis, example in zip(axes, panels, strict=True):
         draw_example(axis, example, kernel)
     draw_classification(last, figures)
-    common.write_figure(figure, path, dpi=90)
+    output.write_figure(figure, path, dpi=90)

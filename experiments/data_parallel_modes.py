@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from cifar_jax.devices.strategies import STRATEGIES
-from experiments import common
+from experiments import common, machine, output
 
 STEPS, STEPS_A_CALL = 20, 5
 
@@ -28,7 +28,7 @@ Trees = dict[str, list[np.ndarray]]
 def take_steps(
     mode: str, devices: int, batch_size: int, dataset: str, data_dir: str
 ) -> tuple[float, Trees]:
-    """Returns the seconds per step and the results; see `common.isolated`."""
+    """Returns the seconds per step and the results; see `machine.isolated`."""
     import jax
 
     from cifar_jax import Config, build_program, init_state, load_data
@@ -87,14 +87,14 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Runs every case; prints and saves the results."""
     del argv
-    facts = common.machine() | {"device": common.isolated(common.device)}
-    print(common.describe(facts), flush=True)
+    facts = machine.machine() | {"device": machine.isolated(machine.device)}
+    print(output.describe(facts), flush=True)
     cases: list[dict[str, Any]] = []
     expected: Trees | None = None
-    for devices in common.device_counts(FLAGS.devices):
+    for devices in machine.device_counts(FLAGS.devices):
         for mode in FLAGS.modes:
             arguments = (mode, devices, FLAGS.batch_size, FLAGS.dataset, FLAGS.data_dir)
-            seconds, found = common.isolated(take_steps, *arguments)
+            seconds, found = machine.isolated(take_steps, *arguments)
             expected = expected or found
             case = {
                 "mode": mode,
@@ -117,8 +117,8 @@ def main(argv: list[str]) -> None:
     print(
         f"\ndifferences from row 1 after {STEPS} steps, batch size {FLAGS.batch_size}:"
     )
-    print(common.table(["mode", "devices", "examples/s", *names], rows))
-    common.keep({"machine": facts, "batch_size": FLAGS.batch_size, "cases": cases})
+    print(output.table(["mode", "devices", "examples/s", *names], rows))
+    output.keep({"machine": facts, "batch_size": FLAGS.batch_size, "cases": cases})
 
 
 if __name__ == "__main__":

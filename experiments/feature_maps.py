@@ -34,7 +34,7 @@ from cifar_jax import (
     read_picture,
     read_run,
 )
-from experiments import common
+from experiments import common, machine, output
 from experiments.corruptions import Images, noise
 from experiments.feature_maps_picture import (
     Layers,
@@ -154,7 +154,7 @@ def report(figures: dict[str, Any]) -> str:
     for kind, counts in figures["answers"].items():
         text = ", ".join(f"{name} {count} times" for name, count in counts.items())
         lines.append(f"{kind}: {text}")
-    table = common.table(header, rows)
+    table = output.table(header, rows)
     return f"relative change of each layer\n{table}\n\n" + "\n".join(lines)
 
 
@@ -166,7 +166,7 @@ def read_image(run: Run) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
     dataset = load_data(FLAGS.dataset, FLAGS.data_dir or run.config.data_dir)
     test = dataset.test
     label = dataset.class_names[test.labels[FLAGS.index]]
-    source = common.without_paths(dataset.source)
+    source = output.without_paths(dataset.source)
     return test.images[FLAGS.index], f"test image {FLAGS.index} ({label}) of {source}"
 
 
@@ -182,7 +182,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("maps", 64, "Maps shown per layer.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of the noise.")
     flags.DEFINE_boolean("quick", False, "Use 2 samples and 16 maps per layer.")
-    flags.DEFINE_string("results_dir", str(common.RESULTS), "Directory for results.")
+    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
 
 
 def main(argv: list[str]) -> None:
@@ -197,10 +197,10 @@ def main(argv: list[str]) -> None:
     layers = activations(network, images)
     figures = measure(network, layers, list(kinds), images)
     about = {
-        "machine": common.machine(),
+        "machine": machine.machine(),
         "recipe": run.config.recipe,
         "step": network.step,
-        "trained_on": common.without_paths(run.data_source),
+        "trained_on": output.without_paths(run.data_source),
         "picture": description,
         "seed": FLAGS.seed,
     }
@@ -208,7 +208,7 @@ def main(argv: list[str]) -> None:
         f"{run.config.recipe}, step {network.step}; {description}\n\n{report(figures)}"
     )
     results = pathlib.Path(FLAGS.results_dir)
-    common.write(about | figures, results / "feature_maps.json")
+    output.write(about | figures, results / "feature_maps.json")
     plot_maps(image, layers, maps, results / "feature_maps.png")
     plot_kernels(first_kernels(network), maps, results / "feature_maps_kernels.png")
     plot_noise(images, layers, figures, results / "feature_maps_noise.png")

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cifar_jax.training.digest import as_picture
-from experiments import common
+from experiments import output
 from experiments.corruptions import Images
 
 # Number of layers whose maps are shown under noise, and of maps per layer.
@@ -79,7 +79,7 @@ def plot_maps(
         bar = figure.colorbar(drawn, ax=axis, shrink=0.7, extend="max")
         bar.set_label("activation", fontsize=8)
         bar.ax.tick_params(labelsize=8)
-    common.write_figure(figure, path, dpi=100)
+    output.write_figure(figure, path, dpi=100)
 
 
 def plot_kernels(
@@ -92,7 +92,7 @@ def plot_kernels(
     size = "{3} kernels of {0}x{1}".format(*kernels.shape)
     title = f"{size}, each scaled by its largest weight; gray is 0"
     show(figure.subplots(), np.nan_to_num(mosaic(scaled), nan=1), title)
-    common.write_figure(figure, path, dpi=100)
+    output.write_figure(figure, path, dpi=100)
 
 
 def plot_noise(
@@ -119,7 +119,7 @@ def plot_noise(
             maps = mosaic(values[index][..., strongest])
             show(axis, maps, "" if column else name, **limits(values[0]))
     draw_changes(right.subplots(), figures["layers"])
-    common.write_figure(figure, path, dpi=100)
+    output.write_figure(figure, path, dpi=100)
 
 
 def draw_changes(axis: Axes, layers: dict[str, Any]) -> None:

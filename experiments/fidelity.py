@@ -19,7 +19,7 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from cifar_jax import read_run
-from experiments import common, runs
+from experiments import common, output, runs
 from experiments.runs import spread
 
 # The tutorial ported to TensorFlow 2.21, five unseeded runs of 1,000 steps on the
@@ -69,7 +69,7 @@ def plot(results: list[dict], path: pathlib.Path) -> None:
     right.set_xticks(range(len(columns)), columns)
     right.set(xlim=(-0.5, 2.5), title=f"Precision @ 1 after {FLAGS.max_steps} steps")
     right.grid(axis="y", alpha=0.3)
-    common.write_figure(figure, path)
+    output.write_figure(figure, path)
 
 
 def define_flags() -> None:
@@ -77,7 +77,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("seeds", 5, "Number of seeds, from 0.", lower_bound=1)
     flags.DEFINE_integer("max_steps", 1000, "Steps per seed.", lower_bound=1)
     flags.DEFINE_string("out_dir", "fidelity", "Directory for runs, one folder each.")
-    flags.DEFINE_string("results_dir", str(common.RESULTS), "Directory for results.")
+    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
     flags.DEFINE_boolean("use_fp16", False, "Same as for the train command.")
     flags.DEFINE_string("ops", "auto", "Same as for the train command.")
 
@@ -118,7 +118,7 @@ def main(argv: list[str]) -> None:
         "results": results,
     }
     directory = pathlib.Path(FLAGS.results_dir)
-    common.write(record, directory / "fidelity.json")
+    output.write(record, directory / "fidelity.json")
     plot(results, directory / "fidelity.png")
 
 

@@ -17,7 +17,7 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from cifar_jax import read_run
-from experiments import common, runs
+from experiments import common, machine, output, runs
 
 KINDS = {"test": "averaged parameters", "test_raw": "raw parameters"}
 
@@ -74,7 +74,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     lines = [
         [f"{steps:,}", cell(averaged[steps]), cell(raw[steps])] for steps in averaged
     ]
-    return common.table(["max_steps", *KINDS.values()], lines)
+    return output.table(["max_steps", *KINDS.values()], lines)
 
 
 def plot(rows: list[dict[str, Any]], source: str, path: pathlib.Path) -> None:
@@ -97,7 +97,7 @@ def plot(rows: list[dict[str, Any]], source: str, path: pathlib.Path) -> None:
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
-    common.write_figure(figure, path)
+    output.write_figure(figure, path)
 
 
 def define_flags() -> None:
@@ -108,7 +108,7 @@ def define_flags() -> None:
     flags.DEFINE_list("long_steps", "5000,10000", "Further steps for the first seed.")
     flags.DEFINE_integer("seeds", 3, "Number of seeds, from 0.", lower_bound=1)
     flags.DEFINE_string("out_dir", "max_steps", "Directory for runs, one folder each.")
-    flags.DEFINE_string("results_dir", str(common.RESULTS), "Directory for results.")
+    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
     flags.DEFINE_boolean(
         "quick", False, "Run one seed for a few steps: about a minute."
     )
@@ -123,8 +123,8 @@ def main(argv: list[str]) -> None:
     seeds = FLAGS.seeds
     if FLAGS.quick:
         steps, longer, seeds = [2, 4], [6], 1
-    facts = common.machine() | {"device": common.isolated(common.device)}
-    print(common.describe(facts), flush=True)
+    facts = machine.machine() | {"device": machine.isolated(machine.device)}
+    print(output.describe(facts), flush=True)
     rows = [
         row
         for seed in range(seeds)
@@ -135,8 +135,8 @@ def main(argv: list[str]) -> None:
     directory = pathlib.Path(FLAGS.results_dir)
     data = runs.source(made)
     record = {"machine": facts, "data": data, "rows": rows}
-    common.write(record, directory / "max_steps.json")
-    common.write_rows(rows, directory / "max_steps.csv")
+    output.write(record, directory / "max_steps.json")
+    output.write_rows(rows, directory / "max_steps.csv")
     plot(rows, data["source"], directory / "max_steps.png")
 
 

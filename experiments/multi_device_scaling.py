@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments import common
+from experiments import common, machine, output
 
 STEPS_A_CALL = 5
 
@@ -70,7 +70,7 @@ def seconds_a_step(
 def measure(devices: int, batch_size: int) -> dict[str, Any]:
     """Measures one case."""
     arguments = (devices, batch_size, FLAGS.calls, FLAGS.dataset, FLAGS.data_dir)
-    seconds, alone = common.isolated(seconds_a_step, *arguments)
+    seconds, alone = machine.isolated(seconds_a_step, *arguments)
     case = {
         "devices": devices,
         "batch_size": batch_size,
@@ -96,7 +96,7 @@ def report(cases: list[dict[str, Any]]) -> str:
         for case in cases
     ]
     columns = ["devices", "batch", "ms/step", "examples/s", "vs. first row"]
-    return common.table([*columns, "collective's share"], rows)
+    return output.table([*columns, "collective's share"], rows)
 
 
 def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
@@ -117,7 +117,7 @@ def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
     left.set_ylim(bottom=0)
     left.set_ylabel("examples/s")
     right.set_ylabel("collective's share of a step, %")
-    common.write_figure(figure, path)
+    output.write_figure(figure, path)
 
 
 def define_flags() -> None:
@@ -133,16 +133,16 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Measures, prints, saves and plots all cases."""
     del argv
-    facts = common.machine() | {"device": common.isolated(common.device)}
-    print(common.describe(facts), flush=True)
-    counts = common.device_counts(FLAGS.devices)
+    facts = machine.machine() | {"device": machine.isolated(machine.device)}
+    print(output.describe(facts), flush=True)
+    counts = machine.device_counts(FLAGS.devices)
     groups = {
         "strong": [measure(n, FLAGS.batch_size) for n in counts],
         "weak": [measure(n, n * FLAGS.batch_size_each) for n in counts],
     }
     for name, cases in groups.items():
         print(f"\n{name} scaling\n{report(cases)}")
-    common.keep({"machine": facts} | groups)
+    output.keep({"machine": facts} | groups)
     if FLAGS.json:
         plot(groups, pathlib.Path(FLAGS.json).with_suffix(".png"))
 

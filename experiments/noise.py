@@ -33,7 +33,7 @@ from cifar_jax import (
     read_run,
 )
 from cifar_jax.runs.files import write_atomically
-from experiments import common
+from experiments import common, machine, output
 from experiments.corruptions import CORRUPTIONS
 from experiments.noise_picture import STYLES, plot
 
@@ -164,7 +164,7 @@ def report(cases: list[dict[str, Any]], names: list[str]) -> str:
         ]
         for same in zip(*(select(cases, network=name) for name in names), strict=True)
     ]
-    precision = common.table(["corruption", "strength", *names], rows)
+    precision = output.table(["corruption", "strength", *names], rows)
     rows = [
         [
             name,
@@ -183,7 +183,7 @@ def report(cases: list[dict[str, Any]], names: list[str]) -> str:
     return (
         f"{precision}\n\n"
         "Percentage points of precision lost, with their standard error:\n"
-        f"{common.table(header, rows)}"
+        f"{output.table(header, rows)}"
     )
 
 
@@ -212,7 +212,7 @@ def settings_of(
 ) -> dict[str, Any]:
     """Returns everything that the figures depend on."""
     return {
-        "data": common.without_paths(dataset.source),
+        "data": output.without_paths(dataset.source),
         "fingerprint": dataset.fingerprint,
         "images": len(split),
         "seed": FLAGS.seed,
@@ -239,7 +239,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("seed", 0, "Seed of the noise and the squares.")
     flags.DEFINE_list("examples", ["4", "13"], "Indices of the test images to show.")
     flags.DEFINE_boolean("quick", False, f"Use only {QUICK_IMAGES} images.")
-    flags.DEFINE_string("results_dir", str(common.RESULTS), "Directory for results.")
+    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
 
 
 def main(argv: list[str]) -> None:
@@ -256,9 +256,9 @@ def main(argv: list[str]) -> None:
     cases = measure(networks, split, Unfinished(unfinished, settings))
     note = f"{len(split):,} test images of {dataset.name}, {settings['data']}"
     print(f"\n{report(cases, list(networks))}\n\n{note}")
-    record = {"machine": common.machine(), **settings, "cases": cases}
-    common.write(record, results / "noise.json")
-    common.write_rows(cases, results / "noise.csv")
+    record = {"machine": machine.machine(), **settings, "cases": cases}
+    output.write(record, results / "noise.json")
+    output.write_rows(cases, results / "noise.csv")
     examples = dataset.test.images[list(map(int, FLAGS.examples))]
     chance = 1 / len(dataset.class_names)
     plot(cases, examples, FLAGS.seed, chance, note, results / "noise.png")

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import common
+from experiments import output
 from experiments.corruptions import CORRUPTIONS, Images
 
 LEVELS = range(6)
@@ -77,4 +77,4 @@ def plot(
         draw_panel(panel, cases, corruption, chance)
     last.legend(*panel.get_legend_handles_labels(), loc="upper left", frameon=False)
     last.text(0.05, 0.1, textwrap.fill(f"{note}. Bars are standard errors.", 40))
-    common.write_figure(figure, path, dpi=100)
+    output.write_figure(figure, path, dpi=100)

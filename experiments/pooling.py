@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from cifar_jax import Batch, Config, build_program, init_state, models, train_step
 from cifar_jax.models.tutorial import TutorialCNN
-from experiments import common, studies
+from experiments import common, output, studies
 from experiments.studies import Variant
 
 
@@ -96,7 +96,7 @@ def main(argv: list[str]) -> None:
         [fact["pools"], *fact["sizes"], f"{fact['milliseconds_a_step']:.0f}"]
         for fact in facts
     ]
-    print(common.table(header, rows), flush=True)
+    print(output.table(header, rows), flush=True)
     record = studies.run(variants) | {"pools": facts}
     studies.keep("pooling", record, "The tutorial's network with other pooling")
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from cifar_jax import Config, read_run
 from cifar_jax.config.recipes import RECIPES
-from experiments import common, runs
+from experiments import common, machine, output, runs
 
 # Networks without a recipe, and the recipe with which each is run.
 NETWORKS = {
@@ -111,7 +111,7 @@ def report(records: list[dict[str, Any]]) -> str:
                 f"n {len(precision)})",
             ]
         )
-    return common.table(header, rows)
+    return output.table(header, rows)
 
 
 def plot(records: list[dict[str, Any]], path: pathlib.Path) -> None:
@@ -126,7 +126,7 @@ def plot(records: list[dict[str, Any]], path: pathlib.Path) -> None:
         axis.set(xlabel="step")
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("total loss")
-    common.write_figure(figure, path)
+    output.write_figure(figure, path)
 
 
 def define_flags() -> None:
@@ -144,11 +144,11 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Runs all recipes; prints, saves and plots the results."""
     del argv
-    facts = common.machine() | {"device": common.isolated(common.device)}
-    print(common.describe(facts), flush=True)
+    facts = machine.machine() | {"device": machine.isolated(machine.device)}
+    print(output.describe(facts), flush=True)
     records = [run(name) for name in FLAGS.recipes]
     print(f"\n{report(records)}")
-    common.keep({"machine": facts, "recipes": records})
+    output.keep({"machine": facts, "recipes": records})
     if FLAGS.json:
         plot(records, pathlib.Path(FLAGS.json).with_suffix(".png"))
 

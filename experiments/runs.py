@@ -12,7 +12,7 @@ import numpy as np
 
 from cifar_jax import Run, read_run
 from cifar_jax.runs.summaries import read_evaluations, read_training
-from experiments import common
+from experiments import output
 
 LOG_LINE = re.compile(
     r"step (\d+), loss = (\S+) \((\S+) examples/sec; (\S+) sec/batch\)"
@@ -83,7 +83,7 @@ def evaluated(train_dir: pathlib.Path, name: str, step: int) -> float | None:
 def source(run: Run) -> dict[str, str]:
     """Returns the source and fingerprint of the images a run was trained on."""
     return {
-        "source": common.without_paths(run.data_source),
+        "source": output.without_paths(run.data_source),
         "fingerprint": run.data_fingerprint,
     }
 

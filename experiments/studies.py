@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from cifar_jax import Config, Dataset, command, fit, load_data, predict_logits
 from cifar_jax.evaluation import metrics
-from experiments import common, runs
+from experiments import machine, output, runs
 
 FLAGS = flags.FLAGS
 # Makes --help list the flags defined here as those of the running study.
@@ -33,7 +33,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("seeds", 2, "Number of seeds, from 0.", lower_bound=1)
     flags.DEFINE_integer("max_steps", 2000, "Steps of each run.", lower_bound=1)
     flags.DEFINE_string("out_dir", "studies", "Directory for runs, one folder each.")
-    flags.DEFINE_string("results_dir", str(common.RESULTS), "Directory for results.")
+    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
     flags.DEFINE_boolean("quick", False, "Run one seed for four steps: about a minute.")
 
 
@@ -70,9 +70,9 @@ def run(variants: Sequence[Variant]) -> dict[str, Any]:
         print(f"{number} of {len(trainings)}: {variant.name}, seed {seed}", flush=True)
         rows.append(_figures(variant, seed, dataset))
     return {
-        "machine": common.machine() | {"device": common.device()},
+        "machine": machine.machine() | {"device": machine.device()},
         "data": {
-            "source": common.without_paths(dataset.source),
+            "source": output.without_paths(dataset.source),
             "fingerprint": dataset.fingerprint,
         },
         "settings": settings(),
@@ -136,7 +136,7 @@ def report(record: dict[str, Any]) -> str:
         for name, values in test.items()
     ]
     header = ["variant", "precision", "sd", "points", "on training images", "minutes"]
-    return common.table(header, rows)
+    return output.table(header, rows)
 
 
 def plot(record: dict[str, Any], title: str, path: pathlib.Path) -> None:
@@ -161,13 +161,13 @@ def plot(record: dict[str, Any], title: str, path: pathlib.Path) -> None:
     )
     axis.grid(axis="x", alpha=0.3)
     axis.legend(frameon=False, loc="best")
-    common.write_figure(figure, path)
+    output.write_figure(figure, path)
 
 
 def keep(name: str, record: dict[str, Any], title: str) -> None:
     """Prints the table and writes NAME.json, .csv and .png."""
     print(f"\n{report(record)}")
     directory = pathlib.Path(FLAGS.results_dir)
-    common.write(record, directory / f"{name}.json")
-    common.write_rows(record["rows"], directory / f"{name}.csv")
+    output.write(record, directory / f"{name}.json")
+    output.write_rows(record["rows"], directory / f"{name}.csv")
     plot(record, title, directory / f"{name}.png")

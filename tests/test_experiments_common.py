@@ -18,7 +18,7 @@ from run_experiments import ROOT, call
 import experiments
 from cifar_jax import RunError, UserError
 from cifar_jax.errors import Stopped
-from experiments import common
+from experiments import common, output
 
 MODULES = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
 
@@ -82,9 +82,9 @@ def test_errors_end_an_experiment_as_they_end_a_command(error, status, line, cap
 @pytest.mark.parametrize(
     ("name", "write"),
     [
-        ("r.json", lambda path: common.write({"n": list(range(9999))}, path)),
-        ("r.csv", lambda path: common.write_rows([{"n": "x" * 9999}], path)),
-        ("r.png", lambda path: common.write_figure(Figure(), path)),
+        ("r.json", lambda path: output.write({"n": list(range(9999))}, path)),
+        ("r.csv", lambda path: output.write_rows([{"n": "x" * 9999}], path)),
+        ("r.png", lambda path: output.write_figure(Figure(), path)),
     ],
 )
 def test_results_are_whole_or_as_they_were(tmp_path, name, write):
@@ -104,7 +104,7 @@ def test_results_are_whole_or_as_they_were(tmp_path, name, write):
 
 
 def test_rows_and_records_can_be_read_again(tmp_path):
-    common.write({"a": 1}, tmp_path / "new" / "r.json")
+    output.write({"a": 1}, tmp_path / "new" / "r.json")
     assert json.loads((tmp_path / "new" / "r.json").read_text()) == {"a": 1}
-    common.write_rows([{"a": 1, "b": 2}], tmp_path / "r.csv")
+    output.write_rows([{"a": 1, "b": 2}], tmp_path / "r.csv")
     assert (tmp_path / "r.csv").read_text() == "a,b\n1,2\n"

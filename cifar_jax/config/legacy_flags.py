@@ -41,7 +41,7 @@ def given() -> dict[str, Any]:
 
 def value_of(name: str, value: Any) -> Any:
     """Returns the present word for a value of a flag."""
-    return _VALUES.get(name, {}).get(value, value)
+    return _VALUES[name].get(value, value) if name in _VALUES else value
 
 
 def translate(old: Mapping[str, Any], current: Callable[[str], str]) -> dict[str, str]:

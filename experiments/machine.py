@@ -1,0 +1,108 @@
+"""The machine that an experiment runs on, and processes that use its devices.
+
+An experiment measures in child processes: a child begins with its parent's peak memory
+on its account, so whatever needs JAX or the data runs in a child as well.
+"""
+
+import concurrent.futures
+import datetime
+import importlib.metadata
+import multiprocessing
+import os
+import pathlib
+import platform
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+FAKE_DEVICES = 8
+
+
+def device() -> str:
+    """What JAX computes on: platform and name."""
+    import jax
+
+    first = jax.devices()[0]
+    return f"{first.platform}: {first.device_kind}"
+
+
+def matrix_product_peak() -> dict[str, Any]:
+    """GFLOP/s of JAX's square matrix products, the best of several, and the device.
+
+    2,048 rows, and 8,192 where that would be over too soon to be timed. In bfloat16
+    the result is float32, as in training. On a GPU JAX multiplies float32 as TF32.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    product = jax.jit(lambda x: jnp.matmul(x, x, preferred_element_type=jnp.float32))
+    rates = {}
+    for dtype in ("float32", "bfloat16"):
+        x = jnp.ones((size, size), dtype)
+        product(x).block_until_ready()
+        durations = []
+        for _ in range(8):
+            began = time.perf_counter()
+            product(x).block_until_ready()
+            durations.append(time.perf_counter() - began)
+        rates[dtype] = 2 * size**3 / min(durations) / 1e9
+    return {"device": device(), "size": size} | rates
+
+
+def machine() -> dict[str, Any]:
+    """What a reader must know to compare the figures, and the day."""
+    versions = {
+        name: importlib.metadata.version(name)
+        for name in ("jax", "jaxlib", "flax", "numpy")
+    }
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": _processor(),
+        "cores": len(available_cores()),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def _processor() -> str:
+    # Only Linux is asked: elsewhere Python knows the name, there it does not.
+    path = pathlib.Path("/proc/cpuinfo")
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    found = re.search(r"model name\s*: (.+)", text)
+    return found[1] if found else platform.processor()
+
+
+def available_cores() -> list[int]:
+    """The cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def number_of_devices() -> int:
+    """How many JAX sees."""
+    import jax
+
+    return jax.device_count()
+
+
+def device_counts(asked: Sequence[str]) -> list[int]:
+    """Those asked for, or 1, 2, 4, ... of the devices; a CPU has FAKE_DEVICES.
+
+    Children started after it see as many.
+    """
+    fake = f"--xla_force_host_platform_device_count={FAKE_DEVICES}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fake}"
+    available = isolated(number_of_devices)
+    if asked:
+        return [int(count) for count in asked]
+    return [1 << i for i in range(available.bit_length())]
+
+
+def isolated(function: Callable, *arguments: Any) -> Any:
+    """What the function returns when called in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(function, *arguments).result()

@@ -1,0 +1,77 @@
+"""What experiments print and write: tables, JSON, CSV and figures."""
+
+import csv
+import io
+import json
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from cifar_jax.runs.files import write_atomically
+
+if TYPE_CHECKING:  # children begin with this process's memory on their account
+    from matplotlib.figure import Figure
+
+DIRECTORY = pathlib.Path(__file__).parent / "results"
+
+FLAGS = flags.FLAGS
+
+
+def without_paths(source: str) -> str:
+    """Where pixels came from, without the folders of this machine."""
+    return re.sub(r"\S*/", "", source)
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """Facts as one line of text."""
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up, the first to the left."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = [
+        f"{'-' * (width - 1)}{'-' if i == 0 else ':'}" for i, width in enumerate(widths)
+    ]
+
+    def line(cells: Sequence[str]) -> str:
+        first = cells[0].ljust(widths[0])
+        rest = [c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)]
+        return f"| {' | '.join([first, *rest])} |"
+
+    return "\n".join(map(line, [header, rule, *rows]))
+
+
+def keep(record: dict[str, Any]) -> None:
+    """Writes the record to --json, if that is given."""
+    if FLAGS.json:
+        write(record, pathlib.Path(FLAGS.json))
+
+
+def write(record: dict[str, Any], path: pathlib.Path) -> None:
+    """Writes the record as JSON; its folder is made."""
+    _write(path, json.dumps(record, indent=1) + "\n")
+
+
+def write_rows(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
+    """Writes rows of the same keys as CSV; its folder is made."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _write(path, file.getvalue())
+
+
+def write_figure(figure: "Figure", path: pathlib.Path, dpi: int = 110) -> None:
+    """Writes a figure as PNG; its folder is made."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    _write(path, file.getvalue())
+
+
+def _write(path: pathlib.Path, contents: str | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, contents)

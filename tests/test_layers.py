@@ -1,0 +1,61 @@
+"""The package's structure: imports between groups of modules run one way, downwards."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "cifar_jax"
+
+# From the top. Groups that share a line do not import each other.
+LAYERS = [
+    ["commands"],
+    ["evaluation"],
+    ["training"],
+    ["runs"],
+    ["config"],
+    ["data", "models", "optimization"],
+    ["ops", "devices"],
+    ["basics"],
+]
+COMMANDS = {"train", "eval", "predict", "command"}
+BASICS = {"checks", "console", "errors", "registry"}
+HEIGHT = {group: -number for number, groups in enumerate(LAYERS) for group in groups}
+
+
+def group(module: str) -> str:
+    """Returns the group of a module such as cifar_jax.data.augment."""
+    name = module.split(".")[1]
+    if name in COMMANDS:
+        return "commands"
+    return "basics" if name in BASICS else name
+
+
+def imported(path: pathlib.Path) -> set[str]:
+    """Returns the modules of this package that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "cifar_jax":
+            found |= {f"cifar_jax.{name.name}" for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("cifar_jax."):
+            found.add(node.module)
+    return found
+
+
+FILES = [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_downwards(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    own = group(".".join(parts))
+    for module in imported(path):
+        other = group(module)
+        assert other == own or HEIGHT[other] < HEIGHT[own], f"{own} imports {module}"
+
+
+def test_every_group_is_in_the_list():
+    directories = {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}
+    modules = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__"}
+    assert directories == set(HEIGHT) - {"commands", "basics"}
+    assert modules == COMMANDS | BASICS
