@@ -1,6 +1,6 @@
 """Trains a network: python -m cifar_jax.train --max_steps=1000.
 
-If it is started again with the same --train_dir, it resumes from the newest checkpoint.
+When restarted with the same --train_dir, it resumes from the newest checkpoint.
 """
 
 from cifar_jax.training import interrupts
@@ -22,7 +22,7 @@ from cifar_jax.training.fit import fit
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command and returns its exit status."""
     command.no_arguments(arguments)
     options = flags.FLAGS
     config = config_flags.read()
@@ -51,16 +51,19 @@ def _define_flags() -> None:
     flags.DEFINE_string(
         "coordinator_address",
         None,
-        "For several processes: host:port on which process 0 listens. Not needed where "
-        "JAX detects the cluster: SLURM, Open MPI, Cloud TPU, Kubernetes.",
+        "With several processes, the host:port on which process 0 listens. Not needed "
+        "where JAX detects the cluster: SLURM, Open MPI, Cloud TPU, Kubernetes.",
     )
     flags.DEFINE_integer(
-        "num_processes", None, "For several processes: their number.", lower_bound=1
+        "num_processes",
+        None,
+        "With several processes, how many there are.",
+        lower_bound=1,
     )
     flags.DEFINE_integer(
         "process_id",
         None,
-        "For several processes: the number of this one, from 0.",
+        "With several processes, the number of this one, counted from 0.",
         lower_bound=0,
     )
 

@@ -1,8 +1,8 @@
-"""Prints a fingerprint of what a training ends in, to compare two versions of the code.
+"""Prints a fingerprint of a training's result, to compare two versions of the code.
 
     python tests/bits.py --data_dir=DIR [--max_steps=300] [--recipe=tutorial]
 
-The same line from both versions, on the same machine, means that every logged loss and
+If both versions print the same line on the same machine, then every logged loss and
 every bit of the raw and the averaged variables is the same.
 """
 

@@ -1,17 +1,20 @@
-"""Kills, damages and odd values, hundreds of them: does anything get lost or go wrong?
+"""Tests robustness against hundreds of kills, damaged files and odd flag values.
 
     python tests/campaign.py --kills=100 --damages=500 --archives=300 --values=20
 
-- kills: trainings are ended at random times, by SIGKILL, SIGTERM or SIGINT, and started
-  again until they are through; they end in the same bits as one that was left alone.
-- damages: of every file of a run (bits flipped, bytes changed, cut, appended, gone).
-  Each is noticed with one line, or leads to an older checkpoint, or changes nothing.
-- archives: the same for the three archives of CIFAR-10 and their unpacked folders. What
-  is read after it is either the official pixels or not called official.
-- values: of every flag of the three commands. Each is accepted, or refused on one line.
+- kills: Trainings are killed at random times by SIGKILL, SIGTERM or SIGINT and
+  restarted until they finish. They must end in the same bits as an uninterrupted one.
+- damages: Every file of a run is damaged (bits flipped, bytes changed, truncated,
+  appended to, deleted). Each damage must be reported on one line, or lead to an older
+  checkpoint, or change nothing.
+- archives: The same for the three archives of CIFAR-10 and their unpacked folders. The
+  data that are read must either be the official pixels or not be called official.
+- values: Every flag of the three commands is given odd values. Each value must be
+  accepted, or refused on one line.
 
-A table at the end says how many were tried and how many survived; the exit status is 1
-if one did not. Not part of the test run: 100 kills alone take some 10 minutes.
+A table at the end shows how many attempts were made and how many survived; the exit
+status is 1 if any failed. This is not part of the test suite: 100 kills alone take
+about 10 minutes.
 """
 
 import argparse
@@ -61,7 +64,7 @@ SAVING = (
 
 
 class Table:
-    """How many attempts of each kind had which outcome."""
+    """Counts the outcomes of attempts by kind."""
 
     def __init__(self) -> None:
         self.rows: dict[str, collections.Counter[str]] = {}
@@ -92,12 +95,12 @@ class Table:
 
 
 def kills(count: int, folder: pathlib.Path, table: Table) -> None:
-    """Ends trainings at random times until `count` were ended."""
+    """Kills trainings at random times until `count` have been killed."""
     reference = folder / "reference"
     reference.mkdir()
     began = time.monotonic()
     train(reference)
-    train(reference)  # The time of a start when all is compiled.
+    train(reference)  # Includes the time of a start with everything compiled.
     whole = time.monotonic() - began
     expected = state_of(reference / "run", STEPS)
     ended, number = 0, 0
@@ -120,7 +123,7 @@ def kills(count: int, folder: pathlib.Path, table: Table) -> None:
 
 
 def train(folder: pathlib.Path) -> None:
-    """Trains to the end."""
+    """Runs a training to its end."""
     subprocess.run(
         command("train", *SAVING),
         cwd=folder,
@@ -133,7 +136,7 @@ def train(folder: pathlib.Path) -> None:
 def train_and_kill(
     folder: pathlib.Path, seconds: float, signum: signal.Signals
 ) -> tuple[str, str | None]:
-    """Where a training was when it was ended, and what was wrong about its end."""
+    """Kills a training; returns where it was and any problem with how it ended."""
     process = subprocess.Popen(
         command("train", *SAVING),
         cwd=folder,
@@ -151,7 +154,7 @@ def train_and_kill(
     where = "in its steps" if ": step " in out else "at its start"
     if signum == signal.SIGKILL:
         return where, None if process.returncode == -signum else err
-    # Before the first line of the command Python itself ends the process.
+    # Before the command's first line runs, Python itself ends the process.
     if process.returncode == -signum or "KeyboardInterrupt" in err:
         ours = re.search(r"cifar_jax.(?!__init__)\w+\.py", err)
         return "before its first line", err if ours else None
@@ -160,7 +163,7 @@ def train_and_kill(
 
 
 def damage(content: bytes) -> tuple[str, bytes | None]:
-    """One way to damage a file: in words, and its new content; None if it is gone."""
+    """Returns a description of a random damage and the new content, None if deleted."""
     place = int(random.random() ** 2 * len(content))
     kind = random.choice(["bit", "bit", "bytes", "cut", "empty", "more", "gone"])
     changed = bytearray(content)
@@ -181,7 +184,7 @@ def damage(content: bytes) -> tuple[str, bytes | None]:
 
 @contextlib.contextmanager
 def damaged(path: pathlib.Path) -> Iterator[str]:
-    """A file while it is damaged, and how."""
+    """Damages a file within the context and yields a description of the damage."""
     content = path.read_bytes()
     words, changed = damage(content)
     path.unlink() if changed is None else path.write_bytes(changed)
@@ -192,7 +195,7 @@ def damaged(path: pathlib.Path) -> Iterator[str]:
 
 
 def damages(count: int, folder: pathlib.Path, table: Table) -> None:
-    """Damages a file of a run, `count` times, and reads the run."""
+    """Damages one file of a run at a time, `count` times, and reads the run."""
     train(folder)
     run = folder / "run"
     call_in_process("eval", "--checkpoint_dir=run", cwd=folder)
@@ -217,7 +220,7 @@ def damages(count: int, folder: pathlib.Path, table: Table) -> None:
         return "an older checkpoint" if older else "no change"
 
     files = sorted(p for p in run.rglob("*") if p.is_file() and p.name != ".lock")
-    # By turns of the newest checkpoint, of older ones, and of all else.
+    # Alternate between the newest checkpoint, older ones and all other files.
     newest = [path for path in files if str(max(steps)) in path.parts]
     others = [path for path in files if "checkpoints" not in path.parts]
     groups = (newest, sorted({*files} - {*newest, *others}), others)
@@ -234,7 +237,7 @@ def kind_of(path: pathlib.Path) -> str:
 
 
 def attempt(table: Table, kind: str, what: str, function: Callable[[], str]) -> None:
-    """Counts an outcome: an error of one line, or what the function returns."""
+    """Calls a function and counts its result or its error as the outcome."""
     try:
         outcome, failure = function(), None
     except (UserError, RunError) as error:
@@ -242,7 +245,7 @@ def attempt(table: Table, kind: str, what: str, function: Callable[[], str]) -> 
         if "\n" in str(error):
             failure = f"{what}: {error!r}"
     except FileNotFoundError as error:
-        # The readers of summaries are for those who know that there are some.
+        # Readers of summaries expect the files to exist.
         outcome, failure = "no summaries", None
         if not str(error.filename).endswith(".jsonl"):
             failure = f"{what}: {error!r}"
@@ -252,7 +255,7 @@ def attempt(table: Table, kind: str, what: str, function: Callable[[], str]) -> 
 
 
 def damaged_archives(count: int, folder: pathlib.Path, table: Table) -> None:
-    """Damages a small archive or unpacked folder, `count` times, and loads it."""
+    """Damages a small archive or an unpacked folder `count` times and loads it."""
     archives.RECORDS_PER_BATCH = small_cifar.RECORDS
     splits = small_cifar.splits()
     dataset.OFFICIAL = dataset.fingerprint(*splits)
@@ -275,7 +278,7 @@ def damaged_archives(count: int, folder: pathlib.Path, table: Table) -> None:
         assert found.official == same == (found.notice is None)
         return "no change" if same else "read, and said not to be official"
 
-    # An archive that is gone would be looked for on the server.
+    # A missing archive would otherwise be requested from the server.
     cifar10.why_unreachable = lambda url: "not asked"
     for i in range(count):
         words, place = list(places.items())[i % len(places)]
@@ -302,7 +305,7 @@ ODD = [
 
 
 def values(count: int, folder: pathlib.Path, table: Table) -> None:
-    """Gives every flag of every command `count` values, alone or with another."""
+    """Gives each flag of each command `count` odd values, some with a second flag."""
     for name in ("train", "eval", "predict"):
         help_text = call_in_process(name, "--help", cwd=folder).stdout
         names = re.findall(r"^  --(?:\[no\])?(\w+)$", help_text, re.MULTILINE)
@@ -320,11 +323,11 @@ def values(count: int, folder: pathlib.Path, table: Table) -> None:
 
 
 class AcceptedError(Exception):
-    """The command has accepted its flags and would begin its work."""
+    """Raised when a command has accepted its flags and would begin its work."""
 
 
 def give(name: str, words: list[str], folder: pathlib.Path) -> str:
-    """What a command says of its flags; of the train command's, also JAX."""
+    """Returns whether a command accepts its flags; for training, JAX must do so too."""
 
     def begin(*_: object) -> None:
         if name == "train":
@@ -339,7 +342,7 @@ def give(name: str, words: list[str], folder: pathlib.Path) -> str:
     with (
         mock.patch("cifar_jax.data.load", begin),
         mock.patch("cifar_jax.eval._wait_for_run", begin),
-        # It makes the folder that it is given, as it should.
+        # This rightly creates the folder that it is given.
         mock.patch("cifar_jax.devices.compilation._use"),
     ):
         try:
@@ -360,7 +363,7 @@ def give(name: str, words: list[str], folder: pathlib.Path) -> str:
 
 
 def main() -> int:
-    """Runs the parts that are asked for and prints the table."""
+    """Runs the requested parts and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import filelock
 import jax
+import jaxtyping
 import pytest
 from helpers import (
     DIGITS,
@@ -24,9 +25,9 @@ _OPTIMIZED = ("test_golden.py", "ops")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Lets all workers and subprocesses of one test run share what they compile."""
+    """Shares compiled programs among all workers and subprocesses of a test run."""
     models.MODELS |= {"small": SmallNetwork, "batch_norm": SmallBatchNorm}
-    # Most tests compile for longer than they run, so XLA may leave programs slow.
+    # Most tests spend longer compiling than running, so XLA may skip optimizations.
     jax.config.update("jax_disable_most_optimizations", True)
     if _CACHE not in os.environ:
         cache = tempfile.TemporaryDirectory(prefix="cifar_jax_tests_")
@@ -37,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_as_for_users(request):
-    """Compiles as users do where the numbers are compared with others'."""
+    """Optimizes as for users where results are compared with other implementations."""
     path = request.path
     if path.name in _OPTIMIZED or path.parent.name in _OPTIMIZED:
         jax.config.update("jax_disable_most_optimizations", False)
@@ -47,6 +48,15 @@ def compile_as_for_users(request):
         yield
 
 
+@pytest.fixture(autouse=True)
+def pass_wrong_types(request):
+    """Disables type checks for tests with the marker `wrong_types`."""
+    unchecked = request.node.get_closest_marker("wrong_types") is not None
+    jaxtyping.config.update("jaxtyping_disable", unchecked)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(scope="session")
 def dataset() -> Dataset:
     return make_dataset()
@@ -54,7 +64,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="session")
 def make_once(tmp_path_factory):
-    """Makes a folder once for all workers: make_once(name, function of the folder)."""
+    """Returns make_once(name, function), which fills a folder once for all workers."""
 
     def make(name: str, function: Callable[[pathlib.Path], object]) -> pathlib.Path:
         root = tmp_path_factory.getbasetemp()
@@ -73,11 +83,11 @@ def make_once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished_run(dataset, make_once) -> pathlib.Path:
-    """The folder of a run of 12 steps, for tests that only read it."""
+    """Returns the folder of a 12-step run, for tests that only read it."""
 
     def make(folder: pathlib.Path) -> None:
         config = Config(
-            max_steps=12, batch_size=8, model="small", train_dir=folder / "run"
+            max_steps=12, batch_size=8, model="small", train_dir=str(folder / "run")
         )
         fit(config, dataset, log=lambda line: None)
 
@@ -86,7 +96,7 @@ def finished_run(dataset, make_once) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def digits_run(make_once) -> pathlib.Path:
-    """A folder with a run of 20 steps in `run` by the train command, and log.txt."""
+    """Returns a folder with log.txt and a 20-step run of the train command in `run`."""
 
     def make(folder: pathlib.Path) -> None:
         log = subprocess.run(
@@ -105,7 +115,7 @@ def digits_run(make_once) -> pathlib.Path:
 
 @pytest.fixture
 def run_command(tmp_path):
-    """Runs one of the commands to its end as a process, in an empty folder."""
+    """Runs one of the commands to completion as a process, in an empty folder."""
 
     def run(name: str, *arguments: object, **options) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -121,9 +131,10 @@ def run_command(tmp_path):
 
 @pytest.fixture
 def call_command(tmp_path):
-    """Runs one of the commands to its end in this process: a start takes seconds.
+    """Runs one of the commands to completion in this process.
 
-    It has the signature of `run_command`, and returns what that returns.
+    It is called like `run_command` and returns the same, but saves the seconds that a
+    new process takes to start.
     """
 
     def call(name: str, *arguments: object, cwd=tmp_path):

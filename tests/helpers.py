@@ -1,4 +1,4 @@
-"""What tests share beside fixtures: a small data set, the commands as processes."""
+"""Helpers shared by the tests: small networks and data, commands and comparisons."""
 
 import contextlib
 import importlib
@@ -23,7 +23,7 @@ from cifar_jax.devices import sharding
 from cifar_jax.devices.strategies import STRATEGIES, Strategy
 from cifar_jax.runs import checkpoints
 
-# What `digits_run` was trained with, but for --max_steps.
+# The flags of `digits_run` except for --max_steps.
 DIGITS = (
     *("--dataset=digits", "--batch_size=8", "--train_dir=run"),
     *("--validation_size=97", "--log_frequency=1"),
@@ -31,7 +31,7 @@ DIGITS = (
 
 
 class SmallBatchNorm(Network):
-    """A convolution, BatchNorm and a head: enough to see statistics at work."""
+    """A convolution, BatchNorm and a head, to test running statistics."""
 
     @nn.compact
     def __call__(self, images, train=False):
@@ -42,7 +42,7 @@ class SmallBatchNorm(Network):
 
 
 class SmallNetwork(Network):
-    """Two dense layers over a small picture: compiles in a second."""
+    """Two dense layers on a downscaled image; compiles within a second."""
 
     weight_decays = {"hidden": 1}  # noqa: RUF012
 
@@ -55,7 +55,7 @@ class SmallNetwork(Network):
 
 
 def make_dataset(train: int = 64, test: int = 20, seed: int = 0) -> Dataset:
-    """Images of three colours with noise, which a network can tell apart."""
+    """Returns noisy images of three colors that a network can tell apart."""
     random = np.random.RandomState(seed)
 
     def split(n: int) -> Split:
@@ -78,7 +78,7 @@ def make_dataset(train: int = 64, test: int = 20, seed: int = 0) -> Dataset:
 
 
 def command(name: str, *arguments: object) -> list[str]:
-    """The words of `python -m cifar_jax.NAME ...`, warnings of ours as errors."""
+    """Returns a `python -m cifar_jax.NAME` command in which our warnings are errors."""
     return [
         *(sys.executable, "-W", "error:::cifar_jax", "-m", f"cifar_jax.{name}"),
         *map(str, arguments),
@@ -86,14 +86,14 @@ def command(name: str, *arguments: object) -> list[str]:
 
 
 def environment(tmp_path: pathlib.Path) -> dict[str, str]:
-    """An environment in which no data set of this user's is found."""
+    """Returns an environment in which none of the user's data sets are found."""
     return os.environ | {"TFDS_DATA_DIR": str(tmp_path / "tfds")}
 
 
 def call_in_process(
     name: str, *arguments: object, cwd: pathlib.Path
 ) -> subprocess.CompletedProcess:
-    """Runs one of the commands to its end in this process, as if in a folder."""
+    """Runs one of the commands to completion in this process, as if in a folder."""
     module = importlib.import_module(f"cifar_jax.{name}")
     before = set(flags.FLAGS)
     words = [f"cifar_jax/{name}.py", *map(str, arguments)]
@@ -102,7 +102,7 @@ def call_in_process(
         contextlib.chdir(cwd),
         mock.patch.object(sys, "argv", words),
         mock.patch.dict(os.environ, {"TFDS_DATA_DIR": str(cwd / "tfds")}),
-        # It cannot be called once JAX is at work, and there is only one process.
+        # It must not be called after JAX has started, and there is only one process.
         mock.patch("jax.distributed.initialize"),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
@@ -121,7 +121,7 @@ def call_in_process(
 
 @contextlib.contextmanager
 def started(folder: pathlib.Path, name: str, *arguments: object, **options):
-    """A command at work in a folder, killed at the end if it still is."""
+    """Starts a command in a folder and kills it when the context ends."""
     process = subprocess.Popen(
         command(name, *arguments),
         cwd=folder,
@@ -139,7 +139,7 @@ def started(folder: pathlib.Path, name: str, *arguments: object, **options):
 
 
 def read_until(process: subprocess.Popen, text: str) -> list[str]:
-    """The lines of a process up to one with this text; fails if there is none."""
+    """Returns a process's lines up to one with this text; fails if there is none."""
     lines = []
     for line in process.stdout:
         lines.append(line)
@@ -149,7 +149,7 @@ def read_until(process: subprocess.Popen, text: str) -> list[str]:
 
 
 def assert_one_line(result: subprocess.CompletedProcess, status: int, *words: str):
-    """A command has failed with this status and one line that has these words."""
+    """Asserts that a command failed with a status and one line with these words."""
     assert result.returncode == status, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 1, result.stderr
@@ -159,7 +159,7 @@ def assert_one_line(result: subprocess.CompletedProcess, status: int, *words: st
 
 
 def files_of(folder: pathlib.Path) -> dict[str, bytes]:
-    """The contents of all files below a folder, by name."""
+    """Returns the contents of all files below a folder, by name."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
@@ -168,20 +168,20 @@ def files_of(folder: pathlib.Path) -> dict[str, bytes]:
 
 
 def state_of(folder: pathlib.Path, step: int) -> list[np.ndarray]:
-    """The raw and the averaged variables of a run's checkpoint."""
+    """Returns the raw and the averaged variables of a run's checkpoint."""
     run = read_run(folder)
     trees = [load_trained(run, step, raw_params=raw).variables for raw in (True, False)]
     return [np.asarray(leaf) for leaf in jax.tree.leaves(trees)]
 
 
 def assert_same_arrays(found: list[np.ndarray], expected: list[np.ndarray]):
-    """The arrays are equal bit for bit."""
+    """Asserts that arrays are bitwise equal."""
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def damages():
-    """Ways to damage a file, by name."""
+    """Returns functions that damage a file, by name."""
 
     def flip(path: pathlib.Path) -> None:
         content = bytearray(path.read_bytes() or b"\0")
@@ -205,6 +205,6 @@ def strategy(mode: str = "jit", num_devices: int = 1) -> Strategy:
 
 
 def latest(directory: pathlib.Path, like: PyTree) -> PyTree | None:
-    """The state of the newest checkpoint that is whole; None if there is none."""
+    """Returns the state of the newest intact checkpoint, None if there is none."""
     step = checkpoints.newest(directory)
     return None if step is None else checkpoints.restore(directory, step, like)

@@ -1,4 +1,4 @@
-"""Experiments as tests run them: in this process, or as the commands they are."""
+"""Helpers that run experiments in this process or as commands."""
 
 import contextlib
 import io
@@ -17,12 +17,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 def call(run: Callable[[], object], *arguments: object) -> str:
-    """Calls what ends in `common.run`, with flags; returns what it printed."""
+    """Calls a function that ends in `common.run` with flags; returns its output."""
     before = set(flags.FLAGS)
     out = io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["experiment", *map(str, arguments)]),
-        # absl's would change logging for all that comes after.
+        # absl's own `run` would change logging for all later tests.
         mock.patch.object(app, "run", lambda main: main(flags.FLAGS(sys.argv))),
         contextlib.redirect_stdout(out),
     ):
@@ -36,9 +36,9 @@ def call(run: Callable[[], object], *arguments: object) -> str:
 
 
 def call_experiment(name: str, *arguments: object) -> str:
-    """Runs an experiment to its end in this process; returns what it printed."""
+    """Runs an experiment to completion in this process; returns its output."""
     with warnings.catch_warnings():
-        # As a module it may have been imported before; here it is the main one.
+        # It may have been imported as a module before; here it is the main module.
         warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)
         return call(
             lambda: runpy.run_module(
@@ -49,7 +49,7 @@ def call_experiment(name: str, *arguments: object) -> str:
 
 
 def run_experiment(name: str, *arguments: object, tmp_path: pathlib.Path) -> str:
-    """Runs an experiment to its end as a command; returns what it printed."""
+    """Runs an experiment to completion as a command; returns its output."""
     done = subprocess.run(
         [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)],
         cwd=ROOT,

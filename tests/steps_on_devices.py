@@ -1,11 +1,11 @@
-"""Some training steps and an evaluation on so many devices: what test_parallel starts.
+"""Runs training steps and an evaluation on several devices, for test_parallel.py.
 
     python tests/steps_on_devices.py MODE NUM_DEVICES NETWORK OUT.npz \
         [ADDRESS PROCESSES ID]
 
-with the tutorial's network, or a small one with BatchNorm if NETWORK is batch_norm,
-writes what the first process sees: what a step draws at random, the loss of every
-step, the state after the last, and the logits of the test images.
+The network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm.
+The main process writes the random draws of a step, the loss of every step, the state
+after the last step, and the logits of the test images.
 """
 
 import functools
@@ -33,7 +33,7 @@ crop = functools.partial(augment.random_crop, size=24)
 
 
 def draws(strategy_: Strategy) -> Callable:
-    """A function in the form of a train step that returns what the step draws."""
+    """Returns a function like a train step that returns the step's random draws."""
 
     def function(state, data, batches, count):
         images = data[0][batches["indices"][0]]
@@ -53,7 +53,7 @@ def draws(strategy_: Strategy) -> Callable:
 
 
 def run(mode: str, num_devices: int) -> dict[str, np.ndarray]:
-    """What the docstring of the module says, by name."""
+    """Returns the arrays that the module's docstring describes, by name."""
     dataset = make_dataset()
     config = Config(batch_size=16)
     strategy_ = strategy(mode, num_devices)

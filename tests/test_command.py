@@ -1,4 +1,4 @@
-"""What the three commands have in common."""
+"""Tests the common behavior of the three commands."""
 
 import pytest
 

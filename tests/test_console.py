@@ -7,7 +7,7 @@ from cifar_jax import console
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """Standard output that cannot be written, until it is discarded."""
+    """Makes standard output fail until it is discarded; returns what is written."""
     written = []
 
     def fail(line, file=None, **_):
@@ -21,7 +21,7 @@ def full_disk(monkeypatch):
     return written
 
 
-def test_a_training_goes_on_without_its_log_and_says_so_once(full_disk):
+def test_a_training_continues_without_its_log_and_warns_once(full_disk):
     for step in range(3):
         console.log(f"step {step}")
     warning = (

@@ -1,4 +1,4 @@
-"""The experiments of a course: worked examples, feature maps, spoilt images."""
+"""Tests the course experiments: worked examples, feature maps, corrupted images."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ LAYERS = {"conv1": [24, 24, 64], "conv2": [12, 12, 64]}
 
 
 def by_hand(image, top, left, height, width):
-    """The sum under a window of ones that may stick out of the image."""
+    """Returns the sum under a window of ones that may extend beyond the image."""
     return sum(
         image[row][column]
         for row in range(max(top, 0), min(top + height, len(image)))
@@ -29,7 +29,7 @@ def by_hand(image, top, left, height, width):
     )
 
 
-def test_worked_examples_are_what_a_student_gets_by_hand():
+def test_worked_examples_match_a_calculation_by_hand():
     image = convolution.IMAGE.astype(int).tolist()
     valid, same, strided, largest, mean = convolution.examples()
     expected = [[by_hand(image, i, j, 3, 3) for j in range(3)] for i in range(3)]
@@ -44,13 +44,13 @@ def test_worked_examples_are_what_a_student_gets_by_hand():
     assert mean.output.tolist() == [[1.75, 1.5, 3], [1.5, 2, 3], [2, 1, 6]]
 
 
-def test_the_arithmetic_that_is_shown_is_right():
+def test_the_displayed_arithmetic_is_right():
     for example in convolution.examples():
         left, right = example.arithmetic.split(" = ")
         assert eval(left) == float(right) == example.output[example.cell]
 
 
-def test_every_output_is_that_of_its_window():
+def test_every_output_is_computed_from_its_window():
     reduce = {"sum": np.nansum, "max": np.nanmax, "mean": np.nanmean}
     for example in convolution.examples():
         for row, column in np.ndindex(example.output.shape):
@@ -71,7 +71,7 @@ def test_cross_entropy_of_three_classes():
     assert figures["cross_entropy"][0] == pytest.approx(0.4076, abs=1e-4)
 
 
-def test_the_committed_examples_are_those_of_the_code():
+def test_the_committed_examples_match_the_code():
     kept = json.loads((ROOT / "experiments/results/convolution.json").read_text())
     assert kept["image"] == convolution.IMAGE.tolist()
     for example, record in zip(convolution.examples(), kept["examples"], strict=True):
@@ -89,26 +89,28 @@ def corruption(request) -> Corruption:
 
 
 @pytest.mark.parametrize("level", range(6))
-def test_corruptions_give_bytes_and_leave_their_argument(corruption, images, level):
+def test_corruptions_return_bytes_and_do_not_change_their_argument(
+    corruption, images, level
+):
     before = images.copy()
-    spoilt = corruption.at(images, level)
-    assert spoilt.dtype == np.uint8
-    assert spoilt.shape == images.shape
+    spoiled = corruption.at(images, level)
+    assert spoiled.dtype == np.uint8
+    assert spoiled.shape == images.shape
     np.testing.assert_array_equal(images, before)
     if level == 0:
-        np.testing.assert_array_equal(spoilt, images)
+        np.testing.assert_array_equal(spoiled, images)
 
 
 def test_corruptions_are_the_same_every_time(corruption, images):
     np.testing.assert_array_equal(corruption.at(images, 3), corruption.at(images, 3))
-    # Nor does it matter how many images there are.
+    # The number of images does not matter either.
     np.testing.assert_array_equal(
         corruption.at(images[:5], 3), corruption.at(images, 3)[:5]
     )
 
 
 @pytest.mark.parametrize("name", ["noise", "occlusion"])
-def test_another_seed_spoils_otherwise(name, images):
+def test_another_seed_corrupts_differently(name, images):
     of = CORRUPTIONS[name]
     assert (of.at(images, 3, seed=0) != of.at(images, 3, seed=1)).any()
 
@@ -127,21 +129,21 @@ def test_stronger_corruptions_are_further_from_the_image(corruption):
 @pytest.mark.parametrize(
     ("name", "none"), [("noise", 0), ("blur", 0), ("contrast", 1), ("occlusion", 0)]
 )
-def test_the_strength_of_nothing_changes_nothing(name, none, images):
-    spoilt = CORRUPTIONS[name].apply(images, none, np.random.default_rng(0))
-    np.testing.assert_array_equal(spoilt, images)
+def test_the_neutral_strength_changes_nothing(name, none, images):
+    spoiled = CORRUPTIONS[name].apply(images, none, np.random.default_rng(0))
+    np.testing.assert_array_equal(spoiled, images)
 
 
-def test_noise_has_its_deviation():
-    grey = np.full((20, 32, 32, 3), 127, np.uint8)
-    spoilt = CORRUPTIONS["noise"].apply(grey, 10, np.random.default_rng(0))
-    assert spoilt.std() == pytest.approx(10, rel=0.02)
-    assert spoilt.mean() == pytest.approx(127, abs=0.1)
+def test_noise_has_the_requested_deviation():
+    gray = np.full((20, 32, 32, 3), 127, np.uint8)
+    spoiled = CORRUPTIONS["noise"].apply(gray, 10, np.random.default_rng(0))
+    assert spoiled.std() == pytest.approx(10, rel=0.02)
+    assert spoiled.mean() == pytest.approx(127, abs=0.1)
 
 
 def test_contrast_keeps_the_mean_and_shrinks_the_deviation(images):
-    spoilt = CORRUPTIONS["contrast"].apply(images, 0.5, np.random.default_rng(0))
-    for before, after in zip(images, spoilt, strict=True):
+    spoiled = CORRUPTIONS["contrast"].apply(images, 0.5, np.random.default_rng(0))
+    for before, after in zip(images, spoiled, strict=True):
         assert after.mean() == pytest.approx(before.mean(), abs=0.5)
         assert after.std() == pytest.approx(before.std() / 2, rel=0.02)
 
@@ -151,17 +153,17 @@ def test_contrast_keeps_the_mean_and_shrinks_the_deviation(images):
 def test_the_whole_square_lies_in_the_image(side, seed):
     black = np.zeros((3, 32, 32, 3), np.uint8)
     random = np.random.default_rng(seed)
-    spoilt = CORRUPTIONS["occlusion"].apply(black, side, random)
-    for image in spoilt:
+    spoiled = CORRUPTIONS["occlusion"].apply(black, side, random)
+    for image in spoiled:
         rows, columns = np.nonzero(image[..., 0])
         assert len(rows) == side**2
         assert np.ptp(rows) == np.ptp(columns) == side - 1
 
 
-def test_the_fall_of_precision_is_one_of_pairs():
+def test_the_fall_in_precision_is_computed_from_pairs():
     clean = np.array([True] * 8 + [False] * 2)
-    spoilt = np.array([True] * 6 + [False] * 4)
-    figures = noise.figures(clean, spoilt)
+    spoiled = np.array([True] * 6 + [False] * 4)
+    figures = noise.figures(clean, spoiled)
     assert figures["precision"] == 0.6
     assert figures["standard_error"] == pytest.approx((0.6 * 0.4 / 10) ** 0.5)
     assert figures["fall"] == pytest.approx(0.2)
@@ -169,14 +171,14 @@ def test_the_fall_of_precision_is_one_of_pairs():
     assert noise.figures(clean, clean)["fall_standard_error"] == 0
 
 
-def test_runs_are_called_as_asked_or_as_their_folder(tmp_path):
+def test_runs_are_named_as_requested_or_after_their_folder(tmp_path):
     runs = noise.runs_by_name([f"a={tmp_path}/x", f"{tmp_path}/b"])
     assert runs == {"a": tmp_path / "x", "b": tmp_path / "b"}
     with pytest.raises(app.UsageError, match="two runs are named 'a'"):
         noise.runs_by_name(["a=x", "y/a"])
 
 
-def test_what_is_unfinished_is_taken_up_under_the_same_settings(tmp_path):
+def test_unfinished_cases_are_resumed_under_the_same_settings(tmp_path):
     case = {"network": "a", "corruption": "blur", "strength": 1, "precision": 0.5}
     noise.Unfinished(tmp_path / "f", {"seed": 0}).add(case)
     again = noise.Unfinished(tmp_path / "f", {"seed": 0})
@@ -202,9 +204,9 @@ def test_change_is_relative_to_the_first():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> pathlib.Path:
-    """The folder of a run of a few steps on digits."""
+    """Returns the folder of a run of a few steps on digits."""
     folder = tmp_path_factory.mktemp("run") / "digits"
-    config = Config(max_steps=3, batch_size=8, train_dir=folder)
+    config = Config(max_steps=3, batch_size=8, train_dir=str(folder))
     fit(config, load_data("digits"), log=lambda line: None)
     return folder
 
@@ -250,7 +252,7 @@ def test_feature_maps_are_drawn(tmp_path, run):
     layers = {name: layer["shape"] for name, layer in kept["layers"].items()}
     assert layers.items() >= LAYERS.items()
     assert next(iter(layers)) == "input"
-    # Twice the noise moves a layer further.
+    # Doubling the noise changes every layer more.
     for layer in kept["layers"].values():
         change = [layer["change"][f"sigma {sigma}"] for sigma in (5, 10, 20, 40)]
         assert change == sorted(change)

@@ -1,4 +1,4 @@
-"""The eval command, on the stand-in that needs no download."""
+"""Tests the eval command on the stand-in data, which need no download."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from cifar_jax.runs import checkpoints, summaries
 
 @pytest.fixture
 def run(digits_run, tmp_path):
-    """A copy of the finished run in `run`, to be changed."""
+    """Returns a copy of the finished run in `run` that tests may change."""
     return shutil.copytree(digits_run / "run", tmp_path / "run")
 
 
@@ -24,7 +24,7 @@ def test_the_real_command(digits_run, run_command, tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert "averaged parameters, 300 test images" in result.stdout
-    # The banner, at the start and with the result.
+    # The banner is printed at the start and with the result.
     assert result.stdout.count("say nothing about CIFAR-10") == 2
     assert (tmp_path / "here" / "test.jsonl").exists()
 
@@ -60,7 +60,7 @@ def test_some_images_are_never_taken_for_all(run, call_command):
     assert summaries.read_evaluations(run / "eval" / "test_partial.jsonl") == []
 
 
-def test_more_examples_than_there_are_is_all(run, call_command):
+def test_more_examples_than_exist_means_all(run, call_command):
     result = call_command("eval", "--checkpoint_dir=run", "--num_examples=2147483647")
     assert "300 test images" in result.stdout
     assert summaries.read_evaluations(run / "eval" / "test.jsonl")
@@ -91,7 +91,7 @@ def test_raw_parameters_and_another_folder(run, call_command, tmp_path):
         (["--checkpoint_dir=" + "x" * 300], ["File name too long"]),
     ],
 )
-def test_what_cannot_be_used_is_told_in_one_line(call_command, arguments, words):
+def test_unusable_arguments_are_reported_on_one_line(call_command, arguments, words):
     assert_one_line(call_command("eval", *arguments), 2, *words)
 
 
@@ -131,7 +131,7 @@ def test_copies_of_checkpoints_are_ignored(run, call_command):
 def test_a_result_that_cannot_be_printed_is_a_failure(
     run, call_command, monkeypatch, output, status
 ):
-    """In this process the error of print() stands for that of the file below it."""
+    """In this process, an error of print() replaces one of the underlying file."""
     error = {"full": OSError(28, os.strerror(28)), "closed": BrokenPipeError()}[output]
 
     def fail(*_, **__):
@@ -157,7 +157,7 @@ def test_before_the_first_checkpoint(tmp_path, run_command):
 
 @pytest.mark.slow
 def test_it_follows_a_training_to_its_end(tmp_path):
-    """Started first, it waits; every checkpoint is evaluated once."""
+    """If started first, eval waits; it evaluates every checkpoint once."""
     following = ("--checkpoint_dir=run", "--run_once=False", "--eval_interval_secs=1")
     with started(tmp_path, "eval", *following) as follower:
         read_until(follower, "waiting for training to start in run")
@@ -170,7 +170,7 @@ def test_it_follows_a_training_to_its_end(tmp_path):
         log, errors = follower.communicate(timeout=300)
         assert follower.returncode == 0, errors
     evaluated = [int(m[1]) for m in re.finditer(r"step (\d+) of run", log)]
-    # Of those that were gone before it looked, nothing is known.
+    # Checkpoints that were deleted before eval saw them cannot be evaluated.
     assert len(evaluated) >= min(len(saved), checkpoints.KEPT)
     assert evaluated == sorted(set(evaluated) & set(saved))
     assert evaluated[-1] == 31
@@ -197,7 +197,7 @@ def test_it_waits_for_a_training_that_was_killed(tmp_path):
     assert f"training has finished at step {last + 2}" in log
 
 
-def test_a_training_that_is_not_started_again_is_given_up(run, call_command):
+def test_waiting_for_a_training_that_is_not_restarted_ends(run, call_command):
     config = json.loads((run / "config.json").read_text())
     del config["sha256"]
     config["config"]["max_steps"] = 50

@@ -1,4 +1,4 @@
-"""The benchmarks, so small that their figures mean nothing."""
+"""Tests the benchmarks at sizes so small that their figures are meaningless."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from cifar_jax import create_model
 
 @pytest.fixture
 def benchmark(tmp_path):
-    """Runs a benchmark on digits, as a command; returns what it printed and kept."""
+    """Runs a benchmark on digits as a command; returns its output and its record."""
 
     def run(name: str, *arguments: str) -> tuple[str, dict]:
         path = tmp_path / "kept" / f"{name}.json"
@@ -26,7 +26,7 @@ def benchmark(tmp_path):
 
 
 def cells(text: str, first: str) -> list[str]:
-    """The row of the printed table that begins with this cell, without it."""
+    """Returns the row of a printed table that begins with this cell, without it."""
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in text.split("\n")
     ]
@@ -84,7 +84,7 @@ def test_train_step_says_which_program_is_unknown():
 @pytest.mark.slow
 def test_scaling_tries_every_batch_and_number_of_cores(benchmark, tmp_path):
     all_cores = len(os.sched_getaffinity(0))
-    # The same case in both tables, so that it is run once.
+    # Both tables contain the same case, so it is run only once.
     small = ("--images=40", "--batch_sizes=4", "--cores_batch_size=4")
     text, kept = benchmark("benchmark_scaling", *small, f"--cores={all_cores}")
     assert [case["batch_size"] for case in kept["batch_size"]] == [4]
@@ -139,14 +139,14 @@ def test_scaling_over_devices_is_measured_and_drawn(benchmark, tmp_path):
     assert (tmp_path / "kept" / "multi_device_scaling.png").stat().st_size > 10_000
 
 
-def test_the_cost_of_an_all_reduce_is_that_of_the_networks(tmp_path):
+def test_the_cost_of_an_all_reduce_follows_the_network_size(tmp_path):
     path = tmp_path / "kept.json"
     text = call_experiment("allreduce_cost", "--devices=2", f"--json={path}")
     images = jax.ShapeDtypeStruct((1, 24, 24, 3), np.float32)
     variables = jax.eval_shape(create_model("tutorial").init, jax.random.key(0), images)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     cases = json.loads(path.read_text())["cases"]
-    # Two devices exchange their halves twice.
+    # Two devices exchange halves twice.
     assert cases[0]["sent_bytes"] == 4 * count
     assert cases[4]["all_reduce_seconds"] == pytest.approx(4 * count / 125e6)
     assert "tutorial, 1 Gb/s Ethernet" in text

@@ -1,4 +1,4 @@
-"""What all experiments share; the experiments themselves are run by other tests."""
+"""Tests the code shared by all experiments; other tests run the experiments."""
 
 import importlib
 import json
@@ -26,7 +26,7 @@ MODULES = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
 def test_all_experiments_can_be_imported_together_and_on_windows(monkeypatch):
     for name in MODULES:
         importlib.import_module(f"experiments.{name}")
-    # Once more, with all that they import already there.
+    # Import them again, with all their dependencies already imported.
     for name in MODULES:
         monkeypatch.delitem(sys.modules, f"experiments.{name}")
         monkeypatch.delattr(experiments, name)

@@ -1,7 +1,7 @@
-"""Our operations, network and training against TensorFlow's, value by value.
+"""Compares operations, network and training with TensorFlow's, value by value.
 
-The golden values come from golden/make_golden.py. Differences are in units of the
-tensor's norm, those of a single entry in units of its root mean square.
+The golden values come from golden/make_golden.py. Differences are relative to the
+tensor's norm, and those of a single entry to its root mean square.
 """
 
 import dataclasses
@@ -28,19 +28,19 @@ from cifar_jax.optimization.optimizers import SGD
 GOLDEN = np.load(Path(__file__).parent / "golden" / "tutorial.npz")
 MODEL = TutorialCNN()
 
-# Tolerances, with the differences measured on a CPU. One operation rounds each value
-# a few times by at most 2^-24 = 6e-8 (measured: 3e-7).
+# Tolerances, with differences measured on a CPU. An operation rounds each value a few
+# times by at most 2^-24 = 6e-8 (measured: 3e-7).
 OPERATION = 1e-6
-# Taking the mean from pixels of low contrast cancels digits (measured: 1.6e-6).
+# Subtracting the mean from low-contrast pixels cancels digits (measured: 1.6e-6).
 DISTORTION = 5e-6
-# The sums over 1600 and 2304 products run in another order (measured: 4.4e-6; two
-# implementations inside TensorFlow, Eigen and oneDNN, differ by 4.6e-6).
+# Sums of 1600 and 2304 products are computed in a different order (measured: 4.4e-6;
+# two implementations inside TensorFlow, Eigen and oneDNN, differ by 4.6e-6).
 NETWORK = 1e-5
 
 
 @pytest.fixture(autouse=True)
 def full_precision():
-    """Accelerators round the factors of float32 products unless told not to."""
+    """Keeps accelerators from rounding the factors of float32 products."""
     with jax.default_matmul_precision("highest"):
         yield
 
@@ -50,14 +50,14 @@ def assert_golden(kind, values, tolerance, step=...):
         name: relative_error(value, GOLDEN[f"{kind}/{name}"][step])
         for name, value in values.items()
     }
-    # Written so that NaN counts as too far.
+    # The negation counts NaN as too far.
     too_far = {name: error for name, error in errors.items() if not error <= tolerance}
     assert errors
     assert not too_far
 
 
 def by_name(params):
-    """Parameters, or what is shaped like them, as {"conv1/kernel": ...}."""
+    """Returns parameters, or arrays structured like them, as {"conv1/kernel": ...}."""
     return {
         f"{layer}/{leaf}": params[layer][leaf]
         for layer in params
@@ -147,7 +147,7 @@ def test_activations(params, batches):
         outputs = {}
         for layer in sown["intermediates"]["activations"]:
             outputs.update(layer)
-        # The layers without parameters are not sown; their inputs are.
+        # Layers without parameters are not recorded, but their inputs are.
         pool1 = max_pool(outputs["conv1"])
         norm2 = local_response_norm(outputs["conv2"])
         return {
@@ -212,6 +212,7 @@ def test_bfloat16_computes_nearly_the_same(params, batches):
     logits = apply({"params": params}, prepared(images))
     assert logits.dtype == jnp.float32
     error = relative_error(logits, GOLDEN["activation/softmax_linear"])
-    # Each rounding is by up to 2^-9 = 0.002, and about ten follow one another in the
-    # five layers (measured: 0.02). Below 1e-4 it would not be bfloat16 at all.
+    # Each rounding changes a value by up to 2^-9 = 0.002, and the five layers round
+    # about ten times in sequence (measured: 0.02). An error below 1e-4 would mean that
+    # bfloat16 is not used at all.
     assert 1e-4 < error < 0.05

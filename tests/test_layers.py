@@ -1,4 +1,4 @@
-"""The package's structure: imports between groups of modules run one way, downwards."""
+"""Tests that imports between the package's groups of modules only run downward."""
 
 import ast
 import pathlib
@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "cifar_jax"
 
-# From the top. Groups that share a line do not import each other.
+# From top to bottom. Groups on the same line do not import each other.
 LAYERS = [
     ["commands"],
     ["evaluation"],
@@ -24,7 +24,7 @@ HEIGHT = {group: -number for number, groups in enumerate(LAYERS) for group in gr
 
 
 def group(module: str) -> str:
-    """Returns the group of a module such as cifar_jax.data.augment."""
+    """Returns the group of a module, such as "data" for cifar_jax.data.augment."""
     name = module.split(".")[1]
     if name in COMMANDS:
         return "commands"
@@ -32,7 +32,7 @@ def group(module: str) -> str:
 
 
 def imported(path: pathlib.Path) -> set[str]:
-    """Returns the modules of this package that a file imports, anywhere in it."""
+    """Returns the modules of this package that a file imports anywhere."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "cifar_jax":

@@ -1,4 +1,4 @@
-"""The worked example of experiments/networks.md, followed to the letter."""
+"""Follows the worked example of experiments/networks.md to the letter."""
 
 import pathlib
 import re
@@ -31,7 +31,7 @@ def append(path: pathlib.Path, after: str, lines: str) -> None:
 
 @pytest.fixture
 def package(tmp_path):
-    """A copy of the package, changed as the page says."""
+    """Returns a copy of the package, changed as the page describes."""
     package = tmp_path / "cifar_jax"
     shutil.copytree(ROOT / "cifar_jax", package)
     _, network, registry, recipe = BLOCKS

@@ -1,4 +1,4 @@
-"""The commands without what Windows lacks: POSIX modules, SIGTERM, array_record."""
+"""Tests the commands without POSIX modules, SIGTERM and array_record, as on Windows."""
 
 import subprocess
 import sys

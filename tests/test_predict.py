@@ -1,4 +1,4 @@
-"""The predict command, on the stand-in that needs no download."""
+"""Tests the predict command on the stand-in data, which need no download."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from cifar_jax import classify, load_data, load_trained, read_run
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Two digits as files in the folder where the commands start."""
+    """Saves two digits as files in the working directory of the commands."""
     images = load_data("digits").test.images[:2]
     for i in range(2):
         Image.fromarray(images[i]).save(tmp_path / f"{i}.png")

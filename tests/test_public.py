@@ -1,4 +1,4 @@
-"""Every public function refuses what it cannot use on one line that names it."""
+"""Tests that every public function names unusable arguments on one line."""
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ KEY = jax.random.key(0)
 PROGRAM = build_program(Config(model="vgg16", image_size=32), 3)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("call", "name"),
     [
@@ -53,7 +54,7 @@ PROGRAM = build_program(Config(model="vgg16", image_size=32), 3)
         ),
     ],
 )
-def test_what_cannot_be_used_is_named_on_one_line(call, name):
+def test_unusable_arguments_are_named_on_one_line(call, name):
     with pytest.raises(UserError, match=rf"\b{name}\b") as caught:
         call()
     assert "\n" not in str(caught.value)

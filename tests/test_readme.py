@@ -1,4 +1,4 @@
-"""What the README shows is true: its scripts run, its links and flags exist."""
+"""Tests that the README's scripts run and that its links and flags exist."""
 
 import dataclasses
 import pathlib

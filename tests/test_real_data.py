@@ -1,4 +1,4 @@
-"""On real photographs, by the real commands; see .ci/run. Not in the default run."""
+"""Tests the commands on the real photographs; only run by .ci/run, not by default."""
 
 import pathlib
 import subprocess
@@ -32,7 +32,7 @@ def test_train_eval_and_predict(tmp_path):
     train = ("-m", "cifar_jax.train", "--data_dir=data", "--train_dir=run")
     log = run(*train, "--max_steps=150", "--validation_size=5000")
     assert "45000 training and 10000 test images from official CIFAR-10" in log
-    assert "====" not in log  # no banner
+    assert "====" not in log  # No banner.
     run(*train, "--max_steps=300", "--validation_size=5000")
     for split in ("test", "validation"):
         run("-m", "cifar_jax.eval", "--checkpoint_dir=run", f"--eval_data={split}")
@@ -44,7 +44,7 @@ def test_train_eval_and_predict(tmp_path):
         path = tmp_path / "run" / "eval" / f"{split}.jsonl"
         (record,) = summaries.read_evaluations(path)
         assert record["num_examples"] == count
-        # Chance is 0.1; this seed was measured at 0.47.
+        # Chance level is 0.1; this seed reached 0.47.
         assert record["precision_at_1"] > 0.40
 
     images = load_data("cifar10", tmp_path / "data").test.images

@@ -40,7 +40,7 @@ def test_a_choice_is_a_name_or_a_call(text, expected):
     assert resolve(canonical(text, "flag"), SHIFTS, "flag") == expected
 
 
-def test_a_list_is_in_its_order():
+def test_a_list_keeps_its_order():
     assert resolve_all("shift(2), none, shift(1)", SHIFTS, "flag") == (
         Shift(2),
         None,
@@ -77,7 +77,7 @@ def test_a_list_is_in_its_order():
         ("shift(*[3])", "cannot be used"),
     ],
 )
-def test_what_is_no_choice_is_said_on_one_line(text, message):
+def test_invalid_choices_are_named_on_one_line(text, message):
     with pytest.raises(UserError, match=message) as caught:
         resolve(text, SHIFTS, "flag")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The studies, so small that their figures mean nothing."""
+"""Tests the studies at sizes so small that their figures are meaningless."""
 
 import contextlib
 import csv
@@ -20,7 +20,7 @@ from experiments.studies import Variant
 
 
 def read(results: pathlib.Path, name: str) -> tuple[dict, list[dict]]:
-    """The record of a study, and the rows of its table; its picture is there."""
+    """Returns the record of a study and the rows of its table; checks its figure."""
     assert (results / f"{name}.png").stat().st_size > 5_000
     record = json.loads((results / f"{name}.json").read_text())
     with (results / f"{name}.csv").open() as file:
@@ -95,7 +95,7 @@ def test_ctrl_c_while_a_command_ends_is_not_lost(monkeypatch, status, error):
 
 @pytest.fixture
 def run_study(tmp_path):
-    """Runs a study in its quick version as a command; returns its record and rows."""
+    """Runs the quick version of a study as a command; returns its record and rows."""
 
     def run(name: str) -> tuple[dict, list[dict]]:
         folders = (f"--out_dir={tmp_path / 'runs'}", f"--results_dir={tmp_path}")
@@ -115,14 +115,14 @@ def test_studies_train_each_variant(run_study, name, variants):
     assert len(record["variants"]) == len(rows) == variants
     assert [row["variant"] for row in rows] == list(record["variants"])
     assert all(0 < float(row["test"]) < 1 for row in rows)
-    # What is left out matters, though not all of it to digits in grey.
+    # Most variants make a difference, though not all do on gray digits.
     assert len({row["train_eval_cross_entropy"] for row in rows}) > variants // 2
 
 
 @pytest.mark.slow
-def test_max_steps_goes_on_with_one_run(run_study):
+def test_max_steps_continues_one_run(run_study):
     _, rows = run_study("max_steps")
-    assert run_study("max_steps")[1] == rows  # All is there already.
+    assert run_study("max_steps")[1] == rows  # Nothing is left to compute.
     assert [(row["steps"], row["parameters"]) for row in rows] == [
         (steps, f"{kind} parameters")
         for steps in ("2", "4", "6")
@@ -156,7 +156,7 @@ def test_ctrl_c_lets_the_training_save(tmp_path, name, endless):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        # To all processes, as a terminal does.
+        # Signal all processes, as a terminal does.
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=120)
     finally:

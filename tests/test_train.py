@@ -1,4 +1,4 @@
-"""The train command, on the stand-in that needs no download."""
+"""Tests the train command on the stand-in data, which need no download."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def test_train_says_what_it_does(digits_run):
     log = (digits_run / "log.txt").read_text()
     lines = log.splitlines()
     assert lines[0].startswith("digits: 1400 training and 300 test images from ")
-    # The banner, at the start and at the end.
+    # The banner is printed at the start and at the end.
     assert log.count("say nothing about CIFAR-10") == 2
     assert "this may take a minute, later starts are quick" in log
     steps = [int(m[1]) for m in re.finditer(r": step (\d+), loss = ", log)]
@@ -54,7 +54,7 @@ def test_train_again_has_nothing_to_do(digits_run, call_command):
     after = files_of(digits_run / "run")
     assert after.pop(".lock") == f"{os.getpid()}\n".encode()
     before.pop(".lock")
-    # Other tests evaluate this run meanwhile.
+    # Other tests may evaluate this run at the same time.
     assert {k: v for k, v in after.items() if not k.startswith("eval")} == {
         k: v for k, v in before.items() if not k.startswith("eval")
     }
@@ -87,7 +87,7 @@ def test_train_again_has_nothing_to_do(digits_run, call_command):
         (["--compilation_cache=~nobody-of-this-name"], ["the compilation cache ~nob"]),
     ],
 )
-def test_what_cannot_be_used_is_told_in_one_line(
+def test_unusable_arguments_are_reported_on_one_line(
     call_command, tmp_path, arguments, words
 ):
     assert_one_line(call_command("train", *arguments), 2, *words)
@@ -126,7 +126,7 @@ def test_the_line_for_the_next_command_can_be_pasted(call_command, tmp_path):
 @pytest.mark.parametrize(
     ("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
-def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
+def test_a_signal_saves_and_the_resumed_run_ends_the_same(
     digits_run, tmp_path, run_command, signum, status
 ):
     flags = (*DIGITS, "--log_frequency=1")
@@ -143,7 +143,7 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
         f"error: stopped by {name} before step {step}; saved run/checkpoints/{step}, "
         "from which the same command goes on\n"
     )
-    # On a slow machine the signal comes late; then both go on a little further.
+    # On a slow machine the signal arrives late; both runs then train a bit further.
     end, finished = 20, digits_run
     if step >= end:
         end, finished = step + 3, tmp_path / "other"
@@ -158,9 +158,9 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
 @pytest.mark.parametrize("name", ["train", "eval", "predict"])
 @pytest.mark.parametrize("delay", [0.5, 1.0])
 def test_a_signal_at_the_start_ends_with_one_line(tmp_path, name, delay):
-    """Imports take seconds, in which a Ctrl-C must not be lost or end in a traceback.
+    """A Ctrl-C during the seconds of imports is not lost and causes no traceback.
 
-    Python itself needs some hundredths of a second until it reads the first line.
+    Python itself takes some hundredths of a second before it reads the first line.
     """
     with started(tmp_path, name, *DIGITS[:1] if name == "train" else ["-"]) as process:
         time.sleep(delay)
@@ -168,14 +168,14 @@ def test_a_signal_at_the_start_ends_with_one_line(tmp_path, name, delay):
         _, errors = process.communicate(timeout=60)
     if process.returncode == 130:
         assert errors == "error: stopped by SIGINT\n"
-    else:  # It was quicker, and refused what it was given.
+    else:  # The command was faster and refused its arguments.
         assert process.returncode == 2
         assert errors.count("\n") == 1
 
 
 @pytest.mark.slow
-def test_killed_at_any_time_it_resumes_from_what_was_whole(digits_run, tmp_path):
-    """SIGKILL while every step saves a checkpoint, so that some die in a save."""
+def test_a_killed_training_resumes_from_a_complete_checkpoint(digits_run, tmp_path):
+    """Every step saves a checkpoint, so that some SIGKILLs arrive during a save."""
     flags = (*DIGITS, "--log_frequency=1", "--max_steps=20")
     for kill, delay in enumerate((0.0, 0.05, 0.11)):
         saving = (*flags, "--save_interval_secs=0")
@@ -228,7 +228,7 @@ def test_divergence_is_a_failed_run(call_command):
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, run_command):
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(tmp_path, run_command):
     flags = (*DIGITS, "--log_frequency=1", "--save_interval_secs=0")
     assert run_command("train", *flags, "--max_steps=3").returncode == 0
     newest = tmp_path / "run" / "checkpoints" / "3"
@@ -247,8 +247,8 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, run_command):
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
 @pytest.mark.slow
 @pytest.mark.parametrize("output", ["full", "closed"])
-def test_a_training_goes_on_without_its_log(digits_run, tmp_path, output):
-    """The log's disk is full, or its reader has gone: the run must not be lost."""
+def test_a_training_continues_without_its_log(digits_run, tmp_path, output):
+    """A full disk or a closed pipe at the log's end must not end the run."""
     words = command("train", *DIGITS, "--max_steps=20")
     script = {
         "full": '"$@" > /dev/full',
@@ -273,7 +273,7 @@ def test_a_training_goes_on_without_its_log(digits_run, tmp_path, output):
 
 @pytest.mark.slow
 def test_a_full_disk_is_told_in_one_line(tmp_path):
-    """Files may not grow past what a checkpoint needs, also in threads of Orbax."""
+    """Files cannot grow to a checkpoint's size, not even in Orbax's threads."""
     limit = "ulimit -f 1500; trap '' XFSZ; \"$@\""
     done = subprocess.run(
         ["bash", "-c", limit, "bash", *command("train", *DIGITS, "--max_steps=2")],

@@ -71,7 +71,7 @@ def is_there(path: Path) -> bool:
     """Whether the path exists, even if only as a dangling symbolic link.
 
     Raises:
-        OSError: If missing permissions make it impossible to tell.
+        OSError: missing permissions make it impossible to tell.
     """
     try:
         path.lstat()
@@ -84,7 +84,7 @@ def read(path: Path, layout: Layout) -> tuple[Split, Split]:
     """Reads the training and test images of an archive or an unpacked folder.
 
     Raises:
-        UserError: If any part of it is damaged, missing or not as expected.
+        UserError: a part of it is damaged, missing or not as expected.
     """
     train, test = (
         Split(empty_images(count, IMAGE_SHAPE), np.empty(count, np.int32))

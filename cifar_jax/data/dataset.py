@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Integer, UInt8
 
 from cifar_jax.checks import check_type
 from cifar_jax.errors import UserError
@@ -21,7 +21,7 @@ class Split:
     """Images and their labels: pixels 0..255, labels 0..num_classes - 1."""
 
     images: UInt8[np.ndarray, "n h w c"]
-    labels: Int32[np.ndarray, " n"]
+    labels: Integer[np.ndarray, " n"]
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -7,7 +7,7 @@ All are pure functions, and the bits of an existing one never depend on the othe
 import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ class Example:
     size: int
 
 
+@runtime_checkable
 class Distortion(Protocol):
     """What a class in DISTORTIONS provides; its dataclass fields are its options."""
 
@@ -49,6 +50,7 @@ class Distortion(Protocol):
         ...
 
 
+@runtime_checkable
 class Mixture(Protocol):
     """What a class in MIXTURES provides; its dataclass fields are its options."""
 

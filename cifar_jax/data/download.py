@@ -22,8 +22,8 @@ def fetch_archive(data_dir: Path) -> Path:
     killed download leaves a *.partial file, which the next download overwrites.
 
     Raises:
-        RunError: If the download fails or returns anything but the official archive.
-        OSError: If the file cannot be written.
+        RunError: the download fails or returns anything but the official archive.
+        OSError: the file cannot be written.
     """
     # Imported here because most runs find the data on disk.
     import requests

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +18,7 @@ class Statistics(NamedTuple):
     stddev: Float[Array | np.ndarray, " c"]
 
 
+@runtime_checkable
 class Normalization(Protocol):
     """What a class in NORMALIZATIONS provides."""
 

@@ -4,7 +4,7 @@ import os
 import pathlib
 import stat
 import warnings
-from typing import BinaryIO
+from io import BufferedReader, BytesIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,7 +15,8 @@ from cifar_jax.errors import UserError
 
 
 def read_picture(
-    file: str | os.PathLike[str] | BinaryIO | None, image_shape: tuple[int, int, int]
+    file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
+    image_shape: tuple[int, int, int],
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Reads a picture of any size and of any format and mode that Pillow supports.
 
@@ -23,14 +24,14 @@ def read_picture(
     transparent, cropped to the center in the right proportions, and resized.
 
     Args:
-        file: A file name, or a binary stream such as sys.stdin.buffer; None stands for
+        file: a file name, or a binary stream such as sys.stdin.buffer; None stands for
             a closed standard input.
-        image_shape: Height, width and channels that the network takes.
+        image_shape: the height, width and channels that the network takes.
 
     Raises:
-        UserError: If the file does not exist or cannot be read as a picture.
+        UserError: the file does not exist or cannot be read as a picture.
     """
-    source: pathlib.Path | BinaryIO
+    source: pathlib.Path | BufferedReader | BytesIO
     if isinstance(file, str | os.PathLike):
         name, source = os.fspath(file), _regular_file(file)
     elif file is None or getattr(file, "closed", False):

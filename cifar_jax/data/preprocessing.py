@@ -54,7 +54,7 @@ class Preprocessing:
         image: UInt8[Array, "h w c"],
         epoch: Int[Array, ""],
         index: Int[Array, ""],
-    ) -> Float[Array, "{self.size} {self.size} c"]:
+    ) -> Float[Array, "h2 w2 c"]:
         """Returns one distorted image, with values from about 0 to 255."""
         example = Example(epoch, index, self.size)
         keys = distortions.keys(key, self.distortions)

@@ -45,7 +45,7 @@ def read_prepared(data_dir: Path) -> tuple[Split, Split]:
     """Reads the training and test images that our builder prepared.
 
     Raises:
-        UserError: If a file is missing or damaged.
+        UserError: a file is missing or damaged.
     """
 
     def raw_pixels(encoded: bytes) -> UInt8[np.ndarray, "32 32 3"]:
@@ -86,7 +86,7 @@ def read_tfds_cifar10(folder: Path) -> tuple[Split, Split]:
     """Reads data that TFDS's own builder prepared, in the official archive's order.
 
     Raises:
-        UserError: If a file is missing or damaged.
+        UserError: a file is missing or damaged.
     """
 
     def png_pixels(encoded: bytes) -> UInt8[np.ndarray, "32 32 3"]:
@@ -102,8 +102,8 @@ def prepare(data_dir: Path, archive: Path) -> None:
     killed run leaves behind is never mistaken for data.
 
     Raises:
-        UserError: If the archive is damaged.
-        RunError: If the files cannot be written.
+        UserError: the archive is damaged.
+        RunError: the files cannot be written.
     """
     import tensorflow_datasets as tfds
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Num
@@ -11,6 +11,7 @@ from cifar_jax.data import augment
 from cifar_jax.registry import check_range
 
 
+@runtime_checkable
 class Views(Protocol):
     """What a class in VIEWS provides; its dataclass fields are its options."""
 

@@ -1,14 +1,14 @@
-"""Where parameters, data and compiled code live, in words."""
+"""Describes where parameters, data and compiled code are placed."""
 
 import jax
 from jaxtyping import PyTree
 
 
 def describe(state: PyTree, data: PyTree, compiled: jax.stages.Compiled) -> str:
-    """A table of every array with its devices, and what was compiled for which.
+    """Returns a table of the devices of every array and of the compiled train step.
 
-    It answers the tutorial's --log_device_placement; XLA compiles the whole step
-    for its devices, so there is no device an operation to list.
+    It corresponds to the tutorial's --log_device_placement; XLA compiles the whole step
+    for its devices, so there are no devices of single operations to list.
     """
     lines = ["device placement"]
     arrays = [("state", state), ("data", data)]

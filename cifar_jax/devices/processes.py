@@ -129,7 +129,7 @@ def run_on_main(function: Callable[[], Value]) -> Value | None:
 def check_same(identity: str) -> None:
     """Raises UserError in every process unless all pass the same text."""
     digest = hashlib.sha256(identity.encode()).digest()
-    rows = all_gather(*np.frombuffer(digest, np.int32))
+    rows = all_gather(*np.frombuffer(digest, np.int32).tolist())
     for process, row in enumerate(rows):
         if (row != rows[0]).any():
             raise UserError(

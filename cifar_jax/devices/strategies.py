@@ -5,7 +5,7 @@ replicated, the state is donated, and batches are sharded.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ _REPLICATED = PartitionSpec()
 _SHARDED = PartitionSpec(None, sharding.AXIS)
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """How a function is spread over the devices of a mesh."""
 

@@ -25,7 +25,7 @@ BATCH_SIZE = 80
 
 def eval_step(
     variables: PyTree,
-    images: UInt8[Array, "n h w c"],
+    images: UInt8[Array | np.ndarray, "n h w c"],
     statistics: Statistics | None,
     *,
     model: Network,
@@ -40,7 +40,8 @@ def eval_step(
         UserError: the images cannot be used.
     """
     check_images(images, "images")
-    views = jax.vmap(preprocessing.evaluation, (0, None))(images, statistics)
+    evaluation = jax.vmap(preprocessing.evaluation, (0, None))
+    views = evaluation(jnp.asarray(images), statistics)
     logits = model.apply(variables, views.reshape(-1, *views.shape[2:]))
     assert isinstance(logits, Array)  # not a tuple: no collection is mutable
     num_views = views.shape[1]

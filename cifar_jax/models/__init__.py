@@ -1,4 +1,4 @@
-"""The networks, by name."""
+"""Creates networks by name."""
 
 from collections.abc import Callable
 from typing import Any, get_args
@@ -39,13 +39,13 @@ def create(
     dtype: Dtype = jnp.float32,
     ops: Implementation = "auto",
 ) -> Network:
-    """Returns the network of that name.
+    """Returns the network with the given name.
 
     Args:
         name: one of MODELS.
-        num_classes: the number of logits; None: as many as is usual for the network.
-        dtype: of the computation; parameters are float32.
-        ops: how its operations are computed, see `cifar_jax.ops`.
+        num_classes: the number of logits; None for the network's default.
+        dtype: the data type of the computation; parameters are float32.
+        ops: how the operations of `cifar_jax.ops` are computed.
 
     Raises:
         UserError: there is no network of that name, it is not a `Network`, or an

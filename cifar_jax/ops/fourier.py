@@ -39,9 +39,9 @@ class _Transform(NamedTuple):
         taps: Maps kernel taps to the spectrum of the correlation, real to complex.
     """
 
-    rows: Float[np.ndarray, "2f h"]
-    columns: Float[np.ndarray, "2g 2w"]
-    taps: Float[np.ndarray, "2fg taps"]
+    rows: Float[np.ndarray, "f2 h"]
+    columns: Float[np.ndarray, "g2 w2"]
+    taps: Float[np.ndarray, "fg2 taps"]
 
 
 @functools.cache
@@ -82,7 +82,7 @@ def _stacked(z: np.ndarray, axis: int) -> np.ndarray:
     return parts.reshape(-1, z.shape[1]).astype(np.float32)
 
 
-def _analyze(x: Float[Array, "h w c n"], kernel: Size) -> Float[Array, "fg 2c n"]:
+def _analyze(x: Float[Array, "h w c n"], kernel: Size) -> Float[Array, "fg c2 n"]:
     h, w, c, n = x.shape
     transform = _transform((h, w), kernel)
     z = product(jnp.asarray(transform.rows), x, ((1,), (0,)))
@@ -91,7 +91,7 @@ def _analyze(x: Float[Array, "h w c n"], kernel: Size) -> Float[Array, "fg 2c n"
 
 
 def _synthesize(
-    z: Float[Array, "fg 2c n"], image: Size, kernel: Size
+    z: Float[Array, "fg c2 n"], image: Size, kernel: Size
 ) -> Float[Array, "h w c n"]:
     """Computes the adjoint, which is also the inverse, of `_analyze`."""
     w = image[1]
@@ -112,7 +112,7 @@ def _for_each(
 
 def _spectrum(
     kernel: Float[Array, "kh kw c k"], image: Size, origin: Size | None = None
-) -> Float[Array, "fg 2k 2c"]:
+) -> Float[Array, "fg k2 c2"]:
     """Returns the kernel as one real matrix per frequency, for complex channels."""
     kh, kw, c, k = kernel.shape
     taps = _transform(image, (kh, kw), origin).taps
@@ -125,7 +125,7 @@ def _spectrum(
 
 
 def _spectrum_adjoint(
-    z: Float[Array, "fg 2k 2c"], image: Size, kernel: Size
+    z: Float[Array, "fg k2 c2"], image: Size, kernel: Size
 ) -> Float[Array, "kh kw c k"]:
     k, c = z.shape[1] // 2, z.shape[2] // 2
     real = z[:, :k, :c] + z[:, k:, c:]

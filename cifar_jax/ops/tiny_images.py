@@ -14,7 +14,7 @@ from cifar_jax.ops.implementation import Implementation, run
 
 def conv_general_dilated(
     x: Float[Array, "n h w c"],
-    kernel: Float[Array, "kh kw c k"],
+    kernel: Float[Array, "kh kw c_in k"],
     strides: tuple[int, int],
     padding: Any,
     implementation: Implementation = "auto",

@@ -2,19 +2,21 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Float, Integer, PyTree, Scalar
 
 from cifar_jax.registry import check_range
 
 # Labels, or the probability of each class.
-Targets = Int[Array, " n"] | Float[Array, "n classes"]
+Targets = Integer[Array | np.ndarray, " n"] | Float[Array | np.ndarray, "n classes"]
 
 
+@runtime_checkable
 class Loss(Protocol):
     """What a class in LOSSES provides; its dataclass fields are its options.
 
@@ -92,7 +94,9 @@ LOSSES: dict[str, Callable[..., Loss]] = {
 
 def as_probabilities(targets: Targets, num_classes: int) -> Float[Array, "n classes"]:
     """Returns labels as one-hot vectors, and soft targets as they are."""
-    return jax.nn.one_hot(targets, num_classes) if targets.ndim == 1 else targets
+    if targets.ndim == 1:
+        return jax.nn.one_hot(targets, num_classes)
+    return jnp.asarray(targets)
 
 
 def weight_losses(

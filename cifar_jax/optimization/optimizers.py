@@ -8,7 +8,7 @@ gradient was rescaled (Loshchilov and Hutter, Decoupled Weight Decay Regularizat
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 import optax
@@ -19,6 +19,7 @@ from cifar_jax.optimization.lookahead import lookahead
 from cifar_jax.registry import check_range
 
 
+@runtime_checkable
 class Optimizer(Protocol):
     """What a class in OPTIMIZERS provides; its dataclass fields are its options."""
 

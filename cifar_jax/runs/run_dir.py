@@ -103,7 +103,7 @@ def read(path: str | os.PathLike) -> Run:
         data = saved["data"]
         return Run(
             path,
-            Config(**saved["config"] | {"train_dir": str(path)}),
+            Config(**_tuples(saved["config"]) | {"train_dir": str(path)}),
             tuple(data["class_names"]),
             tuple(data["image_shape"]),
             data["source"],
@@ -295,6 +295,11 @@ def _verified(file: pathlib.Path) -> dict[str, Any]:
             f"edited it, delete its line {_CHECKSUM!r}"
         )
     return saved
+
+
+def _tuples(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings with tuples, which JSON knows as lists."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
 
 
 def _checksum(record: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Summaries of a run, to TensorBoard (without TensorFlow) and to JSON lines."""
+"""Writes summaries for TensorBoard (without TensorFlow) and as JSON lines."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ _BINS = 64
 
 @dataclasses.dataclass(frozen=True)
 class Histogram:
-    """Counts of values between edges, with the moments TensorBoard wants."""
+    """The counts of values between edges, with the moments that TensorBoard needs."""
 
     counts: np.ndarray
     edges: np.ndarray
@@ -32,8 +32,8 @@ class Histogram:
     squares: float
 
     @classmethod
-    def of(cls, values: Array) -> "Histogram":
-        """Sorts the values, which must be finite, into bins of equal width."""
+    def of(cls, values: Array | np.ndarray) -> "Histogram":
+        """Returns the histogram of finite values, with bins of equal width."""
         flat = np.asarray(values, np.float32).ravel()
         counts, edges = np.histogram(flat, _BINS)
         return cls(
@@ -48,7 +48,7 @@ class Histogram:
 
 @dataclasses.dataclass(frozen=True)
 class Digest:
-    """What the summaries keep of an Inspection: small, and on the host."""
+    """The part of an Inspection that the summaries show: small, and on the host."""
 
     scalars: dict[str, float]
     histograms: dict[str, Histogram]
@@ -58,7 +58,7 @@ class Digest:
 class Writer:
     """Appends to DIR/NAME.jsonl and to an event file beside it.
 
-    Both are flushed at every write: a killed run loses at most what is being written.
+    Both are flushed after every write, so a killed run loses at most the last record.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Writer:
         """Opens the files.
 
         Args:
-            directory: is made if it is not there.
-            name: of the files.
-            resume_step: of a training that begins or goes on with this step:
-                TensorBoard forgets what was written of it and of later ones.
-            prefix: of TensorBoard's tags.
+            directory: the folder of the files; it is created if it does not exist.
+            name: the name of the files.
+            resume_step: the step at which training starts or resumes; TensorBoard
+                discards earlier records of this step and later ones.
+            prefix: the prefix of TensorBoard's tags.
 
         Raises:
             RunError: the files cannot be written.
@@ -87,9 +87,9 @@ class Writer:
             directory.mkdir(parents=True, exist_ok=True)
             self._lines = self._path.open("a+b")
             if not _ends_line(self._lines):
-                # A killed run cut its last line off; keep ours apart from it.
+                # A killed run left an incomplete line; do not append to it.
                 self._lines.write(b"\n")
-            # tensorboardX would overwrite a file of the same second.
+            # tensorboardX would overwrite a file created in the same second.
             suffix = f".{time.time_ns() % 10**9:09}.{name}"
             self._events = EventsWriter(str(directory / "events"), suffix)
             if resume_step is not None:
@@ -115,13 +115,14 @@ class Writer:
         inside: Digest | None = None,
         facts: Mapping[str, int] | None = None,
     ) -> None:
-        """Records scalars, and a digest if there is one, at a step.
+        """Records a step's scalars and, if given, its digest.
 
         Args:
-            step: after which they were computed.
-            scalars: by names of letters, digits and `_-./`, which TensorBoard keeps.
-            inside: of the network.
-            facts: what else the JSON line says, but no curve of TensorBoard's.
+            step: the step after which they were computed.
+            scalars: values by name; TensorBoard preserves names that consist of
+                letters, digits and `_-./`.
+            inside: the digest of an inspection of the network.
+            facts: further values for the JSON line, which TensorBoard does not plot.
 
         Raises:
             RunError: the files cannot be written.
@@ -164,10 +165,10 @@ class Writer:
 
 
 def read_training(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a training's .jsonl file by rising step.
+    """Returns the records of a training run's .jsonl file in order of steps.
 
-    A training that was resumed, or begun anew, takes some steps again: its records
-    take the place of all that were written of these steps and later ones.
+    A run that was resumed or restarted repeats some steps: its records replace all
+    earlier records of these steps and later ones.
     """
     records: list[dict[str, Any]] = []
     for record in _lines(path):
@@ -178,9 +179,10 @@ def read_training(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def read_evaluations(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of an evaluation's .jsonl file by step, the last one of each.
+    """Returns the last record of each step in an evaluation's .jsonl file, in order.
 
-    Only those of a whole split: what --num_examples left out may have been harder.
+    Only evaluations of a whole split are included: the images that --num_examples left
+    out may have been harder.
     """
     records = {
         record["step"]: record
@@ -191,7 +193,7 @@ def read_evaluations(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """The records in the order of the file, but for lines that a kill has cut off."""
+    """Yields the records in file order, without lines that a killed run cut off."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
@@ -200,9 +202,9 @@ def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def _display_name(name: str) -> str:
-    """What TensorBoard shows for a tag: the tutorial's words, which tags cannot have.
+    """Returns the name that TensorBoard displays for a tag, or "" for the tag itself.
 
-    Empty if they are the tag itself.
+    It is the tutorial's name, which has characters that tags cannot contain.
     """
     if name == "precision_at_1":
         return "Precision @ 1"

@@ -1,4 +1,4 @@
-"""What the summaries keep of the inside of a network."""
+"""Reduces an inspection of a network to what the summaries show."""
 
 import concurrent.futures
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from jaxtyping import Array, Float, UInt8
 from cifar_jax.runs.summaries import Digest, Histogram, Writer
 from cifar_jax.training.steps import Inspection
 
-# As `tf.summary.image` with its default max_outputs.
+# The default max_outputs of `tf.summary.image`.
 _IMAGES = 3
 
 
 def digest(inside: Inspection) -> Digest:
-    """The tutorial's summaries of the inside of the network, under its names.
+    """Returns the tutorial's summaries of an inspection, under the tutorial's names.
 
-    Of every layer a histogram of its activations and their sparsity (the share of
-    zeros), histograms of all parameters and gradients, and the first few inputs.
+    They are a histogram of each layer's activations and their sparsity (the fraction
+    of zeros), histograms of all parameters and gradients, and the first few inputs.
     """
     activations = {
         f"{layer}/activations": values for layer, values in inside.activations.items()
@@ -43,16 +43,16 @@ def digest(inside: Inspection) -> Digest:
 def as_picture(
     image: Float[np.ndarray, "h w 3"],
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Shows a standardised image as `tf.summary.image` does: zero becomes grey 127.
+    """Converts a standardized image as `tf.summary.image` does: 0 becomes gray, 127.
 
-    Scaled by the largest factor that keeps all of it within 0..255.
+    It is scaled by the largest factor that keeps all values within 0..255.
     """
     largest = max(image.max() / 128, -image.min() / 127, np.finfo(np.float32).tiny)
     return np.clip(image / largest + 127, 0, 255).astype(np.uint8)
 
 
 def _by_name(tree: Any) -> dict[str, Array]:
-    """Leaves of a nested dict by path: `conv1/kernel`."""
+    """Returns the leaves of a nested dict by path, such as `conv1/kernel`."""
     return {
         "/".join(key.key for key in path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -60,9 +60,9 @@ def _by_name(tree: Any) -> dict[str, Array]:
 
 
 class BackgroundWriter:
-    """Digests and writes in a thread, in order, one summary at a time.
+    """Computes and writes summaries in a background thread, one at a time, in order.
 
-    An error of one write is raised by the next, or on leaving.
+    An error in one write is raised by the next write or on leaving the context.
     """
 
     def __init__(self, writer: Writer):
@@ -81,7 +81,7 @@ class BackgroundWriter:
     def write(
         self, step: int, scalars: Mapping[str, Array], inside: Inspection
     ) -> None:
-        """Records scalars and the digest of an inspection at a step, some time."""
+        """Schedules the writing of a step's scalars and of an inspection's digest."""
         self._raise()
         self._last = self._thread.submit(
             lambda: self._writer.write(step, scalars, digest(inside))

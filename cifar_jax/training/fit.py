@@ -173,7 +173,7 @@ def _start(
     if run is None:
         return state
     newest = processes.run_on_main(lambda: checkpoints.newest(run.checkpoints))
-    step = processes.all_gather(-1 if newest is None else newest)[0, 0]
+    step = int(processes.all_gather(-1 if newest is None else newest)[0, 0])
     if step < 0:
         return state
     if step > config.max_steps:

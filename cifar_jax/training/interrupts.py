@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do: end the process at once, or ask a training to stop."""
+"""Handles Ctrl-C and SIGTERM: ends the process at once or asks training to stop."""
 
 import contextlib
 import os
@@ -7,15 +7,15 @@ import threading
 from types import FrameType
 from typing import Any
 
-# Windows knows SIGTERM, but nothing there sends it.
+# Windows defines SIGTERM, but nothing there sends it.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def exit_on_signals() -> None:
-    """Lets Ctrl-C and SIGTERM end this process with one line and status 130 or 143.
+    """Makes Ctrl-C and SIGTERM end this process with one line and status 130 or 143.
 
-    The commands call it before their imports, which take seconds. An exception would
-    not do: one that is raised while a library calls back into Python is swallowed.
+    The commands call it before their imports, which take seconds. Raising an exception
+    would not work: one raised while a library calls back into Python is swallowed.
     """
     for signum in _SIGNALS:
         with contextlib.suppress(ValueError, OSError):
@@ -23,18 +23,21 @@ def exit_on_signals() -> None:
 
 
 def _exit(signum: int, frame: FrameType | None) -> None:
-    # Not by sys.stderr, which the interrupted code may be in the middle of using.
+    # Bypasses sys.stderr, which the interrupted code may be in the middle of using.
     with contextlib.suppress(OSError):
         os.write(2, f"error: stopped by {signal.Signals(signum).name}\n".encode())
     os._exit(128 + signum)
 
 
 class StopRequest:
-    """While entered, the first Ctrl-C or SIGTERM only sets `signum`.
+    """A context in which the first Ctrl-C or SIGTERM only sets `signum`.
 
-    The second one acts as it would have without us: whoever asks twice does not
-    want to wait for a checkpoint. Outside the main thread, where Python delivers
-    no signals, nothing is caught.
+    The second one acts as it would outside the context: a user who asks twice does
+    not want to wait for a checkpoint. Nothing is caught in threads other than the main
+    one, because Python delivers no signals to them.
+
+    Attributes:
+        signum: the number of the signal that was received, if any.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The training loop: calls of the device, and all that happens around them."""
+"""The training loop: device calls, and everything that happens around them."""
 
 import concurrent.futures
 import dataclasses
@@ -31,30 +31,30 @@ from cifar_jax.training.train_state import TrainState
 
 Log = Callable[[str], None]
 
-# A call of the device takes at most so many steps and about so long: it cannot be
-# interrupted, and a Ctrl-C should not wait.
+# Limits on the steps and the approximate duration of one device call: it cannot be
+# interrupted, and Ctrl-C should not have to wait.
 MOST_STEPS_A_CALL = 100
-_SECONDS_A_CALL = 2.0
+_SECONDS_PER_CALL = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-    """The steps first .. end - 1, given to the device, and what will come of them."""
+    """The steps first, ..., end - 1, as one device call, and their future results."""
 
     first: int
     end: int
     losses: Losses
     after: tuple[TrainState, Array]
-    inside: Inspection | None
-    ended: concurrent.futures.Future[float]
+    inspection: Inspection | None
+    ended_at: concurrent.futures.Future[float]
 
 
 @dataclasses.dataclass
 class Loop:
-    """The steps of a run, with all that wants to hear of them.
+    """Takes the steps of a run, and logs, summarizes and saves their results.
 
-    The device has its next steps before the host reads what came of the last ones,
-    and summaries are made beside the steps.
+    The device is given its next steps before the host reads the results of the
+    previous ones, and summaries are written in the background.
     """
 
     config: Config
@@ -68,107 +68,125 @@ class Loop:
     log: Log
 
     def run(self, state: TrainState) -> tuple[TrainState, int | None]:
-        """The state at max_steps, or when asked to stop, and by which signal."""
+        """Trains until max_steps, or until a signal asks to stop.
+
+        Returns:
+            The state at the end, and the signal that asked to stop, or None.
+
+        Raises:
+            RunError: training diverged, or a file cannot be written.
+        """
         config = self.config
         first = start = int(state.step)
         self._guard = Guard(state, self.steps.train_steps, self.steps.inspect)
-        self._most = self._affordable = self.steps.most
-        self._pace_of_log = Pace(self.watch, start)
-        self._pace_of_summaries = Pace(self.watch, start)
+        self._steps_per_call = self._affordable_steps = self.steps.most
+        self._log_pace = Pace(self.watch, start)
+        self._summary_pace = Pace(self.watch, start)
         self.watch.skip()
         saved_at = time.monotonic()
-        waiting: _Call | None = None
+        pending: _Call | None = None
         while True:
             if self.trace is not None:
                 self.trace.before_call(state)
-            inside = self.steps.inspect(state, first) if self._summary(first) else None
-            end = self._end_of_call(first)
+            inspection = (
+                self.steps.inspect(state, first) if self._is_summarized(first) else None
+            )
+            end = self._call_end(first)
             state, losses = self.steps.train_steps(state, first, end)
             after = snapshot(state)
-            ended = self.watch.watch((losses, after[1]))
-            call = _Call(first, end, losses, after, inside, ended)
-            if waiting is not None:
-                self._settle(waiting)
-            waiting = call
+            ended_at = self.watch.watch((losses, after[1]))
+            call = _Call(first, end, losses, after, inspection, ended_at)
+            if pending is not None:
+                self._finish(pending)
+            pending = call
             if first == start or jax.process_count() > 1:
-                # The first line says that the run lives; and to agree, all must wait.
-                self._settle(waiting)
-                waiting = None
+                # The first log line should appear at once, to show that the run works.
+                # Several processes must all have waited before they can agree.
+                self._finish(pending)
+                pending = None
             due = time.monotonic() - saved_at >= config.save_interval_secs
-            # Once a round: a signal that comes later in it waits for the next.
+            # Once per iteration: a signal that arrives later is handled in the next.
             signum, due = self._agree(due)
-            ends = end == config.max_steps or signum is not None
-            save = ends or due
-            if save and waiting is not None:
-                # Nothing is saved unchecked.
-                self._settle(waiting)
-                waiting = None
+            finished = end == config.max_steps or signum is not None
+            save = finished or due
+            if save and pending is not None:
+                # Every state is checked before it is saved.
+                self._finish(pending)
+                pending = None
             if save:
                 self._save(state)
                 self.watch.skip()
                 saved_at = time.monotonic()
-            if ends:
+            if finished:
                 return state, signum
             first = end
 
     def _agree(self, due: bool) -> tuple[int | None, bool]:
-        """What all processes do: end at a signal to any, save when the first is due.
+        """Makes all processes agree on stopping, saving and the next call's length.
 
-        Also settles how many steps the next call takes.
+        They stop if any of them has received a signal; the main process decides
+        whether a save is due and how many steps the next call takes.
+
+        Returns:
+            The signal to stop for, or None, and whether to save.
         """
-        asked = processes.all_gather(self.stop.signum or 0, due, self._affordable)
-        self._most = int(asked[0, 2])
-        return int(asked[:, 0].max()) or None, bool(asked[0, 1])
+        gathered = processes.all_gather(
+            self.stop.signum or 0, due, self._affordable_steps
+        )
+        self._steps_per_call = int(gathered[0, 2])
+        return int(gathered[:, 0].max()) or None, bool(gathered[0, 1])
 
-    def _summary(self, step: int) -> bool:
-        """Whether this step is summarised."""
+    def _is_summarized(self, step: int) -> bool:
+        """Whether summaries of this step are written."""
         return self.on_disk is not None and step % self.config.summary_frequency == 0
 
-    def _end_of_call(self, first: int) -> int:
-        """Where a call that begins with this step must end.
+    def _call_end(self, first: int) -> int:
+        """Returns the step before which a call that begins with `first` must end.
 
-        After a step that is logged, before one that is summarised, and soon enough
-        to answer Ctrl-C; a step that is summarised makes a call of its own.
+        A call ends after a logged step, before a summarized step, and soon enough to
+        respond to Ctrl-C; a summarized step is a call of its own.
         """
-        if self._summary(first):
+        if self._is_summarized(first):
             return first + 1
-        end = min(first + self._most, self.config.max_steps)
+        end = min(first + self._steps_per_call, self.config.max_steps)
         end = min(end, first + -first % self.config.log_frequency + 1)
         if self.on_disk is not None:
             end = min(end, first + -first % self.config.summary_frequency)
         return end
 
-    def _settle(self, call: _Call) -> None:
-        """Waits for a call, checks what came of it, and reports it."""
+    def _finish(self, call: _Call) -> None:
+        """Waits for a call, checks its results, and reports them."""
         try:
-            if call.inside is not None and (where := first_non_finite(call.inside)):
+            if call.inspection is not None and (
+                where := first_non_finite(call.inspection)
+            ):
                 raise NotFiniteError(call.first, where)
             self._guard.check(call.after, call.losses)
         except NotFiniteError as error:
-            raise self._failed(error) from None
-        self.watch.count(call.ended)
-        if call.inside is not None:
+            raise self._divergence_error(error) from None
+        self.watch.count(call.ended_at)
+        if call.inspection is not None:
             self._summarize(call)
         last = call.end - 1
         if last % self.config.log_frequency == 0:
-            seconds = self._pace_of_log(call.end)
-            affordable = int(_SECONDS_A_CALL / seconds)
-            self._affordable = max(1, min(self.steps.most, affordable))
-            # By NumPy: an index of JAX's would queue up behind the next call.
-            loss = np.asarray(call.losses["total_loss"])[-1]
+            seconds = self._log_pace(call.end)
+            affordable = int(_SECONDS_PER_CALL / seconds)
+            self._affordable_steps = max(1, min(self.steps.most, affordable))
+            # Indexed with NumPy: JAX's indexing would queue up behind the next call.
+            loss = float(np.asarray(call.losses["total_loss"])[-1])
             self.log(log_line(last, loss, self.config.batch_size, seconds))
 
     def _summarize(self, call: _Call) -> None:
-        assert call.inside is not None
+        assert call.inspection is not None
         if self.summaries is None:
             return
         smoothed = call.after[0].loss_averages
         raw = {f"{name}_raw": loss[-1] for name, loss in call.losses.items()}
         rate = {"learning_rate": self.schedule(call.first)}
-        # Of this process alone, which looks at them when the others do not.
-        scalars, inside = sharding.local((raw | smoothed | rate, call.inside))
-        speed = {"global_step/sec": 1 / self._pace_of_summaries(call.end)}
-        self.summaries.write(call.first, scalars | speed, inside)
+        # This process's own copies: it reads them, and the other processes do not.
+        scalars, inspection = sharding.local((raw | smoothed | rate, call.inspection))
+        speed = {"global_step/sec": 1 / self._summary_pace(call.end)}
+        self.summaries.write(call.first, scalars | speed, inspection)
 
     def _save(self, state: TrainState) -> None:
         if self.on_disk is None:
@@ -177,8 +195,8 @@ class Loop:
         checkpoints.save(self.on_disk.checkpoints, step, state)
         self.log(f"saved {self.on_disk.checkpoints / str(step)}")
 
-    def _failed(self, error: NotFiniteError) -> RunError:
-        """The way out of numbers that are not finite; nothing of them is saved."""
+    def _divergence_error(self, error: NotFiniteError) -> RunError:
+        """Returns the error for numbers that are not finite, none of which is saved."""
         rate = float(self.schedule(error.step))
         kept = "nothing was saved yet"
         if self.on_disk is not None:

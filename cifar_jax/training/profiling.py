@@ -1,4 +1,4 @@
-"""--profile: a trace of a few calls of the device."""
+"""Traces a few device calls, for --profile."""
 
 import pathlib
 from collections.abc import Callable
@@ -6,15 +6,15 @@ from collections.abc import Callable
 import jax
 from jaxtyping import PyTree
 
-# The first call of a run warms up; three show what is regular.
+# The first call of a run is a warm-up; the next three show the regular pattern.
 _FIRST, _END = 1, 4
 
 
 class Trace:
-    """Traces the second to the fourth call into a folder.
+    """Writes a trace of the second to the fourth device call to a folder.
 
-    XProf (TensorBoard's profile plugin) opens the folder, ui.perfetto.dev the file
-    perfetto_trace.json.gz in it.
+    XProf (TensorBoard's profile plugin) opens the folder; ui.perfetto.dev opens the
+    file perfetto_trace.json.gz in it.
     """
 
     def __init__(self, directory: pathlib.Path, log: Callable[[str], None]):
@@ -30,12 +30,15 @@ class Trace:
         self._stop()
         if self._calls <= _FIRST:
             self._log(
-                "no trace was written: the run has ended with its first call of the "
-                "device, and traces begin with the second; give more --max_steps"
+                "no trace was written: the run ended with its first device call, and "
+                "tracing starts with the second; increase --max_steps"
             )
 
     def before_call(self, state: PyTree) -> None:
-        """Starts or stops at a call; waits for the state, so that calls are whole."""
+        """Starts or stops the trace before a call.
+
+        Waits for the state first, so that only whole calls are traced.
+        """
         if self._calls in (_FIRST, _END):
             jax.block_until_ready(state)
         if self._calls == _FIRST:

@@ -1,4 +1,4 @@
-"""How fast a training goes, and the tutorial's line that says so."""
+"""Measures the speed of training, and formats the tutorial's log line."""
 
 import concurrent.futures
 import datetime
@@ -9,11 +9,11 @@ from jaxtyping import PyTree
 
 
 class Stopwatch:
-    """Measures how long the device works, without what is skipped (a save).
+    """Measures how long the device works, excluding skipped periods such as a save.
 
     The host may notice late that a call has ended, because it waits for the next one
-    to be accepted; a thread notices at once. The clock is perf_counter because that of
-    Windows is otherwise too coarse: no call must seem to take no time.
+    to be accepted; a thread notices at once. The clock is perf_counter because other
+    clocks are too coarse on Windows: no call may appear to take no time.
     """
 
     def __init__(self) -> None:
@@ -28,37 +28,37 @@ class Stopwatch:
         self._thread.shutdown(cancel_futures=True)
 
     def watch(self, results: PyTree) -> concurrent.futures.Future[float]:
-        """The time, yet to come, at which the results of a call are there."""
+        """Returns the future time at which the results of a call are ready."""
         return self._thread.submit(_time_when_ready, results)
 
     def count(self, ended: concurrent.futures.Future[float]) -> None:
-        """Adds the time up to the end of a call, which it waits for."""
+        """Waits for the end of a call and adds the time up to it."""
         now = ended.result()
         self.seconds += now - self._since
         self._since = now
 
     def skip(self) -> None:
-        """Leaves out the time since the last call that was counted."""
+        """Excludes the time since the end of the last counted call."""
         self._since = time.perf_counter()
 
 
 class Pace:
-    """Seconds a step, on average since the last time it was asked."""
+    """Measures the average seconds per step since the previous measurement."""
 
     def __init__(self, stopwatch: Stopwatch, step: int):
-        """Starts before a step."""
+        """Starts measuring before the given step."""
         self._stopwatch = stopwatch
         self._last = step, stopwatch.seconds
 
     def __call__(self, step: int) -> float:
-        """Seconds a step up to the beginning of this one, which is a later one."""
+        """Returns the seconds per step up to the beginning of a later step."""
         now = step, self._stopwatch.seconds
         (last_step, last_seconds), self._last = self._last, now
         return (now[1] - last_seconds) / (step - last_step)
 
 
 def log_line(step: int, loss: float, batch_size: int, seconds: float) -> str:
-    """The tutorial's line: seconds are those of one step."""
+    """Returns the tutorial's log line; `seconds` is the time of one step."""
     now = datetime.datetime.now().isoformat(sep=" ", timespec="microseconds")
     return (
         f"{now}: step {step}, loss = {loss:.2f} "

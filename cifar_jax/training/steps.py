@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, Int32, Key, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Int32, Integer, Key, PyTree, UInt8
 
 from cifar_jax.checks import check_type
 from cifar_jax.data.dataset import check_images, check_labels
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     """
 
     images: UInt8[Array, "n h w c"]
-    labels: Int32[Array, " n"]
+    labels: Integer[Array, " n"]
     indices: Int32[Array, " n"]
     epochs: Int32[Array, " n"]
 
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     def of(
         cls,
         images: UInt8[Array | np.ndarray, "n h w c"],
-        labels: Int[Array | np.ndarray, " n"],
+        labels: Integer[Array | np.ndarray, " n"],
     ) -> "Batch":
         """Returns a batch of images that are not part of a training set.
 

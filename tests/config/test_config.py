@@ -13,7 +13,7 @@ from cifar_jax.config.conflicts import conflicts
 from cifar_jax.config.recipes import RECIPES
 
 
-def test_defaults_are_the_tutorials():
+def test_defaults_match_the_tutorial():
     config = Config()
     assert (config.max_steps, config.batch_size, config.log_frequency) == (
         1_000_000,
@@ -72,6 +72,7 @@ def test_values_out_of_range_are_refused_by_name(name, value):
         Config(**{name: value})
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
@@ -94,13 +95,14 @@ def test_values_out_of_range_are_refused_by_name(name, value):
         ("learning_rate_drops", 0.5, "a list of numbers"),
     ],
 )
-def test_values_of_another_type_are_refused_by_name(name, value, wanted):
+def test_values_of_the_wrong_type_are_refused_by_name(name, value, wanted):
     with pytest.raises(UserError) as caught:
         Config(**{name: value})
     assert str(caught.value) == f"--{name}={value!r} must be {wanted}"
 
 
-def test_numbers_of_numpy_and_paths_are_converted(tmp_path):
+@pytest.mark.wrong_types
+def test_numpy_numbers_and_paths_are_converted(tmp_path):
     config = Config(
         batch_size=np.int64(7),
         learning_rate=np.float32(0.5),
@@ -126,9 +128,10 @@ def test_numbers_of_numpy_and_paths_are_converted(tmp_path):
     assert Config(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
 
 
+@pytest.mark.wrong_types
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
-def test_whatever_is_given_a_config_or_one_clear_line_comes_of_it(data):
+def test_any_values_give_a_config_or_a_short_user_error(data):
     anything = st.one_of(
         st.none(),
         st.booleans(),
@@ -149,7 +152,7 @@ def test_whatever_is_given_a_config_or_one_clear_line_comes_of_it(data):
         assert 0 < config.decay_steps < 2**31
 
 
-def test_drops_are_of_their_schedule_alone():
+def test_only_the_piecewise_schedule_accepts_drops():
     with pytest.raises(UserError, match="--schedule=cosine has no --learning_rate_dr"):
         Config(recipe="cuda_convnet_18pct", schedule="cosine")
     config = Config(
@@ -161,31 +164,32 @@ def test_drops_are_of_their_schedule_alone():
 @pytest.mark.parametrize(
     "drops", [(0.9, 0.8), (0.5, 0.5), (0.0,), (1.0,), (0.5, 1.5), (math.nan,)]
 )
-def test_drops_rise_within_the_run(drops):
+def test_drops_must_rise_within_the_run(drops):
     with pytest.raises(UserError, match="must rise from above 0 to below 1"):
         Config(learning_rate_drops=drops)
 
 
-def test_images_are_large_enough_for_the_network():
+def test_images_must_be_large_enough_for_the_network():
     with pytest.raises(UserError, match="at least 32, which --model=vgg16 needs"):
         Config(model="vgg16")
     assert Config(model="vgg16", image_size=32).preprocessing.size == 32
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("recipe", ["tutorial", "cuda_convnet_18pct"])
 def test_survives_json(recipe):
     config = Config(recipe=recipe, batch_size=7, data_dir="/data")
     assert Config(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
 
 
-def test_conflicts_are_of_what_decides_the_numbers():
+def test_only_settings_that_affect_the_results_conflict():
     saved = Config(seed=1)
     asked = Config(seed=2, max_steps=5, train_dir="elsewhere", data_dir="/d")
     assert conflicts(saved, asked) == ["seed: 1 there, 2 now"]
     assert conflicts(saved, dataclasses.replace(saved, log_frequency=3)) == []
 
 
-def test_another_recipe_is_one_conflict_beside_what_no_recipe_explains():
+def test_another_recipe_is_one_conflict_besides_explicit_changes():
     saved, asked = Config(recipe="resnet18"), Config(recipe="vgg16_bn", seed=3)
     recipe = "recipe: resnet18 there, vgg16_bn now"
     assert conflicts(saved, asked) == [recipe, "seed: 0 there, 3 now"]
@@ -202,13 +206,13 @@ def test_a_recipe_cannot_be_replaced_by_its_name_alone():
     assert dataclasses.replace(config, recipe="resnet18") == config
 
 
-def test_spacing_and_quotes_are_no_conflict():
+def test_spacing_and_quotes_do_not_conflict():
     saved = Config(optimizer="sgd(momentum=0.9)", param_groups="group('.*/bias')")
     asked = Config(optimizer=" sgd( momentum = 0.9)", param_groups='group(".*/bias")')
     assert conflicts(saved, asked) == []
 
 
-def test_what_recipes_set_is_written_as_configs_write_it():
+def test_recipe_settings_have_the_form_that_configs_store():
     for name, recipe in RECIPES.items():
         config = Config(recipe=name)
         for setting, value in recipe.settings.items():
@@ -230,6 +234,6 @@ def test_a_schedule_over_the_whole_run_fixes_its_length(changes):
     assert conflicts(saved, asked) == ["max_steps: 10 there, 20 now"]
 
 
-def test_a_trace_needs_a_place():
+def test_profiling_needs_a_train_dir():
     with pytest.raises(UserError, match="--profile needs a --train_dir"):
         Config(profile=True, train_dir=None)

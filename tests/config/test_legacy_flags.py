@@ -1,4 +1,4 @@
-"""Flags of earlier versions mean what they meant."""
+"""Tests that flags of earlier versions keep their meaning."""
 
 import pytest
 from absl import flags
@@ -9,7 +9,7 @@ from cifar_jax.config import flags as config_flags
 
 @pytest.fixture
 def read(capsys):
-    """Returns the Config of some words of a command line, and its warnings."""
+    """Returns a function from command-line words to the Config and the warnings."""
     before = set(flags.FLAGS)
 
     def read(*words: str) -> tuple[Config, str]:
@@ -64,7 +64,7 @@ def test_old_flags_are_translated(read, words, setting, expected):
         assert f'give --{setting}="{expected}"' in warning
 
 
-def test_flags_of_today_give_no_warning(read):
+def test_current_flags_give_no_warning(read):
     config, warning = read("--optimizer=adamw", "--distortions=crop, cutout(8)")
     assert config == Config(optimizer="adamw", distortions="crop, cutout(8)")
     assert warning == ""
@@ -86,6 +86,6 @@ def test_flags_of_today_give_no_warning(read):
         (["--label_smoothing=1.5"], "label_smoothing=1.5 must be at most 1"),
     ],
 )
-def test_old_flags_that_say_nothing_are_refused(read, words, message):
+def test_contradictory_or_invalid_old_flags_are_refused(read, words, message):
     with pytest.raises(UserError, match=message):
         read(*words)

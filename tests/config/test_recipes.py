@@ -1,4 +1,4 @@
-"""Recipes: what they set, and that the commands train and evaluate by them."""
+"""Tests the settings of recipes, and training and evaluation with them."""
 
 import json
 
@@ -15,7 +15,7 @@ def test_the_default_is_the_tutorial():
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_settings_become_the_configs_and_single_values_override_them(recipe):
+def test_a_recipe_sets_the_config_and_single_values_override_it(recipe):
     config = Config(recipe=recipe, seed=3, max_steps=7)
     assert (config.seed, config.max_steps) == (3, 7)
     settings = dict(RECIPES[recipe].settings)
@@ -24,7 +24,7 @@ def test_settings_become_the_configs_and_single_values_override_them(recipe):
     assert Config(recipe=recipe, batch_size=512).batch_size == 512
 
 
-def test_help_tells_of_each_recipe(run_command):
+def test_help_describes_each_recipe(run_command):
     text = " ".join(run_command("train", "--help").stdout.split())
     for name, recipe in RECIPES.items():
         assert f"- {name}: {recipe.summary}" in text
@@ -39,7 +39,7 @@ def test_a_recipe_trains_evaluates_predicts_and_resumes(run_command, tmp_path):
         return result.stdout + result.stderr
 
     train = ("train", "--dataset=digits", "--train_dir=run")
-    # Plain operations compile sooner.
+    # Plain operations compile faster.
     recipe = ("--recipe=cuda_convnet_11pct", "--batch_size=16", "--ops=plain")
     log = run(*train, *recipe, "--max_steps=3")
     assert "network cuda_convnet_11pct with 2,112,970 parameters" in log
@@ -49,7 +49,7 @@ def test_a_recipe_trains_evaluates_predicts_and_resumes(run_command, tmp_path):
     assert saved["optimizer"] == "sgd(momentum=0.9)"
     assert saved["learning_rate_drops"] == [500 / 520, 510 / 520]
 
-    # What inputs are normalized by is in the checkpoint.
+    # The statistics that normalize the inputs are in the checkpoint.
     evaluate = ("eval", "--checkpoint_dir=run", "--num_examples=100")
     assert "precision @ 1 = " in run(*evaluate)
     Image.new("RGB", (40, 40), "green").save(tmp_path / "green.png")

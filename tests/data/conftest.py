@@ -6,7 +6,7 @@ from cifar_jax.data import archives, cifar10, dataset
 
 @pytest.fixture(scope="module")
 def small_batches():
-    """Lets the readers expect batches of a few images for the whole module."""
+    """Makes the readers expect batches of a few images for the whole module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(archives, "RECORDS_PER_BATCH", small_cifar.RECORDS)
         yield
@@ -14,7 +14,7 @@ def small_batches():
 
 @pytest.fixture
 def official(monkeypatch):
-    """The small data are the official ones."""
+    """Makes the small data count as the official data."""
     splits = small_cifar.splits()
     monkeypatch.setattr(dataset, "OFFICIAL", dataset.fingerprint(*splits))
     unordered = dataset.unordered_fingerprint(*splits)

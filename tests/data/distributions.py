@@ -1,4 +1,4 @@
-"""Whether draws are distributed as they should be.
+"""Assertions about the distribution of random draws.
 
 Seeds are fixed, so a p-value below `SIGNIFICANCE` means a wrong distribution, not bad
 luck.
@@ -20,7 +20,7 @@ def assert_uniform(draws, low, high):
 
 
 def assert_equally_likely(draws, outcomes):
-    """Each of 0, 1, ..., outcomes - 1 occurs as often, by a chi-square test."""
+    """Asserts by a chi-square test that 0, 1, ..., outcomes - 1 are equally likely."""
     draws = np.asarray(draws).ravel()
     assert draws.min() >= 0
     assert draws.max() < outcomes
@@ -29,6 +29,6 @@ def assert_equally_likely(draws, outcomes):
 
 
 def assert_independent(first, second):
-    """By a chi-square test on the table of how often each pair occurs."""
+    """Asserts independence by a chi-square test on the table of pair counts."""
     table = stats.contingency.crosstab(np.ravel(first), np.ravel(second)).count
     assert stats.chi2_contingency(table).pvalue > SIGNIFICANCE

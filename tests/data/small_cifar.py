@@ -26,7 +26,7 @@ LAYOUTS = {
 
 
 def arrays(seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Random pixels [n, 3072] and labels [n] of each batch."""
+    """Returns random pixels [n, 3072] and labels [n] for each batch."""
     rng = np.random.default_rng(seed)
     return {
         batch: (
@@ -38,7 +38,7 @@ def arrays(seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def splits() -> tuple[Split, Split]:
-    """The same as the training and the test split."""
+    """Returns the arrays as the training and the test split."""
     batches = [
         Split(
             pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels.astype(np.int32)
@@ -57,7 +57,7 @@ def binary_file(pixels: np.ndarray, labels: np.ndarray) -> bytes:
 
 
 def python_file(pixels: np.ndarray, labels: np.ndarray) -> bytes:
-    """What cPickle of Python 2 writes, as in the official files."""
+    """Returns a batch as pickled by Python 2's cPickle, like the official files."""
     rows, columns = pixels.shape
     raw = pixels.tobytes()
     return b"".join(
@@ -93,7 +93,7 @@ ENCODERS = {"binary": binary_file, "python": python_file, "matlab": matlab_file}
 
 
 def files(kind: str, seed: int = 0) -> dict[str, bytes]:
-    """The contents of the six files of a layout, by file name."""
+    """Returns the contents of the six files of a layout, by file name."""
     return {
         batch + LAYOUTS[kind].suffix: ENCODERS[kind](*pair)
         for batch, pair in arrays(seed).items()
@@ -148,9 +148,9 @@ NO_FILES = (os.mkfifo, Path.mkdir, link_to_itself)
 def served(
     body: bytes, length: int | None = None, status: int = 200, stall: bool = False
 ) -> Iterator[str]:
-    """Serves body at the URL that is yielded, announced as `length` bytes long.
+    """Serves `body`, announced as `length` bytes long, and yields its URL.
 
-    If it is longer, then the connection is closed after body, or stalls.
+    If `length` exceeds the body, the connection is closed after the body, or stalls.
     """
     over = threading.Event()
 

@@ -25,7 +25,7 @@ def read(path, kind="binary"):
 
 
 def assert_is_original(splits):
-    """The pixels and labels are those of small_cifar.arrays()."""
+    """Asserts that pixels and labels are those of small_cifar.arrays()."""
     originals = small_cifar.arrays()
     images = np.concatenate([split.images for split in splits])
     labels = np.concatenate([split.labels for split in splits])
@@ -111,17 +111,17 @@ def test_damaged_batches_are_rejected(tmp_path, kind, packed, damage, words):
 @pytest.mark.parametrize(
     "data",
     [b"", b"not a gzip", gzip.compress(b"not a tar"), gzip.compress(b"")],
-    # Not by the bytes: compressed ones have the time in them.
+    # The bytes cannot serve as ids: gzip output contains a timestamp.
     ids=["empty", "no gzip", "no tar", "nothing compressed"],
 )
-def test_what_is_no_archive_is_rejected(tmp_path, data):
+def test_files_that_are_not_archives_are_rejected(tmp_path, data):
     path = tmp_path / "cifar-10-binary.tar.gz"
     path.write_bytes(data)
     assert_rejected(path, "binary")
 
 
 def write_tar(tmp_path, *members):
-    """An archive of (TarInfo fields, data) whose other files are in order."""
+    """Writes an archive of (TarInfo fields, data) members and valid other files."""
     path = tmp_path / "cifar-10-binary.tar.gz"
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:
         for fields, data in members:
@@ -158,7 +158,7 @@ def test_names_that_point_elsewhere_are_ignored(tmp_path, prefix):
     assert sorted(tmp_path.rglob("*.bin")) == []
 
 
-def test_the_first_of_two_equal_names_counts(tmp_path):
+def test_the_first_of_two_equal_names_is_used(tmp_path):
     contents = small_cifar.files("binary")
     name = "cifar-10-batches-bin/data_batch_1.bin"
     other = small_cifar.files("binary", seed=1)["data_batch_1.bin"]
@@ -195,7 +195,7 @@ def test_gzip_bomb_is_not_unpacked(tmp_path, monkeypatch):
 
 
 class Touch:
-    """Pickles as a shell command."""
+    """Object whose unpickling would run a shell command."""
 
     def __init__(self, path):
         self.path = path
@@ -227,7 +227,7 @@ def test_hostile_pickle_is_not_executed(tmp_path, protocol):
     byte=st.one_of(st.none(), st.integers(0, 255)),
 )
 def test_no_damage_raises_anything_but_user_error(tmp_path, kind, packed, place, byte):
-    """A byte is changed, or the file cut there; most often near its start."""
+    """Changes a byte or truncates the file there, most often near its start."""
     contents = small_cifar.files(kind)
     if packed:
         path = damaged_file = small_cifar.write_archive(tmp_path, kind, contents)
@@ -240,12 +240,12 @@ def test_no_damage_raises_anything_but_user_error(tmp_path, kind, packed, place,
     damaged_file.write_bytes(data[:position] + rest)
     with contextlib.suppress(UserError):
         found = read(path, kind)
-        if packed:  # gzip's checksum vouches for the pixels
+        if packed:  # gzip's checksum protects the pixels
             assert_is_original(found)
 
 
 @pytest.mark.parametrize("make", small_cifar.NO_FILES)
-def test_what_is_no_regular_file_is_rejected_without_waiting(tmp_path, make):
+def test_anything_but_a_regular_file_is_rejected_without_waiting(tmp_path, make):
     path = tmp_path / "cifar-10-binary.tar.gz"
     make(path)
     assert archives.find(tmp_path) == (path, archives.BINARY)

@@ -1,4 +1,4 @@
-"""The distortions, one at a time: what they compute and how they are distributed."""
+"""Tests the results and the distribution of each distortion."""
 
 import functools
 
@@ -16,7 +16,7 @@ from cifar_jax.data import augment
 # The spacing of float32 numbers just below 256.
 ULP = 2.0**-16
 
-small_images = hnp.arrays(np.uint8, (6, 5, 3)).map(lambda image: image.astype("f4"))
+small_images = hnp.arrays(np.uint8, (6, 5, 3)).map(jnp.float32)
 keys = st.integers(0, 2**32 - 1).map(jax.random.key)
 
 
@@ -26,11 +26,11 @@ def many_keys(count):
 
 def test_random_crop_takes_each_window_equally_often():
     rows, columns = np.indices((32, 32))
-    image = np.stack([rows, columns], axis=-1).astype(np.uint8)
+    image = jnp.stack([rows, columns], axis=-1).astype(jnp.uint8)
     crop = functools.partial(augment.random_crop, size=24)
     crops = jax.jit(jax.vmap(crop, (0, None)))(many_keys(20_000), image)
     top, left = np.asarray(crops)[:, 0, 0].astype(int).T
-    # Uniform over the pairs: each offset uniform, and the two independent.
+    # Uniform over pairs: each offset is uniform and the two are independent.
     assert_equally_likely(9 * top + left, outcomes=81)
 
 
@@ -38,7 +38,7 @@ def test_random_crop_takes_each_window_equally_often():
 @given(key=keys, height=st.integers(4, 9), width=st.integers(4, 9), data=st.data())
 def test_random_crop_is_a_window_of_the_image(key, height, width, data):
     size = data.draw(st.integers(1, min(height, width)))
-    image = np.random.RandomState(0).permutation(height * width * 2)
+    image = jnp.asarray(np.random.RandomState(0).permutation(height * width * 2))
     image = image.reshape(height, width, 2)
     crop = np.asarray(augment.random_crop(key, image, size))
     windows = sliding_window_view(image, (size, size), axis=(0, 1))
@@ -47,19 +47,19 @@ def test_random_crop_is_a_window_of_the_image(key, height, width, data):
 
 
 def test_central_crop():
-    image = np.arange(32 * 32 * 3).reshape(32, 32, 3)
+    image = jnp.arange(32 * 32 * 3).reshape(32, 32, 3)
     np.testing.assert_array_equal(augment.central_crop(image, 24), image[4:28, 4:28])
 
 
 def test_corners():
-    image = np.arange(32 * 32 * 3).reshape(32, 32, 3)
+    image = jnp.arange(32 * 32 * 3).reshape(32, 32, 3)
     starts = [(0, 0), (0, 8), (8, 0), (8, 8)]
     expected = [image[top : top + 24, left : left + 24] for top, left in starts]
     np.testing.assert_array_equal(augment.corners(image, 24), expected)
 
 
 def test_random_flip_mirrors_half_of_the_images():
-    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    image = jnp.arange(12, dtype=jnp.uint8).reshape(2, 2, 3)
     flipped = jax.vmap(augment.random_flip, (0, None))(many_keys(20_000), image)
     mirrored = (flipped == image[:, ::-1]).all(axis=(1, 2, 3))
     assert (mirrored | (flipped == image).all(axis=(1, 2, 3))).all()
@@ -74,7 +74,7 @@ def test_random_flip_twice_is_the_identity(key, image):
 
 
 def test_random_brightness_adds_one_uniform_delta():
-    image = np.zeros((3, 2, 3), np.float32)
+    image = jnp.zeros((3, 2, 3))
     brightened = jax.vmap(augment.random_brightness, (0, None))(
         many_keys(20_000), image
     )
@@ -95,7 +95,7 @@ def test_random_brightness_clips_nothing():
 
 
 def test_random_contrast_scales_by_a_uniform_factor():
-    # Distances 1 and -1 from the means 100 and 0.
+    # Values lie 1 above and below the channel means of 100 and 0.
     image = jnp.array([[[101.0, 1.0]], [[99.0, -1.0]]])
     scaled = jax.vmap(augment.random_contrast, (0, None))(many_keys(20_000), image)
     factor = scaled[:, 0, 0, 1]
@@ -126,7 +126,7 @@ def test_standardize_gives_mean_zero_and_deviation_one(image):
     stddev = image.astype(float).std()
     divisor = max(stddev, 1 / np.sqrt(image.size))
     standardized = np.asarray(augment.standardize(image), float)
-    # What float32 may lose: the last digit of the mean, and of each result.
+    # float32 may lose the last digit of the mean and of each result.
     assert abs(standardized.mean()) < ULP / divisor
     np.testing.assert_allclose(
         standardized.std(), stddev / divisor, rtol=1e-5, atol=1e-6

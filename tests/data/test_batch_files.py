@@ -1,4 +1,4 @@
-"""The decoders of batch files: what they read, and what they refuse to do."""
+"""Tests what the decoders of batch files read and what they refuse."""
 
 import pickle
 import zlib

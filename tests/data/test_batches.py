@@ -1,4 +1,4 @@
-"""The order of the examples: exact epochs, and a function of (key, step) alone."""
+"""Tests that batches form exact epochs and depend only on the key and the step."""
 
 import jax
 import numpy as np
@@ -13,13 +13,13 @@ KEY = jax.random.key(0)
 
 @st.composite
 def sizes(draw):
-    # Few sizes: each compiles a permutation of its own.
+    # Only a few sizes, since each compiles its own permutation.
     num_examples = draw(st.sampled_from([1, 2, 12, 13, 40]))
     return num_examples, draw(st.integers(1, num_examples))
 
 
 def epochs(order, first_step, count):
-    """`count` epochs from the one that begins at `first_step`, one a row."""
+    """Returns `count` epochs as rows, beginning with the one that starts at a step."""
     num_batches = -(-count * order.num_examples // order.batch_size)
     steps = range(first_step, first_step + num_batches)
     indices = np.concatenate([order(step)["indices"] for step in steps])
@@ -59,7 +59,7 @@ def test_a_batch_is_a_function_of_the_step_alone():
 
 
 def test_a_batch_spans_the_end_of_an_epoch():
-    # Examples 12 of epoch 0, then 0, 1, 2 of epoch 1.
+    # Position 12 of epoch 0, then positions 0, 1 and 2 of epoch 1.
     whole = BatchOrder(KEY, 13, 13)
     expected = np.concatenate([whole(0)["indices"][12:], whole(1)["indices"][:3]])
     batch = BatchOrder(KEY, 13, 4)(3)
@@ -67,7 +67,7 @@ def test_a_batch_spans_the_end_of_an_epoch():
     np.testing.assert_array_equal(batch["epochs"], [0, 1, 1, 1])
 
 
-def test_epochs_and_keys_have_orders_of_their_own():
+def test_every_epoch_and_key_has_its_own_order():
     order = BatchOrder(KEY, 100, 100)
     other = BatchOrder(jax.random.key(1), 100, 100)
     batches = [order(0), order(1), order(2), other(0), other(1)]

@@ -26,7 +26,7 @@ TRAIN, TEST = 5 * small_cifar.RECORDS, small_cifar.RECORDS
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    """The server's address is a closed port of this machine."""
+    """Replaces the server's address by a closed port of this machine."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -40,6 +40,7 @@ def archive_dir(tmp_path):
     return tmp_path
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("name", ["cifar100", None, ["auto"], np.array(["auto", ""])])
 def test_unknown_name_lists_the_choices(name):
     with pytest.raises(UserError, match="auto, cifar10, digits"):
@@ -80,7 +81,7 @@ def test_default_folder_is_that_of_tfds(archive_dir, monkeypatch):
     assert "tensorflow_datasets" in load("auto").source
 
 
-def test_what_tfds_prepared_goes_before_an_archive(tmp_path):
+def test_data_prepared_by_tfds_take_precedence_over_an_archive(tmp_path):
     folder = write_tfds_cifar10(tmp_path)
     theirs = load("auto", tmp_path)
     assert str(folder) in theirs.source
@@ -100,7 +101,7 @@ def server(monkeypatch):
 
 
 @pytest.mark.usefixtures("server", "official")
-def test_download_once_and_the_same_images_as_the_archive(tmp_path, monkeypatch):
+def test_the_download_happens_once_and_matches_the_archive(tmp_path, monkeypatch):
     data_dir = tmp_path / "made/by/us"
     downloaded = load("cifar10", data_dir)
     folder = tfds_builder.prepared_folder(data_dir)
@@ -125,9 +126,7 @@ def test_without_array_record_the_archive_is_read_as_it_is(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["auto", "cifar10"])
-def test_download_that_fails_halfway_is_no_reason_for_the_stand_in(
-    tmp_path, monkeypatch, name
-):
+def test_a_failed_download_does_not_lead_to_the_stand_in(tmp_path, monkeypatch, name):
     with small_cifar.served(b"other") as url:
         monkeypatch.setattr(download, "URL", url)
         with pytest.raises(RunError, match="not the official archive"):
@@ -135,14 +134,14 @@ def test_download_that_fails_halfway_is_no_reason_for_the_stand_in(
 
 
 @pytest.mark.usefixtures("server")
-def test_folder_that_cannot_be_made_is_the_users_error(tmp_path):
+def test_a_folder_that_cannot_be_created_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--data_dir=.*Not a directory"):
         load("cifar10", tmp_path / "file" / "below")
 
 
 @pytest.mark.usefixtures("server")
-def test_full_disk_says_so(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported(tmp_path, monkeypatch):
     def full(data_dir):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -152,7 +151,7 @@ def test_full_disk_says_so(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("server")
-def test_a_preparation_that_fails_says_so_and_leaves_the_archive(tmp_path, monkeypatch):
+def test_a_failed_preparation_is_reported_and_keeps_the_archive(tmp_path, monkeypatch):
     def full(builder, split):
         yield 0, {"image": split.images[0], "label": 0}
         raise RuntimeError("write() failed: No space left on device")
@@ -218,6 +217,7 @@ def test_data_dir_that_is_a_file_is_an_error(archive_dir):
         load("auto", archive_dir / "cifar-10-binary.tar.gz")
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("data_dir", "reason"),
     [
@@ -243,13 +243,13 @@ def test_without_a_home_the_folder_has_to_be_named(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["auto", "cifar10"])
-def test_data_dir_without_permission_is_no_reason_for_the_stand_in(
+def test_data_dir_without_permission_does_not_lead_to_the_stand_in(
     archive_dir, monkeypatch, name
 ):
     def refuse(path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    # Not by chmod, which does not stop root.
+    # chmod would not stop root.
     monkeypatch.setattr(Path, "lstat", refuse)
     with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)"):
         load(name, archive_dir)
@@ -261,8 +261,9 @@ def test_data_dir_that_is_a_loop_of_links_is_an_error(tmp_path):
         load("cifar10", tmp_path / "loop")
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("size", [1.5, "10", True, None])
-def test_a_validation_size_that_is_no_integer_is_an_error(size):
+def test_a_validation_size_that_is_not_an_integer_is_an_error(size):
     with pytest.raises(UserError, match=r"validation_size=.* must be an integer"):
         load("digits", validation_size=size)
 

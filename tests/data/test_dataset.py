@@ -17,7 +17,7 @@ from cifar_jax.data.dataset import (
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="others have own memory")
 @pytest.mark.parametrize("count", [1, 3, 1000])
-def test_the_cpu_uses_images_where_they_lie(count):
+def test_the_cpu_uses_images_without_copying_them(count):
     images = empty_images(count, (32, 32, 3))
     images[...] = 7
     assert images.shape == (count, 32, 32, 3)
@@ -30,7 +30,7 @@ def test_image_shape_is_that_of_the_training_images():
 
 
 def changed(**changes):
-    """A small data set whose training split has other images or labels."""
+    """Returns a small data set whose training split has other images or labels."""
     whole = make_dataset(6, 4)
     train = dataclasses.replace(whole.train, **changes)
     return dataclasses.replace(whole, train=train)
@@ -40,6 +40,7 @@ def zeros(*shape, dtype=np.uint8):
     return np.zeros(shape, dtype)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -64,21 +65,22 @@ def zeros(*shape, dtype=np.uint8):
         ({"labels": np.array([0, 1, 2, 0, 1, -1])}, "contains -1; with 3 classes"),
     ],
 )
-def test_a_split_that_cannot_be_used_is_named(changes, message):
+def test_an_invalid_split_is_named(changes, message):
     with pytest.raises(UserError, match=message) as caught:
         check_dataset(changed(**changes))
     assert "dataset.t" in str(caught.value)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     "names", [(), ("a", "a", "b"), ["a", "b", "c"], (0, 1, 2), ([], [], [])]
 )
-def test_class_names_are_different_names(names):
+def test_class_names_must_be_distinct_strings(names):
     with pytest.raises(UserError, match=r"dataset\.class_names must be a tuple of"):
         check_dataset(dataclasses.replace(make_dataset(), class_names=names))
 
 
-def test_what_is_no_data_set_or_split_is_named():
+def test_objects_of_the_wrong_type_are_named():
     with pytest.raises(UserError, match=r"must be a cifar_jax\.Dataset, not a str"):
         check_dataset("cifar10")
     with pytest.raises(UserError, match=r"must be a cifar_jax\.Split, not a tuple"):
@@ -86,13 +88,13 @@ def test_what_is_no_data_set_or_split_is_named():
 
 
 @pytest.mark.parametrize("gray", [zeros(6, 4, 4), zeros(6, 4, 4, 1)])
-def test_the_advice_on_gray_images_makes_them_good(gray):
+def test_the_advice_on_gray_images_makes_them_valid(gray):
     with pytest.raises(UserError) as caught:
         check_images(gray, "images")
     advice = str(caught.value).partition(" by ")[2]
     check_images(eval(advice, {"np": np, "images": gray}), "images")
 
 
-def test_good_ones_pass():
+def test_valid_data_sets_pass():
     check_dataset(with_validation(make_dataset(), 10))
     check_dataset(changed(labels=np.arange(6, dtype=np.int64) % 3))

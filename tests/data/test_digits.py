@@ -26,7 +26,7 @@ def test_split_is_stratified():
 
 
 def test_split_is_the_same_everywhere():
-    # So that results on the stand-in compare between machines and versions.
+    # Results on the stand-in stay comparable between machines and versions.
     assert digits.load().fingerprint == FINGERPRINT
 
 
@@ -34,8 +34,8 @@ def test_images_are_the_digits_enlarged():
     dataset = digits.load()
     images = np.concatenate([dataset.train.images, dataset.test.images])
     assert (images == images[..., :1]).all()
-    # Bilinear: the four pixels in the middle of a 4x4 block surround its centre, where
-    # the small picture's value would be; their mean is near it.
+    # Bilinear interpolation: the four pixels in the middle of a 4x4 block surround its
+    # center, where the small picture's value belongs, so their mean is close to it.
     middles = images[..., 0].reshape(-1, 8, 4, 8, 4)[:, :, 1:3, :, 1:3].mean((2, 4))
     originals = load_digits().images * 255 / 16
     np.testing.assert_allclose(middles.mean(0), originals.mean(0), atol=20)

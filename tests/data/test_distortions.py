@@ -1,4 +1,4 @@
-"""The distortions that are not the tutorial's, by their definitions."""
+"""Tests the distortions beyond the tutorial's against their definitions."""
 
 import functools
 
@@ -19,12 +19,14 @@ from cifar_jax.data.distortions import (
     Translate,
 )
 
-IMAGE = np.random.RandomState(0).randint(256, size=(12, 12, 3), dtype=np.uint8)
+IMAGE = jnp.asarray(
+    np.random.RandomState(0).randint(256, size=(12, 12, 3), dtype=np.uint8)
+)
 KEYS = jax.random.split(jax.random.key(0), 300)
 
 
-def example(epoch=0, index=0, size=12):
-    return Example(epoch, index, size)
+def example():
+    return Example(jnp.int32(0), jnp.int32(0), 12)
 
 
 def test_translated_images_are_windows_of_the_reflected_image():
@@ -65,13 +67,15 @@ def test_cutout_grays_a_square_that_may_reach_beyond_the_edge(size):
     np.testing.assert_array_equal(images[0][untouched], IMAGE[untouched])
 
 
-BATCH = np.random.RandomState(1).uniform(0, 255, (5, 8, 8, 3)).astype(np.float32)
-TARGETS = np.eye(5, dtype=np.float32)
+BATCH = jnp.asarray(
+    np.random.RandomState(1).uniform(0, 255, (5, 8, 8, 3)).astype(np.float32)
+)
+TARGETS = jnp.eye(5)
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from([0.2, 1.0]))
-def test_mixup_weighs_images_and_targets_alike(seed, alpha):
+def test_mixup_weights_images_and_targets_alike(seed, alpha):
     images, targets = Mixup(alpha)(jax.random.key(seed), BATCH, TARGETS)
     weight = float(targets[0, 0])
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)

@@ -13,7 +13,7 @@ ARCHIVE = small_cifar.archive_bytes("binary", small_cifar.files("binary"))
 
 @pytest.fixture
 def expected(monkeypatch):
-    """The small archive is the official one."""
+    """Makes the small archive count as the official one."""
     monkeypatch.setattr(download, "BYTES", len(ARCHIVE))
     monkeypatch.setattr(download, "SHA256", hashlib.sha256(ARCHIVE).hexdigest())
 
@@ -42,7 +42,7 @@ def test_another_file_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("expected")
-def test_an_answer_without_end_does_not_fill_the_disk(tmp_path, monkeypatch):
+def test_an_endless_response_does_not_fill_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_BLOCK_BYTES", 1000)
     with pytest.raises(RunError, match="not the official archive"):
         fetch(monkeypatch, tmp_path, ARCHIVE + bytes(100_000))
@@ -51,34 +51,32 @@ def test_an_answer_without_end_does_not_fill_the_disk(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("expected")
-def test_what_bears_the_name_of_the_partial_file_is_replaced(tmp_path, monkeypatch):
+def test_anything_named_like_the_partial_file_is_replaced(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / f"{archives.BINARY.archive}.partial")
     assert fetch(monkeypatch, tmp_path, ARCHIVE).read_bytes() == ARCHIVE
 
 
 @pytest.mark.usefixtures("expected")
-def test_a_download_that_breaks_off_says_so_and_can_be_done_again(
-    tmp_path, monkeypatch
-):
+def test_an_interrupted_download_is_reported_and_can_be_repeated(tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"download of .* failed"):
         fetch(monkeypatch, tmp_path, ARCHIVE[:1000], length=len(ARCHIVE))
     assert archives.find(tmp_path) is None
     assert fetch(monkeypatch, tmp_path, ARCHIVE).read_bytes() == ARCHIVE
 
 
-def test_a_status_of_the_server_says_so(tmp_path, monkeypatch):
+def test_an_error_status_of_the_server_is_reported(tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"failed .*503"):
         fetch(monkeypatch, tmp_path, b"", status=503)
 
 
-def test_a_server_that_stalls_halfway_is_given_up(tmp_path, monkeypatch):
+def test_a_server_that_stalls_halfway_times_out(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_TIMEOUTS_SECS", (5, 0.2))
     with pytest.raises(RunError, match=r"failed .*[Tt]imed? ?out"):
         fetch(monkeypatch, tmp_path, ARCHIVE[:1000], length=10**6, stall=True)
     assert archives.find(tmp_path) is None
 
 
-def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
+def test_a_server_that_never_answers_times_out(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_TIMEOUTS_SECS", (0.2, 0.2))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -99,16 +97,16 @@ def test_the_checksum_is_the_published_one():
     )
 
 
-def test_silent_server_is_given_up(monkeypatch):
+def test_a_silent_server_is_unreachable(monkeypatch):
     monkeypatch.setattr(cifar10, "_SECONDS_TO_ANSWER", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         assert cifar10.why_unreachable(f"http://127.0.0.1:{port}/") is not None
 
 
-def test_silent_name_server_is_given_up(monkeypatch):
+def test_a_silent_name_server_is_unreachable(monkeypatch):
     monkeypatch.setattr(cifar10, "_SECONDS_TO_ANSWER", 0.01)
-    # Whatever blocks inside the request, the deadline holds.
+    # The deadline holds no matter what blocks inside the request.
     released = cifar10.threading.Event()
     monkeypatch.setattr(
         cifar10.urllib.request, "urlopen", lambda *_, **__: released.wait(60)

@@ -1,4 +1,4 @@
-"""Which CIFAR-10 is the official one: its pixels decide, whatever they come in."""
+"""Tests that the pixels alone, not their packaging, decide which data are official."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ UNPACK = Path(__file__).parents[3] / "shared/cifar10/unpack.py"
 @pytest.mark.usefixtures("official")
 @pytest.mark.parametrize("kind", small_cifar.LAYOUTS)
 @pytest.mark.parametrize("packed", [True, False])
-def test_pixels_decide_what_is_official_whatever_the_source(tmp_path, kind, packed):
+def test_official_pixels_are_recognized_in_every_layout(tmp_path, kind, packed):
     if packed:
         small_cifar.write_archive(tmp_path, kind)
     else:
@@ -32,7 +32,7 @@ def test_pixels_decide_what_is_official_whatever_the_source(tmp_path, kind, pack
 
 
 @pytest.mark.usefixtures("official")
-def test_what_tfds_itself_prepared_is_official_too(tmp_path):
+def test_data_prepared_by_tfds_itself_are_official_too(tmp_path):
     write_tfds_cifar10(tmp_path)
     assert load("cifar10", tmp_path).official
 
@@ -47,7 +47,7 @@ def test_what_tfds_itself_prepared_is_official_too(tmp_path):
         ("the split", "other pixels"),
     ],
 )
-def test_what_is_not_official_is_told_with_the_reason(tmp_path, change, reason):
+def test_unofficial_data_are_reported_with_the_reason(tmp_path, change, reason):
     arrays = small_cifar.arrays()
     pixels, labels = arrays["data_batch_3"]
     if change == "a pixel":
@@ -71,7 +71,9 @@ def test_what_is_not_official_is_told_with_the_reason(tmp_path, change, reason):
 @pytest.mark.slow
 @pytest.mark.skipif(not UNPACK.exists(), reason="../shared is not there")
 @pytest.mark.parametrize("kind", ["binary", "python"])
-def test_the_official_pixels_are_known_in_every_wrapping(tmp_path, monkeypatch, kind):
+def test_the_official_pixels_are_recognized_in_every_packaging(
+    tmp_path, monkeypatch, kind
+):
     subprocess.run(
         [sys.executable, UNPACK, tmp_path, f"--layout={kind}"],
         check=True,
@@ -99,7 +101,7 @@ def test_the_official_pixels_are_known_in_every_wrapping(tmp_path, monkeypatch, 
 @pytest.mark.slow
 @pytest.mark.skipif(not UNPACK.exists(), reason="../shared is not there")
 @pytest.mark.parametrize("swap", [False, True])
-def test_a_change_of_the_official_pixels_is_told(tmp_path, monkeypatch, swap):
+def test_a_change_to_the_official_pixels_is_reported(tmp_path, monkeypatch, swap):
     subprocess.run([sys.executable, UNPACK, tmp_path], check=True, capture_output=True)
     monkeypatch.setattr(archives, "RECORDS_PER_BATCH", 10_000)
     with tarfile.open(tmp_path / "cifar-10-binary.tar.gz") as archive:

@@ -16,7 +16,7 @@ read_picture = functools.partial(pictures.read_picture, image_shape=(32, 32, 3))
 
 
 def gradient(width: int = 64, height: int = 64) -> np.ndarray:
-    """A picture that is red on the left, blue on the right, darker at the top."""
+    """Returns a picture: red on the left, blue on the right, darker at the top."""
     x = np.linspace(0, 255, width)[None, :].repeat(height, 0)
     y = np.linspace(0, 255, height)[:, None].repeat(width, 1)
     return np.stack([255 - x, y, x], axis=-1).astype(np.uint8)
@@ -44,15 +44,15 @@ def test_by_path_or_name(tmp_path):
 def test_formats_agree(format_):
     picture = read_picture(saved(Image.fromarray(gradient()), format_))
     reference = read_picture(saved(Image.fromarray(gradient())))
-    # A GIF has 256 colours, a JPEG loses some.
+    # A GIF has only 256 colors, and JPEG compression is lossy.
     assert np.abs(picture.astype(int) - reference).mean() < 8
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "YCbCr", "LAB", "HSV"])
-def test_colour_modes_agree(mode):
+def test_color_modes_agree(mode):
     format_ = {"YCbCr": "JPEG", "CMYK": "JPEG", "LAB": "TIFF"}.get(mode, "PNG")
     image = Image.fromarray(gradient())
-    if mode not in ("LAB", "HSV"):  # Pillow itself does not convert these both ways
+    if mode not in ("LAB", "HSV"):  # Pillow cannot convert these both ways.
         image = image.convert(mode)
     picture = read_picture(saved(image, format_))
     assert picture.shape == (32, 32, 3)
@@ -64,9 +64,9 @@ def test_colour_modes_agree(mode):
     )
 
 
-def test_grey_becomes_three_equal_channels():
-    grey = Image.fromarray(gradient()[..., 2])
-    for image in (grey, grey.convert("LA"), grey.convert("1")):
+def test_gray_becomes_three_equal_channels():
+    gray = Image.fromarray(gradient()[..., 2])
+    for image in (gray, gray.convert("LA"), gray.convert("1")):
         picture = read_picture(saved(image))
         assert (picture == picture[..., :1]).all()
 
@@ -92,7 +92,7 @@ def test_transparent_parts_are_white():
     [(3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90),
      (8, Image.Transpose.ROTATE_270), (2, Image.Transpose.FLIP_LEFT_RIGHT)],
 )  # fmt: skip
-def test_turned_as_exif_says(orientation, undo):
+def test_exif_orientation_is_applied(orientation, undo):
     upright = Image.fromarray(gradient())
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -125,13 +125,13 @@ def test_a_huge_picture(format_, options):
 
 
 def test_an_animation_shows_its_first_frame():
-    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")]
     file = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert (read_picture(file) == [255, 0, 0]).all()
 
 
 def bomb(width: int, height: int) -> io.BytesIO:
-    """A PNG of a few bytes that claims any size."""
+    """Returns a PNG of a few bytes that claims to have the given size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data
@@ -166,7 +166,7 @@ def damaged() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("content", damaged().values(), ids=damaged())
-def test_what_is_no_picture_is_an_error_of_one_line(content, tmp_path):
+def test_files_that_are_not_pictures_give_a_one_line_error(content, tmp_path):
     path = tmp_path / "file.png"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"file\.png") as caught:
@@ -175,13 +175,13 @@ def test_what_is_no_picture_is_an_error_of_one_line(content, tmp_path):
 
 
 @pytest.mark.parametrize("format_", ["AVIF", "DDS", "WEBP", "GIF", "TIFF", "ICNS"])
-def test_whatever_a_decoder_raises_is_the_files_fault(format_):
-    """Each file with bytes changed here and there, or cut short."""
+def test_any_decoder_error_blames_the_file(format_):
+    """Changes bytes of each file at random places, or truncates it."""
     whole = saved(Image.fromarray(gradient()), format_).getvalue()
     random = np.random.RandomState(0)
     for _ in range(60):
         content = np.frombuffer(whole, np.uint8).copy()
-        # Most often in the headers.
+        # Headers are changed most often.
         places = (random.uniform(size=4) ** 3 * len(content)).astype(int)
         content[places] = random.randint(0, 256, 4)
         cut = random.choice([len(content), places[0] + 1])
@@ -198,13 +198,11 @@ def test_whatever_a_decoder_raises_is_the_files_fault(format_):
     ],
     ids=["of two lines", "without words"],
 )
-def test_an_error_that_pillow_does_not_know_is_the_files_fault(
-    monkeypatch, error, words
-):
+def test_an_error_unknown_to_pillow_blames_the_file(monkeypatch, error, words):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("cifar_jax.data.pictures._to_square", fail)
+    monkeypatch.setattr("cifar_jax.data.pictures._resized", fail)
     with pytest.raises(UserError, match=f"stdin is damaged: {words}$"):
         read_picture(saved(Image.fromarray(gradient())))
 
@@ -226,7 +224,7 @@ def test_missing_files_and_folders(tmp_path):
         read_picture("long" * 100)
 
 
-def test_what_cannot_be_waited_for_is_refused(tmp_path):
+def test_fifos_and_circular_links_are_refused(tmp_path):
     os.mkfifo(tmp_path / "fifo.png")
     with pytest.raises(UserError, match="use - to read from standard input"):
         read_picture(tmp_path / "fifo.png")
@@ -235,8 +233,9 @@ def test_what_cannot_be_waited_for_is_refused(tmp_path):
         read_picture(tmp_path / "loop.png")
 
 
-def test_what_is_no_open_file_is_refused(tmp_path):
-    # Python's sys.stdin is None where standard input is closed.
+@pytest.mark.wrong_types
+def test_anything_but_an_open_file_is_refused(tmp_path):
+    # Python's sys.stdin is None if standard input is closed.
     with pytest.raises(UserError, match="standard input is closed"):
         read_picture(None)
     with (tmp_path / "closed.png").open("wb") as file:

@@ -1,5 +1,6 @@
-"""What networks see, in training and evaluation: all distortions together."""
+"""Tests the complete preprocessing of training and evaluation images."""
 
+import functools
 from itertools import combinations
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ def center(preprocessing, image, statistics=None):
 
 
 def training(preprocessing, key, image, statistics=None, epoch=0, index=0):
+    image, epoch, index = jnp.asarray(image), jnp.int32(epoch), jnp.int32(index)
     return preprocessing.training(key, image, epoch, index, statistics)
 
 
@@ -38,7 +40,7 @@ def test_an_image_of_one_value_becomes_zeros(color):
 
 
 class Draws(NamedTuple):
-    """What was drawn for each image, as [STEPS, BATCH_SIZE] arrays."""
+    """Random draws for each image, as [STEPS, BATCH_SIZE] arrays."""
 
     crop: np.ndarray  # 9 * top + left
     flip: np.ndarray
@@ -47,7 +49,10 @@ class Draws(NamedTuple):
 
 
 def coded_image():
-    """The first channel is noise, which tells the crop and flip; the last is flat."""
+    """Returns an image with noise in the first channel, which reveals crop and flip.
+
+    The other channels are constant.
+    """
     image = np.empty((32, 32, 3), np.uint8)
     image[..., 0] = np.random.RandomState(0).randint(256, size=(32, 32))
     image[..., 1:] = [50, 150]
@@ -55,7 +60,7 @@ def coded_image():
 
 
 def decode(outputs, image):
-    """The draws that make `outputs` of `coded_image`, before standardisation."""
+    """Returns the draws that turn `coded_image` into unstandardized `outputs`."""
     windows = sliding_window_view(image[..., 0].astype(float), (24, 24))
     # Candidate 2 * crop + flip.
     candidates = np.stack([windows, windows[..., ::-1]], axis=2).reshape(162, -1)
@@ -75,18 +80,18 @@ def decode(outputs, image):
 
 @pytest.fixture(scope="module")
 def draws():
-    """The draws of a training run, its keys made as train_step makes them."""
+    """Returns the draws of a training run whose keys are derived as in train_step."""
     image = coded_image()
 
     def step_outputs(step):
         step_key = jax.random.fold_in(jax.random.key(0), step)
         positions = jnp.arange(BATCH_SIZE)
         image_keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, positions)
-        distort = jax.vmap(TUTORIAL.training, (0, None, None, None, None))
-        return distort(image_keys, image, 0, 0, None)
+        distort = jax.vmap(functools.partial(training, TUTORIAL), (0, None))
+        return distort(image_keys, image)
 
     with pytest.MonkeyPatch.context() as patch:
-        # It takes the mean away, and with it every trace of the brightness.
+        # Standardization subtracts the mean, and with it every trace of the brightness.
         patch.setattr(augment, "standardize", lambda image: image)
         outputs = jax.lax.map(step_outputs, jnp.arange(STEPS))
     return decode(np.asarray(outputs, float), image)
@@ -100,7 +105,7 @@ def test_draws_are_distributed_as_in_the_tutorial(draws):
 
 
 def coarse(draws):
-    """The draws in at most nine classes each, for tables of pairs."""
+    """Returns the draws binned into at most nine classes each, for pair tables."""
     brightness = np.floor(draws.brightness / 21)
     contrast = np.floor(draws.contrast / 0.4)
     return [draws.crop // 9, draws.crop % 9, draws.flip, brightness, contrast]
@@ -111,7 +116,7 @@ def test_draws_of_one_image_are_independent(draws):
         assert_independent(first, second)
 
 
-def test_draws_of_neighbours_in_the_batch_are_independent(draws):
+def test_draws_of_neighbors_in_the_batch_are_independent(draws):
     for draw in coarse(draws):
         assert_independent(draw[:, :-1], draw[:, 1:])
 
@@ -121,11 +126,11 @@ def test_draws_of_successive_steps_are_independent(draws):
         assert_independent(draw[:-1], draw[1:])
 
 
-def test_is_the_distortions_in_the_tutorials_order():
+def test_training_distorts_in_the_tutorials_order():
     image = coded_image()
     for key in many_keys(8):
         crop_key, flip_key, brightness_key, contrast_key = jax.random.split(key, 4)
-        expected = augment.random_crop(crop_key, image.astype(np.float32), 24)
+        expected = augment.random_crop(crop_key, jnp.float32(image), 24)
         expected = augment.random_flip(flip_key, expected)
         expected = augment.random_brightness(brightness_key, expected)
         expected = augment.random_contrast(contrast_key, expected)
@@ -174,21 +179,20 @@ def test_each_distortion_can_be_left_out():
         assert len(seen) > 1, distortion
 
 
-def test_leaving_one_out_changes_the_draws_of_no_other():
+def test_leaving_one_out_does_not_change_the_draws_of_others():
     image = images()[0]
     for key in many_keys(4):
         without = variant("crop(padding=4), contrast", normalization="mean_image")
         crop, _, _, contrast = jax.random.split(key, 4)
-        expected = augment.random_crop(
-            crop, np.pad(image, [(4, 4), (4, 4), (0, 0)]), 32
-        )
-        expected = augment.random_contrast(contrast, expected.astype(np.float32))
+        framed = jnp.pad(image, [(4, 4), (4, 4), (0, 0)])
+        expected = augment.random_crop(crop, framed, 32)
+        expected = augment.random_contrast(contrast, expected.astype(jnp.float32))
         statistics = without.statistics(np.zeros((1, 32, 32, 3), np.uint8))
         found = training(without, key, image, statistics)
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_one_that_comes_twice_draws_twice():
+def test_a_repeated_distortion_draws_twice():
     twice = variant("brightness, brightness", normalization="mean_image")
     statistics = twice.statistics(np.zeros((1, 32, 32, 3), np.uint8))
     image = images()[0]
@@ -202,7 +206,7 @@ def test_one_that_comes_twice_draws_twice():
 
 def test_padded_crops_are_windows_of_the_image_in_a_black_frame():
     inputs = variant("crop(padding=4)", normalization="mean_image")
-    # Whose mean is 0, so that bytes come through.
+    # The mean image is 0, so that pixels pass unchanged.
     statistics = inputs.statistics(np.zeros((1, 32, 32, 3), np.uint8))
     image = images()[0]
     framed = np.pad(image, [(4, 4), (4, 4), (0, 0)])
@@ -230,12 +234,12 @@ def test_channels_of_the_training_set_get_mean_zero_and_deviation_one():
 
 
 def test_statistics_of_images_of_one_color_divide_by_one():
-    grey = np.full((3, 32, 32, 3), 77, np.uint8)
+    gray = np.full((3, 32, 32, 3), 77, np.uint8)
     inputs = variant(normalization="channel")
-    np.testing.assert_array_equal(center(inputs, grey[0], inputs.statistics(grey)), 0)
+    np.testing.assert_array_equal(center(inputs, gray[0], inputs.statistics(gray)), 0)
 
 
-def test_the_mean_image_is_subtracted_by_its_centre_wherever_the_crop_is():
+def test_the_center_of_the_mean_image_is_subtracted_from_every_crop():
     inputs = variant("crop", image_size=24, normalization="mean_image")
     statistics = inputs.statistics(images())
     mean = images().astype(float).mean(axis=0)[4:28, 4:28]
@@ -245,14 +249,16 @@ def test_the_mean_image_is_subtracted_by_its_centre_wherever_the_crop_is():
         atol=1e-4,
     )
     key = jax.random.key(1)
-    crop = augment.random_crop(jax.random.split(key, 4)[0], images()[0], 24)
+    crop = augment.random_crop(
+        jax.random.split(key, 4)[0], jnp.asarray(images()[0]), 24
+    )
     np.testing.assert_allclose(
         training(inputs, key, images()[0], statistics), crop - mean, atol=1e-4
     )
 
 
-def test_ten_views_are_corners_and_centre_and_their_mirror_images():
-    image = images()[0]
+def test_ten_views_are_corners_and_center_and_their_mirror_images():
+    image = jnp.asarray(images()[0])
     two, ten = (
         variant(image_size=24, distortions="crop", views=views).evaluation(image, None)
         for views in ("mirror", "ten_crops")
@@ -265,13 +271,13 @@ def test_ten_views_are_corners_and_centre_and_their_mirror_images():
     np.testing.assert_allclose(two, [expected[0], expected[5]], atol=1e-6)
 
 
-def test_what_needs_statistics_says_so():
+def test_missing_statistics_are_an_error():
     with pytest.raises(ValueError, match="needs statistics"):
         center(variant(normalization="channel"), images()[0])
 
 
 def test_shifted_mirrors_are_six_views():
-    image = images()[0]
+    image = jnp.asarray(images()[0])
     views = variant(views="shifted_mirrors").evaluation(image, None)
     framed = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="reflect")
     crops = [framed[i : i + 32, i : i + 32] for i in (1, 0, 2)]
@@ -312,6 +318,6 @@ def test_images_that_are_not_square_are_cropped():
     assert training(preprocessing, jax.random.key(0), image).shape == (20, 20, 3)
 
 
-def test_mixtures_come_last():
+def test_mixup_and_cutmix_must_come_last():
     with pytest.raises(UserError, match="mixup and cutmix mix whole batches, so they"):
         Config(distortions="crop, mixup, flip")

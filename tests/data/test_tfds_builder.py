@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("small_batches")
 
 @pytest.fixture(scope="module")
 def prepared(small_batches, tmp_path_factory):
-    """A folder in which the archive was prepared; only to be read."""
+    """Returns a folder in which the archive was prepared, for reading only."""
     data_dir = tmp_path_factory.mktemp("prepared")
     tfds_builder.prepare(data_dir, small_cifar.write_archive(data_dir))
     return data_dir
@@ -29,7 +29,7 @@ def prepared(small_batches, tmp_path_factory):
 
 @pytest.fixture
 def copy(prepared, tmp_path):
-    """A copy of it, to be damaged."""
+    """Returns a copy of the prepared folder that tests may damage."""
     return shutil.copytree(prepared, tmp_path / "copy")
 
 
@@ -113,7 +113,7 @@ def test_damaged_description_names_the_folder_to_delete(copy, name):
 
 @pytest.mark.parametrize("make", small_cifar.NO_FILES)
 @pytest.mark.parametrize("name", ["dataset_info.json", "*test.array_record*"])
-def test_what_is_no_regular_file_is_an_error_and_no_hang(copy, name, make):
+def test_anything_but_a_regular_file_is_an_error_and_does_not_hang(copy, name, make):
     (path,) = tfds_builder.prepared_folder(copy).glob(name)
     path.unlink()
     make(path)
@@ -128,7 +128,7 @@ def test_prepared_data_of_another_size_are_rejected(prepared, monkeypatch):
 
 
 def write_tfds_cifar10(data_dir):
-    """What TFDS's own builder writes: shuffled PNGs with an id."""
+    """Writes what TFDS's own builder writes: shuffled PNG images with ids."""
     import tensorflow_datasets as tfds
 
     class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -175,7 +175,7 @@ def write_tfds_cifar10(data_dir):
     return Path(builder.data_dir)
 
 
-def test_what_tfds_itself_prepared_is_read_in_the_archives_order(tmp_path):
+def test_data_prepared_by_tfds_are_read_in_the_archives_order(tmp_path):
     folder = write_tfds_cifar10(tmp_path)
     assert tfds_builder.find_tfds_cifar10(tmp_path) == (folder, None)
     assert_is_original(tmp_path, *tfds_builder.read_tfds_cifar10(folder))
@@ -189,7 +189,7 @@ def write_info(data_dir, version, text):
     return folder
 
 
-def test_other_formats_are_passed_over_with_a_remark(tmp_path):
+def test_other_formats_are_skipped_with_a_remark(tmp_path):
     assert tfds_builder.find_tfds_cifar10(tmp_path) == (None, None)
     write_info(tmp_path, "3.0.2", json.dumps({"fileFormat": "tfrecord"}))
     folder, remark = tfds_builder.find_tfds_cifar10(tmp_path)
@@ -216,7 +216,7 @@ def test_damaged_description_of_tfds_is_an_error(tmp_path, text):
 
 
 @pytest.mark.parametrize("make", small_cifar.NO_FILES)
-def test_description_that_is_no_file_is_an_error_and_no_hang(tmp_path, make):
+def test_description_that_is_not_a_file_is_an_error_and_does_not_hang(tmp_path, make):
     folder = tmp_path / "cifar10" / "3.0.2"
     folder.mkdir(parents=True)
     make(folder / "dataset_info.json")

@@ -16,8 +16,8 @@ def compiled(folder: pathlib.Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*-cache"))
 
 
-def test_on_by_default_for_this_user_alone(digits_run, run_command, tmp_path):
-    """By the command that compiles least, without the tests' own cache."""
+def test_on_by_default_and_private_to_the_user(digits_run, run_command, tmp_path):
+    """Uses the command that compiles least, without the test suite's own cache."""
     Image.new("RGB", (32, 32)).save(tmp_path / "black.png")
     variables = environment(tmp_path) | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     variables = {
@@ -31,15 +31,15 @@ def test_on_by_default_for_this_user_alone(digits_run, run_command, tmp_path):
     (folder,) = (tmp_path / "cache" / "cifar_jax" / "compiled").iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
     before = compiled(folder)
-    assert any("eval_step" in name for name in before)
-    # The second start finds everything there.
+    assert any("logits" in name for name in before)
+    # The second start finds everything in the cache.
     assert run_command(*words, env=variables).stdout == first.stdout
     assert compiled(folder) == before
 
 
 @pytest.fixture
 def config(monkeypatch):
-    """What is asked of JAX, which is not really done: other tests need their cache."""
+    """Records JAX settings without applying them; other tests need their cache."""
     asked = {}
     monkeypatch.setattr(
         jax.config, "update", lambda name, value: asked.update({name: value})
@@ -63,7 +63,7 @@ def test_can_be_put_elsewhere_but_not_where_others_can_write(config, tmp_path):
         compilation_cache.enable(str(folder))
 
 
-def test_what_the_environment_says_is_left_to_jax(config, monkeypatch, tmp_path):
+def test_a_cache_set_in_the_environment_is_left_to_jax(config, monkeypatch, tmp_path):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
     compilation_cache.enable(None)
     assert "jax_compilation_cache_dir" not in config
@@ -89,19 +89,19 @@ def test_without_a_home_a_start_is_only_slower(
     assert "jax_compilation_cache_dir" not in config
     error = capsys.readouterr().err
     assert error.startswith("warning: the compilation cache ")
-    assert error.endswith("; every start will compile anew\n")
+    assert error.endswith("; every start will compile everything again\n")
     assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     "directory", ["~nobody-of-this-name", "x" * 300, "/dev/null/x", "nul\0"]
 )
-def test_a_folder_that_cannot_be_used_is_the_users_error(config, directory):
+def test_an_unusable_folder_is_a_user_error(config, directory):
     with pytest.raises(UserError, match="give another --compilation_cache"):
         compilation_cache.enable(directory)
 
 
-def test_importing_touches_no_configuration():
+def test_importing_does_not_change_the_configuration():
     code = (
         "import jax; before = dict(jax.config.values); from cifar_jax import *;"
         "assert dict(jax.config.values) == before; assert fit;"

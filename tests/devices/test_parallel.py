@@ -20,9 +20,10 @@ from cifar_jax.devices.processes import lost_process_as_run_error
 from cifar_jax.devices.strategies import STRATEGIES
 
 HERE = pathlib.Path(__file__).parents[1]
-# Share of the norm, over all tensors of a kind, by which the order of additions may
-# change them in 20 steps. Measured over all cases, at most: 4e-7, 5e-7, 6e-5, 2e-5 and
-# 2e-5; most are far below, until the last bit decides which pixel wins a pool.
+# Bounds on the change in 20 steps due to the order of additions, relative to the norm
+# over all tensors of a kind. The largest measured over all cases are 4e-7, 5e-7, 6e-5,
+# 2e-5 and 2e-5; most are far smaller, until the last bit decides which pixel is the
+# maximum of a pooling window.
 BOUNDS = {
     "images": 2e-6,
     "losses": 5e-6,
@@ -31,12 +32,12 @@ BOUNDS = {
     "batch_stats": 1e-4,
     "averaged": 1e-4,
 }
-# For a process to end after another has died; seconds.
+# Seconds within which a process must end after another has died.
 BOUND = 120
 
 
 def on_devices(count: int) -> dict[str, str]:
-    """An environment with so many fake devices."""
+    """Returns an environment with `count` simulated devices."""
     return os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
         "PYTHONPATH": str(HERE),
@@ -44,7 +45,7 @@ def on_devices(count: int) -> dict[str, str]:
 
 
 def address() -> str:
-    """Of this machine, with a port that was free a moment ago."""
+    """Returns an address of this machine with a port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return f"localhost:{probe.getsockname()[1]}"
@@ -52,7 +53,7 @@ def address() -> str:
 
 @contextlib.contextmanager
 def started(commands: list[list[str]], **options):
-    """The commands as processes, none of which outlives this."""
+    """Starts the commands as processes and kills them when the context ends."""
     processes = [
         subprocess.Popen(
             words,
@@ -72,7 +73,7 @@ def started(commands: list[list[str]], **options):
 
 
 def finish(processes: list[subprocess.Popen]) -> list[str]:
-    """What the processes print; all of them end well."""
+    """Returns the output of the processes after asserting that all succeeded."""
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output
@@ -80,7 +81,7 @@ def finish(processes: list[subprocess.Popen]) -> list[str]:
 
 
 def until(words: str, process: subprocess.Popen) -> str:
-    """What the process prints as far as a line with these words; fails without one."""
+    """Returns the output up to a line with these words; fails if there is none."""
     assert process.stdout is not None
     seen = ""
     watchdog = threading.Timer(200, process.kill)
@@ -97,7 +98,7 @@ def until(words: str, process: subprocess.Popen) -> str:
 
 @pytest.fixture(scope="module")
 def run_steps(make_once):
-    """Results of steps_on_devices.py, each computed once."""
+    """Returns a function that runs steps_on_devices.py once for each case."""
 
     def run(
         mode: str, num_devices: int, processes: int = 1, network: str = "tutorial"
@@ -148,8 +149,8 @@ def test_many_devices_take_the_steps_of_one(run_steps, mode, num_devices, proces
         pytest.param("pmap", 1, marks=pytest.mark.slow),
     ],
 )
-def test_a_small_network_with_batch_norm_does_so_too(run_steps, mode, processes):
-    """Its statistics are of the whole batch; quicker than the tutorial's network."""
+def test_batch_norm_takes_the_steps_of_one_device(run_steps, mode, processes):
+    """Batch statistics span all devices; this is faster than the tutorial's network."""
     expected = run_steps("jit", 1, network="batch_norm")
     found = run_steps(mode, 8, processes, network="batch_norm")
     assert_same_steps(found, expected, f"{mode} with BatchNorm, {processes} processes")
@@ -177,10 +178,10 @@ def assert_same_steps(found, expected, what):
 def train_on_two(
     train_dir: pathlib.Path, *arguments: object, slurm: bool = False
 ) -> list[list[str]]:
-    """The train command as two processes, told of each other by flags or by SLURM."""
+    """Returns two train commands that find each other through flags or SLURM."""
     host, port = address().split(":")
 
-    def told(i: int) -> tuple[list[str], list[str]]:
+    def prefix_and_flags(i: int) -> tuple[list[str], list[str]]:
         if not slurm:
             where = f"--coordinator_address={host}:{port}"
             return [], [where, "--num_processes=2", f"--process_id={i}"]
@@ -192,13 +193,13 @@ def train_on_two(
     words = ("train", "--dataset=digits", "--batch_size=16", f"--train_dir={train_dir}")
     return [
         [*environment_, *command(*words, *flags, *arguments)]
-        for environment_, flags in map(told, range(2))
+        for environment_, flags in map(prefix_and_flags, range(2))
     ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("slurm", [False, True], ids=["flags", "slurm"])
-def test_two_processes_train_and_one_goes_on(tmp_path, run_command, slurm):
+def test_two_processes_train_and_one_resumes(tmp_path, run_command, slurm):
     run = tmp_path / "run"
     options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(2)}
     commands = train_on_two(run, "--max_steps=12", slurm=slurm)
@@ -206,7 +207,7 @@ def test_two_processes_train_and_one_goes_on(tmp_path, run_command, slurm):
         first, second = finish(processes)
     assert "4 devices (cpu) of 2 processes, batch size 16, 4 on each device" in first
     assert re.search(r"step 10, loss = ", first)
-    # Where flags tell it of the others, that it waits for them.
+    # With flags, it prints one line: that it waits for the other process.
     assert len(second.splitlines()) == (0 if slurm else 1)
     assert len(list(run.glob("events.out.tfevents.*"))) == 1
     resumed = run_command(
@@ -220,7 +221,7 @@ def test_two_processes_train_and_one_goes_on(tmp_path, run_command, slurm):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_if_one_process_dies_the_other_ends_and_nothing_is_lost(
+def test_if_one_process_dies_the_other_ends_and_no_progress_is_lost(
     tmp_path, run_command, victim
 ):
     run = tmp_path / "run"
@@ -230,7 +231,7 @@ def test_if_one_process_dies_the_other_ends_and_nothing_is_lost(
         *(f"--train_dir={run}", "--max_steps=2"),
     )
     assert saved.returncode == 0, saved.stderr
-    # It does not save again: in the midst of that, JAX's heartbeat ends the others.
+    # No further save is due: during one, JAX's heartbeat would end the others.
     endless = train_on_two(run, "--max_steps=100000")
     with started(endless, **options) as processes:
         output = until("step 20, loss", processes[0])
@@ -241,7 +242,7 @@ def test_if_one_process_dies_the_other_ends_and_nothing_is_lost(
         assert "another process of this run has failed" in rest
         assert "goes on from its last whole checkpoint" in rest
     else:
-        # JAX's own end to those whose coordinator has gone.
+        # JAX itself ends processes whose coordinator is gone.
         assert processes[1].returncode in (1, -signal.SIGABRT)
         assert "if process 0 dies, JAX aborts the others" in rest
     assert "resumed from step 2 of" in output
@@ -250,7 +251,7 @@ def test_if_one_process_dies_the_other_ends_and_nothing_is_lost(
         until("resumed from step 2 of", processes[0])
 
 
-def test_processes_with_other_flags_are_told(tmp_path):
+def test_processes_with_different_flags_are_refused(tmp_path):
     options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(1)}
     commands = train_on_two(tmp_path / "run", "--max_steps=2")
     commands[1].append("--seed=1")
@@ -262,7 +263,8 @@ def test_processes_with_other_flags_are_told(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_num_devices_is_one_of_those_that_there_are():
+@pytest.mark.wrong_types
+def test_num_devices_must_be_available():
     with pytest.raises(UserError, match=r"--num_devices=999 must be from 1 to \d+"):
         sharding.create_mesh(999)
     for wrong in (0, 1.5, "2"):
@@ -272,9 +274,9 @@ def test_num_devices_is_one_of_those_that_there_are():
 
 @pytest.mark.parametrize(
     ("batch_size", "message"),
-    [(30, "nearest that can: 28 and 32"), (3, "nearest that can: 4")],
+    [(30, "nearest sizes that can: 28 and 32"), (3, "nearest sizes that can: 4")],
 )
-def test_a_batch_is_shared_out_equally(batch_size, message):
+def test_a_batch_must_be_divided_equally(batch_size, message):
     sharding.check_batch_size(32, 4)
     with pytest.raises(UserError, match=message):
         sharding.check_batch_size(batch_size, 4)
@@ -291,7 +293,7 @@ def test_a_batch_is_shared_out_equally(batch_size, message):
         ((":80", 2, 0), "is not host:port"),
     ],
 )
-def test_processes_that_cannot_be_joined_are_refused(arguments, message):
+def test_invalid_process_settings_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         processes.start(*arguments)
 
@@ -302,7 +304,7 @@ def test_flags_are_checked_against_the_devices(tmp_path, run_command):
     result = run_command("train", *flags, env=env)
     assert result.returncode == 2, result.stderr
     assert result.stderr.count("\n") == 1
-    assert "nearest that can: 28 and 32" in result.stderr
+    assert "nearest sizes that can: 28 and 32" in result.stderr
     assert not (tmp_path / "cifar10_train").exists()
 
 
@@ -314,13 +316,13 @@ def test_the_first_devices_are_used(dataset):
     assert state.step.sharding.device_set == {jax.devices()[0]}
 
 
-def test_a_jax_without_pmap_is_told_apart(monkeypatch):
+def test_a_jax_without_pmap_is_reported(monkeypatch):
     monkeypatch.delattr(jax, "pmap")
     with pytest.raises(UserError, match="has no pmap any more; shard_map does"):
         STRATEGIES["pmap"](sharding.create_mesh(1))
 
 
-def test_errors_of_the_device_are_passed_on_when_alone():
+def test_device_errors_of_a_single_process_are_passed_on():
     with (
         pytest.raises(jax.errors.JaxRuntimeError),
         lost_process_as_run_error(),
@@ -329,7 +331,7 @@ def test_errors_of_the_device_are_passed_on_when_alone():
 
 
 @pytest.mark.parametrize("kind", [jax.errors.JaxRuntimeError, ValueError])
-def test_errors_of_a_collective_are_those_of_another_process(monkeypatch, kind):
+def test_errors_of_a_collective_are_blamed_on_another_process(monkeypatch, kind):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with (
         pytest.raises(RunError, match="another process"),
@@ -338,7 +340,7 @@ def test_errors_of_a_collective_are_those_of_another_process(monkeypatch, kind):
         raise kind("UNKNOWN: Gloo AllGather failed: Connection reset by peer")
 
 
-def test_faults_of_ours_are_not_those_of_another_process(monkeypatch):
+def test_other_errors_are_not_blamed_on_another_process(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with (
         pytest.raises(ValueError, match="not so many"),
@@ -347,7 +349,7 @@ def test_faults_of_ours_are_not_those_of_another_process(monkeypatch):
         raise ValueError("not so many values")
 
 
-def test_a_failure_of_the_first_process_is_its_own():
+def test_a_failure_in_the_main_process_is_raised_there():
     def fail():
         raise UserError("no room")
 
@@ -356,7 +358,7 @@ def test_a_failure_of_the_first_process_is_its_own():
 
 
 @pytest.mark.slow
-def test_the_others_are_told_of_a_failure_of_the_first_process(tmp_path):
+def test_other_processes_learn_of_a_failure_in_the_main_process(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(1)}
@@ -367,7 +369,7 @@ def test_the_others_are_told_of_a_failure_of_the_first_process(tmp_path):
         outputs = [process.communicate(timeout=BOUND)[0] for process in processes]
     assert processes[0].returncode == 2
     assert "another training" in outputs[0]
-    # JAX may be quicker to end a process whose coordinator has gone.
+    # JAX may first end a process whose coordinator is gone.
     assert processes[1].returncode in (1, -signal.SIGABRT)
     if processes[1].returncode == 1:
         assert "process 0 has failed; it says why" in outputs[1]

@@ -1,6 +1,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -79,6 +80,7 @@ def test_no_checkpoint_yet(finished_run, tmp_path):
         load_trained(read_run(tmp_path))
 
 
+@pytest.mark.wrong_types
 def test_a_step_can_be_chosen(dataset, tmp_path):
     settings = Config(
         max_steps=3,
@@ -101,6 +103,7 @@ def zeros(*shape, dtype=np.uint8):
     return np.zeros(shape, dtype)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("images", "message"),
     [
@@ -121,43 +124,49 @@ def test_images_that_cannot_be_used_are_refused(network, function, images, messa
         function(network, images)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
-    ("split", "message"),
+    ("labels", "message"),
     [
-        (Split(zeros(1, 32, 32, 3), zeros(9)), "there are 1 images but 9 split.labels"),
-        (Split(zeros(1, 32, 32, 3), np.array([3])), "split.labels contains 3"),
-        (
-            Split(zeros(1, 32, 32, 3), np.array([0.5])),
-            "split.labels must be an array of integers",
-        ),
-        ((zeros(1, 32, 32, 3), zeros(1)), "split must be a cifar_jax.Split"),
+        (zeros(9), "there are 1 images but 9 split.labels"),
+        (np.array([3]), "split.labels contains 3"),
+        (np.array([0.5]), "split.labels must be an array of integers"),
     ],
 )
-def test_splits_that_cannot_be_used_are_refused(network, split, message):
+def test_splits_that_cannot_be_used_are_refused(network, labels, message):
     with pytest.raises(UserError, match=message):
-        evaluate(network, split)
+        evaluate(network, Split(zeros(1, 32, 32, 3), labels))
 
 
+@pytest.mark.wrong_types
+def test_a_pair_is_not_a_split(network):
+    with pytest.raises(UserError, match=r"split must be a cifar_jax\.Split"):
+        evaluate(network, (zeros(1, 32, 32, 3), zeros(1)))
+
+
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("batch_size", [0, 2.5, "8", True])
 def test_batch_sizes_that_cannot_be_used_are_refused(network, dataset, batch_size):
     with pytest.raises(UserError, match=f"batch_size={batch_size!r}"):
         predict_logits(network, dataset.test.images, batch_size)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("num_classes", [0, 2.5, None, "ten"])
 def test_numbers_of_classes_that_cannot_be_used_are_refused(num_classes):
     with pytest.raises(UserError, match=f"num_classes={num_classes!r}"):
         build_program(Config(), num_classes)
 
 
-def test_a_module_that_is_no_network_is_refused(monkeypatch):
+@pytest.mark.wrong_types
+def test_a_module_that_is_not_a_network_is_refused(monkeypatch):
     for wrong in (nn.Dense, lambda **_: "network"):
         monkeypatch.setitem(models.MODELS, "wrong", wrong)
         with pytest.raises(UserError, match=r"'wrong' is not a cifar_jax\.Network"):
             Config(model="wrong")
 
 
-def test_classify_gives_probabilities_whatever_the_company(network, dataset):
+def test_classify_gives_probabilities_independent_of_the_batch(network, dataset):
     probabilities = classify(network, dataset.test.images)
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-6)
     alone = classify(network, dataset.test.images[3:4])
@@ -174,7 +183,7 @@ def test_unknown_models_are_refused():
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the trap is the CPU's")
-def test_convolutions_of_lax_are_stepped_from_the_host(network, dataset, monkeypatch):
+def test_lax_convolutions_are_stepped_from_the_host(network, dataset, monkeypatch):
     answers = []
 
     def slow_in_loops(lowered):
@@ -182,7 +191,7 @@ def test_convolutions_of_lax_are_stepped_from_the_host(network, dataset, monkeyp
         return answers[-1]
 
     monkeypatch.setattr("cifar_jax.evaluation.inference.slow_in_loops", slow_in_loops)
-    images = np.zeros((1, 24, 24, 3), np.float32)
+    images = jnp.zeros((1, 24, 24, 3))
     variables = create_model("tutorial", 3).init(jax.random.key(0), images)
     plain, expected = (
         predict_logits(

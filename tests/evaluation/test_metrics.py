@@ -1,4 +1,4 @@
-"""Metrics against cases done by hand, and against plain loops."""
+"""Tests metrics against cases computed by hand and against plain loops."""
 
 import math
 
@@ -10,14 +10,14 @@ from hypothesis.extra import numpy as hnp
 
 from cifar_jax.evaluation import metrics
 
-# Three classes; of the last there is no image, and nothing is taken for the second.
+# Three classes: the last has no image, and the second is never predicted.
 LOGITS = np.log([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4], [0.1, 0.1, 0.8], [0.6, 0.3, 0.1]])
 LABELS = np.array([0, 1, 1, 0], np.int32)
 
 
 @st.composite
 def answers(draw):
-    """Logits, ties among them, and labels."""
+    """Draws logits, some of them tied, and labels."""
     n, classes = draw(st.integers(1, 40)), draw(st.integers(2, 6))
     values = st.integers(-6, 6).map(lambda i: i / 2)
     logits = draw(hnp.arrays(np.float32, (n, classes), elements=values))
@@ -27,7 +27,7 @@ def answers(draw):
 
 
 def naive_calibration_error(logits, labels, bins=15):
-    """As in Guo et al., image by image."""
+    """Computes the error of Guo et al. image by image."""
     inside = [[] for _ in range(bins)]
     for row, label in zip(logits.astype(float), labels, strict=True):
         p = [math.exp(x) / sum(map(math.exp, row)) for x in row]
@@ -40,7 +40,7 @@ def naive_calibration_error(logits, labels, bins=15):
     return error
 
 
-def test_a_case_done_by_hand():
+def test_a_case_computed_by_hand():
     assert metrics.accuracy(LOGITS, LABELS) == 0.5
     assert metrics.confusion_matrix(LOGITS, LABELS).tolist() == [
         [2, 0, 0],
@@ -56,15 +56,15 @@ def test_a_case_done_by_hand():
         -np.log([0.7, 0.1, 0.1, 0.6]).mean()
     )
     assert [metrics.accuracy_at(k, LOGITS, LABELS) for k in (1, 2, 3)] == [0.5, 0.5, 1]
-    # The surest first; at most as many as wanted.
+    # The most confident mistakes come first, and at most as many as requested.
     assert metrics.confident_mistakes(LOGITS, LABELS, 5).tolist() == [2, 1]
     assert metrics.confident_mistakes(LOGITS, LABELS, 1).tolist() == [2]
 
 
-def test_calibration_done_by_hand():
+def test_calibration_computed_by_hand():
     found = metrics.calibration(LOGITS, LABELS, bins=2)
     assert found.edges.tolist() == [0, 0.5, 1]
-    # A confidence of one half is in the lower bin.
+    # A confidence of exactly one half falls into the lower bin.
     assert found.counts.tolist() == [1, 3]
     np.testing.assert_allclose(found.confidence, [0.5, 0.7])
     np.testing.assert_allclose(found.accuracy, [0, 2 / 3])
@@ -79,7 +79,7 @@ def test_large_logits_do_not_overflow():
 
 
 def test_a_calibrated_network_has_no_calibration_error():
-    """Of images that it is sure to 60% and 90%, so many are right."""
+    """Of the predictions with a confidence of 60% and 90%, that share is right."""
     p = np.repeat([[0.6, 0.4], [0.9, 0.1]], 10, axis=0)
     labels = np.array([0] * 6 + [1] * 4 + [0] * 9 + [1])
     found = metrics.calibration(np.log(p), labels)
@@ -88,8 +88,8 @@ def test_a_calibrated_network_has_no_calibration_error():
     assert metrics.calibration(np.log(p), 1 - labels).error == pytest.approx(0.5)
 
 
-def test_interval_of_wilson():
-    # As his formula gives it with z = 1.959964.
+def test_wilson_interval():
+    # Wilson's formula with z = 1.959964.
     z, n, p = 1.959963985, 50, 0.8
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
@@ -120,10 +120,10 @@ def test_the_confusion_matrix_counts_every_image_once(answer):
 
 
 @given(answers())
-def test_calibration_is_that_of_a_plain_loop(answer):
+def test_calibration_matches_a_plain_loop(answer):
     logits, labels = answer
-    # On an edge, as three equal logits are, rounding alone decides on the bin; what
-    # belongs to an edge is tested by hand above.
+    # On an edge, as for three equal logits, rounding alone decides on the bin; which
+    # bin an edge belongs to is tested by hand above.
     places = 15 * metrics.probabilities(logits).max(axis=-1)
     assume((np.abs(places - places.round()) > 1e-9).all())
     found = metrics.calibration(logits, labels)
@@ -137,7 +137,7 @@ def test_calibration_is_that_of_a_plain_loop(answer):
 
 
 @given(answers())
-def test_more_guesses_are_never_less_often_right(answer):
+def test_more_guesses_never_lower_the_accuracy(answer):
     logits, labels = answer
     shares = [
         metrics.accuracy_at(k, logits, labels) for k in range(1, logits.shape[1] + 1)
@@ -148,7 +148,7 @@ def test_more_guesses_are_never_less_often_right(answer):
 
 
 @given(answers())
-def test_mistakes_are_all_wrong_and_the_surest_come_first(answer):
+def test_mistakes_are_all_wrong_and_sorted_by_confidence(answer):
     logits, labels = answer
     found = metrics.confident_mistakes(logits, labels, len(labels))
     wrong = np.flatnonzero(logits.argmax(axis=1) != labels)

@@ -1,4 +1,4 @@
-"""Reports of evaluations: the page is whole and says what the record says."""
+"""Tests that an evaluation report's page is complete and agrees with the record."""
 
 import base64
 import dataclasses
@@ -46,12 +46,12 @@ VOID = {"meta", "img", "br"}
 
 
 class Page(html.parser.HTMLParser):
-    """What a page contains; fails if tags do not match."""
+    """Parsed contents of a page; parsing fails if tags do not match."""
 
     def __init__(self, text: str):
         super().__init__()
         self.text, self.open, self.tags, self.images, self.links = "", [], [], [], []
-        self.rows = []  # of all tables
+        self.rows = []  # Of all tables.
         self.feed(text)
         self.close()
         assert self.open == []
@@ -80,7 +80,7 @@ class Page(html.parser.HTMLParser):
 
 
 def content(image: dict[str, str], kind: str) -> bytes:
-    """The file inside an image of the page."""
+    """Returns the file embedded in an image of the page."""
     head, data = image["src"].split(",")
     assert head == f"data:image/{kind};base64"
     return base64.b64decode(data, validate=True)
@@ -88,7 +88,7 @@ def content(image: dict[str, str], kind: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def answers():
-    """A split of two of three classes, and logits of which some are right."""
+    """Returns a split with two of three classes, and logits of which some are right."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (60, 32, 32, 3), np.uint8)
     split = Split(images, random.integers(0, 2, 60).astype(np.int32))
@@ -99,7 +99,7 @@ def answers():
 
 @pytest.fixture(scope="module")
 def written(answers, tmp_path_factory):
-    """The folder of a report."""
+    """Returns the folder of a report."""
     folder = tmp_path_factory.mktemp("report") / "a" / "b"
     report.check(folder)
     assert not folder.exists()
@@ -112,9 +112,9 @@ def test_the_folder_has_both_files_and_nothing_else(written):
     assert names == ["report.html", "report.json"]
 
 
-def test_the_record_is_strict_json_and_true(written, answers):
+def test_the_record_is_strict_json_and_correct(written, answers):
     split, logits = answers
-    refuse = pytest.fail  # NaN and its like are not JSON
+    refuse = pytest.fail  # NaN and infinities are not JSON.
     record = json.loads((written / "report.json").read_text(), parse_constant=refuse)
     expected = json.loads(json.dumps(report.record(SUBJECT, logits, split.labels)))
     assert record == expected
@@ -135,7 +135,7 @@ def test_the_record_is_strict_json_and_true(written, answers):
     assert record["class_names"] == list(SUBJECT.class_names)
 
 
-def test_the_page_is_whole_and_needs_no_network(written):
+def test_the_page_is_complete_and_needs_no_network(written):
     text = (written / "report.html").read_text()
     page = Page(text)
     assert page.links
@@ -146,7 +146,7 @@ def test_the_page_is_whole_and_needs_no_network(written):
     assert all(image["alt"] for image in page.images)
 
 
-def test_the_page_says_what_the_record_says(written):
+def test_the_page_agrees_with_the_record(written):
     record = json.loads((written / "report.json").read_text())
     text = Page((written / "report.html").read_text()).text
     for name in (*SUBJECT.class_names, *SUBJECT.notices, SUBJECT.run, SUBJECT.time):
@@ -163,12 +163,12 @@ def test_the_page_says_what_the_record_says(written):
         assert caption.format(**mistake) in text
 
 
-def test_the_tables_are_those_of_the_record(written):
+def test_the_tables_agree_with_the_record(written):
     record = json.loads((written / "report.json").read_text())
     rows = Page((written / "report.html").read_text()).rows
 
     def cells(*values):
-        """As they are shown: undefined, a fraction, a name or a count."""
+        """Formats undefined values, fractions, names and counts as the page does."""
         return [
             "–" if x is None else f"{x:.3f}" if isinstance(x, float) else str(x)  # noqa: RUF001
             for x in values
@@ -192,7 +192,7 @@ def test_the_tables_are_those_of_the_record(written):
         assert f"{record[name]:.3f}" in {row[1] for row in rows}
 
 
-def test_the_pictures_are_those_of_the_mistakes(written, answers):
+def test_the_pictures_show_the_mistakes(written, answers):
     split, logits = answers
     record = json.loads((written / "report.json").read_text())
     _, *pictures = Page((written / "report.html").read_text()).images
@@ -232,7 +232,7 @@ def test_a_network_that_is_always_right(tmp_path):
 
 
 def test_ten_thousand_images_make_a_small_page(tmp_path):
-    """As large as it gets: ten classes, pictures of noise, which compress badly."""
+    """Tests the worst case: ten classes and pictures of noise, which compress badly."""
     random = np.random.default_rng(1)
     images = np.broadcast_to(
         random.integers(0, 256, (32, 32, 3), np.uint8), (10000, 32, 32, 3)
@@ -245,15 +245,15 @@ def test_ten_thousand_images_make_a_small_page(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.json"])
-def test_files_of_others_are_not_overwritten(written, tmp_path, name):
-    report.check(written)  # an earlier report
+def test_other_files_are_not_overwritten(written, tmp_path, name):
+    report.check(written)  # An earlier report may be overwritten.
     (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match=rf"{name} was not written by --report"):
         report.check(tmp_path)
     assert (tmp_path / name).read_text() == "mine"
 
 
-def test_a_folder_that_takes_no_files():
+def test_a_folder_that_cannot_hold_files():
     with pytest.raises(UserError, match="--report=/proc cannot be used: No such file"):
         report.check(pathlib.Path("/proc"))
 
@@ -266,12 +266,12 @@ def test_a_report_that_cannot_be_written_at_the_end(answers, tmp_path):
 
 @pytest.fixture(scope="module")
 def two_checkpoints(tmp_path_factory):
-    """A run with checkpoints of steps 1 and 2, of two networks as initialized."""
+    """Returns a run whose checkpoints 1 and 2 are two untrained networks."""
     path = tmp_path_factory.mktemp("digits") / "run"
     dataset = load_data("digits")
-    # Another fingerprint, as of other pixels.
+    # A different fingerprint, as if the pixels differed.
     trained_on = dataclasses.replace(dataset, fingerprint="0" * 64)
-    config = Config(dataset="digits", model="small", max_steps=2, train_dir=path)
+    config = Config(dataset="digits", model="small", max_steps=2, train_dir=str(path))
     program = build_program(config, num_classes=10)
     run = run_dir.of(config, trained_on)
     with run_dir.claim(run):

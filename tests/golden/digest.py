@@ -1,4 +1,4 @@
-"""A few hundred numbers that stand for a whole tensor, and how far two are apart."""
+"""Digests: a few hundred numbers that represent a whole tensor, for comparison."""
 
 import functools
 
@@ -11,21 +11,21 @@ SAMPLES = 256
 
 @functools.cache
 def _signs(size: int) -> NDArray[np.float64]:
-    """Fixed vectors of random +1 and -1."""
+    """Returns fixed vectors of random +1 and -1."""
     bits = np.random.RandomState(0).randint(2, size=(PROJECTIONS, size), dtype=np.int8)
     return 2.0 * bits - 1.0
 
 
 def digest(tensor: ArrayLike) -> NDArray[np.float32]:
-    """The tensor's norm, its dot products with random signs, and a sample of it.
+    """Returns a tensor's norm, its dot products with random signs, and a sample of it.
 
     All three are on the scale of the norm: the dot product of a difference d with
-    random signs has mean square ||d||^2, so d shows in the dot products wherever it
-    hides in the tensor; a single entry is multiplied by sqrt(size). A tensor of
-    fewer than 512 entries is sampled whole.
+    random signs has mean square ||d||^2, so d shows up in the dot products wherever it
+    is in the tensor; each sampled entry is multiplied by sqrt(size). A tensor of fewer
+    than 512 entries is sampled completely.
     """
     flat = np.asarray(tensor, np.float64).ravel()
-    # An odd stride, lest every sample come from a few of the 2^k channels.
+    # The stride is odd so that samples do not all come from a few of the 2^k channels.
     stride = (flat.size // SAMPLES) | 1
     samples = np.sqrt(flat.size) * flat[::stride]
     norm = np.linalg.norm(flat, keepdims=True)
@@ -33,6 +33,6 @@ def digest(tensor: ArrayLike) -> NDArray[np.float32]:
 
 
 def relative_error(tensor: ArrayLike, golden: NDArray[np.float32]) -> float:
-    """The largest difference from a golden digest, in units of the golden norm."""
+    """Returns the largest difference from a golden digest, relative to its norm."""
     difference = np.abs(digest(tensor).astype(np.float64) - golden)
     return float(difference.max() / golden[0])

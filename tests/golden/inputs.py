@@ -1,7 +1,7 @@
-"""The images, labels, parameters and settings the golden values belong to.
+"""Images, labels, parameters and settings that the golden values are computed from.
 
-Drawn from `RandomState`, whose streams NumPy keeps the same for ever; the images by
-integer arithmetic alone, so that no rounding can differ between machines.
+They are drawn from `RandomState`, whose streams NumPy guarantees never to change. The
+images use integer arithmetic only, so rounding cannot differ between machines.
 """
 
 import numpy as np
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 STEPS = 5
 BATCH_SIZE = 8
 
-# With the tutorial's 0.1 the loss jumps to 54, for the enlarged conv1 below.
+# With the tutorial's 0.1 the loss jumps to 54 because of the enlarged conv1 below.
 LEARNING_RATE = 0.02
 DECAY_FACTOR = 0.1
 WEIGHT_DECAY = 0.004
-# Small enough for five steps to see the staircase step, and the ramp of the
-# averages, 2/11, 3/12, 4/13, ..., reach its ceiling.
+# Small enough that within five steps the staircase drops and the ramp of the averages'
+# decay, 2/11, 3/12, 4/13, ..., reaches its limit.
 DECAY_STEPS = 2
 EMA_DECAY = 0.3
 
 BRIGHTNESS_DELTAS = np.linspace(-63, 60, BATCH_SIZE, dtype=np.float32)
 CONTRAST_FACTORS = np.linspace(1.75, 0.2, BATCH_SIZE, dtype=np.float32)
 
-# Layer: kernel shape, sigma, bias. The tutorial's but for conv1, whose sigma 0.05
-# would leave LRN within 0.1% of the identity, and the test half blind to it.
+# Layer: kernel shape, sigma, bias. As in the tutorial except for conv1: its sigma of
+# 0.05 would leave LRN within 0.1% of the identity, and the test would hardly cover it.
 LAYERS = {
     "conv1": ((5, 5, 3, 64), 0.2, 0.0),
     "conv2": ((5, 5, 64, 64), 0.05, 0.1),
@@ -34,7 +34,7 @@ LAYERS = {
 
 
 def images() -> NDArray[np.uint8]:
-    """A batch for each step; the last image of each batch is of one colour."""
+    """Returns a batch for each step; the last image of each batch has one color."""
     random = np.random.RandomState(1)
     blocks = random.randint(0, 160, size=(STEPS, BATCH_SIZE, 8, 8, 3))
     slope = 2 * np.arange(32)[:, None, None]
@@ -45,14 +45,14 @@ def images() -> NDArray[np.uint8]:
 
 
 def labels() -> NDArray[np.int32]:
-    """The classes of `images`."""
+    """Returns the classes of `images`."""
     return np.random.RandomState(2).randint(
         10, size=(STEPS, BATCH_SIZE), dtype=np.int32
     )
 
 
 def params() -> dict[str, dict[str, NDArray[np.float32]]]:
-    """Parameters of the tutorial's network before the first step."""
+    """Returns the parameters of the tutorial's network before the first step."""
     random = np.random.RandomState(3)
     return {
         layer: {
@@ -64,6 +64,6 @@ def params() -> dict[str, dict[str, NDArray[np.float32]]]:
 
 
 def activations() -> NDArray[np.float32]:
-    """Values large enough for LRN to halve them, in a grid that SAME pads unevenly."""
+    """Returns values that LRN halves, in a grid that SAME pads unevenly."""
     values = 40 * np.random.RandomState(4).standard_normal((2, 6, 4, 16))
     return values.astype(np.float32)

@@ -1,6 +1,6 @@
-"""The networks, images and weights the golden values of Keras belong to.
+"""Networks, images and weights that Keras's golden values are computed from.
 
-Drawn from `RandomState`, whose streams NumPy keeps the same for ever.
+They are drawn from `RandomState`, whose streams NumPy guarantees never to change.
 """
 
 import zlib
@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 NUM_CLASSES = 10
 
-# Networks and heights of images, such that every kind of padding there differs from
-# SAME: ResNet50 halves 76 and 38, then odd sizes; MobileNet's stem is SAME, which is
-# another padding for 64 than for 75.
+# Networks and image heights, chosen so that every kind of padding differs from SAME:
+# ResNet50 halves 76 and 38, then odd sizes; MobileNet's stem uses SAME, which pads 64
+# differently from 75.
 CASES = (
     ("vgg16", 32),
     ("vgg19", 32),
@@ -22,8 +22,8 @@ CASES = (
     ("mobilenet", 75),
 )
 
-# Deviation of what BatchNorm reads, so small that its epsilon, a tenth of the variance,
-# is felt; and the mean of gamma, with which the cut of ReLU6 is.
+# Standard deviation of BatchNorm's inputs, so small that epsilon, a tenth of the
+# variance, matters; and the mean of gamma, so large that ReLU6 clips.
 SCALES = {
     "vgg16": (1, 1),
     "vgg19": (1, 1),
@@ -33,7 +33,7 @@ SCALES = {
 
 
 def images(size: int) -> NDArray[np.float32]:
-    """Two square images."""
+    """Returns two square images."""
     values = np.random.RandomState(size).standard_normal((2, size, size, 3))
     return values.astype(np.float32)
 
@@ -41,12 +41,12 @@ def images(size: int) -> NDArray[np.float32]:
 def weight(
     network: str, layer: str, name: str, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """The weight of that name in Keras: alike in no two layers, and never trivial."""
+    """Returns the Keras weight of that name, different in each layer and nontrivial."""
     random = np.random.RandomState(zlib.crc32(f"{layer}/{name}".encode()))
     values = random.standard_normal(shape).astype(np.float32)
     scale, gamma = SCALES[network]
     if name == "kernel":
-        # As He et al.; a depthwise kernel, (h, w, channels, 1), sees one channel.
+        # He et al.; a depthwise kernel, (h, w, channels, 1), sees only one channel.
         inputs = np.prod(shape[:2] if shape[-1] == 1 else shape[:-1])
         return scale * np.float32(np.sqrt(2 / inputs)) * values
     if name == "gamma":
@@ -59,5 +59,5 @@ def weight(
 
 
 def short_digest(tensor: ArrayLike) -> NDArray[np.float32]:
-    """A digest without the sample, so that there is room for every layer."""
+    """Returns a digest without the sample, small enough to store for every layer."""
     return digest(tensor)[: 1 + PROJECTIONS]

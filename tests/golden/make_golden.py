@@ -1,18 +1,18 @@
-"""Computes tutorial.npz: what TensorFlow's own operations make of the fixed inputs.
+"""Computes tutorial.npz: the results of TensorFlow's operations on the fixed inputs.
 
-The tests hold cifar_jax to these values without TensorFlow. To compute them anew, in
-a throw-away environment:
+The tests compare cifar_jax with these values without TensorFlow. To recompute them in
+a throwaway environment:
 
     pip install tensorflow-cpu
     cd tests
     TF_ENABLE_ONEDNN_OPTS=0 python -m golden.make_golden
 
-(oneDNN, switched off here, picks its algorithms by processor and moves the values by
-up to 5e-6 of the norm.)
+oneDNN is disabled because it chooses its algorithms by processor and changes the
+values by up to 5e-6 of the norm.
 
-The graph is written as the tutorial writes it (cifar10_input.py and cifar10.py), so
-what is not obvious (where SAME pads, when the averages read the step) is TensorFlow's
-answer, not ours.
+The graph is built as in the tutorial (cifar10_input.py and cifar10.py), so whatever is
+not obvious (where SAME pads, when the averages read the step) is decided by TensorFlow
+and not by this project.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ def evaluation_input(image: NDArray[np.uint8]) -> tf.Tensor:
 def distorted_input(
     image: NDArray[np.uint8], delta: np.float32, factor: np.float32
 ) -> tf.Tensor:
-    """`distorted_inputs` with its draws given: the upper left crop, mirrored."""
+    """Applies `distorted_inputs` with given draws: the upper left crop, mirrored."""
     image = tf.image.flip_left_right(tf.cast(image[:24, :24], tf.float32))
     image = tf.image.adjust_brightness(image, delta)
     image = tf.image.adjust_contrast(image, factor)
@@ -52,7 +52,7 @@ def distorted_input(
 
 
 def inference(images: tf.Tensor, variables: dict[str, dict]) -> dict[str, tf.Tensor]:
-    """The output of every layer, by the tutorial's names."""
+    """Returns the output of every layer under the tutorial's names."""
 
     def conv(x, layer):
         x = tf.nn.conv2d(x, variables[layer]["kernel"], strides=1, padding="SAME")
@@ -79,7 +79,7 @@ def inference(images: tf.Tensor, variables: dict[str, dict]) -> dict[str, tf.Ten
 def losses(
     logits: tf.Tensor, labels: tf.Tensor, variables: dict[str, dict]
 ) -> dict[str, tf.Tensor]:
-    """Each term of the loss, and their total."""
+    """Returns each term of the loss and their total."""
     terms = {
         f"{layer}/weight_loss": tf.multiply(
             tf.nn.l2_loss(variables[layer]["kernel"]), inputs.WEIGHT_DECAY
@@ -93,7 +93,7 @@ def losses(
 
 
 def fixed_operations() -> Values:
-    """Single operations, evaluated eagerly."""
+    """Returns digests of single operations, evaluated eagerly."""
     images = inputs.images()[0]
     draws = zip(images, inputs.BRIGHTNESS_DELTAS, inputs.CONTRAST_FACTORS, strict=True)
     x = inputs.activations()
@@ -108,7 +108,7 @@ def fixed_operations() -> Values:
 
 
 def training_run() -> Values:
-    """`STEPS` steps of training, as `train` in cifar10.py builds them."""
+    """Returns digests of `STEPS` training steps, built like `train` in cifar10.py."""
     with tf.Graph().as_default(), v1.Session() as session:
         variables = tf.nest.map_structure(tf.Variable, inputs.params())
         names = [f"{layer}/{leaf}" for layer in variables for leaf in variables[layer]]
@@ -155,7 +155,7 @@ def training_run() -> Values:
             session.run(train, feed)
             history.append({**values, **session.run(after)})
 
-    # Later activations and gradients would only repeat what the parameters tell.
+    # Later activations and gradients would add nothing to what the parameters show.
     first = {
         f"{kind}/{name}": digest(tensor)
         for kind in ("activation", "gradient")

@@ -1,13 +1,13 @@
-"""Computes keras.npz: what keras.applications makes of the fixed weights and images.
+"""Computes keras.npz: outputs of keras.applications for the fixed weights and images.
 
-The tests hold cifar_jax to these values without Keras. To compute them anew, in a
-throw-away environment:
+The tests compare cifar_jax with these values without Keras. To recompute them in a
+throwaway environment:
 
     pip install tensorflow-cpu 'keras>=3.10'
     cd tests
     TF_ENABLE_ONEDNN_OPTS=0 KERAS_BACKEND=tensorflow python -m golden.make_keras_golden
 
-(oneDNN, switched off here, picks its algorithms by processor.)
+oneDNN is disabled because it chooses its algorithms by processor.
 """
 
 from pathlib import Path
@@ -45,7 +45,7 @@ def with_fixed_weights(network: str, size: int) -> keras.Model:
 
 
 def activations(model: keras.Model) -> dict[str, keras.KerasTensor]:
-    """For each convolution and dense layer what the network goes on with."""
+    """Returns, for each convolution and dense layer, the value passed on from it."""
     names = {layer.name for layer in model.layers}
     outputs = {}
     for layer in model.layers:
@@ -53,7 +53,7 @@ def activations(model: keras.Model) -> dict[str, keras.KerasTensor]:
             stem = layer.name.removesuffix("_conv")
             candidates = (
                 f"{stem}_relu",
-                # After the addition that ends a residual block.
+                # The addition at the end of a residual block.
                 f"{stem.removesuffix('_3')}_out",
                 f"{stem}_bn",
                 layer.name,

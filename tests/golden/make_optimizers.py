@@ -1,6 +1,6 @@
-"""Prints what PyTorch's SGD and AdamW make of a weight, for test_optimizers.py.
+"""Prints a weight after each step of PyTorch's SGD and AdamW, for test_optimizers.py.
 
-In a throw-away environment:
+To run it in a throwaway environment:
 
     pip install torch==2.13.0
     python tests/golden/make_optimizers.py

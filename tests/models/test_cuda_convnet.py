@@ -1,4 +1,4 @@
-"""cuda-convnet's networks: against NumPy, loop by loop, and lax."""
+"""Tests cuda-convnet's networks against NumPy loops and lax."""
 
 import functools
 
@@ -16,8 +16,8 @@ from cifar_jax.models.cuda_convnet import (
     LocallyConnected,
 )
 
-NETWORKS = {CudaConvnet18pct: 32, CudaConvnet11pct: 24}  # and size of images
-# Layer: shape of its kernel, of its bias, sigma of its initialisation.
+NETWORKS = {CudaConvnet18pct: 32, CudaConvnet11pct: 24}  # Image sizes.
+# Layer: kernel shape, bias shape, sigma of the initialization.
 LAYERS = {
     CudaConvnet18pct: {
         "conv1": ((5, 5, 3, 32), (32,), 1e-4),
@@ -37,7 +37,7 @@ networks = pytest.mark.parametrize("network", NETWORKS)
 
 
 def trained(network):
-    """Parameters at which all that the network does matters, and biases too."""
+    """Returns parameters for which every operation and the biases matter."""
     rng = np.random.RandomState(0)
 
     def layer(kernel, bias, _):
@@ -51,7 +51,7 @@ def trained(network):
 
 
 def pictures(network, count):
-    # Pixels of 0..255 less their mean, as the networks were trained on.
+    # Pixels of 0..255 minus their mean, which the networks were trained on.
     size = NETWORKS[network]
     rng = np.random.RandomState(1)
     return np.float32(rng.uniform(-128, 128, (count, size, size, 3)))
@@ -70,20 +70,20 @@ def test_parameters(network):
 
 
 @networks
-def test_initialisers(network):
+def test_initializers(network):
     images = jnp.zeros((1, NETWORKS[network], NETWORKS[network], 3))
-    # Lax's operations compile faster, and nothing but the parameters is computed.
+    # lax's operations compile faster, and only the parameters are computed.
     params = jax.jit(network(ops="plain").init)(jax.random.key(0), images)["params"]
     for layer, (_, _, sigma) in LAYERS[network].items():
         assert not params[layer]["bias"].any()
         kernel = np.asarray(params[layer]["kernel"], float).ravel()[:50_000] / sigma
         assert stats.kstest(kernel, stats.norm.cdf).pvalue > 1e-3
-        assert np.abs(kernel).max() > 2.5  # not truncated
+        assert np.abs(kernel).max() > 2.5  # Not truncated.
 
 
 @networks
 def test_decays(network):
-    # As the layer files have them.
+    # The values of cuda-convnet's layer files.
     decays = {layer: 0.004 * factor for layer, factor in network.weight_decays.items()}
     convolutions = dict.fromkeys(["conv1", "conv2", "conv3"], 0.004)
     assert decays == pytest.approx(
@@ -94,11 +94,11 @@ def test_decays(network):
     )
 
 
-# The networks in NumPy: one image (height, width, channel), in float64.
+# The networks in NumPy, for one image (height, width, channel) in float64.
 
 
 def windows(x, size, stride, first):
-    """Slices of the size x size windows; outside of the image there is nothing."""
+    """Yields the size x size windows, clipped at the edges of the image."""
     for i, top in enumerate(range(first, x.shape[0] + first, stride)):
         for j, left in enumerate(range(first, x.shape[1] + first, stride)):
             rows = slice(max(top, 0), top + size)
@@ -192,14 +192,14 @@ def test_bfloat16(network):
     logits = jax.jit(network(dtype=jnp.bfloat16).apply)({"params": params}, images)
     expected = jax.jit(network().apply)({"params": params}, images)
     assert logits.dtype == jnp.float32
-    # Not as good as float32, so that it is in use (measured: 0.004 and 0.005).
+    # Less accurate than float32, so bfloat16 is in use (measured: 0.004 and 0.005).
     assert 1e-4 < relative_error(logits, expected) < 0.02
 
 
 def loss(params, network, images):
     logits = network.apply({"params": params}, images)
     labels = jnp.arange(len(images)) % 10
-    # Such logits are large: divided, so that no probability is as good as 1.
+    # These logits are large; the division keeps every probability well below 1.
     log_probabilities = nn.log_softmax(logits / 100)
     return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1).mean()
 
@@ -219,7 +219,7 @@ def test_gradient(network):
 
 @networks
 def test_no_convolution_on_the_cpu(network):
-    # In a loop XLA's CPU code for one takes 30 times as long.
+    # Inside a loop, XLA's CPU code for a convolution takes 30 times as long.
     params, images = trained(network), pictures(network, 2)
     traced = gradient.trace(params, network(), images)
     lowered = traced.lower(lowering_platforms=("cpu",)).as_text()
@@ -227,7 +227,7 @@ def test_no_convolution_on_the_cpu(network):
     assert "stablehlo.convolution" not in lowered
 
 
-# The last one is larger than the image.
+# The last window is larger than the image.
 @pytest.mark.parametrize("size", [(5, 3), (2, 4), (3, 2), (6, 7)])
 def test_locally_connected_equals_flax(size):
     features = 7
@@ -261,7 +261,7 @@ def test_gradient_of_locally_connected_in_bfloat16():
     gradient = jax.jit(jax.grad(loss, argnums=1), static_argnums=0)
     result, expected = (gradient(dtype, params) for dtype in (jnp.bfloat16, "float32"))
     errors = jax.tree.map(relative_error, result, expected)
-    # Three roundings to 8 bits (measured: 0.010).
+    # Three values are rounded to 8 bits (measured: 0.010).
     assert max(jax.tree.leaves(errors)) < 0.02, errors
     assert {leaf.dtype for leaf in jax.tree.leaves(result)} == {jnp.dtype("float32")}
 

@@ -1,6 +1,6 @@
-"""VGG, ResNet and MobileNet, and Keras's weights in them.
+"""Tests VGG, ResNet and MobileNet, also with Keras's weights.
 
-The golden values come from golden/make_keras_golden.py. Differences are in units of
+The golden values come from golden/make_keras_golden.py. Differences are relative to
 the tensor's norm.
 """
 
@@ -19,22 +19,22 @@ from cifar_jax.errors import UserError
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "keras.npz")
 
-# Sums run in another order. Measured on a CPU against TensorFlow: 3.1e-7 (vgg16),
-# 6.5e-7 (vgg19), 3.5e-7 (resnet50) and 1.4e-6 (mobilenet) in the logits; at most
-# 8.3e-6 in a layer, mobilenet's last. Against Keras on JAX no difference at all.
+# The order of sums differs. Measured on a CPU against TensorFlow: 3.1e-7 (vgg16),
+# 6.5e-7 (vgg19), 3.5e-7 (resnet50) and 1.4e-6 (mobilenet) in the logits, and at most
+# 8.3e-6 in a layer, mobilenet's last. There is no difference from Keras on JAX.
 LOGITS = 1e-5
 LAYERS = 3e-5
 
 NETWORKS = [name for name in models.MODELS if name.startswith(("vgg", "res", "mobile"))]
 
-# As the course lists them, BatchNorm's running statistics among them.
+# As listed in the course, including BatchNorm's running statistics.
 PARAMETERS = {
     "vgg16": 138_357_544,
     "vgg19": 143_667_240,
     "resnet50": 25_636_712,
     "mobilenet": 4_253_864,
 }
-# Of the forms for CIFAR, at 10 classes and without the running statistics.
+# Variants for CIFAR with 10 classes, without the running statistics.
 TRAINABLE = {
     "vgg16_bn": 14_724_042,
     "vgg19_bn": 20_035_018,
@@ -43,12 +43,12 @@ TRAINABLE = {
 
 
 def abstract_variables(model, size):
-    """Shapes and types of the variables, without their values."""
+    """Returns the shapes and types of the variables, without values."""
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
 
 
 def random_variables(model):
-    """Variables of that structure, of no use but for training."""
+    """Returns random variables of the model's structure, good enough for training."""
     random = np.random.RandomState(0)
     return jax.tree.map(
         lambda leaf: random.standard_normal(leaf.shape).astype(np.float32),
@@ -57,7 +57,7 @@ def random_variables(model):
 
 
 def shapes_of_taps(model):
-    """Shapes of the activations, by layer, for one image of CIFAR."""
+    """Returns the shapes of the activations by layer, for one CIFAR image."""
     run = functools.partial(model.init_with_output, mutable=True)
     images = jnp.zeros((1, 32, 32, 3))
     _, variables = jax.eval_shape(run, jax.random.key(0), images)
@@ -70,7 +70,7 @@ def size_of(tree):
 
 
 def apply(model, variables, images):
-    """Logits and the activations by layer."""
+    """Returns the logits and the activations by layer."""
     run = jax.jit(functools.partial(model.apply, mutable="intermediates"))
     logits, state = run(variables, images)
     taps = {}
@@ -80,7 +80,7 @@ def apply(model, variables, images):
 
 
 def error(value, golden, norm=None):
-    """Largest difference in units of the norm: that of the golden values if None."""
+    """Returns the largest difference relative to a norm, by default the golden one."""
     norm = np.linalg.norm(golden) if norm is None else norm
     return float(np.abs(np.asarray(value) - golden).max() / norm)
 
@@ -124,7 +124,7 @@ def test_each_layer_is_tapped(network):
     assert sorted(shapes_of_taps(model)) == sorted(kernels)
 
 
-def test_sizes_in_the_forms_for_cifar():
+def test_sizes_in_the_cifar_variants():
     vgg = shapes_of_taps(models.create("vgg16_bn"))
     assert {layer: vgg[layer][1:] for layer in vgg if layer.endswith("1")} == {
         "block1_conv1": (32, 32, 64),
@@ -141,11 +141,11 @@ def test_sizes_in_the_forms_for_cifar():
 
 
 class KerasWeight(np.ndarray):
-    """What from_keras reads of a Keras weight: an array that may be given a name."""
+    """Stand-in for a Keras weight: an array that can be given a name."""
 
 
 def keras_layer(kind, name, weights):
-    """What from_keras reads of a Keras layer."""
+    """Returns a stand-in for a Keras layer, with what from_keras reads of it."""
     layer = type(kind, (), {})()
     layer.name = name
     layer.weights = [value.view(KerasWeight) for value in weights.values()]
@@ -155,7 +155,7 @@ def keras_layer(kind, name, weights):
 
 
 def keras_model(network, case):
-    """What from_keras reads of the model that gave the golden values."""
+    """Returns a stand-in for the Keras model behind the golden values."""
     layers = {}
     for kind, layer, name, shape in GOLDEN[f"{case}/weights"].tolist():
         shape = tuple(map(int, shape.split("x")))
@@ -172,7 +172,7 @@ def keras_model(network, case):
 @pytest.mark.parametrize(
     ("network", "size"),
     [
-        # Of VGG the smaller one is enough by default.
+        # By default, the smaller VGG is enough.
         pytest.param(*case, marks=pytest.mark.slow if case[0] == "vgg19" else ())
         for case in keras_weights.CASES
     ],
@@ -200,7 +200,7 @@ def test_golden(network, size):
 def keras(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERAS_BACKEND", "jax")
-        # Where Keras writes its settings.
+        # Keras writes its settings there.
         patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
         yield pytest.importorskip("keras")
 
@@ -232,19 +232,19 @@ def test_keras(keras, network, keras_name):
 @pytest.mark.parametrize(
     ("network", "layer", "sigma"),
     [
-        # Glorot: 1 over the mean of inputs and outputs.
+        # Glorot: variance of 1 over the mean of inputs and outputs.
         ("vgg16", "fc1", np.sqrt(2 / (512 + 4096))),
         ("resnet50", "conv4_block2_2_conv", np.sqrt(1 / (9 * 256))),
         ("mobilenet", "conv_pw_13", np.sqrt(1 / 1024)),
-        # He: 2 over the inputs.
+        # He: variance of 2 over the inputs.
         ("vgg16_bn", "block4_conv1", np.sqrt(2 / (9 * 256))),
         ("resnet18", "conv5_block1_1_conv", np.sqrt(2 / (9 * 256))),
     ],
 )
-def test_initialisers(network, layer, sigma):
+def test_initializers(network, layer, sigma):
     model = models.create(network)
 
-    # XLA leaves out all other layers, which would take seconds.
+    # Under jit, XLA omits all other layers, which would take seconds.
     @jax.jit
     def kernel_of_layer(key):
         return model.init(key, jnp.zeros((1, 32, 32, 3)))["params"][layer]["kernel"]
@@ -281,7 +281,7 @@ def test_training_updates_the_running_statistics(network):
 def test_blocks_of_resnet18_add_to_their_input():
     model = models.create("resnet18")
     variables = random_variables(model)
-    # Nothing is left of the convolutions in the first block.
+    # This cancels the convolutions of the first block.
     last = variables["params"]["conv2_block1_2_bn"]
     last["scale"] = last["bias"] = jnp.zeros(64)
 
@@ -299,7 +299,7 @@ def test_blocks_of_resnet18_add_to_their_input():
 @pytest.mark.parametrize(
     ("kind", "weight"), [("SeparableConv2D", "kernel"), ("Dense", "lora_kernel_a")]
 )
-def test_weights_without_a_place(kind, weight):
+def test_weights_without_a_counterpart(kind, weight):
     layer = keras_layer(kind, "odd", {weight: np.zeros((3, 3))})
     with pytest.raises(UserError, match=f"'odd' of type {kind} .* '{weight}'"):
         models.from_keras(SimpleNamespace(layers=[layer]))

@@ -1,6 +1,6 @@
-"""The tutorial's network: its parameters and how they start.
+"""Tests the parameters of the tutorial's network and their initialization.
 
-What it computes is held to TensorFlow in test_golden.py.
+test_golden.py compares its outputs with TensorFlow's.
 """
 
 import jax
@@ -13,7 +13,7 @@ from cifar_jax import models
 from cifar_jax.errors import UserError
 from cifar_jax.optimization.losses import CrossEntropy, weight_losses
 
-# Layer: kernel shape, sigma of its initialisation, initial bias.
+# Layer: kernel shape, sigma of the initialization, initial bias.
 LAYERS = {
     "conv1": ((5, 5, 3, 64), 0.05, 0.0),
     "conv2": ((5, 5, 64, 64), 0.05, 0.1),
@@ -31,7 +31,7 @@ def params():
 
 
 def abstract_params(**options):
-    """Shapes and types of the parameters, without their values."""
+    """Returns the shapes and types of the parameters, without values."""
     init = models.create("tutorial", **options).init
     return jax.eval_shape(init, jax.random.key(0), IMAGES)["params"]
 
@@ -45,13 +45,14 @@ def test_parameters(params):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_initialisers(params, layer):
+def test_initializers(params, layer):
     _, sigma, bias = LAYERS[layer]
     np.testing.assert_array_equal(params[layer]["bias"], np.float32(bias))
 
     kernel = np.asarray(params[layer]["kernel"], float).ravel() / sigma
     assert 1.95 < np.abs(kernel).max() <= 2 + 1e-6
-    # Redrawn beyond two sigma and not rescaled: the deviation is below sigma.
+    # Values beyond two sigma are redrawn without rescaling, so the standard deviation
+    # is below sigma.
     truncated = stats.truncnorm(-2, 2)
     assert truncated.std() == pytest.approx(0.8796, abs=1e-4)
     standard_error = 1 / np.sqrt(kernel.size)
@@ -61,7 +62,7 @@ def test_initialisers(params, layer):
 
 
 def test_layers_start_differently(params):
-    # Kernels of one shape from one key would be the same numbers.
+    # Kernels of the same shape drawn from the same key would be equal.
     starts = [params[layer]["kernel"].ravel()[0] / LAYERS[layer][1] for layer in LAYERS]
     assert len({round(float(start), 3) for start in starts}) == len(LAYERS)
 
@@ -77,7 +78,7 @@ def test_training_starts_at_the_tutorials_loss(params):
     logits = jax.jit(model.apply)({"params": params}, images)
     cross_entropy = CrossEntropy()(logits, jnp.arange(8))
     terms = weight_losses(params, model.weight_decays, 0.004)
-    # ln 10, and 0.004 / 2 times the sum of squared weights.
+    # Cross-entropy: ln 10. Weight losses: 0.004 / 2 times the sum of squared weights.
     assert float(cross_entropy) == pytest.approx(np.log(10), abs=0.05)
     assert float(terms["local3/weight_loss"]) == pytest.approx(2.19, abs=0.01)
     assert float(terms["local4/weight_loss"]) == pytest.approx(0.18, abs=0.01)

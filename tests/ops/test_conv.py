@@ -1,4 +1,4 @@
-"""Our convolutions against lax's."""
+"""Tests this package's convolutions against lax's."""
 
 from functools import partial
 
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from cifar_jax.ops import Conv, conv, fourier, im2col
 
-# Of the result's norm. Sums of some thousand products in float32 rounded 2^-24 = 6e-8
-# each (measured: 4e-7, and 9e-7 for the gradient of the kernel over large images).
+# Relative to the result's norm: sums of thousands of float32 products, each rounded by
+# 2^-24 = 6e-8 (measured: 4e-7, and 9e-7 for the kernel's gradient over large images).
 TOLERANCE = 3e-6
-# Operands and result rounded to 2^-9 = 0.002 by both (measured: 0.003).
+# Operands and result are rounded by 2^-9 = 0.002 in both (measured: 0.003).
 BFLOAT16 = 0.01
 
 PLAIN = partial(conv, implementation="plain")
@@ -31,7 +31,7 @@ few = st.integers(1, 9)
 
 @pytest.fixture(autouse=True)
 def full_precision():
-    """Accelerators round the factors of float32 products unless told not to."""
+    """Keeps accelerators from rounding the factors of float32 products."""
     with jax.default_matmul_precision("highest"):
         yield
 
@@ -65,7 +65,7 @@ def assert_close(results, expected, tolerance, of=""):
 
 
 def assert_equals_lax(cases):
-    """Every method in every case, in one program: many would compile for longer."""
+    """Compares all methods in all cases; one program compiles faster than many."""
 
     @jax.jit
     def everything(list_of_arguments):
@@ -87,7 +87,7 @@ def assert_equals_lax(cases):
 def test_equals_lax():
     assert_equals_lax(
         [
-            # Image, channels, batch, kernel, features. First the tutorial's layers.
+            # Image, channels, batch, kernel, features; first the tutorial's layers.
             ((24, 24), 3, 8, (5, 5), 64),
             ((12, 12), 64, 8, (5, 5), 64),
             ((1, 2), 2, 1, (7, 7), 3),
@@ -97,7 +97,7 @@ def test_equals_lax():
     )
 
 
-# Each attempt to simplify an example would compile for seconds.
+# Shrinking is disabled because each attempt would compile for seconds.
 @settings(deadline=None, max_examples=2, phases=set(Phase) - {Phase.shrink})
 @given(
     heights=st.permutations(range(1, 8)),
@@ -108,7 +108,7 @@ def test_equals_lax():
     ),
 )
 def test_every_size_of_kernel_equals_lax(heights, rest):
-    """Each height and each width from 1 to 7 once in every example."""
+    """Every example contains each height and each width from 1 to 7 once."""
     assert_equals_lax(
         [
             (image, channels, batch, kernel, features)
@@ -187,7 +187,7 @@ def test_the_first_layer_does_not_pay_for_the_gradient_of_its_input():
         return compiled.cost_analysis()["flops"]
 
     x, kernel, _ = arguments((12, 12), 3, 4, (5, 5), 8)
-    # The output and both gradients take a product each.
+    # The output and both gradients take one product each.
     assert operations(argnums=0) < 0.75 * operations(argnums=(0, 1))
 
 

@@ -1,4 +1,4 @@
-"""LRN against its definition, written out in numpy."""
+"""Tests local response normalization against its definition in NumPy."""
 
 import functools
 
@@ -64,7 +64,7 @@ def test_over_two_axes_equals_the_definition(implementation):
     np.testing.assert_allclose(normed, expected, rtol=1e-5)
 
 
-def test_the_defaults_are_the_tutorials():
+def test_the_defaults_match_the_tutorial():
     x = 50 * jax.random.normal(jax.random.key(0), (2, 3, 64))
     expected = by_definition(x, depth_radius=4, bias=1, alpha=0.001 / 9, beta=0.75)
     normed = jax.jit(local_response_norm)(x)
@@ -107,11 +107,11 @@ def test_implementations_agree_along_any_axis_in_jit_and_scan(axis, beta):
     for implementation in ("auto", "fast"):
         pairs = zip(results[implementation], results["plain"], strict=True)
         for result, expected in pairs:
-            # A few roundings of 2^-24 = 6e-8 (measured: 1e-7).
+            # A few rounding errors of 2^-24 = 6e-8 (measured: 1e-7).
             error = np.linalg.norm(result - expected)
             assert error <= 1e-6 * np.linalg.norm(expected)
 
 
-def test_keeps_the_type():
+def test_keeps_the_dtype():
     x = jnp.ones((2, 8), jnp.bfloat16)
     assert jax.eval_shape(local_response_norm, x).dtype == jnp.bfloat16

@@ -1,4 +1,4 @@
-"""Our max pooling against lax's."""
+"""Tests this package's max pooling against lax's."""
 
 import functools
 
@@ -33,17 +33,17 @@ def value_and_gradient(x, window, strides, implementation):
 @example(image=(24, 24), channels=4, batch=2, window=(3, 3), strides=(2, 2))
 @example(image=(2, 2), channels=1, batch=1, window=(17, 17), strides=(1, 1))
 def test_equals_lax(image, channels, batch, window, strides):
-    # Whole numbers, so that many are equal: the gradient goes to the first of them.
+    # Integers produce many ties, in which the gradient goes to the first maximum.
     x = np.random.RandomState(0).randint(-2, 3, (*image, channels, batch))
     x = jnp.asarray(x, jnp.float32)
     y, dx = value_and_gradient(x, window, strides, "fast")
     expected_y, expected_dx = value_and_gradient(x, window, strides, "plain")
     np.testing.assert_array_equal(y, expected_y)
-    # Up to 16 shares are summed, in another order.
+    # Up to 16 contributions are summed in a different order.
     np.testing.assert_allclose(dx, expected_dx, atol=2e-5)
 
 
-def test_in_jit_and_scan_as_flax_does():
+def test_agrees_with_flax_in_jit_and_scan():
     x = jax.random.normal(jax.random.key(0), (2, 11, 12, 3, 4))
 
     @jax.jit
@@ -70,7 +70,7 @@ def test_bfloat16():
     expected_y, expected_dx = value_and_gradient(x, (3, 3), (2, 2), "plain")
     assert y.dtype == dx.dtype == jnp.bfloat16
     np.testing.assert_array_equal(y, expected_y)
-    # Ours sums in float32; lax rounds each of up to four terms by 2^-9.
+    # Our sums are in float32; lax rounds each of up to four terms by 2^-9.
     np.testing.assert_allclose(
         dx.astype(jnp.float32), expected_dx.astype(jnp.float32), atol=0.05
     )

@@ -1,4 +1,4 @@
-"""Convolution of tiny images: against lax, and that the fast way is really taken."""
+"""Tests convolution of tiny images against lax, and that the fast path is taken."""
 
 import functools
 
@@ -43,7 +43,7 @@ def conv(implementation, strides, padding):
         ((4, 3), 7, (2, 2), ((3, 3), (3, 3))),
     ],
 )
-def test_values_and_gradients_are_those_of_lax(size, kernel, strides, padding):
+def test_values_and_gradients_match_lax(size, kernel, strides, padding):
     @jax.jit
     def both(x, kernels):
         y, backward = jax.vjp(conv("plain", strides, padding), x, kernels)
@@ -76,7 +76,7 @@ def test_bfloat16_operands_give_bfloat16():
         ((2, 2), {"kernel_dilation": 2}, False),
     ],
 )
-def test_only_tiny_images_take_the_fast_way(size, options, is_fast):
+def test_only_tiny_images_take_the_fast_path(size, options, is_fast):
     layer = nn.Conv(
         6,
         (3, 3),

@@ -1,4 +1,4 @@
-"""The moving averages, by their formulas; against TensorFlow in test_golden.py."""
+"""Tests moving averages by their formulas; test_golden.py compares with TensorFlow."""
 
 import math
 
@@ -15,7 +15,7 @@ PARAMS = {"dense": {"kernel": jnp.full((4, 2), 3.0), "bias": jnp.full(2, 7.0)}}
 
 
 def averages_after(updates, start, max_decay):
-    """The average of one variable after each of its updates."""
+    """Returns the average of one variable after each of its updates."""
     tx = average_params(max_decay)
     param, state = jnp.float32(start), tx.init(jnp.float32(start))
     averages = []
@@ -43,8 +43,8 @@ def test_averages_ramp_up():
 
 
 def test_the_decay_has_a_limit():
-    # A parameter that is 1 from the first update on: what is missing shrinks by the
-    # decay of each step, 2/11, 3/12, then 0.3 instead of 4/13.
+    # The parameter is 1 from the first update on, so the average's distance from 1
+    # shrinks by the decay of each step: 2/11, 3/12, then 0.3 instead of 4/13.
     averages = averages_after([1.0, 0.0, 0.0, 0.0], start=0.0, max_decay=0.3)
     decays = [2 / 11, 3 / 12, 0.3, 0.3]
     np.testing.assert_allclose(averages, 1 - np.cumprod(decays), rtol=1e-6)

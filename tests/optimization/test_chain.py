@@ -1,4 +1,4 @@
-"""The optax chain: weight decay, groups of parameters and averages."""
+"""Tests weight decay, parameter groups and averages in the optax chain."""
 
 import functools
 
@@ -105,7 +105,7 @@ def test_a_frozen_group_stays_and_has_no_state(optimizer):
     jax.tree.map(lambda u: np.testing.assert_array_equal(u, 0), updates["conv"])
     assert all((np.asarray(u) != 0).all() for u in jax.tree.leaves(updates["dense"]))
     kernels = [x.shape for x in jax.tree.leaves(state) if x.shape == (3, 2)]
-    assert len(kernels) == 1  # the average alone
+    assert len(kernels) == 1  # Only the average.
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,6 @@ def test_every_parameter_is_in_one_group(groups, message):
         ("group", "missing a required argument: 'pattern'"),
     ],
 )
-def test_groups_that_cannot_be_are_refused(groups, message):
+def test_invalid_groups_are_refused(groups, message):
     with pytest.raises(UserError, match=message):
         create(groups=groups)

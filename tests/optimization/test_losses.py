@@ -1,4 +1,4 @@
-"""The loss, term by term, against numpy."""
+"""Tests each term of the loss against NumPy."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +34,7 @@ def test_label_smoothing_mixes_in_the_uniform_distribution(label_smoothing):
     assert float(loss) == pytest.approx(expected, rel=1e-6)
 
 
-def test_labels_and_their_one_hot_vectors_are_the_same():
+def test_labels_and_their_one_hot_vectors_give_the_same_loss():
     random = np.random.RandomState(0)
     logits = jnp.asarray(5 * random.standard_normal((16, 10)), jnp.float32)
     labels = random.randint(10, size=16)
@@ -52,7 +52,7 @@ def test_soft_targets_are_weighted():
 
 def test_squared_error_is_summed_over_classes():
     logits = jnp.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
-    # 1 + 4 + 4 to the one-hot vector of the last class, and 1.
+    # The squared distances to the one-hot vectors are 1 + 4 + 4 and 1.
     assert float(SquaredError()(logits, jnp.array([2, 0]))) == pytest.approx(5)
 
 

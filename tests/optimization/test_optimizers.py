@@ -1,4 +1,4 @@
-"""Each optimizer by its formula, and on a network with BatchNorm."""
+"""Tests each optimizer against its formula and on a network with BatchNorm."""
 
 import functools
 
@@ -39,8 +39,9 @@ def test_plain_sgd_follows_the_schedule():
         np.testing.assert_allclose(updates["dense"]["kernel"], -rate, rtol=1e-6)
 
 
-# torch.optim.SGD(lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=...) on a weight of
-# 3 with these gradients, after each step; PyTorch 2.13, by golden/make_optimizers.py.
+# A weight of 3 after each step of torch.optim.SGD(lr=0.1, momentum=0.9,
+# weight_decay=0.01, nesterov=...) with these gradients, from PyTorch 2.13 by
+# golden/make_optimizers.py.
 SGD_GRADIENTS = (1.0, -0.5, 2.0, 0.25)
 PYTORCH = {
     False: (2.897, 2.851403, 2.6075144, 2.3604071),
@@ -49,13 +50,13 @@ PYTORCH = {
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_momentum_is_pytorchs(nesterov):
+def test_momentum_matches_pytorch(nesterov):
     weights = weights_after(SGD(0.9, nesterov), SGD_GRADIENTS, 0.1, 0.01)
     np.testing.assert_allclose(weights, PYTORCH[nesterov], rtol=1e-6)
 
 
 def weights_after(optimizer, gradients, rate, weight_decay):
-    """A weight that starts at 3, after each of these gradients."""
+    """Returns a weight that starts at 3 after each of these gradients."""
     tx = create(optimizer, lambda step: rate, weight_decay)
     params = {"dense": {"kernel": jnp.float32(3.0)}}
     state, weights = tx.init(params), []
@@ -68,17 +69,19 @@ def weights_after(optimizer, gradients, rate, weight_decay):
     return weights
 
 
-# torch.optim.AdamW(lr=0.1, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01), likewise.
+# The same for torch.optim.AdamW(lr=0.1, betas=(0.9, 0.999), eps=1e-8,
+# weight_decay=0.01).
 PYTORCH_ADAMW = (2.897, 2.8674693, 2.7987907, 2.7360942)
 
 
-def test_adamw_is_pytorchs():
+def test_adamw_matches_pytorch():
     weights = weights_after(AdamW(), SGD_GRADIENTS, 0.1, 0.01)
     np.testing.assert_allclose(weights, PYTORCH_ADAMW, rtol=1e-5)
 
 
-def test_lion_is_its_paper():
-    # Chen et al. 2023, algorithm 2: sign of the interpolation, decay times weight.
+def test_lion_matches_its_paper():
+    # Chen et al. 2023, algorithm 2: the sign of the interpolation plus decay times the
+    # weight.
     weight, momentum, expected = 3.0, 0.0, []
     for gradient in SGD_GRADIENTS:
         direction = np.sign(0.9 * momentum + 0.1 * gradient)
@@ -97,7 +100,7 @@ def test_muon_orthogonalizes_kernels_as_matrices(shape):
     updates = first_update(Muon(steps=10), gradients, params, rate=lambda step: 1.0)
     matrix = np.asarray(updates["layer"]["kernel"]).reshape(-1, shape[-1])
     singular_values = np.linalg.svd(matrix, compute_uv=False)
-    # Five iterations of Newton and Schulz with Jordan's coefficients end near 1.
+    # Newton-Schulz iterations with Jordan's coefficients end near 1.
     scale = max(1, matrix.shape[1] / matrix.shape[0]) ** 0.5
     assert 0.6 < singular_values.min() / scale < singular_values.max() / scale < 1.3
     # Adam's first update is the sign of the gradient.
@@ -120,9 +123,9 @@ def test_decoupled_decay_is_a_share_of_the_weight(optimizer):
     np.testing.assert_array_equal(with_decay["bias"], without["bias"])
 
 
-def test_lookahead_is_its_paper():
+def test_lookahead_matches_its_paper():
     weights = weights_after(Lookahead(SGD(), 2, 0.5), [1, 1, 1, 1, 1], 0.1, 0.0)
-    # Zhang et al. 2019, algorithm 1: after two steps halfway back to the slow weight.
+    # Zhang et al. 2019, algorithm 1: every two steps, halfway back to the slow weight.
     expected = [2.9, 3 + 0.5 * (2.8 - 3), 2.8, 2.9 + 0.5 * (2.7 - 2.9), 2.7]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
@@ -131,7 +134,7 @@ def test_lookahead_is_its_paper():
     "optimizer",
     ["sgd(momentum=0.9)", "adamw", "lion", "muon", "lookahead(adamw, period=2)"],
 )
-def test_statistics_of_batch_norm_are_what_the_batches_say(optimizer, dataset):
+def test_batch_norm_statistics_follow_the_batches(optimizer, dataset):
     config = Config(model="batch_norm", optimizer=optimizer, learning_rate=0.01)
     program = build_program(config, num_classes=3)
     state = init_state(program, jax.random.key(0), dataset.train.images)

@@ -1,4 +1,4 @@
-"""The learning rate schedules, by their formulas."""
+"""Tests the learning rate schedules against their formulas."""
 
 import dataclasses
 import math
@@ -30,7 +30,7 @@ def test_staircase_steps_where_the_tutorial_does(jit):
     assert decay_steps == 136_718  # int(50000 / 128 * 350)
     schedule = create("staircase", learning_rate=0.1, decay_factor=0.1)
     schedule = jax.jit(schedule) if jit else schedule
-    for stair in range(8):  # to the tutorial's 1,000,000 steps
+    for stair in range(8):  # Up to the tutorial's 1,000,000 steps.
         first = stair * decay_steps
         expected = pytest.approx(0.1 * 0.1**stair, rel=1e-6)
         for step in (first, first + 1, first + decay_steps - 1):
@@ -47,7 +47,7 @@ def test_piecewise_drops_at_its_fractions():
     assert rates(schedule, (0, 9, 10, 11, 12, 100)) == pytest.approx(expected)
 
 
-def test_two_drops_at_one_step_are_two():
+def test_two_drops_at_one_step_both_apply():
     schedule = create("piecewise", drops=(0.1, 0.101, 0.12), decay_factor=0.1)
     assert rates(schedule, (9, 10, 12)) == pytest.approx([0.4, 0.004, 0.0004])
 

@@ -57,7 +57,7 @@ def test_no_checkpoint_is_none(tmp_path):
 
 
 @pytest.mark.parametrize("damage", damages().values(), ids=damages())
-def test_any_damaged_file_leads_back_to_the_checkpoint_before(tmp_path, damage, capsys):
+def test_any_damaged_file_leads_to_the_previous_checkpoint(tmp_path, damage, capsys):
     checkpoints.save(tmp_path, 1, state(1))
     checkpoints.save(tmp_path, 2, state(2))
     kept = {path: path.read_bytes() for path in files(tmp_path / "2")}
@@ -65,7 +65,7 @@ def test_any_damaged_file_leads_back_to_the_checkpoint_before(tmp_path, damage, 
     for path, content in kept.items():
         damage(path)
         if path.exists() and path.read_bytes() == content:
-            continue  # An empty file was emptied.
+            continue  # The file was already empty.
         restored = latest(tmp_path, state(0))
         assert int(restored["step"]) == 1, path
         assert f"checkpoint {tmp_path / '2'} is damaged" in capsys.readouterr().err
@@ -74,7 +74,7 @@ def test_any_damaged_file_leads_back_to_the_checkpoint_before(tmp_path, damage, 
 
 
 @pytest.mark.parametrize("lines", ["", "first", "all but one", "one too many"])
-def test_a_list_that_does_not_name_exactly_the_files_is_damage(tmp_path, lines):
+def test_a_list_that_does_not_match_the_files_is_damage(tmp_path, lines):
     checkpoints.save(tmp_path, 1, state(1))
     sums = tmp_path / "1" / "SHA256SUMS"
     listed = sums.read_text().splitlines(keepends=True)
@@ -85,7 +85,7 @@ def test_a_list_that_does_not_name_exactly_the_files_is_damage(tmp_path, lines):
         "one too many": [*listed, f"{'0' * 64}  missing\n"],
     }[lines]
     sums.write_text("".join(listed))
-    # The list must not be what decides which files are looked at.
+    # The list alone must not decide which files are checked.
     largest = max(files(tmp_path / "1"), key=lambda path: path.stat().st_size)
     damages()["flipped"](largest)
     with pytest.raises(RunError, match="is damaged"):
@@ -100,7 +100,7 @@ def test_a_file_that_is_not_in_the_list_is_damage(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["SHA256SUMS", "state/manifest.ocdbt"])
-def test_what_is_no_regular_file_is_damage_and_no_hang(tmp_path, name):
+def test_anything_but_a_regular_file_is_damage_and_does_not_hang(tmp_path, name):
     checkpoints.save(tmp_path, 1, state(1))
     path = tmp_path / "1" / name
     path.unlink()
@@ -109,7 +109,7 @@ def test_what_is_no_regular_file_is_damage_and_no_hang(tmp_path, name):
         checkpoints.restore(tmp_path, 1, state(0))
 
 
-def test_the_list_is_one_for_sha256sum(tmp_path):
+def test_sha256sum_accepts_the_list(tmp_path):
     checkpoints.save(tmp_path, 1, state(1))
     subprocess.run(
         ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"],
@@ -137,7 +137,7 @@ def test_a_checkpoint_without_its_list_is_damaged_and_is_replaced(tmp_path, caps
 
 
 @pytest.mark.parametrize("name", ["1.bak", "01", "1 copy", "-2", "2.orbax", "\u0663"])
-def test_names_that_are_no_steps_are_ignored(tmp_path, name):
+def test_names_that_are_not_steps_are_ignored(tmp_path, name):
     checkpoints.save(tmp_path, 1, state(1))
     shutil.copytree(tmp_path / "1", tmp_path / name)
     assert checkpoints.steps(tmp_path) == [1]
@@ -146,7 +146,7 @@ def test_names_that_are_no_steps_are_ignored(tmp_path, name):
     assert (tmp_path / name / "SHA256SUMS").exists()
 
 
-def test_what_a_killed_save_left_is_cleaned_up(tmp_path):
+def test_leftovers_of_a_killed_save_are_cleaned_up(tmp_path):
     checkpoints.save(tmp_path, 1, state(1))
     debris = [".9.partial", ".9.partial.orbax-checkpoint-tmp", ".0.deleted"]
     for name in debris:
@@ -156,8 +156,8 @@ def test_what_a_killed_save_left_is_cleaned_up(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
 
 
-def test_nothing_has_the_name_of_a_step_before_it_is_whole(tmp_path, monkeypatch):
-    """A process may be killed between any two of these."""
+def test_a_checkpoint_gets_its_name_only_when_complete(tmp_path, monkeypatch):
+    """A process may be killed between any two of these operations."""
     seen = []
     write_sums = checkpoints._write_sums
 
@@ -182,7 +182,7 @@ def test_a_failed_save_names_the_last_good_one(tmp_path):
     checkpoints.save(tmp_path, 1, state(1))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        # As on a full disk, files end where they may grow no more.
+        # As on a full disk, files cannot grow beyond a limit.
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
         with pytest.raises(RunError, match=rf"cannot save .* {tmp_path}/1\b"):
             checkpoints.save(tmp_path, 2, state(2))

@@ -18,14 +18,14 @@ def config(tmp_path):
 
 
 def claim(config, dataset):
-    """Claims the folder of a run, as a training that is then stopped."""
+    """Claims the folder of a run like a training that is then stopped."""
     run = run_dir.of(config, dataset)
     with run_dir.claim(run):
         return run
 
 
 def begin(config, dataset):
-    """The same as a training that has saved a checkpoint."""
+    """Claims the folder of a run like a training that has saved a checkpoint."""
     run = claim(config, dataset)
     run_dir.write_config(run, dataset)
     (run.checkpoints / "1").mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def test_what_is_written_can_be_read(config, dataset):
     assert saved["data"]["official"] is False
 
 
-def test_official_data_are_said_to_be(config, dataset, monkeypatch):
+def test_official_data_are_recorded_as_official(config, dataset, monkeypatch):
     monkeypatch.setattr("cifar_jax.data.dataset.OFFICIAL", dataset.fingerprint)
     run = begin(config, dataset)
     saved = json.loads((run.path / "config.json").read_text())
@@ -95,7 +95,7 @@ def test_other_pixels_are_refused(config, dataset):
         claim(config, make_dataset(seed=1))
 
 
-def test_the_same_run_may_be_trained_once_at_a_time(config, dataset, monkeypatch):
+def test_a_run_can_only_be_trained_once_at_a_time(config, dataset, monkeypatch):
     monkeypatch.setattr(run_dir, "_LOCK_SECS", 0.1)
     run = run_dir.of(config, dataset)
     with run_dir.claim(run):
@@ -119,7 +119,7 @@ def test_a_killed_training_leaves_no_lock(config, dataset):
     claim(config, dataset)
 
 
-def test_asking_whether_a_training_is_at_work_changes_nothing(tmp_path):
+def test_is_training_changes_nothing(tmp_path):
     assert not run_dir.is_training(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -138,7 +138,7 @@ def test_train_dir_below_a_file(config, dataset, tmp_path):
         claim(below, dataset)
 
 
-def test_checkpoints_of_nobody_are_left_alone(config, dataset, tmp_path):
+def test_checkpoints_without_a_config_are_left_alone(config, dataset, tmp_path):
     (tmp_path / "run" / "checkpoints" / "7").mkdir(parents=True)
     with pytest.raises(UserError, match=r"checkpoints but no config\.json"):
         claim(config, dataset)
@@ -166,7 +166,7 @@ def test_any_flipped_bit_of_the_config_is_noticed(config, dataset):
         changed[place] ^= 1 << place % 7
         file.write_bytes(changed)
         with contextlib.suppress(UserError):
-            # White space, or the word that names the checksum.
+            # The flip may hit white space or the checksum's own key.
             assert run_dir.read(run.path) == run
 
 
@@ -179,7 +179,7 @@ def test_a_flipped_class_name_blames_the_file(config, dataset):
         run_dir.read(config.train_dir)
 
 
-def test_a_config_can_be_edited_knowingly(config, dataset, capsys):
+def test_a_config_can_be_edited_deliberately(config, dataset, capsys):
     run = begin(config, dataset)
     file = run.path / "config.json"
     file.write_text(
@@ -195,7 +195,7 @@ def test_a_config_can_be_edited_knowingly(config, dataset, capsys):
     assert "has no sha256; it is used as it is" in capsys.readouterr().err
     begin(config, dataset)
     run_dir.read(run.path)
-    assert capsys.readouterr().err.count("has no sha256") == 1  # by the claim
+    assert capsys.readouterr().err.count("has no sha256") == 1  # From the claim.
 
 
 def test_an_edit_that_cannot_be_used_blames_the_file(config, dataset):
@@ -209,7 +209,7 @@ def test_an_edit_that_cannot_be_used_blames_the_file(config, dataset):
         run_dir.read(run.path)
 
 
-def test_a_config_that_is_no_regular_file_is_no_hang(config, dataset):
+def test_a_config_that_is_not_a_regular_file_does_not_hang(config, dataset):
     run = begin(config, dataset)
     (run.path / "config.json").unlink()
     os.mkfifo(run.path / "config.json")
@@ -222,7 +222,7 @@ def test_no_run_is_an_error(tmp_path):
         run_dir.read(tmp_path)
 
 
-def test_auto_means_what_the_run_began_with(config, dataset):
+def test_auto_means_the_data_set_the_run_began_with(config, dataset):
     auto = dataclasses.replace(config, dataset="auto")
     assert run_dir.settle_dataset(auto).dataset == "auto"
     digits = dataclasses.replace(config, dataset="digits")

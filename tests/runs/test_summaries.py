@@ -13,7 +13,7 @@ from cifar_jax.training.digest import digest as digest_of
 
 
 def read_events(directory) -> list:
-    """Events of TensorBoard's files, whose records are length, CRC, data, CRC."""
+    """Returns the events of TensorBoard files: records of length, CRC, data and CRC."""
     events = []
     for path in sorted(directory.glob("events.out.tfevents.*")):
         content, at = path.read_bytes(), 0
@@ -32,7 +32,7 @@ def digest(dataset):
     return digest_of(jax.jit(functools.partial(inspect, program))(state, batch))
 
 
-def test_lines_and_events_say_the_same(tmp_path, digest):
+def test_lines_and_events_agree(tmp_path, digest):
     with Writer(tmp_path, "train") as writer:
         writer.write(0, {"loss": 2.5}, digest)
         writer.write(1, {"loss": 1.5})
@@ -56,7 +56,7 @@ def test_lines_and_events_say_the_same(tmp_path, digest):
     }
 
 
-def test_tags_survive_and_tensorboard_shows_the_tutorials_words(tmp_path):
+def test_tags_are_kept_and_tensorboard_shows_the_tutorials_names(tmp_path):
     scalars = {"total_loss": 1, "total_loss_raw": 2, "global_step/sec": 3}
     with Writer(tmp_path, "train") as writer:
         writer.write(0, scalars)
@@ -83,7 +83,7 @@ def test_a_resumed_training_replaces_what_came_after_its_checkpoint(tmp_path):
         writer.write(0, {"loss": 3})
         writer.write(100, {"loss": 2})
     with (tmp_path / "train.jsonl").open("a") as file:
-        file.write('{"step": 200, "lo')  # killed here
+        file.write('{"step": 200, "lo')  # Killed here.
     with Writer(tmp_path, "train", resume_step=70) as writer:
         writer.write(80, {"loss": 1})
     records = summaries.read_training(tmp_path / "train.jsonl")
@@ -94,7 +94,7 @@ def test_a_resumed_training_replaces_what_came_after_its_checkpoint(tmp_path):
     assert restarts[0].session_log.status == event_pb2.SessionLog.START
 
 
-def test_evaluations_of_some_images_are_not_read_for_those_of_all(tmp_path):
+def test_evaluations_of_some_images_are_not_taken_for_full_ones(tmp_path):
     with Writer(tmp_path, "test") as writer:
         for step, precision, count in [(9, 0.9, 10), (5, 0.5, 10), (9, 0.1, 3)]:
             facts = {"num_examples": count, "examples_in_split": 10}
@@ -122,7 +122,7 @@ def test_a_full_disk_is_a_failed_run(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_directory_that_cannot_be_made(tmp_path):
+def test_a_directory_that_cannot_be_created(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write"):
         Writer(tmp_path / "file" / "eval", "test")

@@ -37,7 +37,7 @@ def bits(state) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(raw)]
 
 
-def test_how_a_run_is_cut_into_calls_changes_no_bit(program, steps):
+def test_the_division_of_a_run_into_calls_changes_no_bit(program, steps):
     ends = []
     for cuts in ([0, 4, 8], [0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 3, 4, 7, 8]):
         state, curve = fresh(program), []
@@ -62,7 +62,7 @@ def test_calls_take_the_steps_of_the_program(program, steps, dataset):
         images, labels = dataset.train.images[indices], dataset.train.labels[indices]
         expected, _ = take_step(expected, Batch.of(images, labels))
     state, _ = steps.train_steps(fresh(program), 0, 3)
-    # Compiled apart, so float32 sums may be ordered otherwise.
+    # The programs are compiled separately, so the order of float32 sums may differ.
     for a, b in zip(bits(state), bits(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
@@ -71,7 +71,7 @@ def test_steps_without_convolutions_are_one_loop_on_the_device(steps):
     assert steps.steps_a_call == steps.most == 4
 
 
-def test_inspect_shows_the_step_to_come(program, steps):
+def test_inspect_shows_the_next_step(program, steps):
     state, _ = steps.train_steps(fresh(program), 0, 2)
     inside = steps.inspect(state, 2)
     kernel = np.asarray(state.params["head"]["kernel"])
@@ -84,7 +84,7 @@ def test_inspect_shows_the_step_to_come(program, steps):
 
 
 class PlainConvolution(Network):
-    """A network that knows nothing of fast operations."""
+    """A network that does not use the fast operations."""
 
     @nn.compact
     def __call__(self, images, train=False):
@@ -93,7 +93,7 @@ class PlainConvolution(Network):
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the trap is the CPU's")
-def test_convolutions_of_lax_never_get_into_a_loop_on_the_cpu(dataset, monkeypatch):
+def test_lax_convolutions_are_never_in_a_loop_on_the_cpu(dataset, monkeypatch):
     monkeypatch.setattr(
         "cifar_jax.training.program.models.create", lambda *_, **__: PlainConvolution()
     )

@@ -40,7 +40,7 @@ def test_digest_has_what_the_tutorial_shows(dataset):
     assert kept.histograms["conv1/activations"].counts.sum() == 4 * 24 * 24 * 64
 
 
-def test_picture_puts_zero_at_grey_and_uses_the_range():
+def test_picture_maps_zero_to_gray_and_uses_the_range():
     image = np.zeros((2, 2, 3), np.float32)
     image[0, 0], image[1, 1] = -1.0, 0.5
     picture = as_picture(image)

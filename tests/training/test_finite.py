@@ -39,8 +39,8 @@ def functions(program, dataset):
 
 def poison(state, layer: str, value: float, what: str = "kernel"):
     kernel = state.params[layer][what]
-    spoilt = {what: kernel.at[(0,) * kernel.ndim].set(value)}
-    params = state.params | {layer: state.params[layer] | spoilt}
+    spoiled = {what: kernel.at[(0,) * kernel.ndim].set(value)}
+    params = state.params | {layer: state.params[layer] | spoiled}
     return dataclasses.replace(state, params=params)
 
 
@@ -63,7 +63,7 @@ def test_all_finite(value):
 def test_the_first_layer_in_order_of_computation_is_named(
     state, functions, layer, value, where
 ):
-    # Large activations, so that a huge weight overflows in its product.
+    # With large activations, the product with a huge weight overflows.
     state = poison(state, "conv2", 10.0, "bias")
     state = jax.tree.map(lambda x: x, poison(state, layer, value))
     if "activations" in where:
@@ -75,7 +75,7 @@ def test_the_first_layer_in_order_of_computation_is_named(
     assert first_non_finite(functions[1](state, 0)) == where
 
 
-def test_all_is_well_with_a_fresh_state(state, functions):
+def test_a_fresh_state_is_finite(state, functions):
     assert first_non_finite(functions[1](state, 0)) is None
 
 
@@ -96,7 +96,7 @@ def test_guard_finds_the_step_between_checks(state, functions):
     assert caught.value.where == "the parameters of conv2"
 
 
-def test_guard_accepts_no_state_that_only_the_last_update_spoilt(state, functions):
+def test_guard_rejects_a_state_spoiled_by_the_last_update(state, functions):
     train_steps, inspect = functions
     poisoned = functools.partial(
         train_steps, spoil=lambda state, step: poison(state, "conv1", jnp.inf)

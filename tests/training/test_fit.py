@@ -25,11 +25,12 @@ from cifar_jax.runs import checkpoints, summaries
 
 def config(train_dir, **changes) -> Config:
     values = {"max_steps": 7, "batch_size": 8, "log_frequency": 2, "model": "small"}
+    train_dir = None if train_dir is None else str(train_dir)
     return Config(train_dir=train_dir, **values | changes)
 
 
 def silent(line: str) -> None:
-    """A log that nobody reads."""
+    """Discards a log line."""
 
 
 def leaves(state) -> list[np.ndarray]:
@@ -63,7 +64,9 @@ def test_the_network_learns(dataset):
     assert evaluate(network, dataset.test) > 0.9
 
 
-def test_resumed_is_the_same_bits_as_never_stopped(tmp_path, dataset, uninterrupted):
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    tmp_path, dataset, uninterrupted
+):
     state, _ = uninterrupted
     for max_steps in (3, 4, 7):
         result = fit(config(tmp_path, max_steps=max_steps), dataset, silent)
@@ -72,7 +75,7 @@ def test_resumed_is_the_same_bits_as_never_stopped(tmp_path, dataset, uninterrup
 
 
 def interrupted_at(step: int, signum: int):
-    """A log that sends this process a signal at the line of a step."""
+    """Returns a log function that signals this process at the line of a step."""
 
     def log(line: str) -> None:
         if f": step {step}," in line:
@@ -82,9 +85,7 @@ def interrupted_at(step: int, signum: int):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_stops_whoever_called(
-    dataset, tmp_path, uninterrupted, signum
-):
+def test_a_signal_saves_and_stops_the_caller(dataset, tmp_path, uninterrupted, signum):
     before = signal.getsignal(signum)
     with pytest.raises(KeyboardInterrupt) as caught:
         fit(config(tmp_path), dataset, interrupted_at(2, signum))
@@ -99,7 +100,7 @@ def test_a_signal_saves_and_stops_whoever_called(
 
 
 def test_a_sweep_ends_at_ctrl_c(dataset):
-    """As in the README: the next rate is not begun, the half of one not evaluated."""
+    """As in the README: no further rate is trained, and no partial run is evaluated."""
     log, begun = interrupted_at(2, signal.SIGINT), []
 
     def sweep():
@@ -157,7 +158,7 @@ def test_a_refused_command_changes_nothing_on_disk(dataset, finished_run):
 
 
 def test_a_start_without_a_checkpoint_can_be_corrected(dataset, tmp_path):
-    """A run that was killed before its first checkpoint leaves only summaries."""
+    """A run that fails before its first checkpoint leaves only summaries."""
     with pytest.raises(RunError, match="diverged"):
         fit(config(tmp_path, learning_rate=1e38, summary_frequency=1), dataset, silent)
     assert checkpoints.steps(tmp_path / "checkpoints") == []
@@ -175,6 +176,7 @@ def test_a_batch_larger_than_the_set_is_refused(dataset, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("train", "message"),
     [
@@ -193,15 +195,16 @@ def test_a_batch_larger_than_the_set_is_refused(dataset, tmp_path):
     ],
 )
 def test_data_that_cannot_be_used_are_refused(dataset, tmp_path, train, message):
-    spoilt = dataclasses.replace(
+    spoiled = dataclasses.replace(
         dataset, train=dataclasses.replace(dataset.train, **train)
     )
     with pytest.raises(UserError, match=re.escape(message)):
-        fit(config(tmp_path / "run"), spoilt, silent)
+        fit(config(tmp_path / "run"), spoiled, silent)
     assert not (tmp_path / "run").exists()
 
 
-def test_what_is_no_config_is_refused(dataset):
+@pytest.mark.wrong_types
+def test_anything_but_a_config_is_refused(dataset):
     with pytest.raises(
         UserError, match=r"config must be a cifar_jax\.Config, not a dict"
     ):
@@ -209,7 +212,7 @@ def test_what_is_no_config_is_refused(dataset):
 
 
 def test_images_of_another_size_train_and_are_loaded_again(tmp_path):
-    """Also where inputs are normalized by statistics of the training images."""
+    """This includes normalization by statistics of the training images."""
     small = make_dataset()
 
     def enlarged(split: Split) -> Split:
@@ -243,21 +246,21 @@ def test_summaries_come_every_summary_frequency_steps(dataset, tmp_path):
         assert record["learning_rate"] == pytest.approx(0.1)
         assert 0 < record["hidden/sparsity"] < 1
         assert record["global_step/sec"] > 0
-    # TensorFlow's average of a tensor starts from zero, at decay 0.9.
+    # TensorFlow's average of a tensor starts from zero, with a decay of 0.9.
     first = records[0]
     assert first["total_loss"] == pytest.approx(0.1 * first["total_loss_raw"])
     last = records[-1]["total_loss"]
     assert last == pytest.approx(float(result.state.loss_averages["total_loss"]))
 
 
-def test_checkpoints_come_by_the_clock(dataset, tmp_path):
+def test_checkpoints_are_saved_by_the_clock(dataset, tmp_path):
     settings = config(tmp_path, save_interval_secs=0.0)
     fit(settings, dataset, silent)
     assert checkpoints.steps(tmp_path / "checkpoints") == [1, 3, 5, 7]
 
 
 def test_the_speed_in_the_log_leaves_saves_out(dataset, tmp_path, monkeypatch):
-    """By a clock on which every save takes an hour, and nothing else does."""
+    """Uses a clock on which only saves take long, an hour each."""
     hours = [0]
     real, save = time.perf_counter, checkpoints.save
 
@@ -279,7 +282,7 @@ def test_the_speed_in_the_log_leaves_saves_out(dataset, tmp_path, monkeypatch):
     assert max(speeds) < 600
 
 
-def test_divergence_names_step_rate_layer_and_what_is_safe(dataset, tmp_path):
+def test_divergence_names_step_rate_layer_and_last_checkpoint(dataset, tmp_path):
     wild = config(tmp_path, learning_rate=1e20, max_steps=50, save_interval_secs=0.0)
     with pytest.raises(RunError) as caught:
         fit(wild, dataset, silent)
@@ -296,7 +299,7 @@ def test_divergence_names_step_rate_layer_and_what_is_safe(dataset, tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in leaves(state))
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(
+def test_a_damaged_checkpoint_is_skipped_and_the_end_is_the_same(
     dataset, tmp_path, uninterrupted, capsys
 ):
     fit(config(tmp_path, max_steps=5, save_interval_secs=0.0), dataset, silent)
@@ -309,7 +312,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(
     assert_same_bits(state, uninterrupted[0])
 
 
-def test_device_placement_is_told_on_request(dataset):
+def test_device_placement_is_logged_on_request(dataset):
     lines: list[str] = []
     fit(config(None, max_steps=1, log_device_placement=True), dataset, lines.append)
     text = "\n".join(lines)
@@ -318,7 +321,7 @@ def test_device_placement_is_told_on_request(dataset):
     assert "train step: compiled for" in text
 
 
-def test_a_profile_of_too_short_a_run_says_so(dataset, tmp_path):
+def test_a_run_too_short_for_a_profile_is_reported(dataset, tmp_path):
     lines: list[str] = []
     fit(config(tmp_path, max_steps=1, profile=True), dataset, lines.append)
     assert any(line.startswith("no trace was written: the run") for line in lines)

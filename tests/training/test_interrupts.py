@@ -7,13 +7,13 @@ from cifar_jax.training.interrupts import StopRequest
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_only_asks(signum):
+def test_the_first_signal_only_requests_a_stop(signum):
     before = signal.getsignal(signum)
     with StopRequest() as stop:
         assert stop.signum is None
         signal.raise_signal(signum)
         assert stop.signum == signum
-        # The second one would act as before.
+        # A second signal would have its original effect.
         assert signal.getsignal(signum) is before
     assert signal.getsignal(signum) is before
 
@@ -49,7 +49,7 @@ def test_other_threads_may_train_too():
     assert not failures
 
 
-def test_a_platform_without_a_signal_does_without_it(monkeypatch):
+def test_a_signal_that_the_platform_lacks_is_ignored(monkeypatch):
     set_handler = signal.signal
 
     def refuse_sigterm(signum, handler):

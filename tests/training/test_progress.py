@@ -5,7 +5,7 @@ import pytest
 from cifar_jax.training.progress import Pace, Stopwatch, log_line
 
 
-def test_log_line_is_the_tutorials():
+def test_log_line_matches_the_tutorial():
     line = log_line(0, 4.6784, 128, 0.489)
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}: step 0, loss = 4\.68 "
@@ -16,7 +16,10 @@ def test_log_line_is_the_tutorials():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that goes on when it is told to, and results that make it."""
+    """Replaces the clock; returns a function that advances it.
+
+    Waiting for a result advances it too, by the result's value in seconds.
+    """
     now = [100.0]
     monkeypatch.setattr("cifar_jax.training.progress.time.perf_counter", lambda: now[0])
 
@@ -27,20 +30,20 @@ def clock(monkeypatch):
     return work
 
 
-def test_time_runs_until_results_are_there_even_if_they_are_read_late(clock):
+def test_time_runs_until_results_are_ready_even_if_read_late(clock):
     with Stopwatch() as watch:
         first = watch.watch(2.0)
         assert first.result() == 102
         second = watch.watch(3.0)
         assert second.result() == 105
-        # Read when both are there: each has its own time.
+        # Both are read when both are ready; each counts its own time.
         watch.count(first)
         assert watch.seconds == 2
         watch.count(second)
         assert watch.seconds == 5
 
 
-def test_a_save_counts_nowhere(clock):
+def test_saves_do_not_count(clock):
     with Stopwatch() as watch:
         pace = Pace(watch, 0)
         watch.count(watch.watch(2.0))

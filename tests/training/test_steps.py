@@ -1,4 +1,4 @@
-"""The train step of a network with BatchNorm; the tutorial's is in test_golden.py."""
+"""Tests the train step with BatchNorm; test_golden.py tests the tutorial's."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ from cifar_jax import (
 from cifar_jax.training.steps import all_finite
 from cifar_jax.training.trained import of_state
 
-MOMENTUM = 0.9  # of SmallBatchNorm: the weight of the old value
+MOMENTUM = 0.9  # SmallBatchNorm's weight of the old value.
 
 
 CONFIG = Config(
@@ -53,7 +53,7 @@ def batch(dataset):
 
 
 def convolved(program, state, inside):
-    """What BatchNorm gets in a step."""
+    """Returns the inputs of BatchNorm in a step."""
     model = program.model
     _, kept = model.apply(
         state.variables,
@@ -76,7 +76,7 @@ def test_running_statistics_follow_the_batch(program, state, batch):
         np.testing.assert_allclose(norm[name], values, rtol=1e-4, atol=1e-5)
 
 
-def test_training_normalises_by_the_batch_and_evaluation_does_not(
+def test_training_normalizes_by_the_batch_and_evaluation_does_not(
     program, state, batch
 ):
     inside = look_inside(program, state, batch)
@@ -90,10 +90,10 @@ def test_training_normalises_by_the_batch_and_evaluation_does_not(
     np.testing.assert_allclose(logits[:1], alone, atol=1e-5)
 
 
-def test_the_gradients_are_those_through_the_batch_statistics(program, state, batch):
+def test_gradients_flow_through_the_batch_statistics(program, state, batch):
     inside = look_inside(program, state, batch)
     after, losses = take_step(program, state, batch)
-    # The first step of SGD with momentum is one without.
+    # The first step of SGD with momentum equals one without.
     jax.tree.map(
         lambda new, old, grad: np.testing.assert_allclose(
             new, old - 0.1 * grad, rtol=1e-4, atol=1e-6
@@ -103,14 +103,14 @@ def test_the_gradients_are_those_through_the_batch_statistics(program, state, ba
         inside.grads,
     )
     assert set(losses) == {"cross_entropy", "weight_loss", "total_loss"}
-    # Doubling the kernel before BatchNorm changes nothing, so its gradient is
-    # orthogonal to it but for the weight decay and epsilon.
+    # Scaling the kernel before BatchNorm changes nothing, so the gradient is orthogonal
+    # to the kernel except for the weight decay and epsilon.
     kernel, grad = state.params["conv"]["kernel"], inside.grads["conv"]["kernel"]
     decay = 5e-4 * jnp.vdot(kernel, kernel)
     assert float(jnp.vdot(kernel, grad) - decay) == pytest.approx(0, abs=1e-4)
 
 
-def test_statistics_are_averaged_as_parameters_are(program, state, batch):
+def test_statistics_are_averaged_like_parameters(program, state, batch):
     after, _ = take_step(program, state, batch)
     averaged = after.averaged_variables
     # The first decay is 2/11.
@@ -124,7 +124,7 @@ def test_statistics_are_averaged_as_parameters_are(program, state, batch):
     )
 
 
-def test_evaluation_is_by_the_averaged_statistics(program, state, batch, dataset):
+def test_evaluation_uses_the_averaged_statistics(program, state, batch, dataset):
     after, _ = take_step(program, state, batch)
     images = dataset.test.images
     network = of_state(program, after, dataset)
@@ -148,7 +148,7 @@ def test_evaluation_is_by_the_averaged_statistics(program, state, batch, dataset
     )
 
 
-def test_resumed_is_the_same_bits_as_never_stopped(dataset, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(dataset, tmp_path):
     def run(max_steps, train_dir):
         settings = dataclasses.replace(
             CONFIG, max_steps=max_steps, batch_size=16, train_dir=train_dir
