@@ -18,7 +18,6 @@ from jaxtyping import PyTree
 
 from cifar_jax import Dataset, Network, Split, load_trained, read_run
 from cifar_jax import command as command_lib
-from cifar_jax.data.dataset import fingerprint
 from cifar_jax.devices import sharding
 from cifar_jax.devices.strategies import STRATEGIES, Strategy
 from cifar_jax.runs import checkpoints
@@ -65,16 +64,8 @@ def make_dataset(train: int = 64, test: int = 20, seed: int = 0) -> Dataset:
         return Split(images, labels)
 
     parts = split(train), split(test)
-    return Dataset(
-        name="cifar10",
-        train=parts[0],
-        validation=None,
-        test=parts[1],
-        class_names=("red", "green", "blue"),
-        source="a test",
-        fingerprint=fingerprint(*parts),
-        notice=None,
-    )
+    names = ("red", "green", "blue")
+    return Dataset.create("cifar10", *parts, class_names=names, source="a test")
 
 
 def command(name: str, *arguments: object) -> list[str]:

@@ -42,7 +42,7 @@ def test_the_first_two_lines_are_the_commands():
 def test_every_flag_that_is_named_exists():
     known = {field.name for field in dataclasses.fields(Config)}
     sources = [
-        *((ROOT / "cifar_jax").glob("*.py")),
+        *((ROOT / "cifar_jax").rglob("*.py")),
         *((ROOT / "experiments").glob("*.py")),
     ]
     for source in sources:

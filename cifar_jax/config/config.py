@@ -14,9 +14,8 @@ from cifar_jax.devices.strategies import STRATEGIES
 from cifar_jax.errors import UserError
 from cifar_jax.models import MODELS
 from cifar_jax.ops import Implementation
+from cifar_jax.optimization import LOSSES, OPTIMIZERS
 from cifar_jax.optimization.chain import PARAM_GROUPS
-from cifar_jax.optimization.losses import LOSSES
-from cifar_jax.optimization.optimizers import OPTIMIZERS
 from cifar_jax.optimization.schedules import SCHEDULES, ScheduleSettings
 from cifar_jax.registry import resolve
 

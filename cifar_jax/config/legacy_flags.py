@@ -6,8 +6,11 @@ from typing import Any
 from absl import flags
 
 from cifar_jax.data import distortions
+from cifar_jax.data.distortions.geometry import CenterCrop, Crop, Flip
+from cifar_jax.data.distortions.values import Brightness, Contrast
 from cifar_jax.errors import UserError
-from cifar_jax.optimization.optimizers import OPTIMIZERS, SGD
+from cifar_jax.optimization import OPTIMIZERS
+from cifar_jax.optimization.optimizers import SGD
 from cifar_jax.registry import resolve, resolve_all
 
 _FLAGS: dict[str, tuple[Callable[..., Any], str]] = {
@@ -84,15 +87,15 @@ def _distortions(text: str, old: Mapping[str, Any]) -> str:
     }
     for step in steps:
         match step:
-            case distortions.Crop(padding):
+            case Crop(padding):
                 now |= {"random_crop": True, "padding": padding}
-            case distortions.Flip():
+            case Flip():
                 now["random_flip"] = True
-            case distortions.Brightness(delta):
+            case Brightness(delta):
                 now["brightness"] = delta
-            case distortions.Contrast(delta):
+            case Contrast(delta):
                 now["contrast"] = delta
-            case distortions.CenterCrop():
+            case CenterCrop():
                 pass
             case _:
                 raise UserError(

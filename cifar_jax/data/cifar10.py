@@ -17,7 +17,6 @@ from cifar_jax.data.dataset import (
     OFFICIAL_UNORDERED,
     Dataset,
     Split,
-    fingerprint,
     unordered_fingerprint,
 )
 from cifar_jax.errors import RunError, UserError
@@ -154,15 +153,12 @@ def _downloaded(directory: Path) -> Dataset:
 
 def _dataset(train: Split, test: Split, place: Path) -> Dataset:
     """Returns the data set, with a notice unless it is the official CIFAR-10."""
-    dataset = Dataset(
-        name="cifar10",
-        train=train,
-        validation=None,
-        test=test,
+    dataset = Dataset.create(
+        "cifar10",
+        train,
+        test,
         class_names=archives.CLASS_NAMES,
         source=f"CIFAR-10, from {place}",
-        fingerprint=fingerprint(train, test),
-        notice=None,
     )
     if dataset.official:
         return dataclasses.replace(dataset, source=f"official {dataset.source}")

@@ -70,6 +70,29 @@ class Dataset:
     fingerprint: str
     notice: str | None
 
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        train: Split,
+        test: Split,
+        *,
+        class_names: tuple[str, ...],
+        source: str = "arrays in memory",
+        notice: str | None = None,
+    ) -> "Dataset":
+        """Returns a data set without held-out images, with its fingerprint."""
+        return cls(
+            name=name,
+            train=train,
+            validation=None,
+            test=test,
+            class_names=class_names,
+            source=source,
+            fingerprint=fingerprint(train, test),
+            notice=notice,
+        )
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the images."""

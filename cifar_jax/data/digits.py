@@ -10,7 +10,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from cifar_jax.data.dataset import Dataset, Split, fingerprint
+from cifar_jax.data.dataset import Dataset, Split
 
 NOTICE = (
     "The data are scikit-learn's 8x8 handwritten digits, a stand-in: every command\n"
@@ -45,14 +45,12 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
             stratify=labels,
         )
     )
-    return Dataset(
-        name="digits",
-        train=train,
-        validation=None,
-        test=test,
+    return Dataset.create(
+        "digits",
+        train,
+        test,
         class_names=tuple(str(digit) for digit in range(10)),
         source="scikit-learn's 8x8 digits, resized to 32x32",
-        fingerprint=fingerprint(train, test),
         notice=NOTICE,
     )
 

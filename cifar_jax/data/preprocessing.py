@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from cifar_jax.data import distortions, views
-from cifar_jax.data.distortions import Distortion, Example, Mixture
+from cifar_jax.data.distortions.base import Distortion, Example, Mixture
 from cifar_jax.data.normalization import Normalization, Statistics
 from cifar_jax.errors import UserError
 from cifar_jax.registry import resolve_all

@@ -114,14 +114,14 @@ def class_scores(
     """Returns precision, recall, F1 and the number of images of each class."""
     from sklearn import metrics
 
-    return ClassScores(
-        *metrics.precision_recall_fscore_support(
-            labels,
-            logits.argmax(axis=-1),
-            labels=range(logits.shape[-1]),
-            zero_division=np.nan,
-        )
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        labels,
+        logits.argmax(axis=-1),
+        labels=range(logits.shape[-1]),
+        zero_division=np.nan,
     )
+    # Scikit-learn returns floats if some classes have no images.
+    return ClassScores(precision, recall, f1, support.astype(np.int64))
 
 
 def calibration(

@@ -1,7 +1,7 @@
-"""Loss functions by name, and the penalty of weight decay."""
+"""Loss functions, and the penalty of weight decay."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -84,12 +84,6 @@ class SquaredError:
         """Returns the mean loss of a batch."""
         soft = as_probabilities(targets, logits.shape[-1])
         return optax.squared_error(logits, soft).sum(axis=-1).mean()
-
-
-LOSSES: dict[str, Callable[..., Loss]] = {
-    "cross_entropy": CrossEntropy,
-    "squared_error": SquaredError,
-}
 
 
 def as_probabilities(targets: Targets, num_classes: int) -> Float[Array, "n classes"]:

@@ -1,4 +1,4 @@
-"""The optimizers, by name. An optimizer is given the params and nothing else.
+"""The optimizers. An optimizer is given the params and nothing else.
 
 Each one says where weight decay enters: SGD adds it to the gradient, which is the
 gradient of a penalty in the loss; the others decay the weights themselves, after the
@@ -7,7 +7,6 @@ gradient was rescaled (Loshchilov and Hutter, Decoupled Weight Decay Regularizat
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -193,15 +192,6 @@ class Lookahead:
         """Returns the transformation of gradients into updates."""
         fast = self.optimizer.transform(schedule, decay)
         return lookahead(fast, self.period, self.step_size)
-
-
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "sgd": SGD,
-    "adamw": AdamW,
-    "lion": Lion,
-    "muon": Muon,
-    "lookahead": Lookahead,
-}
 
 
 def _kernel_or_other(params: PyTree) -> PyTree:

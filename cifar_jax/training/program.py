@@ -12,10 +12,9 @@ from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config.config import Config
 from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.models import Network
-from cifar_jax.optimization import chain, schedules
+from cifar_jax.optimization import LOSSES, OPTIMIZERS, chain, schedules
 from cifar_jax.optimization.chain import PARAM_GROUPS
-from cifar_jax.optimization.losses import LOSSES, Loss, weight_losses
-from cifar_jax.optimization.optimizers import OPTIMIZERS
+from cifar_jax.optimization.losses import Loss, weight_losses
 from cifar_jax.registry import resolve, resolve_all
 
 

@@ -10,14 +10,10 @@ from distributions import assert_equally_likely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cifar_jax.data.distortions import (
-    AlternatingFlip,
-    Cutmix,
-    Cutout,
-    Example,
-    Mixup,
-    Translate,
-)
+from cifar_jax.data.distortions.base import Example
+from cifar_jax.data.distortions.geometry import AlternatingFlip, Translate
+from cifar_jax.data.distortions.mixtures import Cutmix, Mixup
+from cifar_jax.data.distortions.values import Cutout
 
 IMAGE = jnp.asarray(
     np.random.RandomState(0).randint(256, size=(12, 12, 3), dtype=np.uint8)

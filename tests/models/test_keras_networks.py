@@ -287,7 +287,7 @@ def test_blocks_of_resnet18_add_to_their_input():
 
     @jax.jit
     def taps_around_the_block(variables):
-        images = keras_weights.images(32)
+        images = jnp.asarray(keras_weights.images(32))
         _, state = model.apply(variables, images, train=True, mutable=True)
         taps = state["intermediates"]["activations"]
         return taps[0]["conv1_conv"], taps[2]["conv2_block1_2_conv"]

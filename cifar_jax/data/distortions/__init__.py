@@ -1,0 +1,56 @@
+"""Distortions of the training images, by name.
+
+Those in DISTORTIONS change one image; those in MIXTURES change a batch and its targets.
+All are pure functions, and the draws of one do not depend on the others.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+
+import jax
+from jaxtyping import Array, Key
+
+from cifar_jax.data.distortions.base import Distortion, Mixture
+from cifar_jax.data.distortions.geometry import (
+    AlternatingFlip,
+    CenterCrop,
+    Crop,
+    Flip,
+    Translate,
+)
+from cifar_jax.data.distortions.mixtures import Cutmix, Mixup
+from cifar_jax.data.distortions.values import Brightness, Contrast, Cutout
+
+DISTORTIONS: dict[str, Callable[..., Distortion]] = {
+    "crop": Crop,
+    "center_crop": CenterCrop,
+    "translate": Translate,
+    "flip": Flip,
+    "alternating_flip": AlternatingFlip,
+    "cutout": Cutout,
+    "brightness": Brightness,
+    "contrast": Contrast,
+}
+MIXTURES: dict[str, type[Mixture]] = {
+    "mixup": Mixup,
+    "cutmix": Cutmix,
+}
+
+# The tutorial's four were the parts of one split of the key.
+_STREAMS = {"Crop": 0, "Flip": 1, "Brightness": 2, "Contrast": 3}
+
+
+def keys(key: Key[Array, ""], steps: Sequence[object]) -> list[Key[Array, ""]]:
+    """Returns a key for each distortion, by its class and not by its place in the list.
+
+    So leaving one out changes the draws of no other. One that occurs again gets a
+    different key.
+    """
+    names = [type(step).__name__ for step in steps]
+    found = []
+    for place, name in enumerate(names):
+        stream = _STREAMS.get(name, zlib.crc32(name.encode()))
+        own = jax.random.fold_in(key, stream)
+        repeats = names[:place].count(name)
+        found.append(jax.random.fold_in(own, repeats) if repeats else own)
+    return found

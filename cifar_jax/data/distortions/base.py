@@ -1,0 +1,59 @@
+"""What distortions are given, and what they return."""
+
+import dataclasses
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Int, Key, Num
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """What is known about a training image besides its pixels.
+
+    Attributes:
+        epoch: how many times it was seen before.
+        index: its number in the training set.
+        size: height and width of the network's inputs.
+    """
+
+    epoch: Int[Array, ""]
+    index: Int[Array, ""]
+    size: int
+
+
+@runtime_checkable
+class Distortion(Protocol):
+    """What a class in DISTORTIONS provides; its dataclass fields are its options."""
+
+    def __call__(
+        self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
+    ) -> Num[Array, "h2 w2 c"]:
+        """Returns the distorted image.
+
+        Args:
+            key: for this image in this step.
+            image: bytes or floats with values from 0 to 255, or beyond: nothing is
+                clipped.
+            example: what else is known about the image.
+        """
+        ...
+
+
+@runtime_checkable
+class Mixture(Protocol):
+    """What a class in MIXTURES provides; its dataclass fields are its options."""
+
+    def __call__(
+        self,
+        key: Key[Array, ""],
+        images: Float[Array, "n h w c"],
+        targets: Float[Array, "n classes"],
+    ) -> tuple[Float[Array, "n h w c"], Float[Array, "n classes"]]:
+        """Returns a batch of mixed images and their targets.
+
+        Args:
+            key: for this step.
+            images: of the whole batch, distorted one by one before.
+            targets: probabilities of the classes.
+        """
+        ...

@@ -1,0 +1,95 @@
+"""Distortions that move pixels."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key, Num
+
+from cifar_jax.data import augment
+from cifar_jax.data.distortions.base import Example
+from cifar_jax.registry import check_range
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """A random window of the network's size.
+
+    Attributes:
+        padding: black pixels added at each side before.
+    """
+
+    padding: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("padding", self.padding, at_least=0, at_most=1024)
+
+    def __call__(
+        self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
+    ) -> Num[Array, "{example.size} {example.size} c"]:
+        """Returns the distorted image."""
+        side = (self.padding, self.padding)
+        padded = jnp.pad(image, (side, side, (0, 0)))
+        return augment.random_crop(key, padded, example.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class CenterCrop:
+    """The central window of the network's size; not random."""
+
+    def __call__(
+        self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
+    ) -> Num[Array, "{example.size} {example.size} c"]:
+        """Returns the distorted image."""
+        return augment.central_crop(image, example.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Translate:
+    """A random window of the network's size, of the image continued by reflection.
+
+    Attributes:
+        by: the largest shift in pixels, in each direction.
+    """
+
+    by: int = 2
+
+    def __post_init__(self) -> None:
+        check_range("by", self.by, at_least=1, at_most=1024)
+
+    def __call__(
+        self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
+    ) -> Num[Array, "{example.size} {example.size} c"]:
+        """Returns the distorted image."""
+        side = (self.by, self.by)
+        padded = jnp.pad(image, (side, side, (0, 0)), mode="reflect")
+        return augment.random_crop(key, padded, example.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip:
+    """The mirror image with probability 1/2."""
+
+    def __call__(
+        self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
+    ) -> Num[Array, "h w c"]:
+        """Returns the distorted image."""
+        return augment.random_flip(key, image)
+
+
+@dataclasses.dataclass(frozen=True)
+class AlternatingFlip:
+    """The mirror image in every other epoch, so that two epochs show both sides.
+
+    Which half of the images begins mirrored depends on their index alone (Jordan, 94%
+    on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024, section 3.6).
+    """
+
+    def __call__(
+        self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
+    ) -> Num[Array, "h w c"]:
+        """Returns the distorted image."""
+        of_index = jax.random.fold_in(jax.random.key(0), example.index)
+        begins_mirrored = jax.random.bernoulli(of_index).astype(jnp.int32)
+        mirrored = (begins_mirrored + example.epoch) % 2 == 1
+        return jnp.where(mirrored, image[:, ::-1], image)

@@ -1,0 +1,77 @@
+"""Mixtures of the images of a batch, and of their targets."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from cifar_jax.registry import check_range
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixup:
+    """Weighted means of an image and the next one of the batch, and of their targets.
+
+    Zhang et al., mixup: Beyond Empirical Risk Minimization, 2018. One weight is drawn
+    for the whole batch.
+
+    Attributes:
+        alpha: the weight is from Beta(alpha, alpha).
+    """
+
+    alpha: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_range("alpha", self.alpha, above=0)
+
+    def __call__(
+        self,
+        key: Key[Array, ""],
+        images: Float[Array, "n h w c"],
+        targets: Float[Array, "n classes"],
+    ) -> tuple[Float[Array, "n h w c"], Float[Array, "n classes"]]:
+        """Returns a batch of mixed images and their targets."""
+        weight = jax.random.beta(key, self.alpha, self.alpha)
+        return _mean(images, weight), _mean(targets, weight)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutmix:
+    """A rectangle of the next image of the batch, and its share of the targets.
+
+    Yun et al., CutMix: Regularization Strategy to Train Strong Classifiers with
+    Localizable Features, 2019. One rectangle is drawn for the whole batch.
+
+    Attributes:
+        alpha: the share that the image keeps is from Beta(alpha, alpha), before the
+            rectangle is cut off at the edges.
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("alpha", self.alpha, above=0)
+
+    def __call__(
+        self,
+        key: Key[Array, ""],
+        images: Float[Array, "n h w c"],
+        targets: Float[Array, "n classes"],
+    ) -> tuple[Float[Array, "n h w c"], Float[Array, "n classes"]]:
+        """Returns a batch of mixed images and their targets."""
+        weight_key, center_key = jax.random.split(key)
+        share = 1 - jax.random.beta(weight_key, self.alpha, self.alpha)
+        extent = jnp.array(images.shape[1:3])
+        center = jax.random.randint(center_key, (2,), 0, extent)
+        sides = jnp.sqrt(share) * extent
+        rows = jnp.abs(jnp.arange(extent[0]) + 0.5 - center[0]) < sides[0] / 2
+        columns = jnp.abs(jnp.arange(extent[1]) + 0.5 - center[1]) < sides[1] / 2
+        inside = rows[:, None] & columns
+        mixed = jnp.where(inside[..., None], jnp.roll(images, -1, axis=0), images)
+        return mixed, _mean(targets, 1 - inside.mean())
+
+
+def _mean(values: Float[Array, "n ..."], weight: Float[Array, ""]) -> Array:
+    """Returns weight * values + (1 - weight) * those of the next in the batch."""
+    return weight * values + (1 - weight) * jnp.roll(values, -1, axis=0)

@@ -1,0 +1,130 @@
+"""Follows the examples of docs/extending.md to the letter."""
+
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import environment
+
+from cifar_jax import models
+
+ROOT = pathlib.Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "extending.md").read_text()
+TESTS_OWN = {"small", "batch_norm"}
+BLOCK = r"```python\n(.*?)```"
+FILES = re.findall(rf"^`(cifar_jax/\S+\.py)`:\n\n{BLOCK}", TEXT, re.M | re.S)
+ENTRIES = re.findall(rf"^`(\w+)` in `(cifar_jax/\S+)`:\n\n{BLOCK}", TEXT, re.M | re.S)
+OTHERS = {block for *_, block in FILES + ENTRIES}
+SCRIPTS = [block for block in re.findall(BLOCK, TEXT, re.S) if block not in OTHERS]
+
+
+def add(path: pathlib.Path, registry: str, block: str) -> None:
+    """Adds an import, if there is one, and an entry to a registry."""
+    text = path.read_text()
+    *imports, entry = block.split("\n\n")
+    for line in imports:
+        # Before the first import of this package; ruff sorts them.
+        text = text.replace("\nfrom cifar_jax", f"\n{line}\nfrom cifar_jax", 1)
+    opening = re.search(rf"^{registry}: .* = \{{\n", text, re.M).group()
+    path.write_text(text.replace(opening, opening + entry))
+
+
+@pytest.fixture
+def package(tmp_path):
+    """Returns a copy of the package, changed as the page describes."""
+    shutil.copytree(ROOT / "cifar_jax", tmp_path / "cifar_jax")
+    for name, content in FILES:
+        assert not (tmp_path / name).exists()
+        (tmp_path / name).write_text(content)
+    for registry, name, block in ENTRIES:
+        add(tmp_path / name, registry, block)
+    sort = ("check", "--quiet", "--select=I", "--fix", str(tmp_path / "cifar_jax"))
+    subprocess.run([sys.executable, "-m", "ruff", *sort, CONFIG], check=True)
+    return tmp_path / "cifar_jax"
+
+
+CONFIG = f"--config={ROOT / 'pyproject.toml'}"
+
+
+def run(folder: pathlib.Path, line: str, *more: str) -> str:
+    """Runs a command of the page in a folder; returns what it prints."""
+    words = shlex.split(line)
+    assert words[0] == "python"
+    done = subprocess.run(
+        [sys.executable, *words[1:], *more],
+        cwd=folder,
+        env=environment(folder) | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_there_is_an_example_of_everything():
+    assert len(FILES) == 6
+    assert {registry for registry, _, _ in ENTRIES} == {
+        *("DATASETS", "DISTORTIONS", "VIEWS", "MODELS", "LOSSES", "OPTIMIZERS"),
+        "RECIPES",
+    }
+
+
+@pytest.mark.slow
+def test_the_examples_train_and_evaluate(package, tmp_path):
+    pytest.importorskip("ruff")
+    *_, train, evaluate, train_all, evaluate_all = re.findall(
+        r"^    (python -m .*)$", TEXT, re.MULTILINE
+    )
+    small = ("--max_steps=2", "--batch_size=8", "--log_frequency=1")
+    log = run(tmp_path, train, "--dataset=digits", *small)
+    assert "network all_conv with 1,369,738 parameters" in log
+    assert "precision @ 1" in run(tmp_path, evaluate, "--num_examples=100")
+
+    random = np.random.default_rng(0)
+    arrays = {"class_names": ["sand", "sea", "sky"]}
+    for split in ("train", "test"):
+        shape = (16, 40, 40, 3)
+        arrays[f"{split}_images"] = random.integers(256, size=shape, dtype=np.uint8)
+        arrays[f"{split}_labels"] = random.integers(3, size=16)
+    np.savez(tmp_path / "images.npz", **arrays)
+    log = run(tmp_path, train_all.replace("DIR", str(tmp_path)), *small)
+    assert "npz: 16 training and 16 test images" in log
+    assert "step 1, loss = " in log
+    assert "precision @ 1" in run(tmp_path, evaluate_all)
+
+
+@pytest.mark.parametrize("words", [("check",), ("format", "--check")])
+def test_the_examples_are_clean(package, words):
+    pytest.importorskip("ruff")
+    names = [name for name, _ in FILES] + [name for _, name, _ in ENTRIES]
+    files = [str(package.parent / name) for name in names]
+    command = [sys.executable, "-m", "ruff", *words, CONFIG, *files]
+    subprocess.run(command, check=True)
+
+
+def test_the_commands_have_valid_flags(call_command, tmp_path, monkeypatch):
+    commands = re.findall(r"^    python -m cifar_jax\.train (.*)$", TEXT, re.MULTILINE)
+    seen = []
+    monkeypatch.setattr("cifar_jax.train.fit", lambda config, _: seen.append(config))
+    for line in commands[:-2]:  # those of the page's own are run above
+        words = shlex.split(line)
+        result = call_command("train", *words, "--dataset=digits", "--train_dir=")
+        assert result.returncode == 0, result.stderr
+    assert len(seen) == len(commands) - 2 >= 8
+
+
+def test_the_scripts_run_and_the_table_names_every_network(capsys):
+    assert len(SCRIPTS) == 2
+    for script in SCRIPTS:
+        names: dict = {}
+        exec(script, names)
+    assert 0 <= float(capsys.readouterr().out) <= 1
+    table = TEXT.split("| name | form |")[1].split("\n\n")[0]
+    found = set(re.findall(r"`(\w+)`", table))
+    assert found == models.MODELS.keys() - TESTS_OWN
