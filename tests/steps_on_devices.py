@@ -52,10 +52,10 @@ def draws(strategy_: Strategy) -> Callable:
     return strategy_.wrap(function)
 
 
-def run(mode: str, num_devices: int) -> dict[str, np.ndarray]:
+def run(mode: str, num_devices: int, **settings: str) -> dict[str, np.ndarray]:
     """Returns the arrays that the module's docstring describes, by name."""
     dataset = make_dataset()
-    config = Config(batch_size=16)
+    config = Config(batch_size=16, **settings)
     strategy_ = strategy(mode, num_devices)
     program = build_program(config, num_classes=3)
     key, images = jax.random.key(config.seed), dataset.train.images
@@ -100,10 +100,13 @@ def run(mode: str, num_devices: int) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     mode, num_devices, network, out, *rest = sys.argv[1:]
-    if network == "batch_norm":
+    settings = {}
+    if network != "tutorial":
         models.MODELS["tutorial"] = SmallBatchNorm
+    if network == "mixtures":
+        settings["distortions"] = "crop, alternating_flip, mixup(1), cutmix"
     if rest:
         processes.start(rest[0], int(rest[1]), int(rest[2]))
-    result = run(mode, int(num_devices))
+    result = run(mode, int(num_devices), **settings)
     if processes.is_main():
         np.savez(out, **result)

@@ -158,6 +158,15 @@ def test_batch_norm_takes_the_steps_of_one_device(run_steps, mode, processes):
     assert any("averaged['batch_stats']" in name for name in found)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", STRATEGIES)
+def test_mixtures_take_the_steps_of_one_device(run_steps, mode):
+    """Images are mixed with those of other devices' shares."""
+    expected = run_steps("jit", 1, network="mixtures")
+    found = run_steps(mode, 8, network="mixtures")
+    assert_same_steps(found, expected, f"{mode} with mixtures")
+
+
 def assert_same_steps(found, expected, what):
     assert found.keys() == expected.keys()
     for name in ("crops", "brightness", "contrast"):

@@ -62,11 +62,11 @@ class Cutmix:
         """Returns a batch of mixed images and their targets."""
         weight_key, center_key = jax.random.split(key)
         share = 1 - jax.random.beta(weight_key, self.alpha, self.alpha)
-        extent = jnp.array(images.shape[1:3])
-        center = jax.random.randint(center_key, (2,), 0, extent)
-        sides = jnp.sqrt(share) * extent
-        rows = jnp.abs(jnp.arange(extent[0]) + 0.5 - center[0]) < sides[0] / 2
-        columns = jnp.abs(jnp.arange(extent[1]) + 0.5 - center[1]) < sides[1] / 2
+        height, width = images.shape[1:3]
+        row, column = jax.random.uniform(center_key, (2,))
+        half = jnp.sqrt(share) / 2
+        rows = jnp.abs((jnp.arange(height) + 0.5) / height - row) < half
+        columns = jnp.abs((jnp.arange(width) + 0.5) / width - column) < half
         inside = rows[:, None] & columns
         mixed = jnp.where(inside[..., None], jnp.roll(images, -1, axis=0), images)
         return mixed, _mean(targets, 1 - inside.mean())
