@@ -24,7 +24,7 @@ from cifar_jax.data import Dataset, Split
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import metrics, report
 from cifar_jax.evaluation.inference import BATCH_SIZE, predict_logits
-from cifar_jax.runs import checkpoints, run_dir
+from cifar_jax.runs import checkpoints, lock, run_dir
 from cifar_jax.runs.files import check_folder
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.runs.summaries import Writer
@@ -137,7 +137,7 @@ def _new_steps(run: Run, interval_secs: float) -> Iterator[int]:
     seen: set[int] = set()
     while True:
         # Checked before the checkpoints are listed, so that the last one is not missed.
-        at_work = run_dir.is_training(run.path)
+        at_work = lock.is_training(run.path)
         new = [step for step in checkpoints.steps(run.checkpoints) if step not in seen]
         seen.update(new)
         yield from new
@@ -163,7 +163,7 @@ def _new_steps(run: Run, interval_secs: float) -> Iterator[int]:
 def _training_starts_within(directory: pathlib.Path, seconds: float) -> bool:
     """Waits for training to start in the directory; returns whether it did in time."""
     deadline = time.monotonic() + seconds
-    while not (at_work := run_dir.is_training(directory)):
+    while not (at_work := lock.is_training(directory)):
         if time.monotonic() >= deadline:
             break
         time.sleep(min(_POLL_SECS, seconds))
@@ -172,7 +172,7 @@ def _training_starts_within(directory: pathlib.Path, seconds: float) -> bool:
 
 def _sleep_while_training(directory: pathlib.Path, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and run_dir.is_training(directory):
+    while time.monotonic() < deadline and lock.is_training(directory):
         time.sleep(min(_POLL_SECS, seconds))
 
 

@@ -18,7 +18,7 @@ from absl import flags
 from cifar_jax.devices.strategies import STRATEGIES
 from experiments import common, machine, output
 
-STEPS, STEPS_A_CALL = 20, 5
+STEPS, STEPS_PER_CALL = 20, 5
 
 FLAGS = flags.FLAGS
 
@@ -43,14 +43,14 @@ def take_steps(
         strategy.mesh, lambda: init_state(program, key, images)
     )
     steps = CompiledSteps(
-        program, data.train, batch_size, state, STEPS_A_CALL, strategy
+        program, data.train, batch_size, state, STEPS_PER_CALL, strategy
     )
     losses, seconds = [], []
-    for first in range(0, STEPS, STEPS_A_CALL):
+    for first in range(0, STEPS, STEPS_PER_CALL):
         began = time.perf_counter()
-        state, now = steps.train_steps(state, first, first + STEPS_A_CALL)
+        state, now = steps.train_steps(state, first, first + STEPS_PER_CALL)
         losses.append(np.asarray(now["total_loss"]))
-        seconds.append((time.perf_counter() - began) / STEPS_A_CALL)
+        seconds.append((time.perf_counter() - began) / STEPS_PER_CALL)
     trees = {
         "losses": losses,
         "parameters": state.params,

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from experiments import common, machine, output
 
-STEPS_A_CALL = 5
+STEPS_PER_CALL = 5
 
 FLAGS = flags.FLAGS
 
@@ -51,16 +51,16 @@ def seconds_a_step(
             strategy.mesh, lambda: init_state(program, key, images)
         )
         steps = CompiledSteps(
-            program, data.train, batch_size, state, STEPS_A_CALL, strategy
+            program, data.train, batch_size, state, STEPS_PER_CALL, strategy
         )
         runs[axis_name] = steps, state
     for call in range(1 + calls):
         for axis_name, (steps, state) in runs.items():
             began = time.perf_counter()
-            first = call * STEPS_A_CALL
-            state, _ = steps.train_steps(state, first, first + STEPS_A_CALL)
+            first = call * STEPS_PER_CALL
+            state, _ = steps.train_steps(state, first, first + STEPS_PER_CALL)
             jax.block_until_ready(state)
-            found[axis_name].append((time.perf_counter() - began) / STEPS_A_CALL)
+            found[axis_name].append((time.perf_counter() - began) / STEPS_PER_CALL)
             runs[axis_name] = steps, state
     # The first call is a warm-up.
     with_, without = (float(np.median(times[1:])) for times in found.values())
@@ -126,7 +126,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("batch_size_each", 32, "Batch size per device, weak scaling.")
     flags.DEFINE_list("devices", [], "Numbers of devices; default 1, 2, 4, ...")
     flags.DEFINE_integer(
-        "calls", 5, f"Timed calls of {STEPS_A_CALL} steps.", lower_bound=1
+        "calls", 5, f"Timed calls of {STEPS_PER_CALL} steps.", lower_bound=1
     )
 
 

@@ -18,25 +18,19 @@ import platform
 from collections.abc import Iterator
 from typing import Any
 
-import filelock
-
 from cifar_jax import console
 from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import conflicts
 from cifar_jax.data import Dataset
 from cifar_jax.errors import UserError
-from cifar_jax.runs import checkpoints
+from cifar_jax.runs import checkpoints, lock
 from cifar_jax.runs.files import write_atomically
 
 _CONFIG = "config.json"
-_LOCK = ".lock"
 _CHECKSUM = "sha256"
 # Of config.json and the checkpoints; runs of another one cannot be read.
 _FORMAT = 2
 _PACKAGES = ("cifar-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-# An evaluation that checks whether a training is running holds the lock for an
-# instant; a training that starts at that moment waits this long before it gives up.
-_LOCK_SECS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +159,7 @@ def claim(run: Run) -> Iterator[None]:
         UserError: the directory cannot be used, another training is running there, or
             it contains a run that this config or data would not continue.
     """
-    with _locked(run.path):
+    with lock.hold(run.path):
         saved = _resumable(run.path)
         if saved is not None:
             found = conflicts(saved.config, run.config)
@@ -208,53 +202,6 @@ def write_config(run: Run, dataset: Dataset) -> None:
         raise UserError(
             f"cannot write to --train_dir={run.path}: {error.strerror}"
         ) from None
-
-
-def is_training(path: pathlib.Path) -> bool:
-    """Whether a training is running in the directory at this moment, or may be.
-
-    Where this user cannot write, that cannot be known.
-    """
-    if not (path / _LOCK).exists():
-        return False
-    try:
-        with filelock.FileLock(path / _LOCK, timeout=0):
-            return False
-    except filelock.Timeout:
-        return True
-    except OSError:
-        return True
-
-
-@contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[None]:
-    """Makes a directory and holds its lock, which the end of the process releases."""
-    file = path / _LOCK
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(file, timeout=_LOCK_SECS).acquire()
-    except filelock.Timeout:
-        raise UserError(
-            f"another training (process {_owner(file)}) is running in "
-            f"--train_dir={path}; wait for it or choose another --train_dir"
-        ) from None
-    except OSError as error:
-        where = f" ({_LOCK})" if path.is_dir() else ""
-        raise UserError(
-            f"--train_dir={path}{where} cannot be used: {error.strerror or error}"
-        ) from None
-    with held:
-        # Windows lets nobody write to a locked file; the owner is then "unknown".
-        with contextlib.suppress(OSError):
-            file.write_text(f"{os.getpid()}\n", encoding="utf-8")
-        yield
-
-
-def _owner(file: pathlib.Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace").strip() or "unknown"
-    except OSError:
-        return "unknown"
 
 
 def _resumable(path: pathlib.Path) -> Run | None:

@@ -112,7 +112,7 @@ class Writer:
         self,
         step: int,
         scalars: Mapping[str, float | Array],
-        inside: Digest | None = None,
+        digest: Digest | None = None,
         facts: Mapping[str, int] | None = None,
     ) -> None:
         """Records a step's scalars and, if given, its digest.
@@ -121,7 +121,7 @@ class Writer:
             step: the step after which they were computed.
             scalars: values by name; TensorBoard preserves names that consist of
                 letters, digits and `_-./`.
-            inside: the digest of an inspection of the network.
+            digest: the digest of an inspection of the network.
             facts: further values for the JSON line, which TensorBoard does not plot.
 
         Raises:
@@ -130,12 +130,12 @@ class Writer:
         scalars = {name: float(value) for name, value in scalars.items()}
         histograms: dict[str, Histogram] = {}
         values = []
-        if inside is not None:
-            scalars |= inside.scalars
-            histograms = inside.histograms
+        if digest is not None:
+            scalars |= digest.scalars
+            histograms = digest.histograms
             values = [
                 tensorboard.image(name, image, dataformats="HWC").value[0]
-                for name, image in inside.images.items()
+                for name, image in digest.images.items()
             ]
         values += [
             tensorboard.scalar(self._prefix + k, v, _display_name(k)).value[0]

@@ -30,8 +30,8 @@ class CompiledSteps:
     all lengths, and the way that a run is divided into calls changes no bit of it.
 
     Attributes:
-        most: the number of steps that one call of `train_steps` is meant for.
-        steps_a_call: the largest number of them in one call of the device.
+        max_steps_per_call: the number of steps that `train_steps` is meant for.
+        steps_per_call: the largest number of them in one call of the device.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class CompiledSteps:
         train: Split,
         batch_size: int,
         state: TrainState,
-        most: int,
+        max_steps_per_call: int,
         strategy: Strategy,
         will_inspect: bool = False,
     ):
@@ -49,7 +49,7 @@ class CompiledSteps:
         States are replicated over `strategy.mesh`. `inspect` is compiled now if it will
         be needed for sure, otherwise when it is first called.
         """
-        self.most = most
+        self.max_steps_per_call = max_steps_per_call
         self._strategy = strategy
         # This process's own copy: what is computed from it concerns no other process.
         key = state.key.addressable_data(0)
@@ -58,10 +58,13 @@ class CompiledSteps:
         self._data = sharding.replicate(strategy.mesh, (train.images, train.labels))
         axis_name = strategy.axis_name
         loop = functools.partial(_loop, program, axis_name)
-        self.steps_a_call, lowered = most, self._lower(loop, state, most)
+        self.steps_per_call, lowered = (
+            max_steps_per_call,
+            self._lower(loop, state, max_steps_per_call),
+        )
         if slow_in_loops(lowered):
             once = functools.partial(_once, program, axis_name)
-            self.steps_a_call, lowered = 1, self._lower(once, state, 1)
+            self.steps_per_call, lowered = 1, self._lower(once, state, 1)
         # Called rarely, so it is always divided by XLA, whatever the strategy.
         self._jit = Jit(strategy.mesh)
         self._lowered_inspect = jax.jit(
@@ -88,10 +91,10 @@ class CompiledSteps:
             The state after them, and every loss term of each step in order.
         """
         parts = []
-        for start in range(first, end, self.steps_a_call):
-            count = min(end - start, self.steps_a_call)
+        for start in range(first, end, self.steps_per_call):
+            count = min(end - start, self.steps_per_call)
             batches = self._strategy.shard(
-                self._batches(start, count, self.steps_a_call)
+                self._batches(start, count, self.steps_per_call)
             )
             state, losses = self._train(state, self._data, batches, count)
             parts.append({name: loss[:count] for name, loss in losses.items()})

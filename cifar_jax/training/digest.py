@@ -15,27 +15,28 @@ from cifar_jax.training.steps import Inspection
 _IMAGES = 3
 
 
-def digest(inside: Inspection) -> Digest:
+def digest(inspection: Inspection) -> Digest:
     """Returns the tutorial's summaries of an inspection, under the tutorial's names.
 
     They are a histogram of each layer's activations and their sparsity (the fraction
     of zeros), histograms of all parameters and gradients, and the first few inputs.
     """
     activations = {
-        f"{layer}/activations": values for layer, values in inside.activations.items()
+        f"{layer}/activations": values
+        for layer, values in inspection.activations.items()
     }
-    parameters = _by_name(inside.params)
-    gradients = {f"{k}/gradients": v for k, v in _by_name(inside.grads).items()}
+    parameters = _by_name(inspection.params)
+    gradients = {f"{k}/gradients": v for k, v in _by_name(inspection.grads).items()}
     everything = activations | parameters | gradients
     return Digest(
         scalars={
             f"{layer}/sparsity": float(np.mean(np.asarray(values) == 0))
-            for layer, values in inside.activations.items()
+            for layer, values in inspection.activations.items()
         },
         histograms={name: Histogram.of(values) for name, values in everything.items()},
         images={
             f"images/image/{i}": as_picture(image)
-            for i, image in enumerate(np.asarray(inside.images[:_IMAGES]))
+            for i, image in enumerate(np.asarray(inspection.images[:_IMAGES]))
         },
     )
 
@@ -79,12 +80,12 @@ class BackgroundWriter:
             self._raise()
 
     def write(
-        self, step: int, scalars: Mapping[str, Array], inside: Inspection
+        self, step: int, scalars: Mapping[str, Array], inspection: Inspection
     ) -> None:
         """Schedules the writing of a step's scalars and of an inspection's digest."""
         self._raise()
         self._last = self._thread.submit(
-            lambda: self._writer.write(step, scalars, digest(inside))
+            lambda: self._writer.write(step, scalars, digest(inspection))
         )
 
     def _raise(self) -> None:

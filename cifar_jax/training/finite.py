@@ -20,26 +20,26 @@ class NotFiniteError(Exception):
         self.step, self.where = step, where
 
 
-def first_non_finite(inside: Inspection) -> str | None:
+def first_non_finite(inspection: Inspection) -> str | None:
     """Names the first numbers, in the order of computation, that are not finite.
 
     That is forward through the recorded layers, the parameters of each before its
     activations, then backward through the gradients. None if all are finite.
     """
-    if inside.finite:
+    if inspection.finite:
         return None
-    named = inside.activations
-    unrecorded = [layer for layer in inside.params if layer not in named]
+    named = inspection.activations
+    unrecorded = [layer for layer in inspection.params if layer not in named]
     for layer in unrecorded:
-        if not steps.all_finite(inside.params[layer]):
+        if not steps.all_finite(inspection.params[layer]):
             return f"the parameters of {layer}"
     for layer, activations in named.items():
-        if not steps.all_finite(inside.params.get(layer)):
+        if not steps.all_finite(inspection.params.get(layer)):
             return f"the parameters of {layer}"
         if not steps.all_finite(activations):
             return f"the activations of {layer}"
     for layer in [*reversed(named), *unrecorded]:
-        if not steps.all_finite(inside.grads.get(layer)):
+        if not steps.all_finite(inspection.grads.get(layer)):
             return f"the gradients of {layer}"
     raise AssertionError("every layer is finite, but not all together")
 

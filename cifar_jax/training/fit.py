@@ -22,7 +22,7 @@ from cifar_jax.training import train_state
 from cifar_jax.training.compiled import CompiledSteps
 from cifar_jax.training.digest import BackgroundWriter
 from cifar_jax.training.interrupts import StopRequest
-from cifar_jax.training.loop import MOST_STEPS_A_CALL, Log, Loop
+from cifar_jax.training.loop import MAX_STEPS_PER_CALL, Log, Loop
 from cifar_jax.training.profiling import Trace
 from cifar_jax.training.program import Program
 from cifar_jax.training.progress import Stopwatch
@@ -141,13 +141,13 @@ def _compile(
         "may take a minute, later starts are quick"
     )
     began = time.monotonic()
-    most = min(config.log_frequency, MOST_STEPS_A_CALL)
+    max_steps_per_call = min(config.log_frequency, MAX_STEPS_PER_CALL)
     steps = CompiledSteps(
         program,
         dataset.train,
         config.batch_size,
         state,
-        most,
+        max_steps_per_call,
         strategy,
         will_inspect=config.train_dir is not None,
     )

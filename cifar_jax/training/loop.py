@@ -33,7 +33,7 @@ Log = Callable[[str], None]
 
 # Limits on the steps and the approximate duration of one device call: it cannot be
 # interrupted, and Ctrl-C should not have to wait.
-MOST_STEPS_A_CALL = 100
+MAX_STEPS_PER_CALL = 100
 _SECONDS_PER_CALL = 2.0
 
 
@@ -79,7 +79,7 @@ class Loop:
         config = self.config
         first = start = int(state.step)
         self._guard = Guard(state, self.steps.train_steps, self.steps.inspect)
-        self._steps_per_call = self._affordable_steps = self.steps.most
+        self._steps_per_call = self._affordable_steps = self.steps.max_steps_per_call
         self._log_pace = Pace(self.watch, start)
         self._summary_pace = Pace(self.watch, start)
         self.watch.skip()
@@ -171,7 +171,9 @@ class Loop:
         if last % self.config.log_frequency == 0:
             seconds = self._log_pace(call.end)
             affordable = int(_SECONDS_PER_CALL / seconds)
-            self._affordable_steps = max(1, min(self.steps.most, affordable))
+            self._affordable_steps = max(
+                1, min(self.steps.max_steps_per_call, affordable)
+            )
             # Indexed with NumPy: JAX's indexing would queue up behind the next call.
             loss = float(np.asarray(call.losses["total_loss"])[-1])
             self.log(log_line(last, loss, self.config.batch_size, seconds))

@@ -9,7 +9,7 @@ import pytest
 from helpers import make_dataset
 
 from cifar_jax import Config, UserError
-from cifar_jax.runs import run_dir
+from cifar_jax.runs import lock, run_dir
 
 
 @pytest.fixture
@@ -96,15 +96,15 @@ def test_other_pixels_are_refused(config, dataset):
 
 
 def test_a_run_can_only_be_trained_once_at_a_time(config, dataset, monkeypatch):
-    monkeypatch.setattr(run_dir, "_LOCK_SECS", 0.1)
+    monkeypatch.setattr(lock, "_LOCK_SECS", 0.1)
     run = run_dir.of(config, dataset)
     with run_dir.claim(run):
-        assert run_dir.is_training(run.path)
+        assert lock.is_training(run.path)
         message = rf"another training \(process {os.getpid()}\)"
         for _ in range(2):
             with pytest.raises(UserError, match=message):
                 claim(config, dataset)
-    assert not run_dir.is_training(run.path)
+    assert not lock.is_training(run.path)
     claim(config, dataset)
 
 
@@ -115,12 +115,12 @@ def test_a_killed_training_leaves_no_lock(config, dataset):
         "print(flush=True); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script, run.path / ".lock"], check=False)
-    assert not run_dir.is_training(run.path)
+    assert not lock.is_training(run.path)
     claim(config, dataset)
 
 
 def test_is_training_changes_nothing(tmp_path):
-    assert not run_dir.is_training(tmp_path)
+    assert not lock.is_training(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -68,7 +68,7 @@ def test_calls_take_the_steps_of_the_program(program, steps, dataset):
 
 
 def test_steps_without_convolutions_are_one_loop_on_the_device(steps):
-    assert steps.steps_a_call == steps.most == 4
+    assert steps.steps_per_call == steps.max_steps_per_call == 4
 
 
 def test_inspect_shows_the_next_step(program, steps):
@@ -100,7 +100,7 @@ def test_lax_convolutions_are_never_in_a_loop_on_the_cpu(dataset, monkeypatch):
     program = build_program(CONFIG, num_classes=3)
     state = fresh(program)
     steps = CompiledSteps(program, dataset.train, 8, state, 4, strategy())
-    assert steps.steps_a_call == 1
+    assert steps.steps_per_call == 1
     state, losses = steps.train_steps(state, 0, 3)
     assert int(state.step) == 3
     assert jnp.isfinite(losses["total_loss"]).all()
