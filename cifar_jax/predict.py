@@ -52,8 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     probabilities = classify(network, np.stack(images))
     kind = "raw" if options.raw_params else "averaged"
     note = f"step {network.step} of {run.path}, {kind} parameters"
-    if run.config.dataset == "digits":
-        note += "; this network was trained on digits"
+    note += f"; trained on {run.data_source}"
     print(console.one_line(note), file=sys.stderr)
     if options.json:
         records = [

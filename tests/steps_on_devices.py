@@ -3,7 +3,8 @@
     python tests/steps_on_devices.py MODE NUM_DEVICES NETWORK OUT.npz \
         [ADDRESS PROCESSES ID]
 
-The network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm.
+The network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm or
+mixtures, which mixes images.
 The main process writes the random draws of a step, the loss of every step, the state
 after the last step, and the logits of the test images.
 """

@@ -34,7 +34,7 @@ def test_a_table_for_people(pictures, flag, run_command):
     assert [lines[0], lines[3]] == ["0.png", "1.png"]
     assert all(re.fullmatch(r"  \d +\d+\.\d\d%  #*", lines[i]) for i in (1, 2, 4, 5))
     assert re.fullmatch(
-        r"step 20 of \S+, averaged parameters; this network was trained on digits\n",
+        r"step 20 of \S+, averaged parameters; trained on scikit-learn's 8x8 .*\n",
         result.stderr,
     )
 
