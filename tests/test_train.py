@@ -140,8 +140,8 @@ def test_a_signal_saves_and_the_resumed_run_ends_the_same(
     assert f"saved run/checkpoints/{step}" in rest
     name = signal.Signals(signum).name
     assert errors == (
-        f"error: stopped by {name} before step {step}; saved run/checkpoints/{step}, "
-        "from which the same command goes on\n"
+        f"error: stopped by {name} before step {step}; saved run/checkpoints/{step}; "
+        "run the same command to continue from it\n"
     )
     # On a slow machine the signal arrives late; both runs then train a bit further.
     end, finished = 20, digits_run
