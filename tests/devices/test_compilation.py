@@ -9,7 +9,7 @@ from helpers import environment
 from PIL import Image
 
 from cifar_jax import UserError
-from cifar_jax.devices import compilation as compilation_cache
+from cifar_jax.devices import compilation
 
 
 def compiled(folder: pathlib.Path) -> list[str]:
@@ -49,23 +49,23 @@ def config(monkeypatch):
 
 
 def test_can_be_turned_off(config):
-    compilation_cache.enable("")
+    compilation.enable("")
     assert config == {"jax_enable_compilation_cache": False}
 
 
 def test_can_be_put_elsewhere_but_not_where_others_can_write(config, tmp_path):
     folder = tmp_path / "here"
-    compilation_cache.enable(str(folder))
+    compilation.enable(str(folder))
     assert config["jax_compilation_cache_dir"] == str(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o777)
     with pytest.raises(UserError, match="other users can write to it; give another"):
-        compilation_cache.enable(str(folder))
+        compilation.enable(str(folder))
 
 
 def test_a_cache_set_in_the_environment_is_left_to_jax(config, monkeypatch, tmp_path):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
-    compilation_cache.enable(None)
+    compilation.enable(None)
     assert "jax_compilation_cache_dir" not in config
 
 
@@ -85,7 +85,7 @@ def test_without_a_home_a_start_is_only_slower(
     config, monkeypatch, tmp_path, capsys, spoil
 ):
     spoil(monkeypatch, tmp_path)
-    compilation_cache.enable(None)
+    compilation.enable(None)
     assert "jax_compilation_cache_dir" not in config
     error = capsys.readouterr().err
     assert error.startswith("warning: the compilation cache ")
@@ -98,7 +98,7 @@ def test_without_a_home_a_start_is_only_slower(
 )
 def test_an_unusable_folder_is_a_user_error(config, directory):
     with pytest.raises(UserError, match="give another --compilation_cache"):
-        compilation_cache.enable(directory)
+        compilation.enable(directory)
 
 
 def test_importing_does_not_change_the_configuration():
@@ -108,3 +108,36 @@ def test_importing_does_not_change_the_configuration():
         "assert not jax._src.xla_bridge.backends_are_initialized()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
+
+
+OPTION = "xla_cpu_experimental_ynn_fusion_type"
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the options are for CPUs")
+@pytest.mark.parametrize(
+    ("version", "machine", "flags", "expected"),
+    [
+        ("0.10.0", "x86_64", "", False),
+        ("0.10.1", "x86_64", "", True),
+        ("0.12.0.1", "AMD64", "", True),
+        ("0.12.1rc2", "x86_64", "--xla_cpu_enable_fast_math=false", True),
+        ("0.13.0", "x86_64", "", False),
+        ("0.10.2", "aarch64", "", False),
+        ("0.10.2", "x86_64", f"--{OPTION}=dot", False),
+    ],
+)
+def test_convolutions_are_taken_from_ynnpack_where_that_is_known(
+    monkeypatch, version, machine, flags, expected
+):
+    monkeypatch.setattr("jaxlib.__version__", version)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    options = compilation.compiler_options()
+    assert (OPTION in options) == expected
+    assert "CONVOLUTION" not in options.get(OPTION, "")
+
+
+def test_the_compiler_accepts_the_options():
+    options = compilation.compiler_options()
+    double = jax.jit(lambda x: x + x, compiler_options=options)
+    assert double(2) == 4
