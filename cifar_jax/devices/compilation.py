@@ -4,11 +4,15 @@ import hashlib
 import os
 import pathlib
 import platform
+import re
 
 import jax
+import jaxlib
 
 from cifar_jax import console
 from cifar_jax.errors import UserError
+
+_YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
 
 
 def enable(directory: str | None) -> None:
@@ -74,3 +78,23 @@ def slow_in_loops(lowered: jax.stages.Lowered) -> bool:
     """
     on_cpu = jax.default_backend() == "cpu"
     return on_cpu and "stablehlo.convolution" in lowered.as_text()
+
+
+def compiler_options() -> dict[str, str | bool]:
+    """Returns XLA's options for this package's programs, as `jax.jit` takes them.
+
+    On x86-64 CPUs, jaxlib 0.10.1 to 0.12 hand convolutions to YNNPACK, whose gradients
+    take several times as long as XLA's own (`experiments.benchmark_compiler_options`).
+    The options keep YNNPACK for everything else. They are empty on other devices, with
+    other versions, which may not know the option, and if XLA_FLAGS has it.
+    """
+    version = tuple(map(int, re.findall(r"\d+", jaxlib.__version__)[:3]))
+    if (
+        jax.default_backend() != "cpu"
+        or platform.machine() not in ("x86_64", "AMD64")
+        or not (0, 10, 1) <= version < (0, 13)
+        or _YNNPACK in os.environ.get("XLA_FLAGS", "")
+    ):
+        return {}
+    kept = ("DOT", "INDIVIDUAL_DOT", "REDUCE")
+    return {_YNNPACK: ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in kept)}

@@ -14,7 +14,7 @@ from cifar_jax.data.dataset import check_images, check_split
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.devices import sharding
-from cifar_jax.devices.compilation import slow_in_loops
+from cifar_jax.devices.compilation import compiler_options, slow_in_loops
 from cifar_jax.evaluation import metrics
 from cifar_jax.models import Network
 from cifar_jax.training.trained import Trained
@@ -83,7 +83,10 @@ def predict_logits(
     weights = jax.device_put((network.variables, network.statistics), whole)
     what = {"model": network.model, "preprocessing": network.preprocessing}
     compile_ = functools.partial(
-        jax.jit, static_argnames=tuple(what), out_shardings=whole
+        jax.jit,
+        static_argnames=tuple(what),
+        out_shardings=whole,
+        compiler_options=compiler_options(),
     )
     in_one_call = compile_(_all_logits)
     if not slow_in_loops(in_one_call.lower(weights, batches[:1], **what)):

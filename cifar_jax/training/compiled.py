@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 from cifar_jax.data import Split
 from cifar_jax.data.batches import BatchOrder
 from cifar_jax.devices import placement, sharding
-from cifar_jax.devices.compilation import slow_in_loops
+from cifar_jax.devices.compilation import compiler_options, slow_in_loops
 from cifar_jax.devices.strategies import Batches, Jit, Strategy
 from cifar_jax.training import steps, train_state
 from cifar_jax.training.program import Program
@@ -73,14 +73,14 @@ class CompiledSteps:
         ).lower(state, self._data, self._jit.shard(self._batches(0, 1, 1)))
         # XLA compiles each program on one core, so two at a time.
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            compiled = pool.submit(lowered.compile)
+            compiled = pool.submit(lowered.compile, compiler_options())
             if will_inspect:
                 pool.submit(lambda: self._compiled_inspect)
             self._train = compiled.result()
 
     @functools.cached_property
     def _compiled_inspect(self) -> jax.stages.Compiled:
-        return self._lowered_inspect.compile()
+        return self._lowered_inspect.compile(compiler_options())
 
     def train_steps(
         self, state: TrainState, first: int, end: int
