@@ -183,6 +183,7 @@ def test_unknown_models_are_refused():
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the trap is the CPU's")
+@pytest.mark.slow
 def test_lax_convolutions_are_stepped_from_the_host(network, dataset, monkeypatch):
     answers = []
 

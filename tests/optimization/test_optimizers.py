@@ -154,9 +154,12 @@ def test_batch_norm_statistics_follow_the_batches(optimizer, dataset):
         np.testing.assert_allclose(averaged, average, rtol=1e-4, atol=1e-5)
 
 
+look_inside = jax.jit(inspect, static_argnums=0)
+
+
 def batch_mean(program, state, batch):
     """Returns the mean of the convolution's outputs, which BatchNorm normalizes."""
-    inside = jax.jit(inspect, static_argnums=0)(program, state, batch)
+    inside = look_inside(program, state, batch)
     _, kept = program.model.apply(
         state.variables,
         inside.images,
