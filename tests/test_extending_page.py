@@ -119,12 +119,16 @@ def test_the_commands_have_valid_flags(call_command, tmp_path, monkeypatch):
     assert len(seen) == len(commands) - 2 >= 8
 
 
-def test_the_scripts_run_and_the_table_names_every_network(capsys):
+@pytest.mark.slow
+def test_the_scripts_run(capsys):
     assert len(SCRIPTS) == 2
     for script in SCRIPTS:
         names: dict = {}
         exec(script, names)
     assert 0 <= float(capsys.readouterr().out) <= 1
+
+
+def test_the_table_names_every_network():
     table = TEXT.split("| name | form |")[1].split("\n\n")[0]
     found = set(re.findall(r"`(\w+)`", table))
     assert found == models.MODELS.keys() - TESTS_OWN

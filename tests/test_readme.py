@@ -4,12 +4,15 @@ import dataclasses
 import pathlib
 import re
 
+import pytest
+
 from cifar_jax import Config
 
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_python_blocks_run_one_after_the_other(capsys):
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert len(blocks) >= 2

@@ -114,6 +114,9 @@ def run_steps(make_once):
                     [*words, where, str(processes), str(i)] for i in range(processes)
                 ]
             env = on_devices(num_devices // processes)
+            if network != "tutorial":
+                # Quick to compile, if slow to run.
+                env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
             with started(commands, cwd=HERE, env=env) as all_:
                 finish(all_)
 
