@@ -50,6 +50,7 @@ def test_a_study_trains_its_variants(tmp_path):
     assert "step 0, loss = " in (run.path / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_by_the_commands_is_evaluated_once(monkeypatch, tmp_path):
     commands = []
 

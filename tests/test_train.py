@@ -190,6 +190,7 @@ def test_a_killed_training_resumes_from_a_complete_checkpoint(digits_run, tmp_pa
     assert_same_arrays(state_of(tmp_path / "run", 20), state_of(digits_run / "run", 20))
 
 
+@pytest.mark.slow
 def test_a_start_that_is_stopped_while_it_compiles_leaves_the_folder_free(
     tmp_path, run_command
 ):

@@ -16,6 +16,7 @@ def compiled(folder: pathlib.Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*-cache"))
 
 
+@pytest.mark.slow
 def test_on_by_default_and_private_to_the_user(digits_run, run_command, tmp_path):
     """Uses the command that compiles least, without the test suite's own cache."""
     Image.new("RGB", (32, 32)).save(tmp_path / "black.png")

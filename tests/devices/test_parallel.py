@@ -114,9 +114,6 @@ def run_steps(make_once):
                     [*words, where, str(processes), str(i)] for i in range(processes)
                 ]
             env = on_devices(num_devices // processes)
-            if network != "tutorial":
-                # Quick to compile, if slow to run.
-                env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
             with started(commands, cwd=HERE, env=env) as all_:
                 finish(all_)
 
@@ -265,6 +262,7 @@ def test_if_one_process_dies_the_other_ends_and_no_progress_is_lost(
         until("resumed from step 2 of", processes[0])
 
 
+@pytest.mark.slow
 def test_processes_with_different_flags_are_refused(tmp_path):
     options = {"cwd": tmp_path, "env": environment(tmp_path) | on_devices(1)}
     commands = train_on_two(tmp_path / "run", "--max_steps=2")

@@ -132,7 +132,11 @@ def test_lookahead_matches_its_paper():
 
 @pytest.mark.parametrize(
     "optimizer",
-    ["sgd(momentum=0.9)", "adamw", "lion", "muon", "lookahead(adamw, period=2)"],
+    [
+        *("sgd(momentum=0.9)", "adamw", "muon"),
+        pytest.param("lion", marks=pytest.mark.slow),
+        pytest.param("lookahead(adamw, period=2)", marks=pytest.mark.slow),
+    ],
 )
 def test_batch_norm_statistics_follow_the_batches(optimizer, dataset):
     config = Config(model="batch_norm", optimizer=optimizer, learning_rate=0.01)

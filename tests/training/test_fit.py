@@ -328,6 +328,7 @@ def test_a_run_too_short_for_a_profile_is_reported(dataset, tmp_path):
     assert not (tmp_path / "profile").exists()
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_with_float32_state(dataset):
     settings = Config(
         train_dir=None, use_fp16=True, max_steps=2, batch_size=4, ops="plain"

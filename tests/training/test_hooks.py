@@ -187,11 +187,11 @@ def test_images_smaller_than_the_inputs_are_refused():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"distortions": "crop, alternating_flip, mixup(1)"},
         *(
             pytest.param(changes, marks=pytest.mark.slow)
             for changes in (
                 {"loss": "squared_error", "learning_rate": 0.01},
+                {"distortions": "crop, alternating_flip, mixup(1)"},
                 {"loss": "cross_entropy(label_smoothing=0.1)"},
                 {"distortions": "translate(2), cutout(5), cutmix"},
                 {"optimizer": "lookahead(adamw, period=2)", "learning_rate": 0.01},

@@ -148,6 +148,7 @@ def test_evaluation_uses_the_averaged_statistics(program, state, batch, dataset)
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(dataset, tmp_path):
     def run(max_steps, train_dir):
         settings = dataclasses.replace(
