@@ -5,7 +5,7 @@
 
 The network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm or
 mixtures, which mixes images.
-The main process writes the random draws of a step, the loss of every step, the state
+The main process writes a step's random draws (of the tutorial's), every step's loss, the state
 after the last step, and the logits of the test images.
 """
 
@@ -53,7 +53,9 @@ def draws(strategy_: Strategy) -> Callable:
     return strategy_.wrap(function)
 
 
-def run(mode: str, num_devices: int, **settings: str) -> dict[str, np.ndarray]:
+def run(
+    mode: str, num_devices: int, with_draws: bool, **settings: str
+) -> dict[str, np.ndarray]:
     """Returns the arrays that the module's docstring describes, by name."""
     dataset = make_dataset()
     config = Config(batch_size=16, **settings)
@@ -73,8 +75,10 @@ def run(mode: str, num_devices: int, **settings: str) -> dict[str, np.ndarray]:
     order = BatchOrder(order_key, len(dataset.train), config.batch_size)
     batch = {name: array[None] for name, array in order(3).items()}
     batches = strategy_.shard(batch)
-    draw = draws(strategy_).lower(state, data, batches, 1).compile()
-    state, found = draw(state, data, batches, 1)
+    found = {}
+    if with_draws:
+        draw = draws(strategy_).lower(state, data, batches, 1).compile()
+        state, found = draw(state, data, batches, 1)
     found["images"] = steps.inspect(state, 0).images
     losses = []
     for first in range(0, STEPS, 7):
@@ -108,6 +112,6 @@ if __name__ == "__main__":
         settings["distortions"] = "crop, alternating_flip, mixup(1), cutmix"
     if rest:
         processes.start(rest[0], int(rest[1]), int(rest[2]))
-    result = run(mode, int(num_devices), **settings)
+    result = run(mode, int(num_devices), network == "tutorial", **settings)
     if processes.is_main():
         np.savez(out, **result)

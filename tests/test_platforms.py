@@ -25,15 +25,12 @@ runpy.run_module(f"cifar_jax.{sys.argv[0]}", run_name="__main__", alter_sys=True
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
         (("train", *DIGITS, "--max_steps=2"), "saved run/checkpoints/2"),
-        pytest.param(
-            ("eval", "--checkpoint_dir={run}", "--eval_dir=here"),
-            "precision @ 1 = ",
-            marks=pytest.mark.slow,
-        ),
+        (("eval", "--checkpoint_dir={run}", "--eval_dir=here"), "precision @ 1 = "),
         (("predict", "--checkpoint_dir={run}", "red.png"), "red.png"),
     ],
     ids=["train", "eval", "predict"],

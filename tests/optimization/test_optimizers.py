@@ -133,7 +133,8 @@ def test_lookahead_matches_its_paper():
 @pytest.mark.parametrize(
     "optimizer",
     [
-        *("sgd(momentum=0.9)", "adamw", "muon"),
+        *("sgd(momentum=0.9)", "adamw"),
+        pytest.param("muon", marks=pytest.mark.slow),
         pytest.param("lion", marks=pytest.mark.slow),
         pytest.param("lookahead(adamw, period=2)", marks=pytest.mark.slow),
     ],

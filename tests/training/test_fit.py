@@ -7,17 +7,15 @@ import time
 import jax
 import numpy as np
 import pytest
-from helpers import damages, files_of, latest, make_dataset
+from helpers import damages, files_of, latest
 
 from cifar_jax import (
     Config,
     RunError,
-    Split,
     Stopped,
     UserError,
     evaluate,
     fit,
-    load_trained,
     read_run,
 )
 from cifar_jax.runs import checkpoints, summaries
@@ -209,24 +207,6 @@ def test_anything_but_a_config_is_refused(dataset):
         UserError, match=r"config must be a cifar_jax\.Config, not a dict"
     ):
         fit({"max_steps": 3}, dataset, silent)
-
-
-def test_images_of_another_size_train_and_are_loaded_again(tmp_path):
-    """This includes normalization by statistics of the training images."""
-    small = make_dataset()
-
-    def enlarged(split: Split) -> Split:
-        return Split(split.images.repeat(2, axis=1).repeat(2, axis=2), split.labels)
-
-    large = dataclasses.replace(
-        small, train=enlarged(small.train), test=enlarged(small.test)
-    )
-    settings = config(tmp_path, normalization="channel", max_steps=1)
-    trained = fit(settings, large, silent).trained
-    loaded = load_trained(read_run(tmp_path))
-    assert loaded.image_shape == trained.image_shape == (64, 64, 3)
-    assert loaded.statistics.mean.shape == (64, 64, 3)
-    assert evaluate(loaded, large.test) == evaluate(trained, large.test)
 
 
 def test_the_whole_set_may_be_one_batch(dataset):

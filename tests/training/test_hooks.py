@@ -163,12 +163,15 @@ def stripes(count, seed, size=64):
 def test_other_sizes_and_classes_train_evaluate_and_are_loaded_again(tmp_path):
     names = ("close", "wide", "wider")
     own = Dataset.create("own", stripes(48, 0), stripes(20, 1), class_names=names)
-    settings = config("small", image_size=56, train_dir=str(tmp_path))
+    settings = config(
+        "small", image_size=56, normalization="channel", train_dir=str(tmp_path)
+    )
     trained = fit(settings, own, silent).trained
     run = read_run(tmp_path)
     assert (run.config.dataset, run.class_names) == ("own", names)
     assert run.image_shape == (64, 64, 3)
     loaded = load_trained(run)
+    assert loaded.statistics.mean.shape == (64, 64, 3)
     expected = predict_logits(trained, own.test.images)
     assert expected.shape == (20, 3)
     np.testing.assert_array_equal(predict_logits(loaded, own.test.images), expected)
