@@ -4,9 +4,9 @@
         [ADDRESS PROCESSES ID]
 
 The network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm or
-mixtures, which mixes images.
-The main process writes a step's random draws (of the tutorial's), every step's loss, the state
-after the last step, and the logits of the test images.
+mixtures, which mixes images. The main process writes the loss of every step, the state
+after the last step, the logits of the test images, and for the tutorial's network the
+random draws of a step.
 """
 
 import functools
