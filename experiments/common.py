@@ -14,16 +14,16 @@ flags.disclaim_key_flags()
 
 
 def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> None:
-    """Parses the flags and runs main; errors end it as they end the commands.
+    """Parses the flags and runs an experiment; errors end it as they end the commands.
 
     Args:
-        main: of the experiment, given the words that are not flags.
+        main: runs the experiment; it is given the arguments that are not flags.
         define_flags: defines the experiment's own flags. It is called here and not at
             import, so that experiments can be imported together.
     """
-    flags.DEFINE_string("dataset", "cifar10", "As of the train command.")
-    flags.DEFINE_string("data_dir", "", "As of the train command.")
-    flags.DEFINE_string("json", "", "Keep the result in this file.")
+    flags.DEFINE_string("dataset", "cifar10", "Same as for the train command.")
+    flags.DEFINE_string("data_dir", "", "Same as for the train command.")
+    flags.DEFINE_string("json", "", "Write the result to this file as JSON.")
     define_flags()
     app.run(functools.partial(_guarded, main))
 

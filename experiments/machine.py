@@ -20,7 +20,7 @@ FAKE_DEVICES = 8
 
 
 def device() -> str:
-    """What JAX computes on: platform and name."""
+    """Returns the platform and the name of JAX's first device."""
     import jax
 
     first = jax.devices()[0]
@@ -28,9 +28,9 @@ def device() -> str:
 
 
 def matrix_product_peak() -> dict[str, Any]:
-    """GFLOP/s of JAX's square matrix products, the best of several, and the device.
+    """Measures the best of several square matrix products, in GFLOP/s.
 
-    2,048 rows, and 8,192 where that would be over too soon to be timed. In bfloat16
+    Matrices have 2,048 rows, or 8,192 where that would be too quick to time. In bfloat16
     the result is float32, as in training. On a GPU JAX multiplies float32 as TF32.
     """
     import jax
@@ -52,7 +52,7 @@ def matrix_product_peak() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What a reader must know to compare the figures, and the day."""
+    """Returns what a reader must know to compare figures, and the date."""
     versions = {
         name: importlib.metadata.version(name)
         for name in ("jax", "jaxlib", "flax", "numpy")
@@ -75,23 +75,23 @@ def _processor() -> str:
 
 
 def available_cores() -> list[int]:
-    """The cores this process may run on."""
+    """Returns the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def number_of_devices() -> int:
-    """How many JAX sees."""
+    """Returns the number of devices that JAX sees."""
     import jax
 
     return jax.device_count()
 
 
 def device_counts(asked: Sequence[str]) -> list[int]:
-    """Those asked for, or 1, 2, 4, ... of the devices; a CPU has FAKE_DEVICES.
+    """Returns the requested counts, or 1, 2, 4, ...; a CPU has FAKE_DEVICES.
 
-    Children started after it see as many.
+    Child processes that are started later see as many devices.
     """
     fake = f"--xla_force_host_platform_device_count={FAKE_DEVICES}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fake}"
@@ -102,7 +102,7 @@ def device_counts(asked: Sequence[str]) -> list[int]:
 
 
 def isolated(function: Callable, *arguments: Any) -> Any:
-    """What the function returns when called in a process of its own."""
+    """Calls a function in a process of its own, and returns its result."""
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
         return pool.submit(function, *arguments).result()

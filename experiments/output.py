@@ -21,17 +21,17 @@ FLAGS = flags.FLAGS
 
 
 def without_paths(source: str) -> str:
-    """Where pixels came from, without the folders of this machine."""
+    """Removes directories of this machine from a description of the data."""
     return re.sub(r"\S*/", "", source)
 
 
 def describe(facts: dict[str, Any]) -> str:
-    """Facts as one line of text."""
+    """Returns facts as one line of text."""
     return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up, the first to the left."""
+    """Returns a Markdown table with aligned columns, the first one to the left."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = [
         f"{'-' * (width - 1)}{'-' if i == 0 else ':'}" for i, width in enumerate(widths)
@@ -46,18 +46,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def keep(record: dict[str, Any]) -> None:
-    """Writes the record to --json, if that is given."""
+    """Writes the record to --json, if given."""
     if FLAGS.json:
         write(record, pathlib.Path(FLAGS.json))
 
 
 def write(record: dict[str, Any], path: pathlib.Path) -> None:
-    """Writes the record as JSON; its folder is made."""
+    """Writes the record as JSON, and creates its directory."""
     _write(path, json.dumps(record, indent=1) + "\n")
 
 
 def write_rows(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
-    """Writes rows of the same keys as CSV; its folder is made."""
+    """Writes rows with the same keys as CSV, and creates its directory."""
     file = io.StringIO()
     writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -66,7 +66,7 @@ def write_rows(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
 
 
 def write_figure(figure: "Figure", path: pathlib.Path, dpi: int = 110) -> None:
-    """Writes a figure as PNG; its folder is made."""
+    """Writes a figure as PNG, and creates its directory."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=dpi)
     _write(path, file.getvalue())
