@@ -30,8 +30,9 @@ def device() -> str:
 def matrix_product_peak() -> dict[str, Any]:
     """Measures the best of several square matrix products, in GFLOP/s.
 
-    Matrices have 2,048 rows, or 8,192 where that would be too quick to time. In bfloat16
-    the result is float32, as in training. On a GPU JAX multiplies float32 as TF32.
+    Matrices have 2,048 rows, or 8,192 where that would be too quick to time. For
+    bfloat16, the result is float32, as in training. On a GPU, JAX multiplies float32 as
+    TF32.
     """
     import jax
     import jax.numpy as jnp
