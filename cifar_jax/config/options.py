@@ -11,7 +11,13 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 
 from cifar_jax.errors import UserError
-from cifar_jax.registry import Registry, canonical, resolve, resolve_all
+from cifar_jax.registry import (
+    Registry,
+    canonical,
+    check_range,
+    resolve,
+    resolve_all,
+)
 
 # The value of a field that was not set.
 NOT_GIVEN: Any = object()
@@ -90,12 +96,11 @@ def settled(field: dataclasses.Field, value: Any) -> Any:
 def _check_range(name: str, value: float, rules: Mapping[str, Any]) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"--{name}={value} is not a finite number")
-    if rules["at_least"] is not None and value < rules["at_least"]:
-        raise UserError(f"--{name}={value} must be at least {rules['at_least']}")
-    if rules["above"] is not None and value <= rules["above"]:
-        raise UserError(f"--{name}={value} must be above {rules['above']}")
-    if rules["at_most"] is not None and value > rules["at_most"]:
-        raise UserError(f"--{name}={value} must be at most {rules['at_most']}")
+    bounds = {bound: rules[bound] for bound in ("at_least", "above", "at_most")}
+    try:
+        check_range(f"--{name}", value, **bounds)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _converted(field: dataclasses.Field, value: Any) -> Any:
