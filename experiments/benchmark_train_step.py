@@ -1,4 +1,4 @@
-"""How fast is the tutorial's training here, compared with TensorFlow and PyTorch?
+"""How fast is training here, compared with TensorFlow and PyTorch?
 
     python -m experiments.benchmark_train_step --data_dir=DIR \
         --tensorflow_python=TF_ENV/bin/python --pytorch_python=TORCH_ENV/bin/python
@@ -9,115 +9,37 @@ real train command, including summaries; peers/ describes what the peers do. A p
 skipped if no interpreter is given for it and its package is not installed here. Each
 round begins by measuring the machine's matrix-product throughput. With the defaults
 this takes about 25 minutes on 2 cores; use an otherwise idle machine.
+
+--models lists the networks. TensorFlow trains only the tutorial's; for the others,
+bfloat16 and --ops=plain are run only if --programs names them. Slow networks need fewer
+steps, such as --log_frequency=2 --from_step=2 --steps=4.
 """
 
-import dataclasses
-import importlib.util
-import pathlib
 import sys
 import tempfile
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from experiments import children, common, machine, output
+from experiments import children, common, machine, output, training_programs
+from experiments.training_programs import OURS, OURS_BF16, PYTORCH_OPTIONS, Program
 
-# The tutorial's network needs 13.4 GFLOP of matrix products per step of 128 images.
-GFLOP_PER_EXAMPLE = 13.4 / 128
-PEERS = pathlib.Path(__file__).parent / "peers"
-OURS = "cifar_jax"
-OURS_BF16 = "cifar_jax bf16"
+# Matrix products of one step, for each image. The tutorial's network needs 13.4 GFLOP
+# for 128 images. For the others, this is six times the multiplications of a forward
+# pass through the convolutions, the dense and the locally connected layers: the
+# gradients of inputs and of kernels need as many each.
+GFLOP_PER_EXAMPLE = {
+    "tutorial": 13.4 / 128,
+    "resnet18": 3.333,
+    "vgg16_bn": 1.879,
+    "mobilenet": 0.0696,
+    "cuda_convnet_18pct": 0.0738,
+    "cuda_convnet_11pct": 0.1171,
+}
 DTYPES = ("float32", "bfloat16")
 
 FLAGS = flags.FLAGS
-
-
-def has_line(step: int) -> bool:
-    """Whether every program prints a line at this step."""
-    return step % children.LOG_FREQUENCY == 0
-
-
-@dataclasses.dataclass
-class Program:
-    """A training program and the results of its runs, one per round."""
-
-    name: str
-    command: list[str]
-    using: str = ""
-    first_loss: float = float("nan")
-    last_loss: float = float("nan")
-    peak_bytes: int = 0
-    failure: str | None = None
-    examples_per_sec: list[float] = dataclasses.field(default_factory=list)
-
-    def run(self) -> None:
-        """Runs one round; a program that has failed is not run again."""
-        if self.failure is not None:
-            return
-        with tempfile.TemporaryDirectory() as train_dir:
-            own = [f"--train_dir={train_dir}/run"] if self.name.startswith(OURS) else []
-            try:
-                child = children.run_child(self.command + own)
-            except children.ChildFailedError as error:
-                self.failure = str(error)
-                print(f"  {self.name}: skipped, {error}", flush=True)
-                return
-        log = child.log
-        rate = children.throughput(
-            child, FLAGS.batch_size, FLAGS.from_step, FLAGS.steps
-        )
-        self.examples_per_sec.append(rate)
-        self.peak_bytes = max(self.peak_bytes, child.peak_bytes)
-        self.first_loss = log[0][1]
-        self.last_loss = log[FLAGS.from_step + FLAGS.steps][1]
-        said = [text[6:] for _, text in child.lines if text.startswith("using ")]
-        self.using = ", ".join(said)
-        print(f"  {self.name}: {rate:.0f} examples/s", flush=True)
-
-
-def programs(records: str) -> list[Program]:
-    """Returns our programs and those of the available peers, in the table's order."""
-    sizes = [
-        f"--batch_size={FLAGS.batch_size}",
-        # One more step, so that the run does not end with the last timed line.
-        f"--max_steps={FLAGS.from_step + FLAGS.steps + 1}",
-    ]
-    ours = children.train_command(*sizes)
-    commands = {
-        OURS: ours,
-        OURS_BF16: [*ours, "--use_fp16"],
-        "cifar_jax plain": [*ours, "--ops=plain"],
-        "cifar_jax plain bf16": [*ours, "--ops=plain", "--use_fp16"],
-    }
-    sizes += [f"--records={records}", f"--log_frequency={children.LOG_FREQUENCY}"]
-    if python := interpreter(FLAGS.tensorflow_python, "tensorflow"):
-        peer = [python, str(PEERS / "tensorflow_tutorial.py"), *sizes]
-        commands |= {"TensorFlow": peer, "TensorFlow bf16": [*peer, "--bf16"]}
-    if python := interpreter(FLAGS.pytorch_python, "torch"):
-        peer = [python, str(PEERS / "pytorch_tutorial.py"), *sizes]
-        commands |= {
-            "PyTorch": peer,
-            "PyTorch channels_last": [*peer, "--channels_last"],
-            "PyTorch compile": [*peer, "--compile"],
-            "PyTorch bf16": [*peer, "--channels_last", "--bf16"],
-        }
-    wanted = {OURS, *(FLAGS.programs or commands)}
-    if unknown := wanted - set(commands):
-        raise app.UsageError(
-            f"--programs: unknown {unknown}; choose from {list(commands)}"
-        )
-    return [Program(name, commands[name]) for name in commands if name in wanted]
-
-
-def interpreter(given: str, module: str) -> str | None:
-    """Returns the given interpreter, or this one if it has the module, or None."""
-    if given or importlib.util.find_spec(module):
-        return given or sys.executable
-    print(
-        f"skipping {module}: not installed; see --tensorflow_python, --pytorch_python"
-    )
-    return None
 
 
 def measure(all_programs: list[Program]) -> list[dict[str, Any]]:
@@ -138,27 +60,27 @@ def spread(values: list[float], digits: int) -> dict[str, float]:
     return {name: round(float(value), digits) for name, value in found.items()}
 
 
+def ratios(over: list[float], under: list[float]) -> dict[str, float]:
+    """Returns the median and the extremes of the ratios of each round."""
+    return spread([a / b for a, b in zip(over, under, strict=True)], 3)
+
+
 def summary(
-    program: Program, ours: dict[str, Program], peaks: list[dict]
+    program: Program, ours: dict[str, Program], peaks: list[dict], gflop: float
 ) -> dict[str, Any]:
     """Returns the record of a program; ratios are taken round by round."""
     rates = program.examples_per_sec
     dtype = "bfloat16" if program.name.endswith("bf16") else "float32"
     shares = [
-        rate * GFLOP_PER_EXAMPLE / peak[dtype]
-        for rate, peak in zip(rates, peaks, strict=True)
+        rate * gflop / peak[dtype] for rate, peak in zip(rates, peaks, strict=True)
     ]
-    ratios = {
-        name: spread(
-            [a / b for a, b in zip(one.examples_per_sec, rates, strict=True)], 3
-        )
-        for name, one in ours.items()
-    }
     return {
         "name": program.name,
         "using": program.using,
         "examples_per_sec": spread(rates, 1) | {"rounds": rates},
-        "ratios": ratios,
+        "ratios": {
+            name: ratios(one.examples_per_sec, rates) for name, one in ours.items()
+        },
         "share_of_peak": spread(shares, 3),
         "peak_bytes": program.peak_bytes,
         "first_loss": program.first_loss,
@@ -166,21 +88,26 @@ def summary(
     }
 
 
+def interval(ratio: dict[str, float]) -> str:
+    """Returns the median and the extremes as a cell of a table."""
+    return f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})"
+
+
+def speed(value: float) -> str:
+    """Returns examples/s as a cell of a table."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
 def report(results: list[dict[str, Any]], ours: list[str]) -> str:
     """Returns the table of results."""
     rows = []
     for one in results:
         rates, share = one["examples_per_sec"], one["share_of_peak"]["median"]
-        ratios = [
-            f"{one['ratios'][name]['median']:.2f} "
-            f"({one['ratios'][name]['min']:.2f}-{one['ratios'][name]['max']:.2f})"
-            for name in ours
-        ]
         rows.append(
             [
                 one["name"],
-                *(f"{rates[name]:.0f}" for name in ("min", "median", "max")),
-                *ratios,
+                *(speed(rates[name]) for name in ("min", "median", "max")),
+                *(interval(one["ratios"][name]) for name in ours),
                 f"{share:.2f}",
                 f"{one['peak_bytes'] / 1e9:.2f} GB",
             ]
@@ -194,16 +121,86 @@ def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_integer("rounds", 5, "Runs of each program.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
-    flags.DEFINE_integer("from_step", 20, "Time from the log line of this step.")
     flags.DEFINE_integer(
-        "steps", 100, "Steps to time; the default includes the summaries of step 100."
+        "from_step", 20, "Time from the log line of this step.", lower_bound=1
     )
-    flags.DEFINE_list("programs", [], "Programs besides cifar_jax; default: all.")
+    flags.DEFINE_integer(
+        "steps",
+        100,
+        "Steps to time; the default includes the summaries of step 100.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "log_frequency", children.LOG_FREQUENCY, "Steps between log lines."
+    )
+    flags.DEFINE_list("models", ["tutorial"], "Networks to train.")
+    flags.DEFINE_list("programs", [], "Programs besides cifar_jax; see above.")
     flags.DEFINE_string("tensorflow_python", "", "Python interpreter with TensorFlow.")
     flags.DEFINE_string("pytorch_python", "", "Python interpreter with PyTorch.")
-    for name in ("from_step", "steps"):
-        message = f"must be a multiple of {children.LOG_FREQUENCY}"
-        flags.register_validator(name, has_line, message)
+    flags.register_multi_flags_validator(
+        ["from_step", "steps", "log_frequency"],
+        lambda given: (
+            given["from_step"] % given["log_frequency"] == 0
+            and given["steps"] % given["log_frequency"] == 0
+        ),
+        "--from_step and --steps must be multiples of --log_frequency",
+    )
+
+
+def compare(model: str, everyone: list[Program]) -> dict[str, Any]:
+    """Measures the programs of a network, and prints and returns their results."""
+    print(f"\n{model}", flush=True)
+    peaks = measure(everyone)
+    ran = [program for program in everyone if program.failure is None]
+    ours = {one.name: one for one in ran if one.name in (OURS, OURS_BF16)}
+    gflop = GFLOP_PER_EXAMPLE[model]
+    results = [summary(one, ours, peaks, gflop) for one in ran]
+    medians = " and ".join(
+        f"{np.median([peak[dtype] for peak in peaks]):.0f} in {dtype}"
+        for dtype in DTYPES
+    )
+    print(
+        f"\n{model}, batch size {FLAGS.batch_size}, {len(peaks)} rounds of "
+        f"{FLAGS.steps} steps on {peaks[0]['device']}\nJAX matrix products of size "
+        f"{peaks[0]['size']}, GFLOP/s: {medians}"
+    )
+    print(report(results, list(ours)), flush=True)
+    return {
+        "gflop_per_example": gflop,
+        "matrix_products": peaks,
+        "programs": results,
+        "left_out": {p.name: p.failure for p in everyone if p.failure is not None},
+        "over_pytorch": over_pytorch(ran),
+    }
+
+
+def over_pytorch(ran: list[Program]) -> dict[str, Any] | None:
+    """Compares ours with the fastest PyTorch program; None if one of them is missing.
+
+    It is the fastest by its median; bfloat16 does not count.
+    """
+    rates = {program.name: program.examples_per_sec for program in ran}
+    candidates = [name for name in rates if name in PYTORCH_OPTIONS]
+    if not candidates or OURS not in rates:
+        return None
+    best = max(candidates, key=lambda name: np.median(rates[name]))
+    return {
+        "best": best,
+        "examples_per_sec": {name: spread(rates[name], 1) for name in (OURS, best)},
+        "ratio": ratios(rates[OURS], rates[best]),
+    }
+
+
+def report_over_pytorch(models: dict[str, dict[str, Any]]) -> str:
+    """Returns the table that compares ours with the fastest PyTorch program."""
+    rows = []
+    for model, record in models.items():
+        if found := record["over_pytorch"]:
+            medians = [one["median"] for one in found["examples_per_sec"].values()]
+            best, ratio = found["best"], interval(found["ratio"])
+            rows.append([model, *map(speed, medians), best, ratio])
+    header = ["network", "cifar_jax, examples/s", "PyTorch", "its program", "ratio"]
+    return output.table(header, rows)
 
 
 def main(argv: list[str]) -> None:
@@ -212,38 +209,25 @@ def main(argv: list[str]) -> None:
     facts = machine.machine()
     with tempfile.TemporaryDirectory() as folder:
         records = f"{folder}/train.bin"
-        everyone = programs(records)
+        everyone = training_programs.programs(FLAGS.models, records)
         source = machine.isolated(
             children.write_records, FLAGS.dataset, FLAGS.data_dir, records
         )
         print(f"{output.describe(facts)}\n{source}", flush=True)
-        peaks = measure(everyone)
-    ran = [program for program in everyone if program.failure is None]
-    ours = {one.name: one for one in ran if one.name in (OURS, OURS_BF16)}
-    results = [summary(one, ours, peaks) for one in ran]
-    medians = " and ".join(
-        f"{np.median([peak[dtype] for peak in peaks]):.0f} in {dtype}"
-        for dtype in DTYPES
-    )
-    print(
-        f"\nbatch size {FLAGS.batch_size}, {len(peaks)} rounds of {FLAGS.steps} steps "
-        f"on {peaks[0]['device']}\nJAX matrix products of size {peaks[0]['size']}, "
-        f"GFLOP/s: {medians}"
-    )
-    print(report(results, list(ours)))
+        models = {model: compare(model, group) for model, group in everyone.items()}
+    if any(record["over_pytorch"] for record in models.values()):
+        print(f"\n{report_over_pytorch(models)}")
+    device = models[FLAGS.models[0]]["matrix_products"][0]["device"]
     output.keep(
         {
-            "machine": facts | {"device": peaks[0]["device"]},
+            "machine": facts | {"device": device},
             "data": source,
             "batch_size": FLAGS.batch_size,
             "steps": FLAGS.steps,
-            "gflop_per_example": GFLOP_PER_EXAMPLE,
-            "matrix_products": peaks,
-            "programs": results,
-            "left_out": {p.name: p.failure for p in everyone if p.failure is not None},
+            "models": models,
         }
     )
-    if OURS not in ours:
+    if any(OURS in record["left_out"] for record in models.values()):
         sys.exit(1)
 
 

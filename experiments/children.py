@@ -15,7 +15,7 @@ from absl import flags
 
 from experiments import output
 
-# Every measured program prints the tutorial's log line at this interval of steps.
+# Steps between the log lines of the measured programs, unless a flag says otherwise.
 LOG_FREQUENCY = 10
 LOG_LINE = re.compile(r"step (\d+), loss = ([^ ]+)")
 
@@ -89,13 +89,13 @@ def run_child(
     return Child(lines, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 
-def train_command(*arguments: str) -> list[str]:
+def train_command(*arguments: str, log_frequency: int = LOG_FREQUENCY) -> list[str]:
     """Returns the real train command for the flags' data, logging as expected here."""
     return [
         *(sys.executable, "-m", "cifar_jax.train"),
         f"--dataset={FLAGS.dataset}",
         f"--data_dir={FLAGS.data_dir}",
-        f"--log_frequency={LOG_FREQUENCY}",
+        f"--log_frequency={log_frequency}",
         *arguments,
     ]
 

@@ -1,15 +1,18 @@
 """Tests the benchmarks at sizes so small that their figures are meaningless."""
 
+import importlib
 import json
 import os
 
 import jax
 import numpy as np
 import pytest
-from absl import app
+from absl import app, flags
 from run_experiments import call_experiment, run_experiment
 
-from cifar_jax import create_model
+from cifar_jax import Config, create_model
+from experiments.benchmark_train_step import over_pytorch
+from experiments.training_programs import MODELS, PEERS, Program
 
 
 @pytest.fixture
@@ -61,24 +64,101 @@ def test_recipes_are_run_and_tabulated(benchmark, tmp_path):
 def test_train_step_times_ours_alone(benchmark):
     sizes = ("--batch_size=4", "--from_step=10", "--steps=10", "--rounds=1")
     text, kept = benchmark("benchmark_train_step", *sizes, "--programs=cifar_jax")
-    [ours] = kept["programs"]
+    [model] = kept["models"].values()
+    [ours] = model["programs"]
     rates = ours["examples_per_sec"]
-    assert len(rates["rounds"]) == len(kept["matrix_products"]) == 1
+    assert len(rates["rounds"]) == len(model["matrix_products"]) == 1
     assert 0 < rates["min"] <= rates["median"] <= rates["max"]
     assert ours["ratios"] == {"cifar_jax": {"median": 1, "min": 1, "max": 1}}
-    for peak in kept["matrix_products"]:
+    for peak in model["matrix_products"]:
         assert min(peak["float32"], peak["bfloat16"]) > 0
     assert ours["first_loss"] == pytest.approx(4.68, abs=0.1)
     assert 1e8 < ours["peak_bytes"] < 1e11
-    assert kept["left_out"] == {}
+    assert model["left_out"] == {}
+    assert model["over_pytorch"] is None
     assert kept["machine"]["cores"] >= 1
-    printed = [f"{rates[name]:.0f}" for name in ("min", "median", "max")]
-    assert cells(text, "cifar_jax")[:3] == printed
+    printed = [float(cell) for cell in cells(text, "cifar_jax")[:3]]
+    expected = [rates[name] for name in ("min", "median", "max")]
+    assert printed == pytest.approx(expected, abs=0.51)
+
+
+@pytest.mark.slow
+def test_train_step_times_another_network_every_few_steps(benchmark):
+    pytest.importorskip("torch")
+    steps = ("--log_frequency=2", "--from_step=2", "--steps=2", "--rounds=1")
+    few = ("--models=cuda_convnet_18pct", "--programs=PyTorch", "--batch_size=2")
+    text, kept = benchmark("benchmark_train_step", *steps, *few)
+    record = kept["models"]["cuda_convnet_18pct"]
+    ours, peer = record["programs"]
+    assert (ours["name"], peer["name"]) == ("cifar_jax", "PyTorch")
+    # Both begin with small logits, and with the same penalty within its noise.
+    assert ours["first_loss"] == pytest.approx(peer["first_loss"], abs=0.05)
+    assert record["over_pytorch"]["best"] == "PyTorch"
+    assert record["over_pytorch"]["ratio"] == peer["ratios"]["cifar_jax"]
+    assert cells(text, "cuda_convnet_18pct")[2] == "PyTorch"
 
 
 def test_train_step_says_which_program_is_unknown():
     with pytest.raises(app.UsageError, match=r"'caffe'.*choose from .*'cifar_jax'"):
         call_experiment("benchmark_train_step", "--programs=caffe")
+
+
+@pytest.mark.parametrize("name", ["benchmark_train_step", "benchmark_eval"])
+def test_a_benchmark_says_which_network_is_unknown(name):
+    with pytest.raises(app.UsageError, match=r"'alexnet'.*choose from .*'tutorial'"):
+        call_experiment(name, "--models=alexnet")
+
+
+def test_train_step_times_whole_intervals_of_the_log():
+    with pytest.raises(flags.IllegalFlagValueError, match="multiples of --log_freq"):
+        call_experiment("benchmark_train_step", "--log_frequency=3")
+
+
+def test_train_step_compares_with_the_fastest_peer_in_each_round():
+    def ran(name, *rates):
+        return Program(name, [], examples_per_sec=list(rates))
+
+    peers = [ran("PyTorch", 50.0, 10.0, 20.0), ran("PyTorch compile", 30.0, 25.0, 40.0)]
+    others = [ran("cifar_jax", 60.0, 100.0, 20.0), ran("PyTorch bf16", 999.0, 999, 999)]
+    found = over_pytorch([*others, *peers])
+    assert found["best"] == "PyTorch compile"
+    assert found["ratio"] == {"median": 2, "min": 0.5, "max": 4}
+    assert over_pytorch(others) is None
+
+
+@pytest.mark.slow
+def test_evaluation_is_timed(benchmark):
+    small = ("--models=cuda_convnet_18pct", "--images=6", "--batch_size=4")
+    text, kept = benchmark("benchmark_eval", *small, "--rounds=2")
+    record = kept["models"]["cuda_convnet_18pct"]
+    assert record["left_out"] == {}
+    assert all(len(values) == 2 for values in record["seconds"].values())
+    assert min(record["seconds"]["cifar_jax"]) > 0
+    assert cells(text, "cifar_jax")[1] == "1.00 (1.00-1.00)"
+
+
+PARAMETERS = {
+    "tutorial": 1_068_298,
+    "resnet18": 11_173_962,
+    "vgg16_bn": 14_724_042,
+    "mobilenet": 3_217_226,
+    "cuda_convnet_18pct": 89_578,
+    "cuda_convnet_11pct": 2_112_970,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_peers_network_has_as_many_parameters(name, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(PEERS)
+    networks = importlib.import_module("pytorch_networks")
+    model = networks.NETWORKS[name]()
+    count = sum(parameter.numel() for parameter in model.parameters())
+    size = Config(**MODELS[name]).image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    variables = jax.eval_shape(create_model(name, 10).init, jax.random.key(0), images)
+    ours = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert count == ours == PARAMETERS[name]
 
 
 @pytest.mark.slow
