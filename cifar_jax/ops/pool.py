@@ -54,7 +54,8 @@ def _forward(
     outputs, padding = _same(image, window, strides)
     x = jnp.pad(x, (*padding, (0, 0), (0, 0)), constant_values=-np.inf)
     best = jnp.full((*outputs, *x.shape[2:]), -np.inf, x.dtype)
-    index_dtype = np.min_scalar_type(window[0] * window[1] - 1)
+    # One value more than there are positions, for pixels outside the window.
+    index_dtype = np.min_scalar_type(window[0] * window[1])
     argmax = jnp.zeros(best.shape, index_dtype)
     for index, start in enumerate(np.ndindex(*window)):
         at_position = x[
@@ -76,31 +77,36 @@ def _backward(
 ) -> tuple[Array]:
     argmax, (h, w) = residuals
     outputs, (rows, columns) = _same((h, w), window, strides)
+    (top, _), (left, _) = rows, columns
     # How far a window extends, in blocks of stride x stride pixels.
     reach = [(size - 1) // stride for size, stride in zip(window, strides, strict=True)]
-
-    def pixel(p: int, q: int) -> Array:
-        """Returns the gradient of pixel (p, q) of each block."""
-        shape = [output + extra for output, extra in zip(outputs, reach, strict=True)]
-        received = jnp.zeros((*shape, *dy.shape[2:]), dy.dtype)
-        for i in range(p, window[0], strides[0]):
-            for j in range(q, window[1], strides[1]):
-                sent = jnp.where(argmax == i * window[1] + j, dy, 0)
-                down, right = i // strides[0], j // strides[1]
-                shift = ((down, reach[0] - down), (right, reach[1] - right))
-                received += jnp.pad(sent, (*shift, (0, 0), (0, 0)))
-        return received
-
-    blocks = jnp.stack(
-        [
-            jnp.stack([pixel(p, q) for q in range(strides[1])], axis=2)
-            for p in range(strides[0])
-        ],
-        axis=1,
+    blocks = [-(-(top + h) // strides[0]), -(-(left + w) // strides[1])]
+    margins = [
+        (before, block - output, 0)
+        for before, block, output in zip(reach, blocks, outputs, strict=True)
+    ]
+    margins += [(0, 0, 0), (0, 0, 0)]
+    # The barrier keeps XLA from computing both anew for every term of the sum. It
+    # holds because these arrays are padded; unpadded ones would be fused all the same.
+    argmax, dy = lax.optimization_barrier(
+        tuple(lax.pad(a, jnp.zeros((), a.dtype), margins) for a in (argmax, dy))
     )
-    bh, sh, bw, sw, c, n = blocks.shape
-    padded = blocks.reshape(bh * sh, bw * sw, c, n)
-    (top, _), (left, _) = rows, columns
+
+    # All pixels of a block in one loop, since concatenation is slow if fused.
+    dx = jnp.zeros((), dy.dtype)
+    for down, right in np.ndindex(reach[0] + 1, reach[1] + 1):
+        # The position of each pixel of a block in the window that starts in the block
+        # `down` above and `right` to the left.
+        i = down * strides[0] + np.arange(strides[0])[:, None]
+        j = right * strides[1] + np.arange(strides[1])
+        is_inside = (i < window[0]) & (j < window[1])
+        position = np.where(is_inside, i * window[1] + j, window[0] * window[1])
+        position = position.astype(argmax.dtype)[:, None, :, None, None]
+        above, before = reach[0] - down, reach[1] - right
+        near = np.s_[above : above + blocks[0], None, before : before + blocks[1], None]
+        dx += jnp.where(argmax[near] == position, dy[near], 0)
+    bh, sh, bw, sw, c, n = dx.shape
+    padded = dx.reshape(bh * sh, bw * sw, c, n)
     return (padded[top : top + h, left : left + w],)
 
 
