@@ -9,7 +9,12 @@ from flax import linen as nn
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float, PyTree
 
-from cifar_jax.ops import Implementation, conv_general_dilated
+from cifar_jax.ops import (
+    Implementation,
+    conv_general_dilated,
+    max_pool_channels_last,
+)
+from cifar_jax.ops.pool import Padding
 
 
 class Network(nn.Module):
@@ -92,6 +97,23 @@ class Network(nn.Module):
             name=name,
             **options,
         )
+
+    def max_pool(
+        self,
+        x: Float[Array, "n h w c"],
+        window: tuple[int, int],
+        strides: tuple[int, int],
+        padding: Padding = "VALID",
+    ) -> Float[Array, "n oh ow c"]:
+        """Returns the maxima of windows of images with their channels last.
+
+        Args:
+            x: the images.
+            window: its height and width.
+            strides: of the window.
+            padding: by name as in lax, or before and after each of the two axes.
+        """
+        return max_pool_channels_last(x, window, strides, self.ops, padding)
 
     def predictions(
         self, x: Float[Array, "n c"], kernel_init: Initializer

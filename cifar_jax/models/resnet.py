@@ -60,7 +60,7 @@ class BottleneckResNet(Network, kw_only=True):
         """Returns logits; BatchNorm uses batch statistics if `train` is true."""
         x = nn.relu(self.conv(images, 64, 7, 2, "conv1", train))
         x = self.record("conv1_conv", x)
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = self.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         x = stages(x, self.depths, functools.partial(self.block, train=train))
         return self.predictions(x.mean(axis=(1, 2)), glorot_uniform())
 

@@ -22,6 +22,7 @@ def stacks(
     images: Float[Array, "n h w 3"],
     depths: tuple[int, ...],
     layer: Callable[[Array, int, str], Array],
+    pool: Callable[..., Array],
 ) -> Float[Array, "n h//32 w//32 512"]:
     """Applies the stacks, which all VGG variants share.
 
@@ -29,12 +30,13 @@ def stacks(
         images: Input of the first layer.
         depths: Number of layers in each stack.
         layer: Computes a layer from its input, width and name.
+        pool: `Network.max_pool`.
     """
     x = images
     for block, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True), 1):
         for index in range(1, depth + 1):
             x = layer(x, width, f"block{block}_conv{index}")
-        x = nn.max_pool(x, (2, 2), strides=(2, 2))
+        x = pool(x, (2, 2), (2, 2))
     return x
 
 
@@ -61,7 +63,7 @@ class VGG(Network, kw_only=True):
         dense = functools.partial(
             nn.Dense, dtype=self.dtype, kernel_init=glorot_uniform()
         )
-        x = stacks(images, self.depths, self.conv)
+        x = stacks(images, self.depths, self.conv, self.max_pool)
         x = x.reshape(len(x), -1)
         for name in ("fc1", "fc2"):
             x = self.record(name, nn.relu(dense(4096, name=name)(x)))
@@ -93,7 +95,8 @@ class BatchNormVGG(Network, kw_only=True):
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
         """Returns logits; BatchNorm uses batch statistics if `train` is true."""
-        x = stacks(images, self.depths, functools.partial(self.conv, train=train))
+        conv = functools.partial(self.conv, train=train)
+        x = stacks(images, self.depths, conv, self.max_pool)
         return self.predictions(x.mean(axis=(1, 2)), normal(0.01))
 
     def conv(self, x: Array, width: int, name: str, train: bool) -> Array:

@@ -2,15 +2,15 @@
 
 Images are laid out as (height, width, channel, batch), as in cuda-convnet: with the
 batch innermost, every slice of an image consists of long contiguous runs of memory,
-and convolutions are matrix products that need no transposition. The exception is
-`conv_general_dilated`, which takes Flax's layout, with the batch first.
+and convolutions are matrix products that need no transposition. The exceptions are
+`conv_general_dilated` and `max_pool_channels_last`, which take Flax's layout.
 """
 
 from cifar_jax.ops.conv import Conv, conv
+from cifar_jax.ops.flax_conv import conv_general_dilated
 from cifar_jax.ops.implementation import Implementation
 from cifar_jax.ops.local_response_norm import local_response_norm
-from cifar_jax.ops.pool import max_pool
-from cifar_jax.ops.tiny_images import conv_general_dilated
+from cifar_jax.ops.pool import max_pool, max_pool_channels_last
 
 __all__ = [
     "Conv",
@@ -19,4 +19,5 @@ __all__ = [
     "conv_general_dilated",
     "local_response_norm",
     "max_pool",
+    "max_pool_channels_last",
 ]

@@ -1,6 +1,8 @@
 """Max pooling of images in the layout (height, width, channel, batch)."""
 
 import functools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,48 +12,87 @@ from jaxtyping import Array, Float, UInt
 
 from cifar_jax.ops.implementation import Implementation, run
 
+Pair = tuple[int, int]
+# By name as in lax, or before and after each of the two axes.
+Padding = str | Sequence[Pair]
+
 
 def max_pool(
     x: Float[Array, "h w c n"],
     window: tuple[int, int],
     strides: tuple[int, int],
     implementation: Implementation = "auto",
+    padding: Padding = "SAME",
 ) -> Float[Array, "oh ow c n"]:
-    """Returns the maxima of windows, with SAME padding as in TensorFlow.
+    """Returns the maxima of windows; SAME padding is TensorFlow's.
 
     The gradient goes to the first of equal maxima in row-major order. Both
     implementations give the same values; their gradients differ only by rounding, where
     windows overlap.
     """
-    fast = functools.partial(_fast, window, strides)
-    plain = functools.partial(_plain, window, strides)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[:2], window, strides, padding)
+    (top, bottom), (left, right) = padding
+    shape = _Windows(window, strides, ((top, bottom), (left, right)))
+    fast, plain = functools.partial(_fast, shape), functools.partial(_plain, shape)
     return run(implementation, fast, plain, x)
 
 
-def _plain(window: tuple[int, int], strides: tuple[int, int], x: Array) -> Array:
-    dims, steps = (*window, 1, 1), (*strides, 1, 1)
-    return lax.reduce_window(x, -jnp.inf, lax.max, dims, steps, "SAME")
+def max_pool_channels_last(
+    x: Float[Array, "n h w c"],
+    window: tuple[int, int],
+    strides: tuple[int, int],
+    implementation: Implementation = "auto",
+    padding: Padding = "SAME",
+) -> Float[Array, "n oh ow c"]:
+    """Does the same for images in Flax's layout."""
+
+    def pool(image: Float[Array, "h w c"]) -> Float[Array, "oh ow c"]:
+        batch = image[..., None]
+        return max_pool(batch, window, strides, implementation, padding)[..., 0]
+
+    return jax.vmap(pool)(x)
 
 
-def _fast(window: tuple[int, int], strides: tuple[int, int], x: Array) -> Array:
+class _Windows(NamedTuple):
+    size: Pair
+    strides: Pair
+    padding: tuple[Pair, Pair]
+
+    def outputs(self, image: Pair) -> list[int]:
+        """Returns the number of windows along each axis."""
+        return [
+            (size + sum(pads) - window) // stride + 1
+            for size, pads, window, stride in zip(
+                image, self.padding, self.size, self.strides, strict=True
+            )
+        ]
+
+
+def _plain(windows: _Windows, x: Array) -> Array:
+    dims, steps = (*windows.size, 1, 1), (*windows.strides, 1, 1)
+    padding = (*windows.padding, (0, 0), (0, 0))
+    return lax.reduce_window(x, -jnp.inf, lax.max, dims, steps, padding)
+
+
+def _fast(windows: _Windows, x: Array) -> Array:
     # XLA's CPU code is slow in bfloat16, except for matrix products.
-    return _shifted(window, strides, x.astype(jnp.float32)).astype(x.dtype)
+    return _shifted(windows, x.astype(jnp.float32)).astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _shifted(window: tuple[int, int], strides: tuple[int, int], x: Array) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _shifted(windows: _Windows, x: Array) -> Array:
     """Pools by maxima of strided slices, one for each position in the window."""
-    return _forward(window, strides, x)[0]
+    return _forward(windows, x)[0]
 
 
-_Residuals = tuple[UInt[Array, "oh ow c n"], tuple[int, int]]
+_Residuals = tuple[UInt[Array, "oh ow c n"], Pair]
 
 
-def _forward(
-    window: tuple[int, int], strides: tuple[int, int], x: Array
-) -> tuple[Array, _Residuals]:
+def _forward(windows: _Windows, x: Array) -> tuple[Array, _Residuals]:
     image = (x.shape[0], x.shape[1])
-    outputs, padding = _same(image, window, strides)
+    window, strides, padding = windows
+    outputs = windows.outputs(image)
     x = jnp.pad(x, (*padding, (0, 0), (0, 0)), constant_values=-np.inf)
     best = jnp.full((*outputs, *x.shape[2:]), -np.inf, x.dtype)
     # One value more than there are positions, for pixels outside the window.
@@ -69,21 +110,15 @@ def _forward(
     return best, (argmax, image)
 
 
-def _backward(
-    window: tuple[int, int],
-    strides: tuple[int, int],
-    residuals: _Residuals,
-    dy: Array,
-) -> tuple[Array]:
+def _backward(windows: _Windows, residuals: _Residuals, dy: Array) -> tuple[Array]:
     argmax, (h, w) = residuals
-    outputs, (rows, columns) = _same((h, w), window, strides)
-    (top, _), (left, _) = rows, columns
+    window, strides, ((top, _), (left, _)) = windows
     # How far a window extends, in blocks of stride x stride pixels.
     reach = [(size - 1) // stride for size, stride in zip(window, strides, strict=True)]
     blocks = [-(-(top + h) // strides[0]), -(-(left + w) // strides[1])]
     margins = [
         (before, block - output, 0)
-        for before, block, output in zip(reach, blocks, outputs, strict=True)
+        for before, block, output in zip(reach, blocks, dy.shape, strict=False)
     ]
     margins += [(0, 0, 0), (0, 0, 0)]
     # The barrier keeps XLA from computing both anew for every term of the sum. It
@@ -108,14 +143,6 @@ def _backward(
     bh, sh, bw, sw, c, n = dx.shape
     padded = dx.reshape(bh * sh, bw * sw, c, n)
     return (padded[top : top + h, left : left + w],)
-
-
-def _same(
-    image: tuple[int, int], window: tuple[int, int], strides: tuple[int, int]
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Returns the output sizes and the padding along each axis."""
-    outputs = [-(-size // step) for size, step in zip(image, strides, strict=True)]
-    return outputs, list(lax.padtype_to_pads(image, window, strides, "SAME"))
 
 
 _shifted.defvjp(_forward, _backward)

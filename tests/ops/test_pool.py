@@ -10,7 +10,7 @@ from flax import linen as nn
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cifar_jax.ops import max_pool
+from cifar_jax.ops import max_pool, max_pool_channels_last
 
 windows = st.integers(1, 4)
 
@@ -94,3 +94,31 @@ def test_no_select_and_scatter_on_the_cpu():
         "select_and_scatter" not in traced.lower(lowering_platforms=("cpu",)).as_text()
     )
     assert "select_and_scatter" in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "padding"),
+    [
+        ((2, 2), (2, 2), "VALID"),
+        ((3, 3), (2, 2), ((1, 1), (1, 1))),
+        ((3, 2), (1, 2), "SAME"),
+    ],
+)
+def test_channels_last_agrees_with_flax(window, strides, padding):
+    random = np.random.RandomState(0)
+    x = jnp.asarray(random.standard_normal((2, 7, 6, 3)), jnp.float32)
+
+    @jax.jit
+    def both(x):
+        y, backward = jax.vjp(
+            lambda x: max_pool_channels_last(x, window, strides, "fast", padding), x
+        )
+        expected, backward_expected = jax.vjp(
+            lambda x: nn.max_pool(x, window, strides, padding), x
+        )
+        dy = jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)
+        return (y, *backward(dy)), (expected, *backward_expected(dy))
+
+    (y, dx), (expected, dx_expected) = both(x)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_allclose(dx, dx_expected, rtol=1e-6, atol=1e-6)
