@@ -46,8 +46,8 @@ class CompiledSteps:
     ):
         """Compiles for states like this one, which is left as it is.
 
-        States are replicated over `strategy.mesh`. `inspect` is compiled now if it will
-        be needed for sure, otherwise when it is first called.
+        States are replicated over `strategy.mesh`. `inspect` is compiled in the
+        background if it will be needed for sure, otherwise when it is first called.
         """
         self.max_steps_per_call = max_steps_per_call
         self._strategy = strategy
@@ -65,31 +65,31 @@ class CompiledSteps:
         if slow_in_loops(lowered):
             once = functools.partial(_once, program, axis_name)
             self.steps_per_call, lowered = 1, self._lower(once, state, 1)
-        # Called rarely, so it is always divided by XLA, whatever the strategy.
         self._jit = Jit(strategy.mesh)
-        self._lowered_inspect = jax.jit(
-            functools.partial(_inspect, program),
-            out_shardings=NamedSharding(strategy.mesh, PartitionSpec()),
-        ).lower(state, self._data, self._jit.shard(self._batches(0, 1, 1)))
+        whole = NamedSharding(strategy.mesh, PartitionSpec())
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state
+        )
+        self._compile_inspect = functools.partial(
+            self._compiled_inspect, program, shapes
+        )
         # XLA compiles each program on one core, so two at a time.
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            compiled = pool.submit(lowered.compile, compiler_options())
-            if will_inspect:
-                pool.submit(lambda: self._compiled_inspect)
-            self._train = compiled.result()
-
-    @functools.cached_property
-    def _compiled_inspect(self) -> jax.stages.Compiled:
-        return self._lowered_inspect.compile(compiler_options())
+        self._background = concurrent.futures.ThreadPoolExecutor(1)
+        self._inspect: concurrent.futures.Future[jax.stages.Compiled] | None = None
+        if will_inspect:
+            self._inspect = self._background.submit(self._compile_inspect)
+        self._train = lowered.compile(compiler_options())
 
     def train_steps(
         self, state: TrainState, first: int, end: int
     ) -> tuple[TrainState, Losses]:
-        """Takes the steps first, first + 1, ..., end - 1; the state is donated.
+        """Takes the steps first, first + 1, ..., end - 1.
 
         Returns:
             The state after them, and every loss term of each step in order.
         """
+        # The program overwrites its argument, so that there are never more than two.
+        state = _copy(state)
         parts = []
         for start in range(first, end, self.steps_per_call):
             count = min(end - start, self.steps_per_call)
@@ -102,8 +102,10 @@ class CompiledSteps:
 
     def inspect(self, state: TrainState, step: int) -> Inspection:
         """Looks inside the step of that number without taking it."""
+        if self._inspect is None:
+            self._inspect = self._background.submit(self._compile_inspect)
         batches = self._jit.shard(self._batches(step, 1, 1))
-        return self._compiled_inspect(state, self._data, batches)
+        return self._inspect.result()(state, self._data, batches)
 
     def placement(self, state: TrainState) -> str:
         """Describes where the state, the data and the compiled step are, as a table."""
@@ -118,11 +120,28 @@ class CompiledSteps:
             for name in batches[0]
         }
 
+    def _compiled_inspect(
+        self, program: Program, state: TrainState
+    ) -> jax.stages.Compiled:
+        """Compiles for XLA to divide the work, whatever the strategy: it is rare."""
+        whole = NamedSharding(self._jit.mesh, PartitionSpec())
+        function = functools.partial(_inspect, program)
+        batches = self._jit.shard(self._batches(0, 1, 1))
+        lowered = jax.jit(function, out_shardings=whole).lower(
+            state, self._data, batches
+        )
+        return lowered.compile(compiler_options())
+
     def _lower(
         self, function: functools.partial, state: TrainState, room: int
     ) -> jax.stages.Lowered:
         batches = self._strategy.shard(self._batches(0, 1, room))
         return self._strategy.wrap(function).lower(state, self._data, batches, 1)
+
+
+@jax.jit
+def _copy(state: TrainState) -> TrainState:
+    return jax.tree.map(jnp.copy, state)
 
 
 def _loop(

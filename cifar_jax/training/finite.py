@@ -1,11 +1,9 @@
-"""Rejects non-finite train states before they are saved, and finds the cause."""
+"""Finds out where the numbers of a train state stopped being finite."""
 
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
 
 from cifar_jax.training import steps
 from cifar_jax.training.steps import Inspection, Losses
@@ -44,51 +42,31 @@ def first_non_finite(inspection: Inspection) -> str | None:
     raise AssertionError("every layer is finite, but not all together")
 
 
-@jax.jit
-def snapshot(state: TrainState) -> tuple[TrainState, Bool[Array, ""]]:
-    """Returns a copy, which outlives the state's donation, and whether it is finite."""
-    return jax.tree.map(jnp.copy, state), steps.all_finite(state)
+is_finite = jax.jit(steps.all_finite)
 
 
-class Guard:
-    """Checks train states before they are kept.
+def explain(
+    state: TrainState,
+    end: int,
+    train_steps: Callable[[TrainState, int, int], tuple[TrainState, Losses]],
+    inspect: Callable[[TrainState, int], Inspection],
+) -> NotFiniteError:
+    """Returns the first step whose numbers are not finite, and which of them.
 
-    It remembers the last finite state. If a later one is not finite, the steps between
-    them are taken again, which is exact, and each is inspected until the first numbers
-    that are not finite are found.
+    The steps are taken again, which is exact, and each is inspected.
+
+    Args:
+        state: the last finite state.
+        end: the number of steps after which the state, or a loss, was not finite.
+        train_steps: see `CompiledSteps`.
+        inspect: likewise.
     """
-
-    def __init__(
-        self,
-        state: TrainState,
-        train_steps: Callable[[TrainState, int, int], tuple[TrainState, Losses]],
-        inspect: Callable[[TrainState, int], Inspection],
-    ):
-        """Starts from a finite state; the functions are methods of CompiledSteps."""
-        self._train_steps = train_steps
-        self._inspect = inspect
-        self._good, _ = snapshot(state)
-
-    def check(self, after: tuple[TrainState, Bool[Array, ""]], losses: Losses) -> None:
-        """Accepts the snapshot of a state and the losses of the steps before it.
-
-        Raises:
-            NotFiniteError: some number is not finite.
-        """
-        state, finite = after
-        if not (finite and np.isfinite(losses["total_loss"]).all()):
-            raise self._explain(int(state.step))
-        self._good = state
-
-    def _explain(self, end: int) -> NotFiniteError:
-        state = self._good
-        for step in range(int(state.step), end):
-            where = first_non_finite(self._inspect(state, step))
-            if where is not None:
-                return NotFiniteError(step, where)
-            # Nothing else uses this copy, so it can be donated.
-            state, losses = self._train_steps(state, step, step + 1)
-            for name, loss in losses.items():
-                if not np.isfinite(loss).all():
-                    return NotFiniteError(step, f"the values of the loss term {name}")
-        return NotFiniteError(end - 1, "the updated variables or their averages")
+    for step in range(int(state.step), end):
+        where = first_non_finite(inspect(state, step))
+        if where is not None:
+            return NotFiniteError(step, where)
+        state, losses = train_steps(state, step, step + 1)
+        for name, loss in losses.items():
+            if not np.isfinite(loss).all():
+                return NotFiniteError(step, f"the values of the loss term {name}")
+    return NotFiniteError(end - 1, "the updated variables or their averages")

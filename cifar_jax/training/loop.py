@@ -5,7 +5,6 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-import jax
 import numpy as np
 from jaxtyping import Array
 
@@ -16,17 +15,11 @@ from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training.compiled import CompiledSteps
 from cifar_jax.training.digest import BackgroundWriter
-from cifar_jax.training.finite import (
-    Guard,
-    Losses,
-    NotFiniteError,
-    first_non_finite,
-    snapshot,
-)
+from cifar_jax.training.finite import explain, is_finite
 from cifar_jax.training.interrupts import StopRequest
 from cifar_jax.training.profiling import Trace
 from cifar_jax.training.progress import Pace, Stopwatch, log_line
-from cifar_jax.training.steps import Inspection
+from cifar_jax.training.steps import Losses
 from cifar_jax.training.train_state import TrainState
 
 Log = Callable[[str], None]
@@ -39,13 +32,10 @@ _SECONDS_PER_CALL = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-    """The steps first, ..., end - 1, as one device call, and their future results."""
+    """The results of a device call that ended before step `end`."""
 
-    first: int
     end: int
     losses: Losses
-    after: tuple[TrainState, Array]
-    inspection: Inspection | None
     ended_at: concurrent.futures.Future[float]
 
 
@@ -53,8 +43,9 @@ class _Call:
 class Loop:
     """Takes the steps of a run, and logs, summarizes and saves their results.
 
-    The device is given its next steps before the host reads the results of the
-    previous ones, and summaries are written in the background.
+    Results are reported while the device computes the next ones, and summaries are
+    written in the background. Every state is checked before it is used, and nothing
+    but the state before and the one after a call is kept.
     """
 
     config: Config
@@ -78,7 +69,6 @@ class Loop:
         """
         config = self.config
         first = start = int(state.step)
-        self._guard = Guard(state, self.steps.train_steps, self.steps.inspect)
         self._steps_per_call = self._affordable_steps = self.steps.max_steps_per_call
         self._log_pace = Pace(self.watch, start)
         self._summary_pace = Pace(self.watch, start)
@@ -88,30 +78,32 @@ class Loop:
         while True:
             if self.trace is not None:
                 self.trace.before_call(state)
-            inspection = (
-                self.steps.inspect(state, first) if self._is_summarized(first) else None
-            )
             end = self._call_end(first)
-            state, losses = self.steps.train_steps(state, first, end)
-            after = snapshot(state)
-            ended_at = self.watch.watch((losses, after[1]))
-            call = _Call(first, end, losses, after, inspection, ended_at)
+            after, losses = self.steps.train_steps(state, first, end)
+            finite = is_finite((after, losses))
+            ended_at = self.watch.watch(finite)
             if pending is not None:
-                self._finish(pending)
-            pending = call
-            if first == start or jax.process_count() > 1:
+                self._report(pending)
+            if not finite:
+                raise self._divergence_error(state, end)
+            pending = _Call(end, losses, ended_at)
+            if first == start or self._is_summarized(first):
                 # The first log line should appear at once, to show that the run works.
-                # Several processes must all have waited before they can agree.
-                self._finish(pending)
+                self._report(pending)
                 pending = None
+            if self._is_summarized(first):
+                self._summarize(state, after.loss_averages, losses)
+                if first == start:
+                    # The inspection may still have been compiled.
+                    self.watch.skip()
+            state = after
             due = time.monotonic() - saved_at >= config.save_interval_secs
             # Once per iteration: a signal that arrives later is handled in the next.
             signum, due = self._agree(due)
             finished = end == config.max_steps or signum is not None
             save = finished or due
             if save and pending is not None:
-                # Every state is checked before it is saved.
-                self._finish(pending)
+                self._report(pending)
                 pending = None
             if save:
                 self._save(state)
@@ -154,19 +146,9 @@ class Loop:
             end = min(end, first + -first % self.config.summary_frequency)
         return end
 
-    def _finish(self, call: _Call) -> None:
-        """Waits for a call, checks its results, and reports them."""
-        try:
-            if call.inspection is not None and (
-                where := first_non_finite(call.inspection)
-            ):
-                raise NotFiniteError(call.first, where)
-            self._guard.check(call.after, call.losses)
-        except NotFiniteError as error:
-            raise self._divergence_error(error) from None
+    def _report(self, call: _Call) -> None:
+        """Logs the last step of a call that has ended, if it is to be logged."""
         self.watch.count(call.ended_at)
-        if call.inspection is not None:
-            self._summarize(call)
         last = call.end - 1
         if last % self.config.log_frequency == 0:
             seconds = self._log_pace(call.end)
@@ -178,17 +160,23 @@ class Loop:
             loss = float(np.asarray(call.losses["total_loss"])[-1])
             self.log(log_line(last, loss, self.config.batch_size, seconds))
 
-    def _summarize(self, call: _Call) -> None:
-        assert call.inspection is not None
+    def _summarize(
+        self, state: TrainState, loss_averages: Losses, losses: Losses
+    ) -> None:
+        """Writes the summaries of the step that this state is before."""
+        step = int(state.step)
+        inspection = self.steps.inspect(state, step)
+        if not inspection.finite:
+            raise self._divergence_error(state, step + 1)
         if self.summaries is None:
             return
-        smoothed = call.after[0].loss_averages
-        raw = {f"{name}_raw": loss[-1] for name, loss in call.losses.items()}
-        rate = {"learning_rate": self.schedule(call.first)}
+        raw = {f"{name}_raw": loss[-1] for name, loss in losses.items()}
+        rate = {"learning_rate": self.schedule(step)}
         # This process's own copies: it reads them, and the other processes do not.
-        scalars, inspection = sharding.local((raw | smoothed | rate, call.inspection))
-        speed = {"global_step/sec": 1 / self._summary_pace(call.end)}
-        self.summaries.write(call.first, scalars | speed, inspection)
+        values = raw | loss_averages | rate
+        scalars, inspection = sharding.local((values, inspection))
+        speed = {"global_step/sec": 1 / self._summary_pace(step + 1)}
+        self.summaries.write(step, scalars | speed, inspection)
 
     def _save(self, state: TrainState) -> None:
         if self.on_disk is None:
@@ -197,8 +185,9 @@ class Loop:
         checkpoints.save(self.on_disk.checkpoints, step, state)
         self.log(f"saved {self.on_disk.checkpoints / str(step)}")
 
-    def _divergence_error(self, error: NotFiniteError) -> RunError:
-        """Returns the error for numbers that are not finite, none of which is saved."""
+    def _divergence_error(self, state: TrainState, end: int) -> RunError:
+        """Returns the error for steps after this state, none of which is saved."""
+        error = explain(state, end, self.steps.train_steps, self.steps.inspect)
         rate = float(self.schedule(error.step))
         kept = "nothing was saved yet"
         if self.on_disk is not None:

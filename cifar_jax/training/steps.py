@@ -203,9 +203,7 @@ def inspect(program: Program, state: TrainState, batch: Batch) -> Inspection:
 
     grads, recorded = jax.grad(total_loss, has_aux=True)(state.params)
     finite = all_finite((recorded, state.params, grads))
-    # Copied, because the state is donated to the next step and this may be read later.
-    params = jax.tree.map(jnp.copy, state.params)
-    return Inspection(inputs, recorded, params, grads, finite)
+    return Inspection(inputs, recorded, state.params, grads, finite)
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:

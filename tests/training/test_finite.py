@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from cifar_jax import Batch, Config, build_program, init_state, inspect, train_step
-from cifar_jax.training.finite import Guard, NotFiniteError, first_non_finite, snapshot
+from cifar_jax.training.finite import explain, first_non_finite, is_finite
 from cifar_jax.training.steps import all_finite
 
 
@@ -79,29 +79,27 @@ def test_a_fresh_state_is_finite(state, functions):
     assert first_non_finite(functions[1](state, 0)) is None
 
 
-def test_guard_finds_the_step_between_checks(state, functions):
+def test_the_step_between_checks_is_found(state, functions):
     train_steps, inspect = functions
 
     def spoil(state, step):
         return poison(state, "conv2", jnp.nan) if step == 2 else state
 
     poisoned = functools.partial(train_steps, spoil=spoil)
-    guard = Guard(state, poisoned, inspect)
     state, losses = poisoned(state, 0, 2)
-    guard.check(snapshot(state), losses)
-    state, losses = poisoned(state, 2, 5)
-    with pytest.raises(NotFiniteError) as caught:
-        guard.check(snapshot(state), losses)
-    assert caught.value.step == 3
-    assert caught.value.where == "the parameters of conv2"
+    assert is_finite((state, losses))
+    after, losses = poisoned(state, 2, 5)
+    assert not is_finite((after, losses))
+    error = explain(state, 5, poisoned, inspect)
+    assert (error.step, error.where) == (3, "the parameters of conv2")
 
 
-def test_guard_rejects_a_state_spoiled_by_the_last_update(state, functions):
+def test_a_state_spoiled_by_the_last_update_is_rejected(state, functions):
     train_steps, inspect = functions
     poisoned = functools.partial(
         train_steps, spoil=lambda state, step: poison(state, "conv1", jnp.inf)
     )
-    guard = Guard(state, poisoned, inspect)
     after, losses = poisoned(state, 0, 1)
-    with pytest.raises(NotFiniteError, match="step 0: the updated variables"):
-        guard.check(snapshot(after), losses)
+    assert not is_finite((after, losses))
+    error = explain(state, 1, poisoned, inspect)
+    assert str(error).startswith("step 0: the updated variables")
