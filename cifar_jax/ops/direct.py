@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-Pair = tuple[int, int]
+from cifar_jax.ops.implementation import Pair
 
 _conv: Callable[..., Array] = functools.partial(
     lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC")

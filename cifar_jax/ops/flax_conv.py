@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cifar_jax.ops import depthwise, direct, tiny_images, winograd
-from cifar_jax.ops.implementation import Implementation, run
+from cifar_jax.ops.implementation import Implementation, Pair, run
 
 # Winograd's method moves more data, which costs more than it saves if images are larger
 # or there are fewer channels (measured on 128 images of 32x32 with 64 channels).
@@ -65,8 +65,8 @@ def conv_general_dilated(
 def _method(
     image: tuple[int, ...],
     kernel: tuple[int, ...],
-    strides: tuple[int, int],
-    padding: tuple[tuple[int, int], tuple[int, int]],
+    strides: Pair,
+    padding: tuple[Pair, Pair],
     groups: int,
 ) -> Callable[[Array, Array], Array] | None:
     """Returns the fastest method for these shapes, or None for XLA's."""

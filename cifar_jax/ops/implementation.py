@@ -6,6 +6,9 @@ from typing import Any, Literal
 from jax import lax
 from jaxtyping import Array
 
+# Height and width, or before and after along an axis.
+Pair = tuple[int, int]
+
 # "plain" is XLA's own operation; "fast" computes the same values in a way that is
 # fast in XLA's CPU code; "auto" means "fast" on CPUs and "plain" elsewhere.
 Implementation = Literal["auto", "fast", "plain"]

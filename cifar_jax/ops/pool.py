@@ -10,9 +10,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, UInt
 
-from cifar_jax.ops.implementation import Implementation, run
+from cifar_jax.ops.implementation import Implementation, Pair, run
 
-Pair = tuple[int, int]
 # By name as in lax, or before and after each of the two axes.
 Padding = str | Sequence[Pair]
 

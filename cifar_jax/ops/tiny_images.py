@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-# Height and width, or the padding before and after an axis.
-Pair = tuple[int, int]
+from cifar_jax.ops.implementation import Pair
 
 
 def conv(

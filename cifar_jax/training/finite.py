@@ -1,6 +1,7 @@
 """Finds out where the numbers of a train state stopped being finite."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,12 +11,11 @@ from cifar_jax.training.steps import Inspection, Losses
 from cifar_jax.training.train_state import TrainState
 
 
-class NotFiniteError(Exception):
-    """Numbers stopped being finite in a step; `where` names the first of them."""
+class NotFinite(NamedTuple):
+    """The first step with numbers that are not finite, and their names."""
 
-    def __init__(self, step: int, where: str):
-        super().__init__(f"step {step}: {where} are not finite")
-        self.step, self.where = step, where
+    step: int
+    where: str
 
 
 def first_non_finite(inspection: Inspection) -> str | None:
@@ -50,7 +50,7 @@ def explain(
     end: int,
     train_steps: Callable[[TrainState, int, int], tuple[TrainState, Losses]],
     inspect: Callable[[TrainState, int], Inspection],
-) -> NotFiniteError:
+) -> NotFinite:
     """Returns the first step whose numbers are not finite, and which of them.
 
     The steps are taken again, which is exact, and each is inspected.
@@ -64,9 +64,9 @@ def explain(
     for step in range(int(state.step), end):
         where = first_non_finite(inspect(state, step))
         if where is not None:
-            return NotFiniteError(step, where)
+            return NotFinite(step, where)
         state, losses = train_steps(state, step, step + 1)
         for name, loss in losses.items():
             if not np.isfinite(loss).all():
-                return NotFiniteError(step, f"the values of the loss term {name}")
-    return NotFiniteError(end - 1, "the updated variables or their averages")
+                return NotFinite(step, f"the values of the loss term {name}")
+    return NotFinite(end - 1, "the updated variables or their averages")

@@ -187,8 +187,8 @@ class Loop:
 
     def _divergence_error(self, state: TrainState, end: int) -> RunError:
         """Returns the error for steps after this state, none of which is saved."""
-        error = explain(state, end, self.steps.train_steps, self.steps.inspect)
-        rate = float(self.schedule(error.step))
+        found = explain(state, end, self.steps.train_steps, self.steps.inspect)
+        rate = float(self.schedule(found.step))
         kept = "nothing was saved yet"
         if self.on_disk is not None:
             saved = checkpoints.steps(self.on_disk.checkpoints)
@@ -198,7 +198,7 @@ class Loop:
                     f"{self.on_disk.checkpoints / str(saved[-1])}"
                 )
         return RunError(
-            f"training diverged at step {error.step}, learning rate {rate:g}: "
-            f"{error.where} are not finite; {kept}; try a lower --learning_rate in "
+            f"training diverged at step {found.step}, learning rate {rate:g}: "
+            f"{found.where} are not finite; {kept}; try a lower --learning_rate in "
             "another --train_dir"
         )
