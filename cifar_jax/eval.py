@@ -5,10 +5,10 @@ exactly once. With --run_once=False, it follows a run that is still training; wi
 --report=DIR, it writes a page on what the network gets right and wrong.
 """
 
-from cifar_jax.training import interrupts
+from cifar_jax import startup
 
 if __name__ == "__main__":
-    interrupts.exit_on_signals()
+    startup.prepare()
 
 import datetime
 import math

@@ -3,10 +3,10 @@
 The files may have any format and size; - reads one image from stdin.
 """
 
-from cifar_jax.training import interrupts
+from cifar_jax import startup
 
 if __name__ == "__main__":
-    interrupts.exit_on_signals()
+    startup.prepare()
 
 import json
 import sys

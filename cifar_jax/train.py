@@ -3,10 +3,10 @@
 When restarted with the same --train_dir, it resumes from the newest checkpoint.
 """
 
-from cifar_jax.training import interrupts
+from cifar_jax import startup
 
 if __name__ == "__main__":
-    interrupts.exit_on_signals()
+    startup.prepare()
 
 import shlex
 from collections.abc import Sequence

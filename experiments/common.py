@@ -1,12 +1,14 @@
 """How experiments start and end."""
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable
 
 from absl import app, flags
 
+from cifar_jax import startup
 from cifar_jax.errors import RunError, Stopped, UserError
 
 # --help lists the flags defined here as those of the experiment that is run.
@@ -25,6 +27,8 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> 
     flags.DEFINE_string("data_dir", "", "Same as for the train command.")
     flags.DEFINE_string("json", "", "Write the result to this file as JSON.")
     define_flags()
+    # Child processes, PyTorch's too, get the memory settings of our commands.
+    os.environ.update(startup.environment())
     app.run(functools.partial(_guarded, main))
 
 

@@ -18,7 +18,7 @@ LAYERS = [
     ["ops", "devices"],
     ["basics"],
 ]
-COMMANDS = {"train", "eval", "predict", "command"}
+COMMANDS = {"train", "eval", "predict", "command", "startup"}
 BASICS = {"checks", "console", "errors", "registry"}
 HEIGHT = {group: -number for number, groups in enumerate(LAYERS) for group in groups}
 
