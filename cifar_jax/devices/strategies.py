@@ -4,6 +4,7 @@ The function takes (state, data, batches, count). State, data and results are
 replicated, the state is donated, and batches are sharded.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
@@ -56,12 +57,21 @@ class Jit:
 
     def wrap(self, function: Callable) -> jax.stages.Wrapped:
         """Returns the function on all devices, to be lowered and compiled."""
-        replicated = NamedSharding(self.mesh, _REPLICATED)
-        return jax.jit(function, donate_argnums=0, out_shardings=replicated)
+        return jax.jit(
+            functools.partial(_on_mesh, self.mesh, function),
+            donate_argnums=0,
+            out_shardings=NamedSharding(self.mesh, _REPLICATED),
+        )
 
     def shard(self, batches: Batches) -> PyTree:
         """Returns the batches as the wrapped function takes them."""
         return sharding.place(batches, NamedSharding(self.mesh, _SHARDED))
+
+
+def _on_mesh(mesh: Mesh, function: Callable, *arguments: PyTree) -> PyTree:
+    """Calls a function that may ask JAX for the mesh."""
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        return function(*arguments)
 
 
 class ShardMap:

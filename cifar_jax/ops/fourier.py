@@ -21,6 +21,7 @@ from flax.typing import Dtype
 from jax import lax
 from jaxtyping import Array, Float
 
+from cifar_jax.ops import shares
 from cifar_jax.ops.product import product
 
 # Contracted axes of matrix products, one product per index of the first axis.
@@ -166,8 +167,12 @@ def _backward(
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
     spectrum = _spectrum(flipped, image, origin=tuple(size // 2 for size in taps))
     dx = product(spectrum, dz, _MATMUL, each=(0,), dtype=dtype)
-    dkernel = product(dz, z, ((2,), (2,)), each=(0,), dtype=dtype)
-    return _synthesize(dx, image, taps), _spectrum_adjoint(dkernel, image, taps)
+
+    def of_kernel(dz: Array, z: Array) -> Array:
+        products = product(dz, z, ((2,), (2,)), each=(0,), dtype=dtype)
+        return _spectrum_adjoint(products, image, taps)
+
+    return _synthesize(dx, image, taps), shares.summed(of_kernel, dz, z)
 
 
 conv.defvjp(_forward, _backward)

@@ -8,6 +8,7 @@ from flax.typing import Dtype
 from jax import lax
 from jaxtyping import Array, Float
 
+from cifar_jax.ops import shares
 from cifar_jax.ops.product import product
 
 
@@ -53,12 +54,20 @@ def _backward(
     channels_first = jnp.moveaxis(dy, 2, 0)
     _, fold = jax.vjp(lambda x: _patches(x, kernel.shape[:2]), x)
     (dx,) = fold(product(_matrix(kernel), channels_first, ((1,), (0,)), dtype=dtype))
+    dkernel = shares.summed(
+        functools.partial(_of_kernel, dtype), channels_first, patches
+    )
+    return dx, dkernel.reshape(kernel.shape)
+
+
+def _of_kernel(
+    dtype: Dtype, dy: Float[Array, "k h w n"], patches: Float[Array, "khkwc h w n"]
+) -> Float[Array, "khkwc k"]:
     # The batch is merged here because XLA would otherwise transpose the patches to sum
     # over three axes. This order of operands is a fifth faster than the reverse.
-    columns = channels_first.reshape(len(channels_first), -1)
+    columns = dy.reshape(len(dy), -1)
     patches = patches.reshape(len(patches), -1)
-    dkernel = product(columns, patches.T, ((1,), (0,)), dtype=dtype).T
-    return dx, dkernel.reshape(kernel.shape)
+    return product(columns, patches.T, ((1,), (0,)), dtype=dtype).T
 
 
 def _matrix(kernel: Float[Array, "kh kw c k"]) -> Float[Array, "khkwc k"]:
