@@ -17,7 +17,6 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from cifar_jax import Config, read_run
-from cifar_jax.config.recipes import RECIPES
 from experiments import common, machine, output, runs
 
 # Networks without a recipe, and the recipe with which each is run.
@@ -131,9 +130,7 @@ def plot(records: list[dict[str, Any]], path: pathlib.Path) -> None:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_list(
-        "recipes", [*RECIPES, *NETWORKS], "Recipes to run, or networks without one."
-    )
+    flags.DEFINE_list("recipes", [*REDUCED], "Recipes to run, or networks without one.")
     flags.DEFINE_integer("seeds", 3, "Number of seeds, from 0.", lower_bound=1)
     flags.DEFINE_integer("max_steps", 0, "Steps of each run; 0: as in REDUCED.")
     flags.DEFINE_integer("batch_size", 0, "Images per step; 0: as in the recipe.")

@@ -21,7 +21,7 @@ from helpers import (
 from cifar_jax import Config, Dataset, fit, models
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
-_OPTIMIZED = ("test_golden.py", "ops")
+_OPTIMIZED = ("test_golden.py", "test_airbench.py", "ops")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -91,6 +91,7 @@ def make_optimizer(schedule):
     return chain.create(
         SGD(),
         lambda name: schedule,
+        max_steps=100,
         weight_decay=inputs.WEIGHT_DECAY,
         weight_decays=MODEL.weight_decays,
         ema_decay=inputs.EMA_DECAY,
@@ -186,7 +187,7 @@ def test_training(params, batches):
         decay_factor=inputs.DECAY_FACTOR,
         decay_steps=inputs.DECAY_STEPS,
     )
-    schedule = schedules.staircase(settings)
+    schedule = schedules.create("staircase", settings)
     tx = make_optimizer(schedule)
 
     @jax.jit

@@ -41,8 +41,8 @@ class Config:
     )
     max_steps: int = option(
         1_000_000,
-        "Train until this step. The schedules piecewise, cosine and linear are "
-        "stretched to end there.",
+        "Train until this step. The schedules piecewise, cosine, linear and "
+        "triangle are stretched to end there.",
         at_least=1,
         at_most=_LARGEST,
     )
@@ -74,6 +74,12 @@ class Config:
         "Hold out this many training images, for eval --eval_data=validation.",
         at_least=0,
         at_most=_LARGEST,
+        fixed=True,
+    )
+    drop_remainder: bool = option(
+        False,
+        "Leave out of each epoch the images at its end that do not fill a batch. "
+        "Otherwise the batch is filled from the next epoch.",
         fixed=True,
     )
     model: str = option("tutorial", "The network.", choices=MODELS.keys(), fixed=True)
@@ -143,8 +149,8 @@ class Config:
         "How the learning rate falls: constant, not at all; staircase, times "
         "--learning_rate_decay_factor every --num_epochs_per_decay; piecewise, times "
         "that factor at each of --learning_rate_drops; cosine or linear, to 0 at "
-        "--max_steps.",
-        choices=SCHEDULES.keys(),
+        "--max_steps; triangle, up and down again.",
+        registry=SCHEDULES,
         fixed=True,
     )
     learning_rate_decay_factor: float = option(

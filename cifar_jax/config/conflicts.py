@@ -30,11 +30,13 @@ def conflicts(saved: Config, asked: Config) -> list[str]:
 
 
 def _depends_on_max_steps(config: Config) -> bool:
-    """Whether a schedule of the run is stretched over max_steps."""
+    """Whether what a step does depends on the length of the run."""
     return (
         config.schedule not in _OPEN_ENDED
         or config.warmup > 0
         or "schedule=" in config.param_groups
+        or "until=" in config.param_groups
+        or "cubic=True" in config.optimizer
     )
 
 

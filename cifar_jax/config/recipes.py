@@ -45,6 +45,78 @@ _LONG: dict[str, Any] = {
     "ema_decay": 0.999,
 }
 
+# Airbench sums losses over the batch where we average them, so our learning rates are
+# its rates times the batch size. Its weight decay is the share of a weight that a step
+# at the highest learning rate takes away.
+_AIRBENCH: dict[str, Any] = {
+    "drop_remainder": True,
+    "image_size": 32,
+    "distortions": "translate(2), alternating_flip",
+    "normalization": "channel",
+    "views": "shifted_mirrors",
+    "loss": "cross_entropy(label_smoothing=0.2)",
+    "ema_decay": 0.0,
+}
+_WHITENING = "group('whiten/kernel', frozen=True)"
+
+
+def _airbench_sgd(
+    rate: float, decay: float, max_steps: int, schedule: str
+) -> dict[str, Any]:
+    """Returns the settings of an Airbench recipe with SGD and Lookahead.
+
+    The batch has 1,024 images, an epoch 48 steps. Biases of BatchNorm learn 64 times as
+    fast, those of the whitening convolution for three epochs.
+
+    Args:
+        rate: the highest learning rate for sums over 1,024 images, times the factor of
+            (1 + 1 / (1 - momentum)) by which momentum multiplies steps.
+        decay: the weight decay, times the same.
+        max_steps: the length of the run.
+        schedule: of the learning rate.
+    """
+    rate, decay = (value / (1 + 1 / (1 - 0.85)) for value in (rate, decay))
+    return _AIRBENCH | {
+        "max_steps": max_steps,
+        "batch_size": 1024,
+        "learning_rate": rate,
+        "schedule": schedule,
+        # 0.95 ** 5 of the slow weights are kept at the end.
+        "optimizer": "lookahead(sgd(momentum=0.85, nesterov=True), period=5, "
+        f"step_size={1 - 0.95**5}, cubic=True)",
+        "weight_decay": decay / rate,
+        "param_groups": f"{_WHITENING}, group('whiten/bias', weight_decay=1, "
+        f"until={3 * 48 / max_steps}), group('.*_norm./bias', learning_rate=64, "
+        f"weight_decay={1 / 64})",
+    }
+
+
+def _airbench_muon(max_steps: int, whitening_steps: int) -> dict[str, Any]:
+    """Returns the settings of an Airbench recipe with Muon, for batches of 2,000.
+
+    Args:
+        max_steps: the length of the run.
+        whitening_steps: steps in which the whitening convolution's bias is trained.
+    """
+    kernels, biases, head = 0.24, 0.053 * 2000, 0.67 * 2000
+    decay = 0.004 / biases
+    sgd = "optimizer='sgd(momentum=0.85, nesterov=True)'"
+    fast = f"{sgd}, learning_rate={biases / kernels}, weight_decay=1"
+    return _AIRBENCH | {
+        "max_steps": max_steps,
+        "batch_size": 2000,
+        "learning_rate": kernels,
+        "schedule": "linear",
+        "optimizer": "muon(beta=0.6, steps=3, keep_norm=True)",
+        "weight_decay": decay,
+        "param_groups": f"{_WHITENING}, group('whiten/bias', {fast}, "
+        f"schedule='linear(until={whitening_steps / max_steps})'), "
+        f"group('.*_norm./bias', {fast}), group('predictions/kernel', {sgd}, "
+        f"learning_rate={head / kernels}, weight_decay={biases / head}), "
+        "group('group.*/kernel', weight_decay=0)",
+    }
+
+
 RECIPES: dict[str, Recipe] = {
     "tutorial": Recipe("TensorFlow's tutorial.", {}),
     "cuda_convnet_18pct": Recipe(
@@ -79,5 +151,27 @@ RECIPES: dict[str, Recipe] = {
     "resnet18": Recipe(
         "ResNet-18 for 32x32 images, 200 epochs along a cosine.",
         _LONG | {"model": "resnet18"},
+    ),
+    "airbench94": Recipe(
+        "Airbench with Muon: 94% in 8 epochs.",
+        _airbench_muon(max_steps=200, whitening_steps=75) | {"model": "airbench94"},
+    ),
+    "airbench94_sgd": Recipe(
+        "Airbench with SGD and Lookahead: 94% in 9.9 epochs.",
+        _airbench_sgd(11.5, 0.0153, 476, "triangle(start=0.2, peak=0.23, end=0.07)")
+        | {"model": "airbench94_sgd"},
+    ),
+    "airbench95": Recipe(
+        "Airbench, wider: 95% in 15 epochs.",
+        _airbench_sgd(10.0, 0.0153, 720, "triangle(start=0.2, peak=0.23, end=0.07)")
+        | {"model": "airbench95"},
+    ),
+    "airbench96": Recipe(
+        "Airbench, wider, deeper and with Cutout: 96% in 37 epochs.",
+        _airbench_sgd(9.0, 0.012, 1776, "triangle(start=0.2, peak=0.1)")
+        | {
+            "model": "airbench96",
+            "distortions": "translate(4), alternating_flip, cutout(12)",
+        },
     ),
 }

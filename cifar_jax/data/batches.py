@@ -12,10 +12,18 @@ class BatchOrder:
 
     Each epoch visits every example exactly once, in an order drawn from
     `fold_in(key, epoch)`. A batch may span the end of one epoch and the start of
-    the next, as batches of the tutorial's queue do; none is dropped or shorter.
+    the next, as batches of the tutorial's queue do; none is dropped or shorter. With
+    `drop_remainder`, the examples at the end of an epoch's order that do not fill a
+    batch are left out of that epoch instead.
     """
 
-    def __init__(self, key: Key[Array, ""], num_examples: int, batch_size: int):
+    def __init__(
+        self,
+        key: Key[Array, ""],
+        num_examples: int,
+        batch_size: int,
+        drop_remainder: bool = False,
+    ):
         if not 0 < batch_size <= num_examples:
             raise ValueError(
                 f"batch_size {batch_size} is not between 1 and the {num_examples} "
@@ -23,6 +31,8 @@ class BatchOrder:
             )
         self.num_examples = num_examples
         self.batch_size = batch_size
+        remainder = num_examples % batch_size if drop_remainder else 0
+        self._examples_per_epoch = num_examples - remainder
 
         # Two epochs are enough: a batch never reaches into a third.
         @functools.lru_cache(maxsize=2)
@@ -40,7 +50,7 @@ class BatchOrder:
             epochs: how many times each of them was in a batch before.
         """
         # Python integers: step * batch_size may pass 2^31.
-        epoch, start = divmod(step * self.batch_size, self.num_examples)
+        epoch, start = divmod(step * self.batch_size, self._examples_per_epoch)
         indices = self._epoch_order(epoch)[start : start + self.batch_size]
         epochs = np.full(self.batch_size, epoch, np.int32)
         if missing := self.batch_size - len(indices):

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from cifar_jax.data import distortions, views
+from cifar_jax.data import distortions
 from cifar_jax.data.distortions.base import Distortion, Example, Mixture
 from cifar_jax.data.normalization import Normalization, Statistics
+from cifar_jax.data.views.base import Views
 from cifar_jax.errors import UserError
 from cifar_jax.registry import resolve_all
 
@@ -30,7 +31,7 @@ class Preprocessing:
     distortions: tuple[Distortion, ...]
     mixtures: tuple[Mixture, ...]
     normalization: Normalization
-    views: views.Views
+    views: Views
 
     def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> Statistics | None:
         """Returns what the normalization must know of the training images."""

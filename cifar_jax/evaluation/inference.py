@@ -33,8 +33,7 @@ def eval_step(
 ) -> Float[Array, "n classes"]:
     """Returns the logits of images.
 
-    If there are several views of an image, these are the logarithms of their mean
-    probabilities.
+    If there are several views of an image, `Views.combined` says what their logits are.
 
     Raises:
         UserError: the images cannot be used.
@@ -47,8 +46,7 @@ def eval_step(
     num_views = views.shape[1]
     if num_views == 1:
         return logits
-    log_probabilities = jax.nn.log_softmax(logits.reshape(*views.shape[:2], -1))
-    return jax.nn.logsumexp(log_probabilities, axis=1) - jnp.log(num_views)
+    return preprocessing.views.combined(logits.reshape(*views.shape[:2], -1))
 
 
 def predict_logits(

@@ -8,6 +8,12 @@ from flax.typing import Dtype
 
 from cifar_jax.checks import check_integer
 from cifar_jax.errors import UserError
+from cifar_jax.models.airbench import (
+    airbench94,
+    airbench94_sgd,
+    airbench95,
+    airbench96,
+)
 from cifar_jax.models.cuda_convnet import CudaConvnet11pct, CudaConvnet18pct
 from cifar_jax.models.keras_weights import from_keras
 from cifar_jax.models.mobilenet import MobileNet
@@ -30,6 +36,10 @@ MODELS: dict[str, Callable[..., Network]] = {
     "resnet18": resnet18,
     "resnet50": resnet50,
     "mobilenet": MobileNet,
+    "airbench94": airbench94,
+    "airbench94_sgd": airbench94_sgd,
+    "airbench95": airbench95,
+    "airbench96": airbench96,
 }
 
 

@@ -116,11 +116,12 @@ class Network(nn.Module):
         return max_pool_channels_last(x, window, strides, self.ops, padding)
 
     def predictions(
-        self, x: Float[Array, "n c"], kernel_init: Initializer
+        self, x: Float[Array, "n c"], kernel_init: Initializer, use_bias: bool = True
     ) -> Float[Array, "n classes"]:
         """Returns the logits, computed by a dense layer named predictions."""
         head = nn.Dense(
             self.num_classes,
+            use_bias=use_bias,
             dtype=self.dtype,
             kernel_init=kernel_init,
             name="predictions",
@@ -128,7 +129,12 @@ class Network(nn.Module):
         return self.record("predictions", head(x)).astype(jnp.float32)
 
     def batch_norm(
-        self, name: str, train: bool, epsilon: float = 1e-5, momentum: float = 0.9
+        self,
+        name: str,
+        train: bool,
+        epsilon: float = 1e-5,
+        momentum: float = 0.9,
+        use_scale: bool = True,
     ) -> nn.BatchNorm:
         """Returns BatchNorm: by the batch in training, by running averages otherwise.
 
@@ -137,11 +143,13 @@ class Network(nn.Module):
             train: whether this is a training step.
             epsilon: added to the variance.
             momentum: weight of the old value in the running averages.
+            use_scale: whether the outputs have a scale that is trained; a bias they do.
         """
         return nn.BatchNorm(
             use_running_average=not train,
             momentum=momentum,
             epsilon=epsilon,
+            use_scale=use_scale,
             dtype=self.dtype,
             axis_name=self.axis_name,
             name=name,

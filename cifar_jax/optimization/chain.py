@@ -6,14 +6,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
 from cifar_jax.errors import UserError
+from cifar_jax.optimization import OPTIMIZERS
 from cifar_jax.optimization.averages import average_params
-from cifar_jax.optimization.optimizers import Optimizer
+from cifar_jax.optimization.optimizers import Lookahead, Optimizer
 from cifar_jax.optimization.schedules import SCHEDULES
-from cifar_jax.registry import check_range
+from cifar_jax.registry import check_range, resolve
 
 _REST = "the rest"
 
@@ -24,26 +26,38 @@ class ParamGroup:
 
     Attributes:
         pattern: regular expression for whole paths, such as `conv1/.*` or `.*/bias`.
-        learning_rate: factor of the updates.
-        weight_decay: factor of the weight decay.
-        schedule: name of a schedule; empty for that of the run.
+        learning_rate: factor of the learning rate.
+        weight_decay: factor of the weight decay of all these parameters, even of those
+            that are not kernels; None: they decay as they would without the group.
+        schedule: a schedule in quotes; empty for that of the run.
+        optimizer: an optimizer in quotes, such as 'sgd(momentum=0.9)'; empty for that
+            of the run.
+        until: fraction of the run after which the learning rate is 0.
         frozen: whether the parameters stay as they are.
     """
 
     pattern: str
     learning_rate: float = 1.0
-    weight_decay: float = 1.0
+    weight_decay: float | None = None
     schedule: str = ""
+    optimizer: str = ""
+    until: float = 1.0
     frozen: bool = False
 
     def __post_init__(self) -> None:
         check_range("learning_rate", self.learning_rate, above=0)
-        check_range("weight_decay", self.weight_decay, at_least=0)
-        if self.schedule and self.schedule not in SCHEDULES:
-            raise ValueError(
-                f"schedule={self.schedule!r} is unknown; choose from "
-                + ", ".join(SCHEDULES)
-            )
+        if self.weight_decay is not None:
+            check_range("weight_decay", self.weight_decay, at_least=0)
+        check_range("until", self.until, above=0, at_most=1)
+        try:
+            if self.schedule:
+                resolve(self.schedule, SCHEDULES, "schedule")
+            if self.optimizer:
+                inner = resolve(self.optimizer, OPTIMIZERS, "optimizer")
+                if isinstance(inner, Lookahead):
+                    raise ValueError("lookahead is for all parameters together")
+        except UserError as error:
+            raise ValueError(str(error).removeprefix("--")) from None
         try:
             re.compile(self.pattern)
         except re.error as error:
@@ -57,6 +71,7 @@ def create(
     optimizer: Optimizer,
     schedule: Callable[[str], optax.Schedule],
     *,
+    max_steps: int,
     weight_decay: float,
     weight_decays: Mapping[str, float] | None,
     ema_decay: float,
@@ -67,6 +82,7 @@ def create(
     Args:
         optimizer: turns gradients into updates.
         schedule: returns the schedule of a name, that of the run for an empty name.
+        max_steps: the length of the run.
         weight_decay: coefficient of the kernels' decay.
         weight_decays: factor of it by layer, see `Network`; None: 1 for every kernel.
         ema_decay: upper limit of the decay of the averages.
@@ -80,19 +96,34 @@ def create(
     def transform(group: ParamGroup) -> optax.GradientTransformation:
         if group.frozen:
             return optax.set_to_zero()
-        decay = decay_kernels(weight_decay * group.weight_decay, weight_decays)
-        updates = optimizer.transform(schedule(group.schedule), decay)
-        if group.learning_rate == 1:
-            return updates
-        return optax.chain(updates, optax.scale(group.learning_rate))
+        if group.weight_decay is None:
+            decay = decay_kernels(weight_decay, weight_decays)
+        else:
+            decay = optax.add_decayed_weights(weight_decay * group.weight_decay)
+        own = optimizer
+        if group.optimizer:
+            own = resolve(group.optimizer, OPTIMIZERS, "optimizer")
+        rate = _of_group(schedule(group.schedule), group, max_steps)
+        return own.transform(rate, decay)
 
-    rest = transform(ParamGroup(".*"))
-    average = average_params(ema_decay)
-    if not groups:
-        return optax.chain(rest, average)
-    transforms = {group.pattern: transform(group) for group in groups}
-    labels = functools.partial(_labels, patterns=[g.pattern for g in groups])
-    return optax.chain(optax.partition(transforms | {_REST: rest}, labels), average)
+    updates = transform(ParamGroup(".*"))
+    if groups:
+        transforms = {group.pattern: transform(group) for group in groups}
+        labels = functools.partial(_labels, patterns=[g.pattern for g in groups])
+        updates = optax.partition(transforms | {_REST: updates}, labels)
+    if isinstance(optimizer, Lookahead):
+        updates = optimizer.around(updates, max_steps)
+    return optax.chain(updates, average_params(ema_decay))
+
+
+def _of_group(
+    schedule: optax.Schedule, group: ParamGroup, max_steps: int
+) -> optax.Schedule:
+    """Returns a group's own learning rate."""
+    if (group.learning_rate, group.until) == (1, 1):
+        return schedule
+    end = group.until * max_steps
+    return lambda step: jnp.where(step < end, group.learning_rate * schedule(step), 0.0)
 
 
 def decay_kernels(

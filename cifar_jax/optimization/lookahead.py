@@ -17,7 +17,10 @@ class LookaheadState(NamedTuple):
 
 
 def lookahead(
-    fast: optax.GradientTransformation, period: int, step_size: float
+    fast: optax.GradientTransformation,
+    period: int,
+    step_size: optax.Schedule,
+    last_step: int | None = None,
 ) -> optax.GradientTransformation:
     """Returns the optimizer `fast` with slow weights in its state.
 
@@ -25,6 +28,13 @@ def lookahead(
     the params, which then continue from there (Zhang et al., Lookahead Optimizer: k
     Steps Forward, 1 Step Back, 2019, algorithm 1). `optax.lookahead` needs the params
     in pairs of fast and slow ones; here they are just the params.
+
+    Args:
+        fast: the optimizer.
+        period: steps between two moves of the slow weights.
+        step_size: the fraction, as a function of the number of steps taken.
+        last_step: the number of steps after which the params become the slow weights,
+            whether these have just moved or not; None: never.
     """
 
     def init(params: PyTree) -> LookaheadState:
@@ -39,14 +49,18 @@ def lookahead(
         updates, fast_state = fast.update(gradients, state.fast, params)
         n = optax.safe_increment(state.num_updates)
         synchronize = n % period == 0
-        moved = optax.incremental_update(
-            optax.apply_updates(params, updates), state.slow, step_size
-        )
+        # Frozen params must not move by rounding either.
         slow = jax.tree.map(
-            lambda new, old: jnp.where(synchronize, new, old), moved, state.slow
+            lambda s, p, u: jnp.where(synchronize, s + step_size(n) * (p + u - s), s),
+            state.slow,
+            params,
+            updates,
         )
+        back_to_slow = synchronize
+        if last_step is not None:
+            back_to_slow |= n == last_step
         updates = jax.tree.map(
-            lambda s, p, u: jnp.where(synchronize, s - p, u), slow, params, updates
+            lambda s, p, u: jnp.where(back_to_slow, s - p, u), slow, params, updates
         )
         return updates, LookaheadState(n, slow, fast_state)
 

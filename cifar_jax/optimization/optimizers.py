@@ -10,8 +10,9 @@ import dataclasses
 from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 from optax import contrib
 
 from cifar_jax.optimization.lookahead import lookahead
@@ -127,12 +128,15 @@ class Muon:
         nesterov: look ahead along the momentum.
         steps: Newton-Schulz iterations.
         adam_factor: learning rate of the other parameters over that of kernels.
+        keep_norm: before each update, scale kernels to the norm of a matrix whose
+            output channels have norm 1, as Jordan's Airbench does.
     """
 
     beta: float = 0.95
     nesterov: bool = True
     steps: int = 5
     adam_factor: float = 1.0
+    keep_norm: bool = False
     decay_in_loss: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -145,20 +149,26 @@ class Muon:
     ) -> optax.GradientTransformation:
         """Returns the transformation of gradients into updates."""
         muon = optax.chain(
+            # Jordan's momentum has no bias correction; optax's own Muon has.
+            optax.trace(self.beta, self.nesterov),
             contrib.scale_by_muon(
                 ns_steps=self.steps,
-                beta=self.beta,
-                nesterov=self.nesterov,
+                beta=0.0,
+                eps=1e-7,
+                nesterov=False,
                 weight_dimension_numbers=_as_matrices,
             ),
             optax.stateless(_scale_by_shape),
         )
         adam = optax.chain(optax.scale_by_adam(), optax.scale(self.adam_factor))
-        return optax.chain(
+        parts = [
             optax.partition({"kernel": muon, "other": adam}, _kernel_or_other),
             decay,
             optax.scale_by_learning_rate(schedule),
-        )
+        ]
+        if self.keep_norm:
+            parts.append(optax.stateless(_add_normalization))
+        return optax.chain(*parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,15 +179,21 @@ class Lookahead:
         optimizer: the optimizer that takes the fast steps.
         period: fast steps between two of the slow weights.
         step_size: fraction of the way that the slow weights go.
+        cubic: whether that fraction falls from 1 to step_size, as 1 - (1 - step_size) *
+            (step / max_steps) ** 3, and the run ends on the slow weights (Jordan, 94%
+            on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024, section 3.4).
     """
 
     optimizer: Optimizer
     period: int = 5
     step_size: float = 0.5
+    cubic: bool = False
 
     def __post_init__(self) -> None:
-        if not hasattr(self.optimizer, "transform"):
-            raise ValueError(f"optimizer={self.optimizer!r} is not an optimizer")
+        if not hasattr(self.optimizer, "transform") or hasattr(
+            self.optimizer, "around"
+        ):
+            raise ValueError(f"optimizer={self.optimizer!r} cannot take the fast steps")
         check_range("period", self.period, at_least=1)
         check_range("step_size", self.step_size, above=0, at_most=1)
 
@@ -189,9 +205,21 @@ class Lookahead:
     def transform(
         self, schedule: optax.Schedule, decay: optax.GradientTransformation
     ) -> optax.GradientTransformation:
-        """Returns the transformation of gradients into updates."""
-        fast = self.optimizer.transform(schedule, decay)
-        return lookahead(fast, self.period, self.step_size)
+        """Returns the fast transformation of gradients into updates."""
+        return self.optimizer.transform(schedule, decay)
+
+    def around(
+        self, fast: optax.GradientTransformation, max_steps: int
+    ) -> optax.GradientTransformation:
+        """Returns the transformation whose fast steps are those of all parameters."""
+        if not self.cubic:
+            return lookahead(fast, self.period, lambda _: self.step_size)
+        return lookahead(
+            fast,
+            self.period,
+            lambda step: 1 - (1 - self.step_size) * (step / max_steps) ** 3,
+            max_steps,
+        )
 
 
 def _kernel_or_other(params: PyTree) -> PyTree:
@@ -212,3 +240,15 @@ def _scale_by_shape(updates: PyTree, _: PyTree | None) -> PyTree:
     return jax.tree.map(
         lambda u: u * max(1.0, u.shape[-1] ** 2 / u.size) ** 0.5, updates
     )
+
+
+def _add_normalization(updates: PyTree, params: PyTree | None) -> PyTree:
+    """Adds what scales each kernel to the norm sqrt(outputs)."""
+
+    def scaled(update: Array, param: Array) -> Array:
+        if param.ndim < 2:
+            return update
+        norm = jnp.sqrt(jnp.sum(param**2))
+        return update + (param.shape[-1] ** 0.5 / norm - 1) * param
+
+    return jax.tree.map(scaled, updates, params)

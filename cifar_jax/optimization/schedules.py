@@ -3,11 +3,12 @@
 import collections
 import dataclasses
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import optax
 
-from cifar_jax.errors import UserError
+from cifar_jax.registry import check_range, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,60 +32,122 @@ class ScheduleSettings:
     warmup: float
 
 
-def create(name: str, settings: ScheduleSettings) -> optax.Schedule:
-    """Returns the schedule of that name, with its warm-up.
+@runtime_checkable
+class Schedule(Protocol):
+    """What a class in SCHEDULES provides; its dataclass fields are its options."""
+
+    def __call__(self, settings: ScheduleSettings) -> optax.Schedule:
+        """Returns the learning rate as a function of the step."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """The learning rate, always."""
+
+    def __call__(self, settings: ScheduleSettings) -> optax.Schedule:
+        """Returns learning_rate."""
+        return optax.constant_schedule(settings.learning_rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Staircase:
+    """Drops at equal distances, as in the tutorial."""
+
+    def __call__(self, settings: ScheduleSettings) -> optax.Schedule:
+        """Returns learning_rate * decay_factor ** floor(step / decay_steps)."""
+        return optax.exponential_decay(
+            settings.learning_rate,
+            settings.decay_steps,
+            settings.decay_factor,
+            staircase=True,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Piecewise:
+    """Drops at fractions of the run."""
+
+    def __call__(self, settings: ScheduleSettings) -> optax.Schedule:
+        """Returns learning_rate, multiplied by decay_factor at each of the drops.
+
+        Two drops that fall on the same step, as in a short run they may, both count.
+        """
+        drops = [round(fraction * settings.max_steps) for fraction in settings.drops]
+        factors = {
+            step: settings.decay_factor**count
+            for step, count in collections.Counter(drops).items()
+        }
+        return optax.piecewise_constant_schedule(settings.learning_rate, factors)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine:
+    """Half a cosine (Loshchilov and Hutter, SGDR, 2016)."""
+
+    def __call__(self, settings: ScheduleSettings) -> optax.Schedule:
+        """Returns learning_rate * (1 + cos(pi * step / max_steps)) / 2."""
+        return optax.cosine_decay_schedule(settings.learning_rate, settings.max_steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """A straight line to 0.
+
+    Attributes:
+        until: fraction of the run after which it stays at 0.
+    """
+
+    until: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("until", self.until, above=0, at_most=1)
+
+    def __call__(self, settings: ScheduleSettings) -> optax.Schedule:
+        """Returns learning_rate * (1 - step / (until * max_steps))."""
+        steps = self.until * settings.max_steps
+        rate = settings.learning_rate
+        return lambda step: rate * jnp.maximum(0.0, 1 - step / steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Triangle:
+    """A straight line up to the learning rate and another one down from it.
+
+    Attributes:
+        start: factor of the learning rate at the first step.
+        peak: fraction of the run after which the learning rate is reached.
+        end: factor of it at the end of the run.
+    """
+
+    start: float = 0.0
+    peak: float = 0.2
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range("start", self.start, at_least=0, at_most=1)
+        check_range("peak", self.peak, above=0, below=1)
+        check_range("end", self.end, at_least=0, at_most=1)
+
+    def __call__(self, settings: ScheduleSettings) -> optax.Schedule:
+        """Returns the linear interpolation of the three points."""
+        # Airbench rounds the peak down to a whole step, and so it is here.
+        peak = max(1, int(self.peak * settings.max_steps))
+        points = jnp.array([0.0, peak, max(peak + 1, settings.max_steps)])
+        factors = jnp.array([self.start, 1.0, self.end])
+        rate = settings.learning_rate
+        return lambda step: rate * jnp.interp(jnp.asarray(step, float), points, factors)
+
+
+def create(text: str, settings: ScheduleSettings) -> optax.Schedule:
+    """Returns the schedule that a text such as `linear` names, with its warm-up.
 
     Raises:
-        UserError: there is no schedule of that name.
+        UserError: there is no such schedule.
     """
-    if name not in SCHEDULES:
-        raise UserError(
-            f"schedule {name!r} is unknown; choose from {', '.join(SCHEDULES)}"
-        )
-    schedule = SCHEDULES[name](settings)
+    schedule = resolve(text, SCHEDULES, "schedule")(settings)
     warmup_steps = round(settings.warmup * settings.max_steps)
     return warm_up(schedule, warmup_steps) if warmup_steps else schedule
-
-
-def constant(settings: ScheduleSettings) -> optax.Schedule:
-    """Returns the schedule that stays at learning_rate."""
-    return optax.constant_schedule(settings.learning_rate)
-
-
-def staircase(settings: ScheduleSettings) -> optax.Schedule:
-    """Returns learning_rate * decay_factor ** floor(step / decay_steps)."""
-    return optax.exponential_decay(
-        settings.learning_rate,
-        settings.decay_steps,
-        settings.decay_factor,
-        staircase=True,
-    )
-
-
-def piecewise(settings: ScheduleSettings) -> optax.Schedule:
-    """Returns learning_rate, multiplied by decay_factor at each of the drops.
-
-    Two drops that fall on the same step, as in a short run they may, both count.
-    """
-    drops = [round(fraction * settings.max_steps) for fraction in settings.drops]
-    factors = {
-        step: settings.decay_factor**count
-        for step, count in collections.Counter(drops).items()
-    }
-    return optax.piecewise_constant_schedule(settings.learning_rate, factors)
-
-
-def cosine(settings: ScheduleSettings) -> optax.Schedule:
-    """Returns learning_rate * (1 + cos(pi * step / max_steps)) / 2.
-
-    Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, 2016.
-    """
-    return optax.cosine_decay_schedule(settings.learning_rate, settings.max_steps)
-
-
-def linear(settings: ScheduleSettings) -> optax.Schedule:
-    """Returns learning_rate * (1 - step / max_steps)."""
-    return optax.linear_schedule(settings.learning_rate, 0.0, settings.max_steps)
 
 
 def warm_up(schedule: optax.Schedule, steps: int) -> optax.Schedule:
@@ -96,10 +159,11 @@ def warm_up(schedule: optax.Schedule, steps: int) -> optax.Schedule:
     return lambda step: schedule(step) * jnp.minimum(1.0, (step + 1) / steps)
 
 
-SCHEDULES: dict[str, Callable[[ScheduleSettings], optax.Schedule]] = {
-    "constant": constant,
-    "staircase": staircase,
-    "piecewise": piecewise,
-    "cosine": cosine,
-    "linear": linear,
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "constant": Constant,
+    "staircase": Staircase,
+    "piecewise": Piecewise,
+    "cosine": Cosine,
+    "linear": Linear,
+    "triangle": Triangle,
 }

@@ -43,18 +43,20 @@ class CompiledSteps:
         max_steps_per_call: int,
         strategy: Strategy,
         will_inspect: bool = False,
+        drop_remainder: bool = False,
     ):
         """Compiles for states like this one, which is left as it is.
 
         States are replicated over `strategy.mesh`. `inspect` is compiled in the
         background if it will be needed for sure, otherwise when it is first called.
+        `drop_remainder` is that of `BatchOrder`.
         """
         self.max_steps_per_call = max_steps_per_call
         self._strategy = strategy
         # This process's own copy: what is computed from it concerns no other process.
         key = state.key.addressable_data(0)
         order_key = train_state.streams(key).order
-        self._order = BatchOrder(order_key, len(train), batch_size)
+        self._order = BatchOrder(order_key, len(train), batch_size, drop_remainder)
         self._data = sharding.replicate(strategy.mesh, (train.images, train.labels))
         axis_name = strategy.axis_name
         loop = functools.partial(_loop, program, axis_name)

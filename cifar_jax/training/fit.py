@@ -150,6 +150,7 @@ def _compile(
         max_steps_per_call,
         strategy,
         will_inspect=config.train_dir is not None,
+        drop_remainder=config.drop_remainder,
     )
     log(f"compiled in {time.monotonic() - began:.1f} s")
     if config.log_device_placement:

@@ -75,6 +75,7 @@ def build(config: Config, num_classes: int) -> Program:
         tx=chain.create(
             optimizer,
             schedule,
+            max_steps=config.max_steps,
             weight_decay=config.weight_decay,
             weight_decays=model.weight_decays,
             ema_decay=config.ema_decay,

@@ -225,7 +225,10 @@ def test_recipe_settings_have_the_form_that_configs_store():
         {"schedule": "cosine"},
         {"schedule": "linear"},
         {"warmup": 0.1},
+        {"schedule": "triangle"},
         {"param_groups": "group('.*/bias', schedule='cosine')"},
+        {"param_groups": "group('.*/bias', until=0.5)"},
+        {"optimizer": "lookahead(sgd, cubic=True)"},
     ],
 )
 def test_a_schedule_over_the_whole_run_fixes_its_length(changes):

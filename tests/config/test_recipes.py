@@ -64,7 +64,10 @@ def test_a_recipe_trains_evaluates_predicts_and_resumes(run_command, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["cuda_convnet_18pct", "vgg16_bn", "resnet18"])
+@pytest.mark.parametrize(
+    "recipe",
+    ["cuda_convnet_18pct", "vgg16_bn", "resnet18", "airbench94", "airbench96"],
+)
 def test_the_other_recipes_train_and_evaluate(run_command, recipe):
     train = ("train", "--dataset=digits", "--train_dir=run", f"--recipe={recipe}")
     result = run_command(*train, "--max_steps=2", "--batch_size=8")

@@ -67,6 +67,17 @@ def test_a_batch_spans_the_end_of_an_epoch():
     np.testing.assert_array_equal(batch["epochs"], [0, 1, 1, 1])
 
 
+def test_the_remainder_of_an_epoch_can_be_dropped():
+    order = BatchOrder(KEY, 13, 4, drop_remainder=True)
+    for epoch in range(2):
+        batches = [order(3 * epoch + step) for step in range(3)]
+        indices = np.concatenate([batch["indices"] for batch in batches])
+        whole = BatchOrder(KEY, 13, 13)(epoch)["indices"]
+        np.testing.assert_array_equal(indices, whole[:12])
+        for batch in batches:
+            np.testing.assert_array_equal(batch["epochs"], [epoch] * 4)
+
+
 def test_every_epoch_and_key_has_its_own_order():
     order = BatchOrder(KEY, 100, 100)
     other = BatchOrder(jax.random.key(1), 100, 100)

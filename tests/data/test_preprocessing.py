@@ -286,6 +286,22 @@ def test_shifted_mirrors_are_six_views():
     np.testing.assert_allclose(views, expected, atol=1e-6)
 
 
+def test_views_are_combined_by_their_mean_probabilities():
+    logits = jnp.asarray(np.random.RandomState(0).standard_normal((3, 10, 5)))
+    combined = variant(views="ten_crops").views.combined(logits)
+    expected = np.log(jax.nn.softmax(logits).mean(axis=1))
+    np.testing.assert_allclose(combined, expected, atol=1e-6)
+
+
+def test_shifted_mirrors_are_combined_as_by_airbench():
+    # Half the central views' logits, half those of the four shifted ones.
+    logits = np.random.RandomState(0).standard_normal((3, 6, 5))
+    combined = variant(views="shifted_mirrors").views.combined(jnp.asarray(logits))
+    central, shifted = logits[:, [0, 3]], logits[:, [1, 2, 4, 5]]
+    expected = 0.5 * central.mean(axis=1) + 0.5 * shifted.mean(axis=1)
+    np.testing.assert_allclose(combined, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("changes", "shape", "message"),
     [

@@ -12,7 +12,7 @@ from cifar_jax import UserError
 from cifar_jax.optimization import chain
 from cifar_jax.optimization.averages import averaged_params
 from cifar_jax.optimization.chain import PARAM_GROUPS
-from cifar_jax.optimization.optimizers import SGD, AdamW
+from cifar_jax.optimization.optimizers import SGD, AdamW, Lion, Lookahead
 from cifar_jax.registry import resolve_all
 
 PARAMS = {
@@ -25,6 +25,7 @@ ONES = jax.tree.map(jnp.ones_like, PARAMS)
 
 def create(optimizer=None, rate=0.1, groups="", **changes):
     options = {"weight_decay": 0.1, "weight_decays": {"dense": 1}, "ema_decay": 0.9}
+    options |= {"max_steps": 100}
     schedules = {"": lambda step: rate, "cosine": lambda step: 10.0 * (step + 1)}
     return chain.create(
         optimizer or SGD(),
@@ -89,6 +90,47 @@ def test_a_group_has_its_own_weight_decay():
     np.testing.assert_allclose(updates["dense"]["kernel"], -0.1 * 0.1 * 3, rtol=1e-6)
 
 
+def test_a_group_with_a_weight_decay_decays_its_biases_too():
+    groups = "group('conv/bias', weight_decay=2), group('dense/.*', weight_decay=0)"
+    updates = updates_of(create(groups=groups), ZEROS)
+    np.testing.assert_allclose(updates["conv"]["bias"], -0.1 * 0.2 * 7, rtol=1e-6)
+    for rest in (updates["conv"]["kernel"], *updates["dense"].values()):
+        np.testing.assert_array_equal(rest, 0)
+
+
+def test_a_group_has_its_own_optimizer():
+    groups = "group('.*/bias', optimizer='sgd(momentum=0.5)', learning_rate=3)"
+    tx = create(Lion(), groups=groups, weight_decay=0.0)
+    state = tx.init(PARAMS)
+    for direction in (1.0, 1.5):
+        updates, state = tx.update(ONES, state, PARAMS)
+        np.testing.assert_allclose(updates["conv"]["kernel"], -0.1, rtol=1e-6)
+        np.testing.assert_allclose(updates["conv"]["bias"], -0.3 * direction, rtol=1e-6)
+
+
+def test_a_group_is_trained_until_a_fraction_of_the_run():
+    tx = create(SGD(0.9), groups="group('conv/.*', until=0.02)", weight_decay=0.0)
+    state, moved = tx.init(PARAMS), []
+    for _ in range(4):
+        updates, state = tx.update(ONES, state, PARAMS)
+        moved.append(bool((updates["conv"]["kernel"] != 0).all()))
+        assert (updates["dense"]["kernel"] != 0).all()
+    assert moved == [True, True, False, False]
+
+
+def test_lookahead_is_around_all_groups():
+    # The slow weights go half the way of two steps of each group.
+    groups = "group('.*/bias', learning_rate=4), group('conv/kernel', frozen=True)"
+    tx = create(Lookahead(SGD(), period=2), groups=groups, weight_decay=0.0)
+    params, state = PARAMS, tx.init(PARAMS)
+    for _ in range(2):
+        updates, state = tx.update(ONES, state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(params["dense"]["kernel"], 3 - 0.1, rtol=1e-6)
+    np.testing.assert_allclose(params["dense"]["bias"], 7 - 0.4, rtol=1e-6)
+    np.testing.assert_array_equal(params["conv"]["kernel"], 5)
+
+
 def test_a_group_has_its_own_schedule():
     tx = create(groups="group('conv/.*', schedule='cosine')", weight_decay=0.0)
     state = tx.init(PARAMS)
@@ -127,7 +169,10 @@ def test_every_parameter_is_in_one_group(groups, message):
         ("group('(')", "pattern='\\('"),
         ("group('.*', learning_rate=0)", "learning_rate=0.0 must be above 0"),
         ("group('.*', weight_decay=-1)", "weight_decay=-1.0 must be at least 0"),
-        ("group('.*', schedule='x')", "schedule='x' is unknown"),
+        ("group('.*', schedule='x')", "schedule=x: x is unknown"),
+        ("group('.*', optimizer='x')", "optimizer=x: x is unknown"),
+        ("group('.*', optimizer='lookahead(sgd)')", "lookahead is for all parameters"),
+        ("group('.*', until=0)", "until=0.0 must be above 0"),
         ("group", "missing a required argument: 'pattern'"),
     ],
 )

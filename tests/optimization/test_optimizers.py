@@ -20,6 +20,7 @@ def create(optimizer, rate=lambda step: 0.1, weight_decay=0.0):
     return chain.create(
         optimizer,
         lambda name: rate,
+        max_steps=len(SGD_GRADIENTS),
         weight_decay=weight_decay,
         weight_decays=None,
         ema_decay=0.9,
@@ -128,6 +129,49 @@ def test_lookahead_matches_its_paper():
     # Zhang et al. 2019, algorithm 1: every two steps, halfway back to the slow weight.
     expected = [2.9, 3 + 0.5 * (2.8 - 3), 2.8, 2.9 + 0.5 * (2.7 - 2.9), 2.7]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+def test_cubic_lookahead_falls_to_its_step_size_and_ends_on_the_slow_weights():
+    weights = weights_after(
+        Lookahead(SGD(), 2, step_size=0.4, cubic=True), [1, 1, 1, 1, 1], 0.1, 0.0
+    )
+    steps = [1 - 0.6 * (n / len(SGD_GRADIENTS)) ** 3 for n in (2, 4)]
+    first = 3 + steps[0] * (2.8 - 3)
+    second = first + steps[1] * -0.2
+    expected = [2.9, first, first - 0.1, second, second - 0.1]
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+def test_the_last_step_returns_to_the_slow_weights():
+    weights = weights_after(
+        Lookahead(SGD(), 3, step_size=1.0, cubic=True), SGD_GRADIENTS, 0.1, 0.0
+    )
+    np.testing.assert_allclose(weights, [2.9, 2.95, 2.75, 2.75], rtol=1e-6)
+
+
+def test_muon_matches_its_published_update():
+    # Jordan's airbench94_muon.py, in float64: the momentum, then three iterations.
+    random = np.random.RandomState(0)
+    gradients = random.standard_normal((3, 3, 3, 5, 4))
+    kernel, momentum = random.standard_normal((3, 3, 5, 4)), 0.0
+    tx = create(Muon(beta=0.6, steps=3, keep_norm=True))
+    params = {"layer": {"kernel": jnp.asarray(kernel, jnp.float32)}}
+    state = tx.init(params)
+    for gradient in gradients:
+        grads = {"layer": {"kernel": jnp.asarray(gradient, jnp.float32)}}
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        momentum = 0.6 * momentum + gradient
+        # By outputs, as in PyTorch.
+        matrix = (gradient + 0.6 * momentum).reshape(-1, 4).T
+        matrix /= np.linalg.norm(matrix) + 1e-7
+        for _ in range(3):
+            square = matrix @ matrix.T
+            factor = -4.7750 * square + 2.0315 * square @ square
+            matrix = 3.4445 * matrix + factor @ matrix
+        kernel *= 4**0.5 / np.linalg.norm(kernel)
+        kernel -= 0.1 * matrix.T.reshape(kernel.shape)
+        np.testing.assert_allclose(params["layer"]["kernel"], kernel, atol=2e-6)
 
 
 @pytest.mark.parametrize(

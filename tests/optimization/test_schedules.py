@@ -63,11 +63,43 @@ def test_linear_ends_at_zero():
     np.testing.assert_allclose(found, [0.4, 0.3, 0.2, 0], rtol=1e-6, atol=1e-7)
 
 
+def test_linear_can_end_early():
+    found = rates(create("linear(until=0.5)"), (0, 25, 50, 100))
+    np.testing.assert_allclose(found, [0.4, 0.2, 0, 0], rtol=1e-6, atol=1e-7)
+
+
+def test_triangle_goes_through_its_three_points():
+    schedule = create("triangle(start=0.2, peak=0.25, end=0.1)")
+    found = rates(schedule, (0, 10, 25, 50, 100))
+    expected = [0.08, 0.4 * (0.2 + 0.8 * 0.4), 0.4, 0.4 * 0.7, 0.04]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("max_steps", [1, 2, 3])
+def test_triangle_of_a_short_run_is_finite(max_steps):
+    schedule = create("triangle(start=0.2, peak=0.9)", max_steps=max_steps)
+    assert np.isfinite(rates(schedule, range(max_steps))).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("linear(until=0)", "until=0.0 must be above 0"),
+        ("triangle(peak=1)", "peak=1.0 must be below 1"),
+        ("triangle(start=2)", "start=2.0 must be at most 1"),
+        ("triangle(end=-1)", "end=-1.0 must be at least 0"),
+    ],
+)
+def test_impossible_options_are_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        create(text)
+
+
 def test_warm_up_rises_linearly_from_above_zero():
     schedule = create("constant", warmup=0.04)
     assert rates(schedule, range(6)) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
 
 
 def test_unknown_schedules_are_named():
-    with pytest.raises(UserError, match="schedule 'steps' is unknown; choose from con"):
+    with pytest.raises(UserError, match="steps is unknown; choose from constant"):
         create("steps")

@@ -1,29 +1,17 @@
-"""Views, by name: the crops of an image that evaluation averages over."""
+"""Crops of an image and their mirror images."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Num
+from jaxtyping import Array, Float, Num
 
 from cifar_jax.data import augment
+from cifar_jax.data.views.base import Views
 from cifar_jax.registry import check_range
 
 
-@runtime_checkable
-class Views(Protocol):
-    """What a class in VIEWS provides; its dataclass fields are its options."""
-
-    def __call__(
-        self, image: Num[Array, "h w c"], size: int
-    ) -> list[Num[Array, "{size} {size} c"]]:
-        """Returns the views of an image, each of size x size pixels."""
-        ...
-
-
 @dataclasses.dataclass(frozen=True)
-class Center:
+class Center(Views):
     """The central crop, as in the tutorial."""
 
     def __call__(
@@ -34,7 +22,7 @@ class Center:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mirror:
+class Mirror(Views):
     """The central crop and its mirror image."""
 
     def __call__(
@@ -45,7 +33,7 @@ class Mirror:
 
 
 @dataclasses.dataclass(frozen=True)
-class TenCrops:
+class TenCrops(Views):
     """The center, four corners, and their mirror images (Krizhevsky et al., 2012)."""
 
     def __call__(
@@ -57,11 +45,12 @@ class TenCrops:
 
 
 @dataclasses.dataclass(frozen=True)
-class ShiftedMirrors:
+class ShiftedMirrors(Views):
     """The central crop, it shifted along both diagonals, and their mirror images.
 
     Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024, section 3.5, shifts
     by one pixel up and left, and down and right; pixels beyond the edge are reflected.
+    The central crop counts as much as both shifted ones together.
 
     Attributes:
         shift: in pixels.
@@ -86,13 +75,12 @@ class ShiftedMirrors:
             ]
         )
 
-
-VIEWS: dict[str, Callable[..., Views]] = {
-    "center": Center,
-    "mirror": Mirror,
-    "ten_crops": TenCrops,
-    "shifted_mirrors": ShiftedMirrors,
-}
+    def combined(
+        self, logits: Float[Array, "n views classes"]
+    ) -> Float[Array, "n classes"]:
+        """Returns the weighted means of the logits."""
+        weights = jnp.array([0.25, 0.125, 0.125] * 2)
+        return jnp.einsum("nvc,v->nc", logits, weights)
 
 
 def _with_mirror_images(crops: list[Array]) -> list[Array]:
