@@ -177,7 +177,8 @@ def test_muon_matches_its_published_update():
 @pytest.mark.parametrize(
     "optimizer",
     [
-        *("sgd(momentum=0.9)", "adamw"),
+        "sgd(momentum=0.9)",
+        pytest.param("adamw", marks=pytest.mark.slow),
         pytest.param("muon", marks=pytest.mark.slow),
         pytest.param("lion", marks=pytest.mark.slow),
         pytest.param("lookahead(adamw, period=2)", marks=pytest.mark.slow),
