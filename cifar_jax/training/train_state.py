@@ -102,6 +102,8 @@ def _create(
     key: Array, statistics: Statistics | None, images: Array, program: Program
 ) -> TrainState:
     model = program.model
+    # Without the barrier, XLA computes with images that are constants as it compiles.
+    images = jax.lax.optimization_barrier(images)
     views = jax.vmap(program.preprocessing.evaluation, (0, None))(images, statistics)
     inputs = views[:, 0]
     variables: Mapping[str, PyTree] = model.init(
