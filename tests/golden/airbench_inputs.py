@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 STEPS, BATCH_SIZE = 10, 32
 # Of the learning rates; with the original ones, differences of rounding grow too fast.
-FACTOR = 0.1
+FACTOR = 0.01
 WIDTHS = (8, 16, 16)
 
 # As in Flax: height, width, inputs, outputs.

@@ -9,7 +9,7 @@ To recompute it in a throwaway environment:
 Network, losses and updates follow the original, in float64: losses are summed over a
 batch, learning rates and weight decay are those of airbench94.py and
 airbench94_muon.py. As the batches here are smaller, losses are multiplied by what is
-missing. Images are not distorted, and learning rates are a tenth.
+missing. Images are not distorted, and learning rates are a hundredth.
 """
 
 from pathlib import Path
