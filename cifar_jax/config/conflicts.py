@@ -3,6 +3,10 @@
 import dataclasses
 
 from cifar_jax.config.config import Config, default
+from cifar_jax.optimization import OPTIMIZERS
+from cifar_jax.optimization.chain import PARAM_GROUPS
+from cifar_jax.optimization.optimizers import Lookahead
+from cifar_jax.registry import resolve, resolve_all
 
 # Schedules that do not depend on the length of the run.
 _OPEN_ENDED = ("constant", "staircase")
@@ -31,12 +35,13 @@ def conflicts(saved: Config, asked: Config) -> list[str]:
 
 def _depends_on_max_steps(config: Config) -> bool:
     """Whether what a step does depends on the length of the run."""
+    groups = resolve_all(config.param_groups, PARAM_GROUPS, "param_groups")
+    optimizer = resolve(config.optimizer, OPTIMIZERS, "optimizer")
     return (
         config.schedule not in _OPEN_ENDED
         or config.warmup > 0
-        or "schedule=" in config.param_groups
-        or "until=" in config.param_groups
-        or "cubic=True" in config.optimizer
+        or any(group.schedule or group.until < 1 for group in groups)
+        or (isinstance(optimizer, Lookahead) and optimizer.cubic)
     )
 
 

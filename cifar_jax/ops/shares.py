@@ -1,5 +1,6 @@
 """Sums over a batch that XLA divides among devices."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -17,11 +18,13 @@ def summed(function: Callable[..., Array], *operands: Array) -> Array:
     """
     mesh = jax.sharding.get_abstract_mesh()
     axes = mesh.auto_axes
-    if mesh.size <= 1 or not axes or operands[0].shape[-1] % mesh.size:
+    devices = math.prod(mesh.shape[axis] for axis in axes)
+    if devices == 1 or operands[0].shape[-1] % devices:
         return function(*operands)
     shares = tuple(PartitionSpec(*[None] * (x.ndim - 1), axes) for x in operands)
     return jax.shard_map(
         lambda *own: lax.psum(function(*own), axes),
         in_specs=shares,
         out_specs=PartitionSpec(),
+        axis_names=set(axes),
     )(*operands)

@@ -99,7 +99,7 @@ def weight_losses(
     """Returns weight_decay * ||W||^2 / 2 of the kernels by name of the loss term.
 
     The half is that of `tf.nn.l2_loss`. The gradient, weight_decay * W, is added by the
-    optax chain (`param_groups.decay_kernels`), not by automatic differentiation.
+    optax chain (`chain.decay_kernels`), not by automatic differentiation.
 
     Args:
         params: of a network.

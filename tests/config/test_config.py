@@ -229,6 +229,7 @@ def test_recipe_settings_have_the_form_that_configs_store():
         {"param_groups": "group('.*/bias', schedule='cosine')"},
         {"param_groups": "group('.*/bias', until=0.5)"},
         {"optimizer": "lookahead(sgd, cubic=True)"},
+        {"optimizer": "lookahead(sgd, 5, 0.5, True)"},
     ],
 )
 def test_a_schedule_over_the_whole_run_fixes_its_length(changes):
