@@ -36,6 +36,7 @@ GFLOP_PER_EXAMPLE = {
     "mobilenet": 0.0696,
     "cuda_convnet_18pct": 0.0738,
     "cuda_convnet_11pct": 0.1171,
+    "airbench94_sgd": 0.7089,
 }
 DTYPES = ("float32", "bfloat16")
 

@@ -49,8 +49,11 @@ def run_child(
     command: Sequence[str],
     environment: dict[str, str] | None = None,
     cores: Sequence[int] = (),
+    folder: str | None = None,
 ) -> Child:
     """Runs a command to completion, restricted to `cores` if any are given.
+
+    It runs in the folder, or in the current one.
 
     Raises:
         ChildFailedError: The exit status is not 0.
@@ -62,6 +65,7 @@ def run_child(
             stdout=subprocess.PIPE,
             stderr=errors,
             encoding="utf-8",
+            cwd=folder,
             env=os.environ | (environment or {}),
             preexec_fn=(
                 functools.partial(os.sched_setaffinity, 0, cores) if cores else None
@@ -107,15 +111,18 @@ def throughput(child: Child, batch_size: int, from_step: int, steps: int) -> flo
     return steps * batch_size / seconds
 
 
-def write_records(name: str, data_dir: str, path: str) -> str:
-    """Writes the training images as official binary records; returns their source.
+def write_records(
+    name: str, data_dir: str, path: str, split: str = "train_eval"
+) -> str:
+    """Writes the images of a split as official binary records; returns their source.
 
     One label byte, then 1,024 bytes of red, of green and of blue.
     """
     from cifar_jax import load_data
 
     dataset = load_data(name, data_dir or None)
-    images = dataset.train.images.transpose(0, 3, 1, 2).reshape(len(dataset.train), -1)
-    labels = dataset.train.labels.astype(np.uint8)
+    part = dataset.split(split)
+    images = part.images.transpose(0, 3, 1, 2).reshape(len(part), -1)
+    labels = part.labels.astype(np.uint8)
     np.column_stack([labels, images]).tofile(path)
     return f"{output.without_paths(dataset.source)}, fingerprint {dataset.fingerprint}"

@@ -25,6 +25,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "mobilenet": {"recipe": "resnet18", "model": "mobilenet"},
     "cuda_convnet_18pct": {"recipe": "cuda_convnet_18pct"},
     "cuda_convnet_11pct": {"recipe": "cuda_convnet_11pct"},
+    "airbench94_sgd": {"recipe": "airbench94_sgd"},
 }
 # Options of the PyTorch peer by program, all in float32.
 PYTORCH_OPTIONS = {

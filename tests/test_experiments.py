@@ -143,6 +143,7 @@ PARAMETERS = {
     "mobilenet": 3_217_226,
     "cuda_convnet_18pct": 89_578,
     "cuda_convnet_11pct": 2_112_970,
+    "airbench94_sgd": 1_971_640,
 }
 
 

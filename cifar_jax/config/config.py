@@ -116,7 +116,7 @@ class Config:
     ops: Implementation = option(
         "auto",
         "How operations are computed: plain, by XLA's own; fast, by replacements that "
-        "are faster on a CPU; auto, fast on a CPU and plain elsewhere.",
+        "are faster on a CPU; auto, what is fastest on each kind of device.",
         choices=get_args(Implementation),
         fixed=True,
     )

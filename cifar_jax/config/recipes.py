@@ -100,6 +100,7 @@ def _airbench_muon(max_steps: int, whitening_steps: int) -> dict[str, Any]:
     """
     kernels, biases, head = 0.24, 0.053 * 2000, 0.67 * 2000
     decay = 0.004 / biases
+    whitening = whitening_steps / max_steps
     sgd = "optimizer='sgd(momentum=0.85, nesterov=True)'"
     fast = f"{sgd}, learning_rate={biases / kernels}, weight_decay=1"
     return _AIRBENCH | {
@@ -110,7 +111,7 @@ def _airbench_muon(max_steps: int, whitening_steps: int) -> dict[str, Any]:
         "optimizer": "muon(beta=0.6, steps=3, keep_norm=True)",
         "weight_decay": decay,
         "param_groups": f"{_WHITENING}, group('whiten/bias', {fast}, "
-        f"schedule='linear(until={whitening_steps / max_steps})'), "
+        f"schedule='linear(until={whitening})', until={whitening}), "
         f"group('.*_norm./bias', {fast}), group('predictions/kernel', {sgd}, "
         f"learning_rate={head / kernels}, weight_decay={biases / head}), "
         "group('group.*/kernel', weight_decay=0)",

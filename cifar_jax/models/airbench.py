@@ -8,10 +8,11 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen.initializers import variance_scaling
-from flax.typing import Dtype
+from flax.linen.initializers import variance_scaling, zeros_init
+from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float, Key, PyTree
 
 from cifar_jax.models.network import Network
@@ -37,6 +38,25 @@ def partly_identity(
     kernel = kernel.at[..., :copies].set(0)
     center = kernel[height // 2, width // 2].at[:, :copies].set(jnp.eye(inputs, copies))
     return kernel.at[height // 2, width // 2].set(center)
+
+
+def uniform_of_deviation_1(
+    key: Key[Array, ""], shape: tuple[int, ...], dtype: Dtype = jnp.float32
+) -> Float[Array, "..."]:
+    """Returns an initial kernel whose values have exactly the standard deviation 1."""
+    kernel = _uniform(key, shape, dtype)
+    return kernel / kernel.std(ddof=1)
+
+
+def uniform_bias(
+    key: Key[Array, ""], shape: tuple[int, ...], dtype: Dtype = jnp.float32
+) -> Float[Array, "..."]:
+    """Returns the initial bias of the whitening convolution of a color image.
+
+    It is uniform up to 1 / sqrt(inputs of a window), which is PyTorch's default.
+    """
+    limit = (_WHITENING_SIZE**2 * 3) ** -0.5
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
 def whitening_kernel(
@@ -79,6 +99,8 @@ class Airbench(Network, kw_only=True):
         logit_scale: factor of the logits.
         momentum: weight of the old value in BatchNorm's running averages.
         activation: the exact GELU, unless another one is given.
+        head_init: of the dense layer's kernel.
+        whiten_bias_init: of the whitening convolution's bias.
     """
 
     widths: tuple[int, int, int]
@@ -86,6 +108,8 @@ class Airbench(Network, kw_only=True):
     logit_scale: float = 1 / 9
     momentum: float = 0.6
     activation: Callable[[Array], Array] = functools.partial(nn.gelu, approximate=False)
+    head_init: Initializer = _uniform
+    whiten_bias_init: Initializer = zeros_init()
 
     # After a 2x2 convolution and three poolings, this leaves 3x3 for the last one.
     smallest_image: ClassVar[int] = 25
@@ -98,12 +122,14 @@ class Airbench(Network, kw_only=True):
         """Returns logits; BatchNorm uses batch statistics if `train` is true."""
         size = (_WHITENING_SIZE, _WHITENING_SIZE)
         filters = 2 * _WHITENING_SIZE**2 * images.shape[-1]
-        whiten = self.convolution(filters, size, "whiten", padding="VALID")
+        whiten = self.convolution(
+            filters, size, "whiten", padding="VALID", bias_init=self.whiten_bias_init
+        )
         x = self.record("whiten", self.activation(whiten(images)))
         for number, width in enumerate(self.widths, 1):
             x = self.group(x, width, f"group{number}", train)
         x = self.max_pool(x, (3, 3), (3, 3)).reshape(len(x), -1)
-        return self.predictions(x, _uniform, use_bias=False) * self.logit_scale
+        return self.predictions(x, self.head_init, use_bias=False) * self.logit_scale
 
     def init_from_data(
         self, variables: Mapping[str, PyTree], images: Float[Array, "n h w c"]
@@ -145,7 +171,14 @@ class Airbench(Network, kw_only=True):
         return x
 
 
-airbench94 = functools.partial(Airbench, widths=(64, 256, 256), logit_scale=1 / 256)
+# Muon takes small steps, so its network does not start at logits of almost 0.
+airbench94 = functools.partial(
+    Airbench,
+    widths=(64, 256, 256),
+    logit_scale=1 / 256,
+    head_init=uniform_of_deviation_1,
+    whiten_bias_init=uniform_bias,
+)
 airbench94_sgd = functools.partial(Airbench, widths=(64, 256, 256))
 airbench95 = functools.partial(Airbench, widths=(128, 384, 384))
 airbench96 = functools.partial(Airbench, widths=(128, 384, 512), depth=3, momentum=0.9)

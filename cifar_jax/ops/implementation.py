@@ -10,7 +10,7 @@ from jaxtyping import Array
 Pair = tuple[int, int]
 
 # "plain" is XLA's own operation; "fast" computes the same values in a way that is
-# fast in XLA's CPU code; "auto" means "fast" on CPUs and "plain" elsewhere.
+# fast in XLA's CPU code; "auto" means "fast" on CPUs and what is fastest elsewhere.
 Implementation = Literal["auto", "fast", "plain"]
 
 
@@ -19,8 +19,18 @@ def run(
     fast: Callable[..., Array],
     plain: Callable[..., Array],
     *operands: Any,
+    elsewhere: Callable[..., Array] | None = None,
 ) -> Array:
-    """Applies the chosen implementation; "auto" is resolved at lowering."""
+    """Applies the chosen implementation; "auto" is resolved at lowering.
+
+    Args:
+        implementation: the choice.
+        fast: the implementation for CPUs.
+        plain: XLA's own operation.
+        operands: its arguments.
+        elsewhere: the implementation for other devices; None: plain.
+    """
     if implementation == "auto":
-        return lax.platform_dependent(*operands, cpu=fast, default=plain)
+        default = elsewhere or plain
+        return lax.platform_dependent(*operands, cpu=fast, default=default)
     return {"fast": fast, "plain": plain}[implementation](*operands)

@@ -34,7 +34,9 @@ def max_pool(
     (top, bottom), (left, right) = padding
     shape = _Windows(window, strides, ((top, bottom), (left, right)))
     fast, plain = functools.partial(_fast, shape), functools.partial(_plain, shape)
-    return run(implementation, fast, plain, x)
+    # On a GPU, XLA's gradient scatters one value after the other.
+    elsewhere = functools.partial(_shifted, shape)
+    return run(implementation, fast, plain, x, elsewhere=elsewhere)
 
 
 def max_pool_channels_last(
@@ -120,11 +122,12 @@ def _backward(windows: _Windows, residuals: _Residuals, dy: Array) -> tuple[Arra
         for before, block, output in zip(reach, blocks, dy.shape, strict=False)
     ]
     margins += [(0, 0, 0), (0, 0, 0)]
-    # The barrier keeps XLA from computing both anew for every term of the sum. It
-    # holds because these arrays are padded; unpadded ones would be fused all the same.
-    argmax, dy = lax.optimization_barrier(
-        tuple(lax.pad(a, jnp.zeros((), a.dtype), margins) for a in (argmax, dy))
-    )
+    padded = tuple(lax.pad(a, jnp.zeros((), a.dtype), margins) for a in (argmax, dy))
+    if reach != [0, 0]:
+        # The barrier keeps XLA from computing both anew for every term of the sum. It
+        # holds because these are padded; otherwise they would be fused all the same.
+        padded = lax.optimization_barrier(padded)
+    argmax, dy = padded
 
     # All pixels of a block in one loop, since concatenation is slow if fused.
     dx = jnp.zeros((), dy.dtype)
@@ -140,8 +143,8 @@ def _backward(windows: _Windows, residuals: _Residuals, dy: Array) -> tuple[Arra
         near = np.s_[above : above + blocks[0], None, before : before + blocks[1], None]
         dx += jnp.where(argmax[near] == position, dy[near], 0)
     bh, sh, bw, sw, c, n = dx.shape
-    padded = dx.reshape(bh * sh, bw * sw, c, n)
-    return (padded[top : top + h, left : left + w],)
+    whole = dx.reshape(bh * sh, bw * sw, c, n)
+    return (whole[top : top + h, left : left + w],)
 
 
 _shifted.defvjp(_forward, _backward)

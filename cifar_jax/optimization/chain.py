@@ -164,12 +164,17 @@ def decay_factor(path: tuple, factors: Mapping[str, float] | None) -> float:
     return 1.0 if factors is None else factors.get(path[0].key, 0.0)
 
 
+def name_of(path: tuple) -> str:
+    """Returns the name of a parameter at this path in the tree of params."""
+    return "/".join(key.key for key in path)
+
+
 def _labels(params: PyTree, patterns: Sequence[str]) -> PyTree:
     """Returns the pattern that each parameter matches, and checks that there is one."""
     matched = set()
 
     def label(path: tuple, _: object) -> str:
-        name = "/".join(key.key for key in path)
+        name = name_of(path)
         found = [pattern for pattern in patterns if re.fullmatch(pattern, name)]
         if len(found) > 1:
             raise UserError(
@@ -182,8 +187,7 @@ def _labels(params: PyTree, patterns: Sequence[str]) -> PyTree:
     labels = jax.tree_util.tree_map_with_path(label, params)
     if unmatched := [pattern for pattern in patterns if pattern not in matched]:
         names = [
-            "/".join(key.key for key in path)
-            for path, _ in jax.tree_util.tree_leaves_with_path(params)
+            name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)
         ]
         raise UserError(
             f"--param_groups: no parameter matches {unmatched[0]!r}; there are "

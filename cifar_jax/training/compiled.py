@@ -27,7 +27,8 @@ class CompiledSteps:
     indices of its batches.
 
     A call runs a loop on the device whose length is an argument, so one program serves
-    all lengths, and the way that a run is divided into calls changes no bit of it.
+    all lengths, and the way that a run is divided into calls changes no bit of it. Each
+    phase of the training has a program of its own.
 
     Attributes:
         max_steps_per_call: the number of steps that `train_steps` is meant for.
@@ -47,9 +48,10 @@ class CompiledSteps:
     ):
         """Compiles for states like this one, which is left as it is.
 
-        States are replicated over `strategy.mesh`. `inspect` is compiled in the
-        background if it will be needed for sure, otherwise when it is first called.
-        `drop_remainder` is that of `BatchOrder`.
+        States are replicated over `strategy.mesh`. The first phase is compiled at once,
+        and the later ones in the background. So is `inspect` if it will be needed for
+        sure, otherwise it is compiled when it is first called. `drop_remainder` is that
+        of `BatchOrder`.
         """
         self.max_steps_per_call = max_steps_per_call
         self._strategy = strategy
@@ -58,29 +60,30 @@ class CompiledSteps:
         order_key = train_state.streams(key).order
         self._order = BatchOrder(order_key, len(train), batch_size, drop_remainder)
         self._data = sharding.replicate(strategy.mesh, (train.images, train.labels))
-        axis_name = strategy.axis_name
-        loop = functools.partial(_loop, program, axis_name)
-        self.steps_per_call, lowered = (
-            max_steps_per_call,
-            self._lower(loop, state, max_steps_per_call),
-        )
-        if slow_in_loops(lowered):
-            once = functools.partial(_once, program, axis_name)
-            self.steps_per_call, lowered = 1, self._lower(once, state, 1)
+        self._program = program
         self._jit = Jit(strategy.mesh)
         whole = NamedSharding(strategy.mesh, PartitionSpec())
-        shapes = jax.tree.map(
+        self._like = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state
         )
-        self._compile_inspect = functools.partial(
-            self._compiled_inspect, program, shapes
-        )
+        self._function, self.steps_per_call = _loop, max_steps_per_call
+        step = int(state.step)
+        lowered = self._lowered(step)
+        if slow_in_loops(lowered):
+            self._function, self.steps_per_call = _once, 1
+            lowered = self._lowered(step)
         # XLA compiles each program on one core, so two at a time.
-        self._background = concurrent.futures.ThreadPoolExecutor(1)
+        self._compiling = concurrent.futures.ThreadPoolExecutor(2)
+        self._first = self._compiling.submit(lowered.compile, compiler_options())
         self._inspect: concurrent.futures.Future[jax.stages.Compiled] | None = None
         if will_inspect:
-            self._inspect = self._background.submit(self._compile_inspect)
-        self._train = lowered.compile(compiler_options())
+            self._inspect = self._compiling.submit(self._compiled_inspect)
+        self._train = {program.phase(step): self._first} | {
+            phase: self._compiling.submit(self._compiled_phase, phase.start)
+            for phase in program.phases
+            if phase.start > step
+        }
+        self._first.result()
 
     def train_steps(
         self, state: TrainState, first: int, end: int
@@ -93,25 +96,28 @@ class CompiledSteps:
         # The program overwrites its argument, so that there are never more than two.
         state = _copy(state)
         parts = []
-        for start in range(first, end, self.steps_per_call):
-            count = min(end - start, self.steps_per_call)
+        while first < end:
+            phase = self._program.phase(first)
+            count = min(end, phase.stop, first + self.steps_per_call) - first
             batches = self._strategy.shard(
-                self._batches(start, count, self.steps_per_call)
+                self._batches(first, count, self.steps_per_call)
             )
-            state, losses = self._train(state, self._data, batches, count)
+            train = self._train[phase].result()
+            state, losses = train(state, self._data, batches, count)
             parts.append({name: loss[:count] for name, loss in losses.items()})
+            first += count
         return state, jax.tree.map(lambda *terms: jnp.concatenate(terms), *parts)
 
     def inspect(self, state: TrainState, step: int) -> Inspection:
         """Looks inside the step of that number without taking it."""
         if self._inspect is None:
-            self._inspect = self._background.submit(self._compile_inspect)
+            self._inspect = self._compiling.submit(self._compiled_inspect)
         batches = self._jit.shard(self._batches(step, 1, 1))
         return self._inspect.result()(state, self._data, batches)
 
     def placement(self, state: TrainState) -> str:
         """Describes where the state, the data and the compiled step are, as a table."""
-        return placement.describe(state, self._data, self._train)
+        return placement.describe(state, self._data, self._first.result())
 
     def _batches(self, first: int, count: int, room: int) -> Batches:
         """Returns the batches of these steps, padded to `room` batches."""
@@ -122,23 +128,26 @@ class CompiledSteps:
             for name in batches[0]
         }
 
-    def _compiled_inspect(
-        self, program: Program, state: TrainState
-    ) -> jax.stages.Compiled:
+    def _compiled_inspect(self) -> jax.stages.Compiled:
         """Compiles for XLA to divide the work, whatever the strategy: it is rare."""
         whole = NamedSharding(self._jit.mesh, PartitionSpec())
-        function = functools.partial(_inspect, program)
+        function = functools.partial(_inspect, self._program)
         batches = self._jit.shard(self._batches(0, 1, 1))
         lowered = jax.jit(function, out_shardings=whole).lower(
-            state, self._data, batches
+            self._like, self._data, batches
         )
         return lowered.compile(compiler_options())
 
-    def _lower(
-        self, function: functools.partial, state: TrainState, room: int
-    ) -> jax.stages.Lowered:
-        batches = self._strategy.shard(self._batches(0, 1, room))
-        return self._strategy.wrap(function).lower(state, self._data, batches, 1)
+    def _compiled_phase(self, start: int) -> jax.stages.Compiled:
+        return self._lowered(start).compile(compiler_options())
+
+    def _lowered(self, step: int) -> jax.stages.Lowered:
+        """Returns the program of this step's phase, before compilation."""
+        function = functools.partial(
+            self._function, self._program.at(step), self._strategy.axis_name
+        )
+        batches = self._strategy.shard(self._batches(0, 1, self.steps_per_call))
+        return self._strategy.wrap(function).lower(self._like, self._data, batches, 1)
 
 
 @jax.jit
@@ -174,9 +183,10 @@ def _once(
     state: TrainState,
     data: PyTree,
     batches: PyTree,
-    _: Array,
+    count: Array,
 ) -> tuple[TrainState, Losses]:
-    """Takes a step on the first batch, with the results of a loop."""
+    """Takes a step on the first batch, with the arguments and results of a loop."""
+    del count
     state, losses = steps.train_step(program, state, _take(data, batches, 0), axis_name)
     return state, jax.tree.map(lambda loss: loss[None], losses)
 

@@ -2,7 +2,12 @@
 
 import dataclasses
 import functools
+import itertools
+import math
+import re
+import sys
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree, Scalar
@@ -31,6 +36,9 @@ class Program:
         weight_decay: coefficient of the penalty of kernels in the loss; 0 if the
             optimizer decays them in another way.
         ema_decay: upper limit of the decay of the moving averages.
+        ends: for groups of parameters that are not trained to the end, the pattern of
+            their names and the step from which on they stay as they are.
+        frozen: the patterns of parameters whose gradients are not needed.
     """
 
     model: Network
@@ -40,6 +48,37 @@ class Program:
     schedule: optax.Schedule
     weight_decay: float
     ema_decay: float
+    ends: tuple[tuple[str, int], ...] = ()
+    frozen: tuple[str, ...] = ()
+
+    @property
+    def phases(self) -> tuple[range, ...]:
+        """The steps that train the same parameters, in order; the last are endless."""
+        bounds = sorted({0, *(end for _, end in self.ends), sys.maxsize})
+        return tuple(itertools.starmap(range, itertools.pairwise(bounds)))
+
+    def phase(self, step: int) -> range:
+        """Returns the phase of a step."""
+        return next(phase for phase in self.phases if step in phase)
+
+    def at(self, step: int) -> "Program":
+        """Returns the program of this step's phase.
+
+        Its steps give the same parameters as those of this program, in less time.
+        """
+        frozen = tuple(pattern for pattern, end in self.ends if end <= step)
+        return dataclasses.replace(self, frozen=frozen)
+
+    def trained(self, params: PyTree) -> PyTree:
+        """Returns the params, with the frozen ones as constants of the gradient."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, param: (
+                jax.lax.stop_gradient(param)
+                if any(re.fullmatch(p, chain.name_of(path)) for p in self.frozen)
+                else param
+            ),
+            params,
+        )
 
     def penalties(self, params: PyTree) -> dict[str, Float[Scalar, ""]]:
         """Returns the loss terms of weight decay by name."""
@@ -68,6 +107,7 @@ def build(config: Config, num_classes: int) -> Program:
     model = models.create(config.model, num_classes, dtype, config.ops)
     optimizer = resolve(config.optimizer, OPTIMIZERS, "optimizer")
     schedule = functools.partial(_schedule, config)
+    groups = resolve_all(config.param_groups, PARAM_GROUPS, "param_groups")
     return Program(
         model=model,
         preprocessing=config.preprocessing,
@@ -79,11 +119,16 @@ def build(config: Config, num_classes: int) -> Program:
             weight_decay=config.weight_decay,
             weight_decays=model.weight_decays,
             ema_decay=config.ema_decay,
-            groups=resolve_all(config.param_groups, PARAM_GROUPS, "param_groups"),
+            groups=groups,
         ),
         schedule=schedule(""),
         weight_decay=config.weight_decay if optimizer.decay_in_loss else 0.0,
         ema_decay=config.ema_decay,
+        ends=tuple(
+            (group.pattern, math.ceil(group.until * config.max_steps))
+            for group in groups
+            if group.until < 1
+        ),
     )
 
 

@@ -234,7 +234,7 @@ def _forward(
     if axis_name is not None:
         dropout = jax.random.fold_in(dropout, jax.lax.axis_index(axis_name))
     logits, updated = model.apply(
-        {"params": params, "batch_stats": state.batch_stats},
+        {"params": program.trained(params), "batch_stats": state.batch_stats},
         inputs,
         train=True,
         mutable=["batch_stats", "intermediates"] if record else ["batch_stats"],

@@ -94,17 +94,29 @@ def create(
     statistics = program.preprocessing.statistics(train_images)
     # At least one, whose shape tells the network the number of channels.
     first = train_images[: max(1, program.model.images_for_init)]
-    return _create(key, statistics, first, program)
+    return of_statistics(program, key, statistics, first)
 
 
 @functools.partial(jax.jit, static_argnames="program")
-def _create(
-    key: Array, statistics: Statistics | None, images: Array, program: Program
+def of_statistics(
+    program: Program,
+    key: Key[Array, ""],
+    statistics: Statistics | None,
+    images: UInt8[Array | np.ndarray, "n h w c"],
 ) -> TrainState:
+    """Returns the state at step 0, as a function that can be transformed.
+
+    Args:
+        program: what is trained.
+        key: the root key.
+        statistics: of the training images, from `Preprocessing.statistics`.
+        images: the first training images, one or as many as the network is initialized
+            from.
+    """
     model = program.model
     # Without the barrier, XLA computes with images that are constants as it compiles.
-    images = jax.lax.optimization_barrier(images)
-    views = jax.vmap(program.preprocessing.evaluation, (0, None))(images, statistics)
+    first = jax.lax.optimization_barrier(jnp.asarray(images))
+    views = jax.vmap(program.preprocessing.evaluation, (0, None))(first, statistics)
     inputs = views[:, 0]
     variables: Mapping[str, PyTree] = model.init(
         streams(key).initialization, jnp.zeros((1, *inputs.shape[1:]))

@@ -1,7 +1,8 @@
-"""The recipes of cifar_jax in PyTorch, with constant learning rates."""
+"""The recipes of cifar_jax in PyTorch; most have constant learning rates."""
 
 import dataclasses
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,11 +15,22 @@ class Recipe:
         decays: Weight decay by name of the layer; "" is for all other kernels.
         decay_in_loss: Whether the loss includes the weight decay, as in the tutorial;
             otherwise, the optimizer adds it to the gradients.
-        bias_rate: Factor of the learning rate of biases.
+        bias_decay: Weight decay of biases, times the factor of their learning rate.
+        rates: Factors of the learning rate by the end of a parameter's name, of which
+            the first one that fits counts; 1 for other parameters.
+        schedule: Factors of the learning rate by fraction of the run; in between, they
+            change linearly.
+        until: Fraction of the run after which a parameter is frozen, by its name.
+        label_smoothing: Share of the targets that is spread over all classes.
+        reduction: "sum" of the losses of a batch, or "mean". Learning rates are always
+            those for the mean.
+        lookahead: Whether slow weights follow the parameters.
         ema_decay: Upper limit of the decay of the moving averages; 0 for no averages.
         size: Height and width of the network's inputs.
-        padding: Black pixels at each side of the images that crops are taken from.
+        padding: Pixels at each side of the images that crops are taken from.
+        padding_mode: "constant" for black pixels there, "reflect" for mirrored ones.
         random: Whether crops are random, and half of them flipped.
+        alternate: Whether each image is flipped in every other epoch instead.
         normalization: "image", "channel" or "mean_image".
     """
 
@@ -27,11 +39,19 @@ class Recipe:
     decay_in_loss: bool = False
     momentum: float = 0.9
     nesterov: bool = False
-    bias_rate: float = 1.0
+    bias_decay: float = 0.0
+    rates: dict[str, float] = dataclasses.field(default_factory=dict)
+    schedule: dict[float, float] = dataclasses.field(default_factory=lambda: {0.0: 1.0})
+    until: dict[str, float] = dataclasses.field(default_factory=dict)
+    label_smoothing: float = 0.0
+    reduction: str = "mean"
+    lookahead: bool = False
     ema_decay: float = 0.0
     size: int = 32
     padding: int = 0
+    padding_mode: str = "constant"
     random: bool = True
+    alternate: bool = False
     normalization: str = "mean_image"
 
 
@@ -59,14 +79,33 @@ RECIPES = {
     "cuda_convnet_18pct": Recipe(
         learning_rate=0.001,
         decays={"": 0.004, "logits": 1.0},
-        bias_rate=2.0,
+        rates={"bias": 2.0},
         random=False,
     ),
     "cuda_convnet_11pct": Recipe(
         learning_rate=0.001,
         decays={"local3": 0.004, "local4": 0.004, "logits": 0.01},
-        bias_rate=2.0,
+        rates={"bias": 2.0},
         size=24,
+    ),
+    "airbench94_sgd": Recipe(
+        # Momentum multiplies steps by the divisor.
+        learning_rate=11.5 / (1 + 1 / (1 - 0.85)),
+        decays={"": 0.0153 / 11.5},
+        bias_decay=0.0153 / 11.5,
+        momentum=0.85,
+        nesterov=True,
+        rates={"whiten.bias": 1.0, "bias": 64.0},
+        schedule={0.0: 0.2, 0.23: 1.0, 1.0: 0.07},
+        # Three epochs.
+        until={"whiten.bias": 144 / 476},
+        label_smoothing=0.2,
+        reduction="sum",
+        lookahead=True,
+        padding=2,
+        padding_mode="reflect",
+        alternate=True,
+        normalization="channel",
     ),
 }
 
@@ -78,19 +117,56 @@ def decay_of(recipe: Recipe, name: str, parameter: Tensor) -> float:
     return recipe.decays.get(name.split(".")[0], recipe.decays.get("", 0.0))
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def rate_of(recipe: Recipe, name: str) -> float:
+    """Returns the factor of the learning rate of a parameter."""
+    fitting = (rate for end, rate in recipe.rates.items() if name.endswith(end))
+    return next(fitting, 1.0)
+
+
+def summed(recipe: Recipe, batch_size: int) -> int:
+    """Returns how many times the mean over a batch the recipe's loss is."""
+    return batch_size if recipe.reduction == "sum" else 1
+
+
+def make_optimizer(
+    model: nn.Module, recipe: Recipe, batch_size: int
+) -> torch.optim.Optimizer:
     """Returns SGD with the learning rates and weight decays of the recipe."""
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
-        rate = recipe.bias_rate if name.endswith("bias") else 1.0
+        rate = rate_of(recipe, name)
         decay = decay_of(recipe, name, parameter) * (not recipe.decay_in_loss)
+        if name.endswith("bias"):
+            decay = recipe.bias_decay / rate
         groups.setdefault((rate, decay), []).append(parameter)
+    times = summed(recipe, batch_size)
     return torch.optim.SGD(
         [
-            {"params": group, "lr": rate * recipe.learning_rate, "weight_decay": decay}
+            {
+                "params": group,
+                "lr": rate * recipe.learning_rate / times,
+                "weight_decay": decay * times,
+            }
             for (rate, decay), group in groups.items()
         ],
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         fused=True,
     )
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, max_steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Returns what sets the learning rates of the optimizer after each step."""
+    steps = [int(part * max_steps) for part in recipe.schedule]
+    factors = list(recipe.schedule.values())
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: float(np.interp(step, steps, factors))
+    )
+
+
+def freeze(model: nn.Module, recipe: Recipe, part: float) -> None:
+    """Freezes the parameters that are not trained after this part of the run."""
+    for name, until in recipe.until.items():
+        model.get_parameter(name).requires_grad_(part < until)

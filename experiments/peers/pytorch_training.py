@@ -3,7 +3,7 @@
 By default, the network, loss, averages and augmentation are those of TensorFlow's
 tutorial; with --model, they are those of a recipe of cifar_jax. It writes no summaries
 and no checkpoints, and its learning rate is constant, as the tutorial's is for 136,718
-steps of 128 images.
+steps of 128 images; only Airbench's follows its schedule.
 
 Optimizations: the data stays in device memory as bytes, and a whole batch is augmented
 at once; SGD is fused, and the moving averages take one call; the loss is read only at
@@ -15,13 +15,23 @@ With --evaluate=N, the initial network classifies N images instead, several time
 """
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from pytorch_airbench import Airbench, Lookahead
 from pytorch_networks import NETWORKS, fold_batch_norms
-from pytorch_recipes import RECIPES, Recipe, decay_of, make_optimizer
+from pytorch_recipes import (
+    RECIPES,
+    Recipe,
+    decay_of,
+    freeze,
+    make_optimizer,
+    make_schedule,
+    summed,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -36,9 +46,12 @@ class Images:
         images = records[:, 1:].reshape(-1, 3, 32, 32)
         self.recipe = recipe
         self.labels = torch.from_numpy(records[:, 0]).to(device).long()
-        self.images = torch.from_numpy(images).to(device)
+        self.flipped_first = torch.rand(len(images), device=device) < 0.5
+        self.images = torch.from_numpy(images)
         if recipe.padding:
-            self.images = functional.pad(self.images, [recipe.padding] * 4)
+            sides = [recipe.padding] * 4
+            self.images = functional.pad(self.images, sides, recipe.padding_mode)
+        self.images = self.images.to(device)
         mean, deviation = statistics(images, recipe.normalization)
         self.mean = self.center(torch.from_numpy(mean).float().to(device))
         self.deviation = torch.from_numpy(deviation).float().to(device)
@@ -59,14 +72,21 @@ class Images:
             x /= self.deviation
         return x
 
+    def flipped(self, chosen: Tensor, epoch: int) -> Tensor:
+        """Returns which of the chosen images are flipped."""
+        if self.recipe.alternate:
+            return self.flipped_first[chosen] ^ (epoch % 2 == 1)
+        return torch.rand(len(chosen), device=chosen.device) < 0.5
+
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields augmented batches endlessly, in a new order each epoch."""
         count, device = len(self.labels), self.labels.device
-        while True:
+        for epoch in itertools.count():
             order = torch.randperm(count, device=device)
             for chosen in order[: count // batch_size * batch_size].split(batch_size):
-                images = self.images[chosen]
-                x = crops(images, self.recipe.size) if self.recipe.random else images
+                x = self.images[chosen]
+                if self.recipe.random:
+                    x = crops(x, self.recipe.size, self.flipped(chosen, epoch))
                 x = x.float()
                 if self.recipe.normalization == "image":
                     x = with_random_colors(x)
@@ -88,15 +108,14 @@ def statistics(images: np.ndarray, normalization: str) -> tuple[np.ndarray, np.n
     return mean, deviation
 
 
-def crops(images: Tensor, size: int) -> Tensor:
-    """Crops and flips a batch of images at random."""
+def crops(images: Tensor, size: int, flipped: Tensor) -> Tensor:
+    """Crops a batch of images at random, and flips some of them."""
     n, channels, height, _ = images.shape
     device = images.device
     positions = torch.arange(size, device=device)
     top, left = torch.randint(height - size + 1, (2, n, 1), device=device)
-    flip = torch.rand(n, 1, device=device) < 0.5
     rows = top + positions
-    columns = left + torch.where(flip, size - 1 - positions, positions)
+    columns = left + torch.where(flipped[:, None], size - 1 - positions, positions)
     return images[
         torch.arange(n, device=device)[:, None, None, None],
         torch.arange(channels, device=device)[:, None, None],
@@ -133,6 +152,15 @@ class Averages:
         torch._foreach_lerp_(self.averages, self.values, 1 - decay)
 
 
+def make_averages(
+    model: nn.Module, recipe: Recipe, max_steps: int
+) -> Averages | Lookahead | None:
+    """Returns what is updated after each step, if the recipe has averages."""
+    if recipe.lookahead:
+        return Lookahead(model, max_steps)
+    return Averages(model, recipe.ema_decay) if recipe.ema_decay else None
+
+
 def make_loss(
     model: nn.Module, recipe: Recipe, device: str, bf16: bool
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[], Tensor | float]]:
@@ -149,7 +177,12 @@ def make_loss(
     def loss(images: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             logits = model(images)
-        entropy = functional.cross_entropy(logits.float(), labels)
+        entropy = functional.cross_entropy(
+            logits.float(),
+            labels,
+            reduction=recipe.reduction,
+            label_smoothing=recipe.label_smoothing,
+        )
         return entropy + penalty() if recipe.decay_in_loss else entropy
 
     return loss, (lambda: 0.0) if recipe.decay_in_loss else penalty
@@ -159,21 +192,31 @@ def train(options: argparse.Namespace, model: nn.Module, data: Images) -> None:
     """Trains for --max_steps steps, printing the tutorial's log lines."""
     recipe = data.recipe
     loss_of, penalty = make_loss(model, recipe, data.labels.device.type, options.bf16)
+    batches = (
+        (images.contiguous(memory_format=layout(options)), labels)
+        for images, labels in data.batches(options.batch_size)
+    )
     if options.compile:
         loss_of = torch.compile(loss_of)
-    optimizer = make_optimizer(model, recipe)
-    averages = Averages(model, recipe.ema_decay) if recipe.ema_decay else None
-    batches = data.batches(options.batch_size)
+        batch = next(batches)
+        # Otherwise it would be compiled again in the step that freezes parameters.
+        for part in (0.0, *recipe.until.values()):
+            freeze(model, recipe, part)
+            loss_of(*batch).backward()
+    optimizer = make_optimizer(model, recipe, options.batch_size)
+    schedule = make_schedule(optimizer, recipe, options.max_steps)
+    averages = make_averages(model, recipe, options.max_steps)
     for step in range(options.max_steps):
-        images, labels = next(batches)
-        loss = loss_of(images.contiguous(memory_format=layout(options)), labels)
+        freeze(model, recipe, step / options.max_steps)
+        loss = loss_of(*next(batches))
         logged = step % options.log_frequency == 0
         if logged:
             with torch.no_grad():
-                total = loss + penalty()
+                total = loss / summed(recipe, options.batch_size) + penalty()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
         if averages is not None:
             averages.update(step)
         if logged:
@@ -229,6 +272,9 @@ def main() -> None:
         torch.backends.cudnn.benchmark = True
     data = Images(options.records, RECIPES[options.model], device)
     model = NETWORKS[options.model]().to(device, memory_format=layout(options))
+    if isinstance(model, Airbench):
+        images = data.center(data.images[:5000]).float()
+        model.initialize_whitening(data.normalized(images))
     (evaluate if options.evaluate else train)(options, model, data)
 
 

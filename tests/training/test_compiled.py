@@ -67,6 +67,27 @@ def test_calls_take_the_steps_of_the_program(program, steps, dataset):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_a_call_may_reach_from_one_phase_into_the_next(dataset):
+    groups = "group('head/kernel', until=0.3)"
+    config = dataclasses.replace(CONFIG, max_steps=10, param_groups=groups)
+    program = build_program(config, num_classes=3)
+    state = fresh(program)
+    steps = CompiledSteps(program, dataset.train, 8, state, 4, strategy())
+    before_it, _ = steps.train_steps(state, 0, 2)
+    at_it, _ = steps.train_steps(before_it, 2, 3)
+    across_it, losses = steps.train_steps(before_it, 2, 6)
+    assert len(losses["total_loss"]) == 4
+    for before, after, same in ((before_it, at_it, False), (at_it, across_it, True)):
+        kernels = before.params["head"]["kernel"], after.params["head"]["kernel"]
+        assert np.array_equal(*kernels) == same
+        biases = before.params["head"]["bias"], after.params["head"]["bias"]
+        assert not np.array_equal(*biases)
+    resumed = CompiledSteps(program, dataset.train, 8, at_it, 4, strategy())
+    after, _ = resumed.train_steps(at_it, 3, 6)
+    for a, b in zip(bits(after), bits(across_it), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_steps_without_convolutions_are_one_loop_on_the_device(steps):
     assert steps.steps_per_call == steps.max_steps_per_call == 4
 
