@@ -61,6 +61,26 @@ def test_recipes_are_run_and_tabulated(benchmark, tmp_path):
 
 
 @pytest.mark.slow
+def test_sprints_are_timed_as_commands_and_as_programs(benchmark, tmp_path):
+    small = "--recipe=sprint --max_steps=2 --batch_size=16"
+    text, kept = benchmark("sprint", f"--runs={small}", "--seeds=1")
+    [record] = kept["runs"]
+    [result] = record["results"]
+    assert 0 < result["accuracy"] < 1
+    assert 0 < result["train_seconds"] < result["train_command_seconds"]
+    assert cells(text, f"`{small}`")[:2] == ["1", f"{100 * result['accuracy']:.2f}%"]
+    assert (tmp_path / "kept" / "sprint.png").stat().st_size > 10_000
+    text, kept = benchmark("sprint", f"--runs={small}", "--seeds=2", "--at_a_time=2")
+    [record] = kept["runs"]
+    assert record["name"] == f"{small}, 2 at a time"
+    first, second = record["results"]
+    assert (first["seed"], second["seed"]) == (0, 1)
+    # The same run, but for rounding.
+    assert first["accuracy"] == pytest.approx(result["accuracy"], abs=0.02)
+    assert 0 < first["train_seconds"] < first["seconds_with_evaluation"]
+
+
+@pytest.mark.slow
 def test_train_step_times_ours_alone(benchmark):
     sizes = ("--batch_size=4", "--from_step=10", "--steps=10", "--rounds=1")
     text, kept = benchmark("benchmark_train_step", *sizes, "--programs=cifar_jax")

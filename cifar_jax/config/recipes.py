@@ -91,29 +91,34 @@ def _airbench_sgd(
     }
 
 
-def _airbench_muon(max_steps: int, whitening_steps: int) -> dict[str, Any]:
-    """Returns the settings of an Airbench recipe with Muon, for batches of 2,000.
+def _airbench_muon(
+    batch_size: int, max_steps: int, rate: float, whitening: float
+) -> dict[str, Any]:
+    """Returns the settings of an Airbench recipe with Muon.
 
     Args:
+        batch_size: images of a step.
         max_steps: the length of the run.
-        whitening_steps: steps in which the whitening convolution's bias is trained.
+        rate: the highest learning rate of the 3x3 convolutions, which Muon updates; the
+            others are Airbench's, for sums over the batch.
+        whitening: the part of the run in which the whitening convolution's bias is
+            trained.
     """
-    kernels, biases, head = 0.24, 0.053 * 2000, 0.67 * 2000
-    decay = 0.004 / biases
-    whitening = whitening_steps / max_steps
+    biases, head = 0.053 * batch_size, 0.67 * batch_size
+    decay = 2e-6 * batch_size / biases
     sgd = "optimizer='sgd(momentum=0.85, nesterov=True)'"
-    fast = f"{sgd}, learning_rate={biases / kernels}, weight_decay=1"
+    fast = f"{sgd}, learning_rate={biases / rate}, weight_decay=1"
     return _AIRBENCH | {
         "max_steps": max_steps,
-        "batch_size": 2000,
-        "learning_rate": kernels,
+        "batch_size": batch_size,
+        "learning_rate": rate,
         "schedule": "linear",
         "optimizer": "muon(beta=0.6, steps=3, keep_norm=True)",
         "weight_decay": decay,
         "param_groups": f"{_WHITENING}, group('whiten/bias', {fast}, "
         f"schedule='linear(until={whitening})', until={whitening}), "
         f"group('.*_norm./bias', {fast}), group('predictions/kernel', {sgd}, "
-        f"learning_rate={head / kernels}, weight_decay={biases / head}), "
+        f"learning_rate={head / rate}, weight_decay={biases / head}), "
         "group('group.*/kernel', weight_decay=0)",
     }
 
@@ -153,9 +158,15 @@ RECIPES: dict[str, Recipe] = {
         "ResNet-18 for 32x32 images, 200 epochs along a cosine.",
         _LONG | {"model": "resnet18"},
     ),
+    "sprint": Recipe(
+        "A narrower Airbench with Muon, 3 epochs, for 90% within minutes on a CPU.",
+        _airbench_muon(batch_size=512, max_steps=300, rate=0.12, whitening=0.375)
+        | {"model": "sprint"},
+    ),
     "airbench94": Recipe(
         "Airbench with Muon, 8 epochs, for the 94% that its author reports.",
-        _airbench_muon(max_steps=200, whitening_steps=75) | {"model": "airbench94"},
+        _airbench_muon(batch_size=2000, max_steps=200, rate=0.24, whitening=75 / 200)
+        | {"model": "airbench94"},
     ),
     "airbench94_sgd": Recipe(
         "Airbench with SGD and Lookahead, 9.9 epochs, for 94% likewise.",

@@ -13,6 +13,7 @@ from cifar_jax.models.airbench import (
     airbench94_sgd,
     airbench95,
     airbench96,
+    sprint,
 )
 from cifar_jax.models.cuda_convnet import CudaConvnet11pct, CudaConvnet18pct
 from cifar_jax.models.keras_weights import from_keras
@@ -36,6 +37,7 @@ MODELS: dict[str, Callable[..., Network]] = {
     "resnet18": resnet18,
     "resnet50": resnet50,
     "mobilenet": MobileNet,
+    "sprint": sprint,
     "airbench94": airbench94,
     "airbench94_sgd": airbench94_sgd,
     "airbench95": airbench95,

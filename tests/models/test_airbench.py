@@ -14,10 +14,17 @@ import pytest
 from golden import airbench_inputs as inputs
 
 from cifar_jax import Batch, Config, build_program, init_state, models, train_step
-from cifar_jax.models.airbench import Airbench, partly_identity, whitening_kernel
+from cifar_jax.models.airbench import (
+    Airbench,
+    partly_identity,
+    uniform_bias,
+    uniform_of_deviation_1,
+    whitening_kernel,
+)
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "airbench.npz")
 PARAMETERS = {
+    "sprint": 497_528,
     "airbench94": 1_971_640,
     "airbench94_sgd": 1_971_640,
     "airbench95": 4_604_728,
@@ -108,6 +115,21 @@ def test_the_first_outputs_of_a_kernel_are_its_inputs(inner, outer):
     np.testing.assert_array_equal(copies, 0)
     np.testing.assert_array_equal(center, np.eye(*center.shape))
     assert rest.size == 0 or 0.9 < np.abs(rest).max() * (9 * inner) ** 0.5 <= 1
+
+
+def test_the_head_of_muons_network_has_the_deviation_1():
+    kernel = np.array(uniform_of_deviation_1(jax.random.key(0), (256, 10)))
+    assert kernel.std(ddof=1) == pytest.approx(1)
+    # Of a uniform distribution, the highest value is sqrt(3) deviations from the mean.
+    assert np.abs(kernel).max() == pytest.approx(3**0.5, rel=0.02)
+    assert np.abs(kernel.mean()) < 0.1
+
+
+def test_the_whitening_bias_of_muons_network_is_uniform():
+    bias = np.array(uniform_bias(jax.random.key(0), (10_000,)))
+    # A window contains 2 * 2 * 3 values.
+    assert np.abs(bias).max() == pytest.approx(12**-0.5, rel=1e-3)
+    assert bias.std() == pytest.approx(12**-0.5 / 3**0.5, rel=0.02)
 
 
 def test_initial_filters_whiten_the_training_images(monkeypatch):
