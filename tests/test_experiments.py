@@ -48,6 +48,16 @@ def test_convolutions_are_timed_both_ways(tmp_path):
 
 
 @pytest.mark.slow
+def test_distortions_are_timed_beside_the_step(tmp_path):
+    path = tmp_path / "kept.json"
+    sizes = ("--recipes=tutorial", "--rounds=2")
+    text = call_experiment("benchmark_distortions", *sizes, f"--json={path}")
+    [record] = json.loads(path.read_text())["recipes"]
+    assert 0 < np.median(record["distortions"]) < np.median(record["step"])
+    assert cells(text, "tutorial")[0] == f"{np.median(record['distortions']):.1f}"
+
+
+@pytest.mark.slow
 def test_recipes_are_run_and_tabulated(benchmark, tmp_path):
     few = ("--recipes=tutorial", "--seeds=1", "--max_steps=2", "--batch_size=8")
     text, kept = benchmark("recipes", *few, f"--out_dir={tmp_path / 'runs'}")
