@@ -27,7 +27,7 @@ from absl import flags
 
 from experiments import children, common, machine, output, runs, sprint_report
 
-RUNS = ["--recipe=sprint", "--recipe=sprint --max_steps=150"]
+RUNS = ["--recipe=sprint", "--recipe=sprint --max_steps=180"]
 PEER = pathlib.Path(__file__).parent / "peers" / "airbench_original.py"
 
 FLAGS = flags.FLAGS

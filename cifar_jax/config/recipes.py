@@ -160,7 +160,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "sprint": Recipe(
         "A narrower Airbench with Muon, 3 epochs, for 90% within minutes on a CPU.",
-        _airbench_muon(batch_size=512, max_steps=300, rate=0.12, whitening=0.375)
+        _airbench_muon(batch_size=384, max_steps=400, rate=0.12, whitening=0.375)
         | {"model": "sprint"},
     ),
     "airbench94": Recipe(
