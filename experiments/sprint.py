@@ -25,6 +25,7 @@ from typing import Any
 
 from absl import flags
 
+from cifar_jax import read_run
 from experiments import children, common, machine, output, runs, sprint_report
 
 RUNS = ["--recipe=sprint", "--recipe=sprint --max_steps=180"]
@@ -44,7 +45,7 @@ def by_commands(text: str) -> dict[str, Any]:
             trained = children.run_child(command)
             evaluation = [sys.executable, "-m", "cifar_jax.eval"]
             evaluated = children.run_child([*evaluation, f"--checkpoint_dir={folder}"])
-            steps = max(trained.log) + 1
+            steps = read_run(folder).config.max_steps
             accuracy = runs.evaluated(pathlib.Path(folder), "test", steps)
         compiled = next(s for s, line in trained.lines if "compiled in" in line)
         saved = max(s for s, line in trained.lines if "saved " in line)

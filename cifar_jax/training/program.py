@@ -125,9 +125,9 @@ def build(config: Config, num_classes: int) -> Program:
         weight_decay=config.weight_decay if optimizer.decay_in_loss else 0.0,
         ema_decay=config.ema_decay,
         ends=tuple(
-            (group.pattern, math.ceil(group.until * config.max_steps))
+            (group.pattern, end)
             for group in groups
-            if group.until < 1
+            if (end := math.ceil(group.until * config.max_steps)) < config.max_steps
         ),
     )
 

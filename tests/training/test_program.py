@@ -20,7 +20,11 @@ def test_without_groups_that_end_there_is_one_phase():
     assert program.at(0) == program
 
 
-@pytest.mark.parametrize(("until", "end"), [(0.3, 3), (0.31, 4), (0.99, 10)])
+def test_a_group_that_is_trained_to_the_last_step_makes_no_phase():
+    assert len(program_of("group('head/.*', until=0.99)").phases) == 1
+
+
+@pytest.mark.parametrize(("until", "end"), [(0.3, 3), (0.31, 4)])
 def test_a_phase_ends_with_the_last_step_of_a_group(until, end):
     program = program_of(f"group('head/.*', until={until})")
     assert program.phases == (range(end), range(end, sys.maxsize))
