@@ -28,7 +28,7 @@ from absl import flags
 from cifar_jax import read_run
 from experiments import children, common, machine, output, runs, sprint_report
 
-RUNS = ["--recipe=sprint", "--recipe=sprint --max_steps=180"]
+RUNS = ["--recipe=sprint", "--recipe=sprint --max_steps=240"]
 PEER = pathlib.Path(__file__).parent / "peers" / "airbench_original.py"
 
 FLAGS = flags.FLAGS
