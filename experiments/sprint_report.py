@@ -63,17 +63,20 @@ def plot(records: list[dict[str, Any]]) -> Figure:
     """Plots the accuracy of each seed against its time."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axis = figure.subplots()
+    used = set()
     for record in records:
         results = record["results"]
         of_programs = "seconds_with_evaluation" in results[0]
         time = "seconds_with_evaluation" if of_programs else "train_seconds"
+        used.add("training and evaluation" if of_programs else "training")
         seconds = [result[time] for result in results]
         accuracies = [100 * result["accuracy"] for result in results]
         label = f"{record['name']}: {np.mean(accuracies):.2f}%"
         (points,) = axis.plot(seconds, accuracies, "o", ms=4, alpha=0.5, label=label)
         middle = np.median(seconds), np.mean(accuracies)
         axis.plot(*middle, "D", ms=9, color=points.get_color(), mec="black")
-    axis.set(xlabel="seconds", ylabel="accuracy on the test set, %")
+    axis.set_xlabel(f"seconds of {', or of '.join(sorted(used))}")
+    axis.set_ylabel("accuracy on the test set, %")
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter("{x:g}")
