@@ -16,12 +16,14 @@ from cifar_jax.models.airbench import (
     sprint,
 )
 from cifar_jax.models.cuda_convnet import CudaConvnet11pct, CudaConvnet18pct
+from cifar_jax.models.inception import InceptionResNetV2, InceptionV3
 from cifar_jax.models.keras_weights import from_keras
 from cifar_jax.models.mobilenet import MobileNet
 from cifar_jax.models.network import Network
 from cifar_jax.models.resnet import resnet18, resnet50
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.models.vgg import vgg16, vgg16_bn, vgg19, vgg19_bn
+from cifar_jax.models.xception import Xception
 from cifar_jax.ops import Implementation
 
 __all__ = ["MODELS", "Network", "create", "from_keras"]
@@ -37,6 +39,9 @@ MODELS: dict[str, Callable[..., Network]] = {
     "resnet18": resnet18,
     "resnet50": resnet50,
     "mobilenet": MobileNet,
+    "inception_v3": InceptionV3,
+    "xception": Xception,
+    "inception_resnet_v2": InceptionResNetV2,
     "sprint": sprint,
     "airbench94": airbench94,
     "airbench94_sgd": airbench94_sgd,

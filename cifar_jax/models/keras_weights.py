@@ -1,6 +1,8 @@
 """Conversion of Keras weights for the networks that replicate Keras models."""
 
-from collections.abc import Mapping
+import collections
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,11 @@ _LINEAR = {"kernel": ("params", "kernel"), "bias": ("params", "bias")}
 _LEAVES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Conv2D": _LINEAR,
     "DepthwiseConv2D": _LINEAR,
+    # Two layers here, whose names end differently.
+    "SeparableConv2D": {
+        "depthwise_kernel": ("params", "kernel"),
+        "pointwise_kernel": ("params", "kernel"),
+    },
     "Dense": _LINEAR,
     "BatchNormalization": {
         "gamma": ("params", "scale"),
@@ -24,12 +31,17 @@ _LEAVES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
 }
 
+# The name of a layer that was not given one: its kind, and a number except for the
+# first one that a process has made.
+_AUTOMATIC = re.compile(r"(conv2d|batch_normalization)(?:_(\d+))?")
+
 
 def from_keras(keras_model: Any) -> dict[str, Collection]:
     """Converts the weights of a Keras 3 model to the variables of a network.
 
-    This works for the networks whose layers have Keras's names: vgg16, vgg19, resnet50
-    and mobilenet. For example, with Keras's ImageNet weights::
+    This works for the networks whose layers have Keras's names: vgg16, vgg19, resnet50,
+    mobilenet, inception_v3, xception and inception_resnet_v2. For example, with Keras's
+    ImageNet weights::
 
         keras_model = keras.applications.VGG16(weights="imagenet")
         variables = models.from_keras(keras_model)
@@ -50,8 +62,10 @@ def from_keras(keras_model: Any) -> dict[str, Collection]:
         UserError: A weight has no known counterpart.
     """
     variables: dict[str, Collection] = {"params": {}, "batch_stats": {}}
+    first = _first_numbers(layer.name for layer in keras_model.layers)
     for layer in keras_model.layers:
         kind = type(layer).__name__
+        name = _renumbered(layer.name, first)
         for weight in layer.weights:
             if weight.name not in _LEAVES.get(kind, {}):
                 raise UserError(
@@ -61,8 +75,32 @@ def from_keras(keras_model: Any) -> dict[str, Collection]:
                 )
             collection, leaf = _LEAVES[kind][weight.name]
             value = np.asarray(weight, np.float32)
-            if kind == "DepthwiseConv2D" and leaf == "kernel":
+            is_depthwise = weight.name == "depthwise_kernel" or (
+                kind == "DepthwiseConv2D" and leaf == "kernel"
+            )
+            if is_depthwise:
                 # In Flax, this is a grouped convolution with one channel per group.
                 value = value.reshape(*value.shape[:2], 1, -1)
-            variables[collection].setdefault(layer.name, {})[leaf] = value
+            own = name
+            if kind == "SeparableConv2D":
+                own += "_" + weight.name.removesuffix("_kernel")
+            variables[collection].setdefault(own, {})[leaf] = value
     return variables
+
+
+def _first_numbers(names: Iterable[str]) -> dict[str, int]:
+    """Returns the lowest number of the layers of each kind without names."""
+    numbers: dict[str, list[int]] = collections.defaultdict(list)
+    for name in names:
+        if found := _AUTOMATIC.fullmatch(name):
+            numbers[found[1]].append(int(found[2] or 0))
+    return {kind: min(values) for kind, values in numbers.items()}
+
+
+def _renumbered(name: str, first: Mapping[str, int]) -> str:
+    """Returns a layer's name as it would be in the first model of a process."""
+    found = _AUTOMATIC.fullmatch(name)
+    if not found:
+        return name
+    number = int(found[2] or 0) - first[found[1]]
+    return f"{found[1]}_{number}" if number else found[1]

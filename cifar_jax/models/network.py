@@ -98,6 +98,30 @@ class Network(nn.Module):
             **options,
         )
 
+    def normalized_convolution(
+        self,
+        x: Float[Array, "n h w c"],
+        features: int,
+        kernel_size: tuple[int, int],
+        names: tuple[str, str],
+        train: bool,
+        norm: Mapping[str, Any],
+        **options: Any,
+    ) -> Float[Array, "n oh ow {features}"]:
+        """Applies a convolution and BatchNorm.
+
+        Args:
+            x: the images.
+            features: number of output channels.
+            kernel_size: of any size.
+            names: of both layers.
+            train: whether this is a training step.
+            norm: further arguments of `batch_norm`.
+            options: further options of `flax.linen.Conv`.
+        """
+        convolution = self.convolution(features, kernel_size, names[0], **options)
+        return self.batch_norm(names[1], train, **norm)(convolution(x))
+
     def max_pool(
         self,
         x: Float[Array, "n h w c"],

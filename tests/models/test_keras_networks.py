@@ -1,10 +1,11 @@
-"""Tests VGG, ResNet and MobileNet, also with Keras's weights.
+"""Tests VGG, ResNet, MobileNet, Inception and Xception, also with Keras's weights.
 
 The golden values come from golden/make_keras_golden.py. Differences are relative to
 the tensor's norm.
 """
 
 import functools
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +26,8 @@ GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "keras.npz")
 LOGITS = 1e-5
 LAYERS = 3e-5
 
-NETWORKS = [name for name in models.MODELS if name.startswith(("vgg", "res", "mobile"))]
+FAMILIES = ("vgg", "res", "mobile", "inception", "xception")
+NETWORKS = [name for name in models.MODELS if name.startswith(FAMILIES)]
 
 # As listed in the course, including BatchNorm's running statistics.
 PARAMETERS = {
@@ -33,6 +35,9 @@ PARAMETERS = {
     "vgg19": 143_667_240,
     "resnet50": 25_636_712,
     "mobilenet": 4_253_864,
+    "inception_v3": 23_851_784,
+    "xception": 22_910_480,
+    "inception_resnet_v2": 55_873_736,
 }
 # Variants for CIFAR with 10 classes, without the running statistics.
 TRAINABLE = {
@@ -59,7 +64,8 @@ def random_variables(model):
 def shapes_of_taps(model):
     """Returns the shapes of the activations by layer, for one CIFAR image."""
     run = functools.partial(model.init_with_output, mutable=True)
-    images = jnp.zeros((1, 32, 32, 3))
+    size = max(32, model.smallest_image)
+    images = jnp.zeros((1, size, size, 3))
     _, variables = jax.eval_shape(run, jax.random.key(0), images)
     taps = variables["intermediates"]["activations"]
     return {layer: value.shape for tap in taps for layer, value in tap.items()}
@@ -103,7 +109,8 @@ def test_any_size_classes_and_dtype(network):
     run = functools.partial(
         model.init_with_output, mutable=True, capture_intermediates=True
     )
-    images = jnp.zeros((3, 49, 66, 3))
+    size = max(49, model.smallest_image)
+    images = jnp.zeros((3, size, size + 17, 3))
     logits, variables = jax.eval_shape(run, jax.random.key(0), images)
     assert (logits.shape, logits.dtype) == ((3, 7), jnp.float32)
     intermediates = variables.pop("intermediates")
@@ -118,7 +125,9 @@ def test_each_layer_is_tapped(network):
     model = models.create(network)
     kernels = [
         layer
-        for layer, leaves in abstract_variables(model, 32)["params"].items()
+        for layer, leaves in abstract_variables(model, max(32, model.smallest_image))[
+            "params"
+        ].items()
         if "kernel" in leaves
     ]
     assert sorted(shapes_of_taps(model)) == sorted(kernels)
@@ -213,18 +222,28 @@ def keras(tmp_path_factory):
         ("vgg19", "VGG19"),
         ("resnet50", "ResNet50"),
         ("mobilenet", "MobileNet"),
+        ("inception_v3", "InceptionV3"),
+        ("xception", "Xception"),
+        ("inception_resnet_v2", "InceptionResNetV2"),
     ],
 )
 def test_keras(keras, network, keras_name):
     keras.utils.set_random_seed(0)
+    model = models.create(network, num_classes=10)
+    size = max(40, model.smallest_image)
     theirs = getattr(keras.applications, keras_name)(
         weights=None,
         classes=10,
-        input_shape=(40, 40, 3),
+        input_shape=(size, size, 3),
         classifier_activation=None,
     )
-    images = keras_weights.images(40)
-    model = models.create(network, num_classes=10)
+    for layer in theirs.layers:
+        for weight in layer.weights:
+            if "normalization" in weight.path or "_bn" in weight.path:
+                # Keras's initial values are the same in all layers.
+                random = np.random.RandomState(zlib.crc32(weight.path.encode()))
+                weight.assign(np.exp(0.1 * random.standard_normal(weight.shape)))
+    images = keras_weights.images(size)
     logits = jax.jit(model.apply)(models.from_keras(theirs), images)
     assert error(logits, theirs.predict(images, verbose=0)) < LOGITS
 

@@ -1,0 +1,211 @@
+"""Inception: modules whose branches look at an image through windows of several sizes.
+
+Szegedy et al., "Rethinking the Inception architecture for computer vision", 2016, and
+"Inception-v4, Inception-ResNet and the impact of residual connections on learning",
+2017.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen.initializers import glorot_uniform
+from jaxtyping import Array, Float
+
+from cifar_jax.models.network import Network
+
+
+class Conv(NamedTuple):
+    """A convolution: its output channels, its window, and how the window moves."""
+
+    channels: int
+    height: int
+    width: int
+    strides: int = 1
+    padding: str = "SAME"
+
+
+# The strides and padding that halve an image.
+_HALVE = (2, "VALID")
+
+# Applies convolutions, given as the arguments of `Conv`, one after the other.
+Branch = Callable[..., Array]
+
+
+class Inception(Network):
+    """The common parts of both networks, as in keras.applications.
+
+    Layer names and initialization are Keras's. Keras numbers the convolutions without a
+    name of their own in the order in which it makes them, conv2d, conv2d_1 and so on,
+    and their BatchNorms likewise.
+    """
+
+    num_classes: int = 1000
+
+    smallest_image: ClassVar[int] = 75
+
+    def branches(self, train: bool) -> Branch:
+        """Returns the function that applies the numbered convolutions of a branch."""
+        numbers = itertools.count()
+
+        def branch(x: Array, *convs: tuple) -> Array:
+            for conv in convs:
+                number = next(numbers)
+                suffix = f"_{number}" if number else ""
+                names = f"conv2d{suffix}", f"batch_normalization{suffix}"
+                x = self.conv(x, Conv(*conv), names, train)
+            return x
+
+        return branch
+
+    def conv(self, x: Array, conv: Conv, names: tuple[str, str], train: bool) -> Array:
+        """Applies a convolution without bias, BatchNorm without a scale, and ReLU."""
+        x = self.normalized_convolution(
+            x,
+            conv.channels,
+            (conv.height, conv.width),
+            names,
+            train,
+            norm={"epsilon": 1e-3, "momentum": 0.99, "use_scale": False},
+            strides=conv.strides,
+            padding=conv.padding,
+            use_bias=False,
+            kernel_init=glorot_uniform(),
+        )
+        return self.record(names[0], nn.relu(x))
+
+    def stem(self, images: Float[Array, "n h w 3"], branch: Branch) -> Array:
+        """Applies the layers before the first module."""
+        x = branch(images, (32, 3, 3, *_HALVE), (32, 3, 3, 1, "VALID"), (64, 3, 3))
+        x = self.halved(x)
+        x = branch(x, (80, 1, 1, 1, "VALID"), (192, 3, 3, 1, "VALID"))
+        return self.halved(x)
+
+    def halved(self, x: Array) -> Array:
+        """Returns the maxima of 3x3 windows with strides of 2."""
+        return self.max_pool(x, (3, 3), (2, 2))
+
+    def averaged(self, x: Array) -> Array:
+        """Returns the means of the pixels around each pixel."""
+        return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
+
+
+class InceptionV3(Inception):
+    """InceptionV3, as in keras.applications."""
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n h w 3"], train: bool = False
+    ) -> Float[Array, "n {self.num_classes}"]:
+        """Returns logits; BatchNorm uses batch statistics if `train` is true."""
+        branch = self.branches(train)
+        x = self.stem(images, branch)
+        for width in (32, 64, 64):
+            x = _joined(
+                branch(x, (64, 1, 1)),
+                branch(x, (48, 1, 1), (64, 5, 5)),
+                branch(x, (64, 1, 1), (96, 3, 3), (96, 3, 3)),
+                branch(self.averaged(x), (width, 1, 1)),
+            )
+        x = _joined(
+            branch(x, (384, 3, 3, *_HALVE)),
+            branch(x, (64, 1, 1), (96, 3, 3), (96, 3, 3, *_HALVE)),
+            self.halved(x),
+        )
+        for width in (128, 160, 160, 192):
+            row, column = (width, 1, 7), (width, 7, 1)
+            x = _joined(
+                branch(x, (192, 1, 1)),
+                branch(x, (width, 1, 1), row, (192, 7, 1)),
+                branch(x, (width, 1, 1), column, row, column, (192, 1, 7)),
+                branch(self.averaged(x), (192, 1, 1)),
+            )
+        x = _joined(
+            branch(x, (192, 1, 1), (320, 3, 3, *_HALVE)),
+            branch(x, (192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3, *_HALVE)),
+            self.halved(x),
+        )
+        for _ in range(2):
+            x = _joined(
+                branch(x, (320, 1, 1)),
+                _split(branch, branch(x, (384, 1, 1))),
+                _split(branch, branch(x, (448, 1, 1), (384, 3, 3))),
+                branch(self.averaged(x), (192, 1, 1)),
+            )
+        return self.predictions(x.mean(axis=(1, 2)), glorot_uniform())
+
+
+class InceptionResNetV2(Inception):
+    """InceptionResNetV2, as in keras.applications: residual Inception modules."""
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n h w 3"], train: bool = False
+    ) -> Float[Array, "n {self.num_classes}"]:
+        """Returns logits; BatchNorm uses batch statistics if `train` is true."""
+        branch = self.branches(train)
+        x = self.stem(images, branch)
+        x = _joined(
+            branch(x, (96, 1, 1)),
+            branch(x, (48, 1, 1), (64, 5, 5)),
+            branch(x, (64, 1, 1), (96, 3, 3), (96, 3, 3)),
+            branch(self.averaged(x), (64, 1, 1)),
+        )
+        for number in range(1, 11):
+            mixed = _joined(
+                branch(x, (32, 1, 1)),
+                branch(x, (32, 1, 1), (32, 3, 3)),
+                branch(x, (32, 1, 1), (48, 3, 3), (64, 3, 3)),
+            )
+            x = self.residual(x, mixed, 0.17, f"block35_{number}")
+        x = _joined(
+            branch(x, (384, 3, 3, *_HALVE)),
+            branch(x, (256, 1, 1), (256, 3, 3), (384, 3, 3, *_HALVE)),
+            self.halved(x),
+        )
+        for number in range(1, 21):
+            mixed = _joined(
+                branch(x, (192, 1, 1)),
+                branch(x, (128, 1, 1), (160, 1, 7), (192, 7, 1)),
+            )
+            x = self.residual(x, mixed, 0.1, f"block17_{number}")
+        x = _joined(
+            branch(x, (256, 1, 1), (384, 3, 3, *_HALVE)),
+            branch(x, (256, 1, 1), (288, 3, 3, *_HALVE)),
+            branch(x, (256, 1, 1), (288, 3, 3), (320, 3, 3, *_HALVE)),
+            self.halved(x),
+        )
+        for number in range(1, 11):
+            mixed = _joined(
+                branch(x, (192, 1, 1)),
+                branch(x, (192, 1, 1), (224, 1, 3), (256, 3, 1)),
+            )
+            is_last = number == 10
+            scale = 1.0 if is_last else 0.2
+            x = self.residual(x, mixed, scale, f"block8_{number}", relu=not is_last)
+        x = self.conv(x, Conv(1536, 1, 1), ("conv_7b", "conv_7b_bn"), train)
+        return self.predictions(x.mean(axis=(1, 2)), glorot_uniform())
+
+    def residual(
+        self, x: Array, mixed: Array, scale: float, name: str, relu: bool = True
+    ) -> Array:
+        """Adds a module's output, with as many channels and scaled down, to its input.
+
+        Without scaling, residuals of so many channels make training unstable.
+        """
+        conv = self.convolution(
+            x.shape[-1], (1, 1), f"{name}_conv", kernel_init=glorot_uniform()
+        )
+        x += scale * conv(mixed)
+        return self.record(f"{name}_conv", nn.relu(x) if relu else x)
+
+
+def _joined(*branches: Array) -> Array:
+    return jnp.concatenate(branches, axis=-1)
+
+
+def _split(branch: Branch, x: Array) -> Array:
+    """Applies a row and a column of a 3x3 window side by side."""
+    return _joined(branch(x, (384, 1, 3)), branch(x, (384, 3, 1)))
