@@ -75,15 +75,17 @@ class MobileNet(Network):
         train: bool,
     ) -> Array:
         """Applies a convolution without bias, BatchNorm and ReLU capped at 6."""
-        conv = self.convolution(
+        x = self.normalized_convolution(
+            x,
             width,
             (size, size),
-            name,
+            (name, f"{name}_bn"),
+            train,
+            norm={"epsilon": 1e-3, "momentum": 0.99},
             strides=strides,
             padding=padding,
             feature_group_count=groups,
             use_bias=False,
             kernel_init=glorot_uniform(),
         )
-        norm = self.batch_norm(f"{name}_bn", train, epsilon=1e-3, momentum=0.99)
-        return self.record(name, nn.relu6(norm(conv(x))))
+        return self.record(name, nn.relu6(x))

@@ -105,7 +105,7 @@ class Network(nn.Module):
         kernel_size: tuple[int, int],
         names: tuple[str, str],
         train: bool,
-        norm: Mapping[str, Any],
+        norm: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Float[Array, "n oh ow {features}"]:
         """Applies a convolution and BatchNorm.
@@ -120,7 +120,7 @@ class Network(nn.Module):
             options: further options of `flax.linen.Conv`.
         """
         convolution = self.convolution(features, kernel_size, names[0], **options)
-        return self.batch_norm(names[1], train, **norm)(convolution(x))
+        return self.batch_norm(names[1], train, **norm or {})(convolution(x))
 
     def max_pool(
         self,

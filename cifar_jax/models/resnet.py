@@ -84,16 +84,17 @@ class BottleneckResNet(Network, kw_only=True):
         self, x: Array, width: int, size: int, strides: int, name: str, train: bool
     ) -> Array:
         """Applies a convolution and its BatchNorm."""
-        conv = self.convolution(
+        return self.normalized_convolution(
+            x,
             width,
             (size, size),
-            f"{name}_conv",
+            (f"{name}_conv", f"{name}_bn"),
+            train,
+            norm={"epsilon": 1.001e-5, "momentum": 0.99},
             strides=strides,
             padding=size // 2,
             kernel_init=glorot_uniform(),
         )
-        norm = self.batch_norm(f"{name}_bn", train, epsilon=1.001e-5, momentum=0.99)
-        return norm(conv(x))
 
 
 class CifarResNet(Network, kw_only=True):
@@ -137,16 +138,17 @@ class CifarResNet(Network, kw_only=True):
         self, x: Array, width: int, size: int, strides: int, name: str, train: bool
     ) -> Array:
         """Applies a convolution without bias and its BatchNorm."""
-        conv = self.convolution(
+        return self.normalized_convolution(
+            x,
             width,
             (size, size),
-            f"{name}_conv",
+            (f"{name}_conv", f"{name}_bn"),
+            train,
             strides=strides,
             padding=size // 2,
             use_bias=False,
             kernel_init=he_normal(),
         )
-        return self.batch_norm(f"{name}_bn", train)(conv(x))
 
 
 resnet50 = functools.partial(BottleneckResNet, depths=(3, 4, 6, 3))

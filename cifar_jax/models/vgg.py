@@ -101,11 +101,16 @@ class BatchNormVGG(Network, kw_only=True):
 
     def conv(self, x: Array, width: int, name: str, train: bool) -> Array:
         """Applies one layer of a stack: convolution, BatchNorm and ReLU."""
-        conv = self.convolution(
-            width, (3, 3), name, use_bias=False, kernel_init=he_normal()
+        x = self.normalized_convolution(
+            x,
+            width,
+            (3, 3),
+            (name, f"{name}_bn"),
+            train,
+            use_bias=False,
+            kernel_init=he_normal(),
         )
-        norm = self.batch_norm(f"{name}_bn", train)
-        return self.record(name, nn.relu(norm(conv(x))))
+        return self.record(name, nn.relu(x))
 
 
 VGG16_DEPTHS = (2, 2, 3, 3, 3)
