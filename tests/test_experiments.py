@@ -72,7 +72,7 @@ def test_recipes_are_run_and_tabulated(benchmark, tmp_path):
 
 @pytest.mark.slow
 def test_sprints_are_timed_as_commands_and_as_programs(benchmark, tmp_path):
-    small = "--recipe=sprint --max_steps=2 --batch_size=16"
+    small = "--recipe=sprint --max_steps=2 --batch_size=16 --views=center"
     text, kept = benchmark("sprint", f"--runs={small}", "--seeds=1")
     [record] = kept["runs"]
     [result] = record["results"]
