@@ -15,6 +15,7 @@ from cifar_jax import console
 from cifar_jax.console import OutputError
 from cifar_jax.devices import compilation as compilation_cache
 from cifar_jax.errors import RunError, Stopped, UserError
+from cifar_jax.training import interrupts
 
 
 def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
@@ -31,6 +32,7 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
         "Folder for compiled programs, which later runs reuse. Default: one in the "
         "user's cache folder. An empty value disables the cache.",
     )
+    interrupts.ignore_at_exit()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names may contain characters that the terminal cannot encode.
         sys.stdout.reconfigure(errors="backslashreplace")

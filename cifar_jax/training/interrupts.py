@@ -1,5 +1,6 @@
 """Handles Ctrl-C and SIGTERM: ends the process at once or asks training to stop."""
 
+import atexit
 import contextlib
 import os
 import signal
@@ -20,6 +21,20 @@ def exit_on_signals() -> None:
     for signum in _SIGNALS:
         with contextlib.suppress(ValueError, OSError):
             signal.signal(signum, _exit)
+
+
+def ignore_at_exit() -> None:
+    """Makes this process ignore both signals while it ends, its status being settled.
+
+    Python would give them back to the system then, which ends it with another status.
+    """
+    atexit.register(_ignore)
+
+
+def _ignore() -> None:
+    for signum in _SIGNALS:
+        with contextlib.suppress(ValueError, OSError):
+            signal.signal(signum, signal.SIG_IGN)
 
 
 def _exit(signum: int, frame: FrameType | None) -> None:
