@@ -10,6 +10,7 @@ from absl import app, flags
 
 from cifar_jax import startup
 from cifar_jax.errors import RunError, Stopped, UserError
+from experiments.children import ChildFailedError
 
 # --help lists the flags defined here as those of the experiment that is run.
 flags.disclaim_key_flags()
@@ -38,6 +39,9 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
     except (UserError, RunError, Stopped) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ChildFailedError as error:
+        print(f"error: a child process failed: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("error: stopped by SIGINT", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

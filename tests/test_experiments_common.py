@@ -19,6 +19,7 @@ import experiments
 from cifar_jax import RunError, UserError
 from cifar_jax.errors import Stopped
 from experiments import common, output
+from experiments.children import ChildFailedError
 
 MODULES = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
 
@@ -66,6 +67,7 @@ def test_help_lists_the_flags_of_an_experiment(name, own):
         (RunError("the disk is full"), 1, "the disk is full"),
         (Stopped(signal.SIGTERM, "before step 3"), 143, "stopped by SIGTERM before"),
         (KeyboardInterrupt(), 130, "stopped by SIGINT"),
+        (ChildFailedError("exit status 2"), 1, "a child process failed: exit status"),
     ],
 )
 def test_errors_end_an_experiment_as_they_end_a_command(error, status, line, capsys):

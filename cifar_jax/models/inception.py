@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax.linen.initializers import glorot_uniform
 from jaxtyping import Array, Float
 
-from cifar_jax.models.network import Network
+from cifar_jax.models.network import KERAS_NORM, Network
 
 
 class Conv(NamedTuple):
@@ -68,7 +68,7 @@ class Inception(Network):
             (conv.height, conv.width),
             names,
             train,
-            norm={"epsilon": 1e-3, "momentum": 0.99, "use_scale": False},
+            norm={**KERAS_NORM, "use_scale": False},
             strides=conv.strides,
             padding=conv.padding,
             use_bias=False,
@@ -82,6 +82,22 @@ class Inception(Network):
         x = self.halved(x)
         x = branch(x, (80, 1, 1, 1, "VALID"), (192, 3, 3, 1, "VALID"))
         return self.halved(x)
+
+    def module(self, x: Array, branch: Branch, plain: int, averaged: int) -> Array:
+        """Applies the module that both networks begin with.
+
+        Args:
+            x: the input.
+            branch: applies convolutions.
+            plain: channels of the branch that is one convolution.
+            averaged: channels of the branch that averages before.
+        """
+        return _joined(
+            branch(x, (plain, 1, 1)),
+            branch(x, (48, 1, 1), (64, 5, 5)),
+            branch(x, (64, 1, 1), (96, 3, 3), (96, 3, 3)),
+            branch(self.averaged(x), (averaged, 1, 1)),
+        )
 
     def halved(self, x: Array) -> Array:
         """Returns the maxima of 3x3 windows with strides of 2."""
@@ -103,12 +119,7 @@ class InceptionV3(Inception):
         branch = self.branches(train)
         x = self.stem(images, branch)
         for width in (32, 64, 64):
-            x = _joined(
-                branch(x, (64, 1, 1)),
-                branch(x, (48, 1, 1), (64, 5, 5)),
-                branch(x, (64, 1, 1), (96, 3, 3), (96, 3, 3)),
-                branch(self.averaged(x), (width, 1, 1)),
-            )
+            x = self.module(x, branch, 64, width)
         x = _joined(
             branch(x, (384, 3, 3, *_HALVE)),
             branch(x, (64, 1, 1), (96, 3, 3), (96, 3, 3, *_HALVE)),
@@ -147,12 +158,7 @@ class InceptionResNetV2(Inception):
         """Returns logits; BatchNorm uses batch statistics if `train` is true."""
         branch = self.branches(train)
         x = self.stem(images, branch)
-        x = _joined(
-            branch(x, (96, 1, 1)),
-            branch(x, (48, 1, 1), (64, 5, 5)),
-            branch(x, (64, 1, 1), (96, 3, 3), (96, 3, 3)),
-            branch(self.averaged(x), (64, 1, 1)),
-        )
+        x = self.module(x, branch, 96, 64)
         for number in range(1, 11):
             mixed = _joined(
                 branch(x, (32, 1, 1)),

@@ -13,7 +13,7 @@ from flax.linen.initializers import glorot_uniform
 from flax.typing import PaddingLike
 from jaxtyping import Array, Float
 
-from cifar_jax.models.network import Network
+from cifar_jax.models.network import KERAS_NORM, Network
 
 # Width and stride of each pair of depthwise and pointwise convolutions.
 PAIRS = (
@@ -81,7 +81,7 @@ class MobileNet(Network):
             (size, size),
             (name, f"{name}_bn"),
             train,
-            norm={"epsilon": 1e-3, "momentum": 0.99},
+            norm=KERAS_NORM,
             strides=strides,
             padding=padding,
             feature_group_count=groups,

@@ -16,6 +16,9 @@ from cifar_jax.ops import (
 )
 from cifar_jax.ops.pool import Padding
 
+# Arguments of `Network.batch_norm` that Keras's BatchNormalization has by default.
+KERAS_NORM: Mapping[str, float] = {"epsilon": 1e-3, "momentum": 0.99}
+
 
 class Network(nn.Module):
     """A network: `__call__(images, train=False)` returns float32 logits.

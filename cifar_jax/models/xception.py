@@ -10,9 +10,7 @@ from flax import linen as nn
 from flax.linen.initializers import glorot_uniform
 from jaxtyping import Array, Float
 
-from cifar_jax.models.network import Network
-
-_NORM = {"epsilon": 1e-3, "momentum": 0.99}
+from cifar_jax.models.network import KERAS_NORM, Network
 
 
 class Xception(Network):
@@ -98,7 +96,7 @@ class Xception(Network):
             (size, size),
             (name, norm_name or f"{name}_bn"),
             train,
-            norm=_NORM,
+            norm=KERAS_NORM,
             strides=strides,
             padding=padding,
             use_bias=False,
@@ -124,7 +122,7 @@ class Xception(Network):
             (1, 1),
             (f"{name}_pointwise", f"{name}_bn"),
             train,
-            norm=_NORM,
+            norm=KERAS_NORM,
             use_bias=False,
             kernel_init=glorot_uniform(),
         )

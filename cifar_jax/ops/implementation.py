@@ -19,7 +19,7 @@ def run(
     fast: Callable[..., Array],
     plain: Callable[..., Array],
     *operands: Any,
-    elsewhere: Callable[..., Array] | None = None,
+    cuda: Callable[..., Array] | None = None,
 ) -> Array:
     """Applies the chosen implementation; "auto" is resolved at lowering.
 
@@ -28,9 +28,10 @@ def run(
         fast: the implementation for CPUs.
         plain: XLA's own operation.
         operands: its arguments.
-        elsewhere: the implementation for other devices; None: plain.
+        cuda: the implementation for NVIDIA GPUs; None: plain, as on other devices.
     """
     if implementation == "auto":
-        default = elsewhere or plain
-        return lax.platform_dependent(*operands, cpu=fast, default=default)
+        return lax.platform_dependent(
+            *operands, cpu=fast, cuda=cuda or plain, default=plain
+        )
     return {"fast": fast, "plain": plain}[implementation](*operands)

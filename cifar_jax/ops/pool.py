@@ -34,9 +34,9 @@ def max_pool(
     (top, bottom), (left, right) = padding
     shape = _Windows(window, strides, ((top, bottom), (left, right)))
     fast, plain = functools.partial(_fast, shape), functools.partial(_plain, shape)
-    # On a GPU, XLA's gradient scatters one value after the other.
-    elsewhere = functools.partial(_shifted, shape)
-    return run(implementation, fast, plain, x, elsewhere=elsewhere)
+    # XLA's gradient is a scatter on NVIDIA GPUs, which is slower there, too.
+    cuda = functools.partial(_shifted, shape)
+    return run(implementation, fast, plain, x, cuda=cuda)
 
 
 def max_pool_channels_last(

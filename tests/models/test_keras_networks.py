@@ -315,6 +315,32 @@ def test_blocks_of_resnet18_add_to_their_input():
     np.testing.assert_array_equal(before, after)
 
 
+def test_numbered_and_separable_layers_get_the_names_of_our_networks():
+    def normalization(name):
+        return keras_layer("BatchNormalization", name, {"beta": np.zeros(2)})
+
+    kernel = np.arange(18.0).reshape(3, 3, 2, 1)
+    parts = {"depthwise_kernel": kernel, "pointwise_kernel": np.ones((1, 1, 2, 4))}
+    # Of the second model in a process; Keras does not list layers by their numbers.
+    layers = [
+        keras_layer("Conv2D", "conv2d_11", {"kernel": np.full((1, 1, 2, 3), 11)}),
+        keras_layer("Conv2D", "conv2d_9", {"kernel": np.full((1, 1, 2, 3), 9)}),
+        normalization("batch_normalization_4"),
+        normalization("batch_normalization_5"),
+        keras_layer("SeparableConv2D", "block2_sepconv1", parts),
+    ]
+    params = models.from_keras(SimpleNamespace(layers=layers))["params"]
+    assert set(params) == {
+        *("conv2d", "conv2d_2", "batch_normalization", "batch_normalization_1"),
+        *("block2_sepconv1_depthwise", "block2_sepconv1_pointwise"),
+    }
+    assert params["conv2d"]["kernel"].max() == 9
+    assert params["conv2d_2"]["kernel"].min() == 11
+    depthwise = params["block2_sepconv1_depthwise"]["kernel"]
+    np.testing.assert_array_equal(depthwise[:, :, 0], kernel[..., 0])
+    assert params["block2_sepconv1_pointwise"]["kernel"].shape == (1, 1, 2, 4)
+
+
 @pytest.mark.parametrize(
     ("kind", "weight"), [("SeparableConv2D", "kernel"), ("Dense", "lora_kernel_a")]
 )
