@@ -68,10 +68,10 @@ class CompiledSteps:
         )
         self._function, self.steps_per_call = _loop, max_steps_per_call
         step = int(state.step)
-        lowered = self._lowered(step)
+        lowered = self._lowered(state, step)
         if slow_in_loops(lowered):
             self._function, self.steps_per_call = _once, 1
-            lowered = self._lowered(step)
+            lowered = self._lowered(state, step)
         # XLA compiles each program on one core, so two at a time.
         self._compiling = concurrent.futures.ThreadPoolExecutor(2)
         self._first = self._compiling.submit(lowered.compile, compiler_options())
@@ -79,7 +79,9 @@ class CompiledSteps:
         if will_inspect:
             self._inspect = self._compiling.submit(self._compiled_inspect)
         self._train = {program.phase(step): self._first} | {
-            phase: self._compiling.submit(self._compiled_phase, phase.start)
+            phase: self._compiling.submit(
+                self._lowered(state, phase.start).compile, compiler_options()
+            )
             for phase in program.phases
             if phase.start > step
         }
@@ -138,16 +140,16 @@ class CompiledSteps:
         )
         return lowered.compile(compiler_options())
 
-    def _compiled_phase(self, start: int) -> jax.stages.Compiled:
-        return self._lowered(start).compile(compiler_options())
+    def _lowered(self, state: TrainState, step: int) -> jax.stages.Lowered:
+        """Returns the program of this step's phase, before compilation.
 
-    def _lowered(self, step: int) -> jax.stages.Lowered:
-        """Returns the program of this step's phase, before compilation."""
+        It needs an actual state: in many processes, pmap takes no description of one.
+        """
         function = functools.partial(
             self._function, self._program.at(step), self._strategy.axis_name
         )
         batches = self._strategy.shard(self._batches(0, 1, self.steps_per_call))
-        return self._strategy.wrap(function).lower(self._like, self._data, batches, 1)
+        return self._strategy.wrap(function).lower(state, self._data, batches, 1)
 
 
 @jax.jit
