@@ -1,6 +1,9 @@
 """Classifies image files: python -m cifar_jax.predict cat.png dog.jpg.
 
-The files may have any format and size; - reads one image from stdin.
+The files may have any format and size; - reads one image from stdin. The network is
+that of a run, or one that Keras trained on ImageNet:
+
+    python -m cifar_jax.predict --model=resnet50 --weights=resnet50.weights.h5 cat.jpg
 """
 
 from cifar_jax import startup
@@ -20,6 +23,7 @@ from cifar_jax import command, console
 from cifar_jax.data.pictures import read_picture
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import classify
+from cifar_jax.models import imagenet
 from cifar_jax.runs import run_dir
 from cifar_jax.training import trained
 from cifar_jax.training.trained import Trained
@@ -32,8 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     options = flags.FLAGS
     if not arguments:
         raise UserError("no image file given: python -m cifar_jax.predict FILE...")
-    run = run_dir.read(options.checkpoint_dir)
-    network = trained.load(run, raw_params=options.raw_params)
+    network, origin, note = _load()
     names, images, status = [], [], 0
     for name in arguments:
         try:
@@ -50,13 +53,10 @@ def main(arguments: Sequence[str]) -> int:
     if not images:
         return status
     probabilities = classify(network, np.stack(images))
-    kind = "raw" if options.raw_params else "averaged"
-    note = f"step {network.step} of {run.path}, {kind} parameters"
-    note += f"; trained on {run.data_source}"
     print(console.one_line(note), file=sys.stderr)
     if options.json:
         records = [
-            {"file": name, "step": network.step, "probabilities": _by_class(network, p)}
+            {"file": name, **origin, "probabilities": _by_class(network, p)}
             for name, p in zip(names, probabilities, strict=True)
         ]
         console.say(json.dumps(records, indent=2))
@@ -64,6 +64,34 @@ def main(arguments: Sequence[str]) -> int:
         for name, p in zip(names, probabilities, strict=True):
             console.say(table(name, _by_class(network, p), options.top))
     return status
+
+
+def _load() -> tuple[Trained, dict[str, int | str], str]:
+    """Returns the network, what it comes from, and a note that says so to people."""
+    options = flags.FLAGS
+    if options.weights is None:
+        if options.model is not None:
+            raise UserError(
+                f"--model={options.model} needs --weights=FILE; a run in "
+                "--checkpoint_dir knows its own network"
+            )
+        run = run_dir.read(options.checkpoint_dir)
+        network = trained.load(run, raw_params=options.raw_params)
+        kind = "raw" if options.raw_params else "averaged"
+        note = f"step {network.step} of {run.path}, {kind} parameters"
+        note += f"; trained on {run.data_source}"
+        return network, {"step": network.step}, note
+    if options.model is None:
+        raise UserError(
+            f"--weights={options.weights} needs --model, the network that they are of: "
+            f"{', '.join(imagenet.INPUTS)}"
+        )
+    for name in ("checkpoint_dir", "raw_params"):
+        if options[name].present:
+            raise UserError(f"--{name} is of runs; leave it out with --weights")
+    network = trained.of_keras(options.model, options.weights)
+    note = f"{options.model} with the weights of {options.weights}"
+    return network, {"weights": options.weights}, note
 
 
 def table(name: str, probabilities: dict[str, float], top: int) -> str:
@@ -89,6 +117,14 @@ def _define_flags() -> None:
     )
     flags.DEFINE_integer("top", 3, "Number of classes to show.", lower_bound=1)
     flags.DEFINE_boolean("json", False, "Print all class probabilities as JSON.")
+    flags.DEFINE_enum(
+        "model", None, list(imagenet.INPUTS), "The network of Keras, with --weights."
+    )
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "File of its weights, in one of Keras's formats: .weights.h5, .h5 or .keras.",
+    )
     flags.DEFINE_boolean(
         "raw_params", False, "Use the last step's raw parameters, not the averages."
     )

@@ -141,3 +141,13 @@ def call_command(tmp_path):
         return call_in_process(name, *arguments, cwd=cwd)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def keras(tmp_path_factory):
+    """Returns Keras on JAX; skips the test if it is not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", "jax")
+        # Keras writes its settings there.
+        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+        yield pytest.importorskip("keras")

@@ -32,6 +32,8 @@ DIGITS = (
 class SmallBatchNorm(Network):
     """A convolution, BatchNorm and a head, to test running statistics."""
 
+    classifier = ("head",)
+
     @nn.compact
     def __call__(self, images, train=False):
         x = nn.Conv(8, (3, 3), strides=2, use_bias=False, name="conv")(images)
@@ -44,6 +46,7 @@ class SmallNetwork(Network):
     """Two dense layers on a downscaled image; compiles within a second."""
 
     weight_decays = {"hidden": 1}  # noqa: RUF012
+    classifier = ("head",)
 
     @nn.compact
     def __call__(self, images, train=False):

@@ -83,8 +83,18 @@ class Config:
         fixed=True,
     )
     model: str = option("tutorial", "The network.", choices=MODELS.keys(), fixed=True)
+    init_from: str | None = option(
+        None,
+        "Start from these weights: the directory of a run, or a .weights.h5, .h5 or "
+        ".keras file of Keras. The head is new if the classes differ.",
+        fixed=True,
+    )
     image_size: int = option(
-        24, "Height and width of the network's inputs.", at_least=1, fixed=True
+        24,
+        "Height and width of the network's inputs; smaller images are enlarged to it.",
+        at_least=1,
+        at_most=1024,
+        fixed=True,
     )
     distortions: str = option(
         "crop, flip, brightness(63), contrast(0.8)",
@@ -97,7 +107,8 @@ class Config:
         "image",
         "How inputs are scaled, after the distortions: image, each to mean 0 and "
         "standard deviation 1; channel, the channels of the training set likewise; "
-        "mean_image, the training set's mean image is subtracted.",
+        "mean_image, the training set's mean image is subtracted; caffe, tf or torch, "
+        "as Keras does for networks trained on ImageNet.",
         registry=NORMALIZATIONS,
         fixed=True,
     )

@@ -95,10 +95,70 @@ class MeanImage:
         return _shifted_and_scaled(image, statistics)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Fixed:
+    """By constants, whatever the training set is."""
+
+    def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> None:
+        """Returns None: the constants are known."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Caffe(_Fixed):
+    """Channels in the order BGR, minus their means over ImageNet.
+
+    So Keras prepares images for VGG16, VGG19 and ResNet50, whose weights come from
+    Caffe: `imagenet_utils.preprocess_input(mode="caffe")`.
+    """
+
+    def __call__(
+        self, image: Float[Array, "h w 3"], statistics: Statistics | None
+    ) -> Float[Array, "h w 3"]:
+        """Returns the normalized image."""
+        return image[..., ::-1] - jnp.array([103.939, 116.779, 123.68])
+
+
+@dataclasses.dataclass(frozen=True)
+class Tf(_Fixed):
+    """From -1 to 1.
+
+    So Keras prepares images for MobileNet, InceptionV3, Xception and InceptionResNetV2:
+    `imagenet_utils.preprocess_input(mode="tf")`.
+    """
+
+    def __call__(
+        self, image: Float[Array, "h w c"], statistics: Statistics | None
+    ) -> Float[Array, "h w c"]:
+        """Returns the normalized image."""
+        return image / 127.5 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Torch(_Fixed):
+    """Channels to mean 0 and standard deviation 1 over ImageNet.
+
+    So PyTorch's torchvision prepares images, and Keras for DenseNet:
+    `imagenet_utils.preprocess_input(mode="torch")`.
+    """
+
+    def __call__(
+        self, image: Float[Array, "h w 3"], statistics: Statistics | None
+    ) -> Float[Array, "h w 3"]:
+        """Returns the normalized image."""
+        mean, stddev = (
+            jnp.array([0.485, 0.456, 0.406]),
+            jnp.array([0.229, 0.224, 0.225]),
+        )
+        return (image / 255 - mean) / stddev
+
+
 NORMALIZATIONS: dict[str, Callable[..., Normalization]] = {
     "image": PerImage,
     "channel": PerChannel,
     "mean_image": MeanImage,
+    "caffe": Caffe,
+    "tf": Tf,
+    "torch": Torch,
 }
 
 

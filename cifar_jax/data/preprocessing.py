@@ -19,6 +19,9 @@ from cifar_jax.registry import resolve_all
 class Preprocessing:
     """What is done to images of bytes before a network sees them.
 
+    Images that are smaller than the inputs are distorted, cropped and normalized at
+    their own size, and then enlarged.
+
     Attributes:
         size: height and width of an input.
         distortions: of single training images, in order.
@@ -46,8 +49,7 @@ class Preprocessing:
         statistics: Statistics | None,
     ) -> Float[Array, "{self.size} {self.size} c"]:
         """Returns one distorted and normalized input; mixtures are not applied."""
-        image = self.distorted(key, image, epoch, index)
-        return self.normalization(image, statistics)
+        return self.finished(self.distorted(key, image, epoch, index), statistics)
 
     def distorted(
         self,
@@ -57,7 +59,7 @@ class Preprocessing:
         index: Int[Array, ""],
     ) -> Float[Array, "h2 w2 c"]:
         """Returns one distorted image, with values from about 0 to 255."""
-        example = Example(epoch, index, self.size)
+        example = Example(epoch, index, self._crop_size(image.shape))
         keys = distortions.keys(key, self.distortions)
         distorted: Array = image
         for own_key, distortion in zip(keys, self.distortions, strict=True):
@@ -80,28 +82,40 @@ class Preprocessing:
         self, image: UInt8[Array, "h w c"], statistics: Statistics | None
     ) -> Float[Array, "views {self.size} {self.size} c"]:
         """Returns the normalized views of an image."""
-        crops = self.views(image, self.size)
+        crops = self.views(image, self._crop_size(image.shape))
         return jnp.stack(
-            [self.normalization(crop.astype(jnp.float32), statistics) for crop in crops]
+            [self.finished(crop.astype(jnp.float32), statistics) for crop in crops]
         )
+
+    def finished(
+        self, image: Float[Array, "h w c"], statistics: Statistics | None
+    ) -> Float[Array, "{self.size} {self.size} c"]:
+        """Returns the input that a crop becomes: normalized and, if small, enlarged.
+
+        It is enlarged bilinearly, as by Keras's UpSampling2D and by Pillow.
+        """
+        normalized = self.normalization(image, statistics)
+        if len(image) == self.size:
+            return normalized
+        shape = (self.size, self.size, image.shape[2])
+        return jax.image.resize(normalized, shape, "linear")
 
     def check(self, image_shape: tuple[int, int, int]) -> None:
         """Raises UserError unless images of this shape become inputs of `size`."""
-        if self.size > min(image_shape[:2]):
-            height, width, _ = image_shape
-            raise UserError(
-                f"--image_size={self.size} is larger than the images of the data set, "
-                f"{height}x{width}; give a smaller --image_size"
-            )
         image = jax.ShapeDtypeStruct(image_shape, jnp.uint8)
         number = jax.ShapeDtypeStruct((), jnp.int32)
         key = jax.eval_shape(lambda: jax.random.key(0))
         made = jax.eval_shape(self.distorted, key, image, number, number).shape
-        if made != (self.size, self.size, image_shape[2]):
+        size = self._crop_size(image_shape)
+        if made != (size, size, image_shape[2]):
             raise UserError(
-                f"--distortions make images of {made[0]}x{made[1]}, but --image_size "
-                f"is {self.size}; add crop or center_crop"
+                f"--distortions make images of {made[0]}x{made[1]} where {size}x{size} "
+                f"are needed for --image_size={self.size}; add crop or center_crop"
             )
+
+    def _crop_size(self, image_shape: tuple[int, ...]) -> int:
+        """Returns the height and width of the crops of images of this shape."""
+        return min(self.size, *image_shape[:2])
 
 
 def parse_distortions(text: str) -> tuple[tuple[Distortion, ...], tuple[Mixture, ...]]:

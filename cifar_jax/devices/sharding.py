@@ -80,10 +80,12 @@ def place(tree: PyTree, sharding: NamedSharding) -> PyTree:
     )
 
 
-def create_replicated(mesh: Mesh, function: Callable[[], Value]) -> Value:
+def create_replicated(
+    mesh: Mesh, function: Callable[..., Value], *arguments: PyTree
+) -> Value:
     """Calls a function under jit; every device gets a whole copy of its result."""
     replicated = NamedSharding(mesh, PartitionSpec())
-    return jax.jit(function, out_shardings=replicated)()
+    return jax.jit(function, out_shardings=replicated)(*arguments)
 
 
 def local(tree: PyTree) -> PyTree:

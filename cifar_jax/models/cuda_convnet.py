@@ -36,6 +36,7 @@ class CudaConvnet18pct(Network):
         "logits": 250,
     }
     smallest_image: ClassVar[int] = 8
+    classifier: ClassVar[tuple[str, ...]] = ("logits",)
 
     @nn.compact
     def __call__(
@@ -45,23 +46,15 @@ class CudaConvnet18pct(Network):
         conv = functools.partial(
             Conv, kernel_size=(5, 5), dtype=self.dtype, implementation=self.ops
         )
-        norm = functools.partial(
-            local_response_norm,
-            depth_radius=1,
-            alpha=5e-5 / 9,
-            axis=(0, 1),
-            implementation=self.ops,
-        )
-
         # `cifar_jax.ops` uses the layout (height, width, channel, batch).
         x = images.transpose(1, 2, 3, 0)
         x = conv(32, kernel_init=normal(1e-4), name="conv1")(x)
         x = max_pool(x, (3, 3), (2, 2), self.ops)
         x = self.record("conv1", nn.relu(x), batch_axis=3)
-        x = norm(x)
+        x = self.norm(x)
         x = conv(32, kernel_init=normal(0.01), name="conv2")(x)
         x = self.record("conv2", nn.relu(x), batch_axis=3)
-        x = norm(_average_pool(x))
+        x = self.norm(_average_pool(x))
         x = conv(64, kernel_init=normal(0.01), name="conv3")(x)
         x = self.record("conv3", nn.relu(x), batch_axis=3)
         x = _average_pool(x)
@@ -69,6 +62,12 @@ class CudaConvnet18pct(Network):
         dense = functools.partial(nn.Dense, kernel_init=normal(0.01), dtype=self.dtype)
         x = dense(self.num_classes, name="logits")(x)
         return self.record("logits", x).astype(jnp.float32)
+
+    def norm(self, x: Float[Array, "h w c n"]) -> Float[Array, "h w c n"]:
+        """Applies local response normalization over 3x3 pixels of each map."""
+        return local_response_norm(
+            x, depth_radius=1, alpha=5e-5 / 9, axis=(0, 1), implementation=self.ops
+        )
 
 
 class CudaConvnet11pct(Network):
@@ -85,6 +84,7 @@ class CudaConvnet11pct(Network):
         "logits": 2.5,
     }
     smallest_image: ClassVar[int] = 8
+    classifier: ClassVar[tuple[str, ...]] = ("logits",)
 
     @nn.compact
     def __call__(

@@ -39,6 +39,7 @@ class MobileNet(Network):
     num_classes: int = 1000
 
     smallest_image: ClassVar[int] = 32
+    classifier: ClassVar[tuple[str, ...]] = ("conv_preds",)
 
     @nn.compact
     def __call__(

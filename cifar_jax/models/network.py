@@ -1,6 +1,7 @@
 """The base class of all networks."""
 
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -33,21 +34,28 @@ class Network(nn.Module):
         ops: how the operations of `cifar_jax.ops` are computed, if it uses them.
         axis_name: the mesh axis that shares the batch, under shard_map or pmap: the
             statistics of BatchNorm are then those of the whole batch.
+        frozen: patterns of parameters that are not trained; a BatchNorm with such a
+            bias normalizes by its running averages, which stay as they are.
         weight_decays: factor of the weight decay for each layer's kernels, 0 for layers
             that are not named; None: 1 for every kernel.
         smallest_image: the smallest height and width of an image.
         images_for_init: the number of training images that `init_from_data` is given;
             0 if it is not to be called.
+        classifier: the layers after those that compute features, in order. A training
+            that starts from other weights begins anew with the first one whose shape
+            differs.
     """
 
     num_classes: int = 10
     dtype: Dtype = jnp.float32
     ops: Implementation = "auto"
     axis_name: str | None = None
+    frozen: tuple[str, ...] = ()
 
     weight_decays: ClassVar[Mapping[str, float] | None] = None
     smallest_image: ClassVar[int] = 1
     images_for_init: ClassVar[int] = 0
+    classifier: ClassVar[tuple[str, ...]] = ("predictions",)
 
     def init_from_data(
         self, variables: Mapping[str, PyTree], images: Float[Array, "n h w c"]
@@ -165,6 +173,8 @@ class Network(nn.Module):
     ) -> nn.BatchNorm:
         """Returns BatchNorm: by the batch in training, by running averages otherwise.
 
+        One that is frozen goes by its running averages in training too.
+
         Args:
             name: of the layer.
             train: whether this is a training step.
@@ -172,8 +182,9 @@ class Network(nn.Module):
             momentum: weight of the old value in the running averages.
             use_scale: whether the outputs have a scale that is trained; a bias they do.
         """
+        is_frozen = any(re.fullmatch(p, f"{name}/bias") for p in self.frozen)
         return nn.BatchNorm(
-            use_running_average=not train,
+            use_running_average=is_frozen or not train,
             momentum=momentum,
             epsilon=epsilon,
             use_scale=use_scale,

@@ -22,6 +22,11 @@ class TutorialCNN(Network):
     """
 
     weight_decays: ClassVar[Mapping[str, float]] = {"local3": 1, "local4": 1}
+    classifier: ClassVar[tuple[str, ...]] = (
+        "local3",
+        "local4",
+        "softmax_linear",
+    )
 
     @nn.compact
     def __call__(

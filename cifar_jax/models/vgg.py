@@ -54,6 +54,7 @@ class VGG(Network, kw_only=True):
     num_classes: int = 1000
 
     smallest_image: ClassVar[int] = 32
+    classifier: ClassVar[tuple[str, ...]] = ("fc1", "fc2", "predictions")
 
     @nn.compact
     def __call__(

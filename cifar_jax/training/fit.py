@@ -17,8 +17,8 @@ from cifar_jax.errors import Stopped, UserError
 from cifar_jax.runs import checkpoints, run_dir
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.runs.summaries import Writer
+from cifar_jax.training import initial, train_state
 from cifar_jax.training import program as programs
-from cifar_jax.training import train_state
 from cifar_jax.training.compiled import CompiledSteps
 from cifar_jax.training.digest import BackgroundWriter
 from cifar_jax.training.interrupts import StopRequest
@@ -167,15 +167,19 @@ def _start(
     log: Log,
 ) -> TrainState:
     """Returns the state of the newest whole checkpoint, or the initial one."""
+    step = _newest(run)
+    start = None
+    if config.init_from is not None and step < 0:
+        start = initial.load(config.init_from, config, program.model)
+        new = f"; new are the layers {', '.join(start.new)}" if start.new else ""
+        log(f"starting from the weights of {config.init_from}{new}")
     key, images = jax.random.key(config.seed), dataset.train.images
     state = sharding.create_replicated(
-        strategy.mesh, lambda: train_state.create(program, key, images)
+        strategy.mesh,
+        lambda variables: train_state.create(program, key, images, variables),
+        start and start.variables,
     )
-    if run is None:
-        return state
-    newest = processes.run_on_main(lambda: checkpoints.newest(run.checkpoints))
-    step = int(processes.all_gather(-1 if newest is None else newest)[0, 0])
-    if step < 0:
+    if run is None or step < 0:
         return state
     if step > config.max_steps:
         raise UserError(
@@ -185,3 +189,11 @@ def _start(
     state = checkpoints.restore(run.checkpoints, step, state)
     log(f"resumed from step {step} of {run.path}")
     return state
+
+
+def _newest(run: Run | None) -> int:
+    """Returns the step of the newest whole checkpoint; -1 if there is none."""
+    if run is None:
+        return -1
+    newest = processes.run_on_main(lambda: checkpoints.newest(run.checkpoints))
+    return int(processes.all_gather(-1 if newest is None else newest)[0, 0])

@@ -104,10 +104,11 @@ def build(config: Config, num_classes: int) -> Program:
     check_type(config, "config", Config)
     num_classes = check_integer(num_classes, "num_classes", at_least=1)
     dtype = jnp.bfloat16 if config.use_fp16 else jnp.float32
-    model = models.create(config.model, num_classes, dtype, config.ops)
     optimizer = resolve(config.optimizer, OPTIMIZERS, "optimizer")
     schedule = functools.partial(_schedule, config)
     groups = resolve_all(config.param_groups, PARAM_GROUPS, "param_groups")
+    model = models.create(config.model, num_classes, dtype, config.ops)
+    model = model.clone(frozen=tuple(g.pattern for g in groups if g.frozen))
     return Program(
         model=model,
         preprocessing=config.preprocessing,

@@ -106,8 +106,8 @@ def distort(
         images, targets = (
             jax.lax.dynamic_slice_in_dim(array, start, count) for array in mixed
         )
-    normalize = jax.vmap(preprocessing.normalization, (0, None))
-    return normalize(images, state.statistics), targets
+    finish = jax.vmap(preprocessing.finished, (0, None))
+    return finish(images, state.statistics), targets
 
 
 def train_step(

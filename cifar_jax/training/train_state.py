@@ -72,7 +72,10 @@ def streams(key: Key[Array, ""]) -> Streams:
 
 
 def create(
-    program: Program, key: Key[Array, ""], train_images: UInt8[np.ndarray, "n h w c"]
+    program: Program,
+    key: Key[Array, ""],
+    train_images: UInt8[np.ndarray, "n h w c"],
+    initial: Mapping[str, PyTree] | None = None,
 ) -> TrainState:
     """Returns the state at step 0.
 
@@ -81,6 +84,7 @@ def create(
         key: the root key, such as jax.random.key(0).
         train_images: inputs may be normalized by their statistics, and a network may be
             initialized from the first of them (`Network.init_from_data`).
+        initial: variables by collection and layer, in place of random ones.
 
     Raises:
         UserError: an argument cannot be used.
@@ -94,7 +98,7 @@ def create(
     statistics = program.preprocessing.statistics(train_images)
     # At least one, whose shape tells the network the number of channels.
     first = train_images[: max(1, program.model.images_for_init)]
-    return of_statistics(program, key, statistics, first)
+    return of_statistics(program, key, statistics, first, initial)
 
 
 @functools.partial(jax.jit, static_argnames="program")
@@ -103,6 +107,7 @@ def of_statistics(
     key: Key[Array, ""],
     statistics: Statistics | None,
     images: UInt8[Array | np.ndarray, "n h w c"],
+    initial: Mapping[str, PyTree] | None = None,
 ) -> TrainState:
     """Returns the state at step 0, as a function that can be transformed.
 
@@ -112,6 +117,7 @@ def of_statistics(
         statistics: of the training images, from `Preprocessing.statistics`.
         images: the first training images, one or as many as the network is initialized
             from.
+        initial: variables by collection and layer, in place of random ones.
     """
     model = program.model
     # Without the barrier, XLA computes with images that are constants as it compiles.
@@ -123,7 +129,10 @@ def of_statistics(
     )
     if model.images_for_init:
         variables = model.init_from_data(variables, inputs)
-    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    params, batch_stats = (
+        variables.get(collection, {}) | (initial or {}).get(collection, {})
+        for collection in ("params", "batch_stats")
+    )
     losses = program.loss_terms(jnp.float32(0), params)
     return TrainState(
         step=jnp.int32(0),

@@ -1,17 +1,20 @@
 """A trained network: everything that evaluation and prediction need of a run."""
 
 import dataclasses
+import os
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from cifar_jax import models
 from cifar_jax.checks import check_type
+from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.errors import UserError
-from cifar_jax.models import Network
+from cifar_jax.models import Network, from_keras, imagenet, variables
 from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training import program as programs
@@ -30,7 +33,7 @@ class Trained:
             or as they were after the last step.
         preprocessing: what is done to images before the network sees them.
         statistics: of the training images, if inputs are normalized by them.
-        step: number of steps of the training.
+        step: number of steps of the training; 0 if it was not one of ours.
         class_names: the name of each label, in order.
         image_shape: height, width and channels of the images that it takes.
     """
@@ -66,6 +69,39 @@ def of_state(
         step=int(state.step),
         class_names=data.class_names,
         image_shape=data.image_shape,
+    )
+
+
+def of_keras(model: str, path: str | os.PathLike[str]) -> Trained:
+    """Loads a network that Keras trained, for pictures of ImageNet's size.
+
+    Args:
+        model: the name of one of the networks of keras.applications.
+        path: of a .weights.h5, .h5 or .keras file with its weights.
+
+    Raises:
+        UserError: there is no such network, or the file cannot be read or is not the
+            network's.
+    """
+    inputs = imagenet.inputs(model)
+    found = from_keras(path)
+    count = variables.num_classes(found, models.create(model), os.fspath(path))
+    network = models.create(model, num_classes=count)
+    variables.check(found, network, inputs.size, os.fspath(path))
+    preprocessing = Config(
+        model=model,
+        image_size=inputs.size,
+        normalization=inputs.normalization,
+        distortions="",
+    ).preprocessing
+    return Trained(
+        model=network,
+        variables=found,
+        preprocessing=preprocessing,
+        statistics=None,
+        step=0,
+        class_names=imagenet.class_names(count),
+        image_shape=(inputs.size, inputs.size, 3),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from distributions import assert_equally_likely, assert_independent, assert_uniform
 from numpy.lib.stride_tricks import sliding_window_view
+from PIL import Image
 
 from cifar_jax import Config, UserError
 from cifar_jax.data import augment
@@ -233,6 +234,31 @@ def test_channels_of_the_training_set_get_mean_zero_and_deviation_one():
     np.testing.assert_allclose(outputs.std(axis=(0, 1, 2)), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("caffe", [255 - 103.939, 51 - 116.779, 0 - 123.68]),
+        ("tf", [-1, -0.6, 1]),
+        ("torch", [-0.485 / 0.229, (0.2 - 0.456) / 0.224, (1 - 0.406) / 0.225]),
+    ],
+)
+def test_normalizations_of_keras(mode, expected):
+    image = np.full((32, 32, 3), [0, 51, 255], np.uint8)
+    inputs = center(variant(normalization=mode), image)
+    np.testing.assert_allclose(inputs[5, 7], expected, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["caffe", "tf", "torch"])
+def test_normalizations_equal_those_of_keras(keras, mode):
+    from keras.src.applications import imagenet_utils
+
+    image = images()[0]
+    inputs = center(variant(normalization=mode), image)
+    expected = imagenet_utils.preprocess_input(image.astype(np.float32), mode=mode)
+    np.testing.assert_allclose(inputs, expected, atol=2e-5)
+
+
 def test_statistics_of_images_of_one_color_divide_by_one():
     gray = np.full((3, 32, 32, 3), 77, np.uint8)
     inputs = variant(normalization="channel")
@@ -305,20 +331,11 @@ def test_shifted_mirrors_are_combined_as_by_airbench():
 @pytest.mark.parametrize(
     ("changes", "shape", "message"),
     [
+        ({"distortions": "flip"}, (40, 32, 3), "of 40x32 where 32x32 are needed"),
         (
-            {"image_size": 33},
-            (32, 32, 3),
-            "larger than the images of the data set, 32x",
-        ),
-        (
-            {"image_size": 24},
-            (24, 20, 3),
-            "larger than the images of the data set, 24x",
-        ),
-        (
-            {"distortions": "flip"},
+            {"distortions": "flip", "image_size": 48},
             (40, 32, 3),
-            "make images of 40x32, but --image_size",
+            "of 40x32 where 32x32 are needed for --image_size=48",
         ),
     ],
 )
@@ -332,6 +349,27 @@ def test_images_that_are_not_square_are_cropped():
     preprocessing.check((24, 40, 3))
     image = np.zeros((24, 40, 3), np.uint8)
     assert training(preprocessing, jax.random.key(0), image).shape == (20, 20, 3)
+
+
+@pytest.mark.parametrize("normalization", ["image", "channel", "mean_image"])
+def test_small_images_are_enlarged_after_all_else(normalization):
+    small = variant("crop, flip", normalization=normalization)
+    large = variant("crop, flip", normalization=normalization, image_size=75)
+    large.check((32, 32, 3))
+    statistics = small.statistics(images())
+    key, image = jax.random.key(1), images()[0]
+    inputs = [training(p, key, image, statistics=statistics) for p in (small, large)]
+    views = [p.evaluation(jnp.asarray(image), statistics)[0] for p in (small, large)]
+    for before, after in (inputs, views):
+        # Pillow is the reference.
+        channels = [
+            Image.fromarray(np.asarray(before[..., channel])).resize(
+                (75, 75), Image.Resampling.BILINEAR
+            )
+            for channel in range(3)
+        ]
+        bound = 5e-6 * np.abs(after).max()
+        np.testing.assert_allclose(after, np.dstack(channels), atol=bound)
 
 
 def test_mixup_and_cutmix_must_come_last():

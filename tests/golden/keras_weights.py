@@ -11,15 +11,29 @@ from numpy.typing import ArrayLike, NDArray
 
 NUM_CLASSES = 10
 
+# What keras.applications calls the networks.
+KERAS_NAMES = {
+    "vgg16": "VGG16",
+    "vgg19": "VGG19",
+    "resnet50": "ResNet50",
+    "mobilenet": "MobileNet",
+    "inception_v3": "InceptionV3",
+    "xception": "Xception",
+    "inception_resnet_v2": "InceptionResNetV2",
+}
+
 # Networks and image heights, chosen so that every kind of padding differs from SAME:
 # ResNet50 halves 76 and 38, then odd sizes; MobileNet's stem uses SAME, which pads 64
-# differently from 75.
+# differently from 75. The last three have their smallest images.
 CASES = (
     ("vgg16", 32),
     ("vgg19", 32),
     ("resnet50", 76),
     ("mobilenet", 64),
     ("mobilenet", 75),
+    ("xception", 71),
+    ("inception_v3", 75),
+    ("inception_resnet_v2", 75),
 )
 
 # Standard deviation of BatchNorm's inputs, so small that epsilon, a tenth of the
@@ -29,6 +43,9 @@ SCALES = {
     "vgg19": (1, 1),
     "resnet50": (0.01, 1),
     "mobilenet": (0.1, 1.3),
+    "xception": (0.1, 1),
+    "inception_v3": (0.1, 1),
+    "inception_resnet_v2": (0.1, 1),
 }
 
 
@@ -45,7 +62,7 @@ def weight(
     random = np.random.RandomState(zlib.crc32(f"{layer}/{name}".encode()))
     values = random.standard_normal(shape).astype(np.float32)
     scale, gamma = SCALES[network]
-    if name == "kernel":
+    if name.endswith("kernel"):
         # He et al.; a depthwise kernel, (h, w, channels, 1), sees only one channel.
         inputs = np.prod(shape[:2] if shape[-1] == 1 else shape[:-1])
         return scale * np.float32(np.sqrt(2 / inputs)) * values

@@ -17,21 +17,20 @@ import numpy as np
 from golden import keras_weights
 from numpy.typing import NDArray
 
-BUILDERS = {
-    "vgg16": keras.applications.VGG16,
-    "vgg19": keras.applications.VGG19,
-    "resnet50": keras.applications.ResNet50,
-    "mobilenet": keras.applications.MobileNet,
-}
 CONVOLUTIONS_AND_DENSE = (
     keras.layers.Conv2D,
     keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
     keras.layers.Dense,
 )
+# The last block of InceptionResNetV2 ends with a layer that Keras only numbers.
+UNNAMED = {"block8_10_conv": "custom_scale_layer_39"}
 
 
 def with_fixed_weights(network: str, size: int) -> keras.Model:
-    model = BUILDERS[network](
+    keras.backend.clear_session()  # so that Keras numbers layers from the beginning
+    build = getattr(keras.applications, keras_weights.KERAS_NAMES[network])
+    model = build(
         weights=None,
         classes=keras_weights.NUM_CLASSES,
         input_shape=(size, size, 3),
@@ -52,14 +51,21 @@ def activations(model: keras.Model) -> dict[str, keras.KerasTensor]:
         if isinstance(layer, CONVOLUTIONS_AND_DENSE):
             stem = layer.name.removesuffix("_conv")
             candidates = (
+                UNNAMED.get(layer.name),
                 f"{stem}_relu",
+                f"{stem}_ac",
                 # The addition at the end of a residual block.
                 f"{stem.removesuffix('_3')}_out",
                 f"{stem}_bn",
+                # Layers that Keras numbers, and in the end the layer itself.
+                layer.name.replace("conv2d", "activation"),
+                layer.name.replace("conv2d", "batch_normalization"),
                 layer.name,
             )
             name = next(name for name in candidates if name in names)
-            outputs[layer.name] = model.get_layer(name).output
+            separable = isinstance(layer, keras.layers.SeparableConv2D)
+            own = f"{layer.name}_pointwise" if separable else layer.name
+            outputs[own] = model.get_layer(name).output
     return outputs
 
 

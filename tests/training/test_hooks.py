@@ -179,12 +179,19 @@ def test_other_sizes_and_classes_train_evaluate_and_are_loaded_again(tmp_path):
         evaluate(loaded, make_dataset().test)
 
 
-def test_images_smaller_than_the_inputs_are_refused():
+@pytest.mark.parametrize(
+    "distortions",
+    ["crop, flip", pytest.param("crop, mixup(1)", marks=pytest.mark.slow)],
+)
+def test_images_smaller_than_the_inputs_are_enlarged(tmp_path, distortions):
     own = Dataset.create(
         "own", stripes(16, 0, 20), stripes(8, 1, 20), class_names=("a", "b", "c")
     )
-    with pytest.raises(UserError, match="--image_size=24 is larger than the images"):
-        fit(config("small"), own, silent)
+    settings = config("small", distortions=distortions, train_dir=str(tmp_path))
+    trained = fit(settings, own, silent).trained
+    expected = predict_logits(trained, own.test.images)
+    loaded = load_trained(read_run(tmp_path))
+    np.testing.assert_array_equal(predict_logits(loaded, own.test.images), expected)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ class Example:
     Attributes:
         epoch: how many times it was seen before.
         index: its number in the training set.
-        size: height and width of the network's inputs.
+        size: height and width of the network's inputs or, if the image is smaller, its
+            own.
     """
 
     epoch: Int[Array, ""]

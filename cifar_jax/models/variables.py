@@ -1,0 +1,123 @@
+"""Whether variables from elsewhere are those of a network."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from cifar_jax.errors import UserError
+from cifar_jax.models.network import Network
+
+Variables = Mapping[str, Mapping[str, PyTree]]
+
+
+def num_classes(variables: Variables, network: Network, source: str) -> int:
+    """Returns the number of classes that the last layer of these variables has.
+
+    Raises:
+        UserError: there is no such layer.
+    """
+    head = network.classifier[-1]
+    kernel = variables["params"].get(head, {}).get("kernel")
+    if kernel is None:
+        raise UserError(
+            f"{source} has no layer {head}, the last one of {_kind(network)}; give "
+            "weights with it, which Keras saves with include_top=True"
+        )
+    return kernel.shape[-1]
+
+
+def without_misfits(
+    variables: Variables, network: Network, image_size: int
+) -> tuple[Variables, tuple[str, ...]]:
+    """Leaves out the classifier from its first layer on that does not fit.
+
+    It does not if it is missing or has another shape, because the number of classes or
+    the size of the images is another one.
+
+    Returns:
+        The other variables, and the names of the layers that are missing.
+    """
+    expected, found = shapes(network, image_size), _shapes(variables)
+    layers = network.classifier
+    fits = [
+        all(
+            found.get(name) == shape
+            for name, shape in expected.items()
+            if _of(name, layer)
+        )
+        for layer in layers
+    ]
+    missing = layers[fits.index(False) :] if False in fits else ()
+    rest = {
+        collection: {
+            layer: leaves for layer, leaves in tree.items() if layer not in missing
+        }
+        for collection, tree in variables.items()
+    }
+    return rest, missing
+
+
+def check(
+    variables: Variables,
+    network: Network,
+    image_size: int,
+    source: str,
+    missing: tuple[str, ...] = (),
+) -> None:
+    """Checks that these are the variables of a network, no more and no fewer.
+
+    Args:
+        variables: by collection, layer and name.
+        network: that is to use them.
+        image_size: of its inputs.
+        source: where the variables come from, for the message.
+        missing: layers that need not be there.
+
+    Raises:
+        UserError: a variable is missing, has another shape, or is not the network's.
+    """
+    found, kind = _shapes(variables), _kind(network)
+    expected = {
+        name: shape
+        for name, shape in shapes(network, image_size).items()
+        if not any(_of(name, layer) for layer in missing)
+    }
+    for name in sorted(expected.keys() & found.keys()):
+        if found[name] != expected[name]:
+            raise UserError(
+                f"{source} has {name} of shape {found[name]}, but in {kind} it has the "
+                f"shape {expected[name]}, for {network.num_classes} classes and images "
+                f"of {image_size}x{image_size}"
+            )
+    for name in sorted(expected.keys() - found.keys()):
+        raise UserError(
+            f"{source} has no {name} of shape {expected[name]}, which {kind} has"
+        )
+    for name in sorted(found.keys() - expected.keys()):
+        raise UserError(
+            f"{source} has {name} of shape {found[name]}, which {kind} does not have"
+        )
+
+
+def shapes(network: Network, image_size: int) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each variable of a network by its name."""
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    return _shapes(jax.eval_shape(network.init, jax.random.key(0), images))
+
+
+def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:
+    """Returns shapes by names such as conv1/kernel."""
+    return {
+        "/".join(key.key for key in path[1:]): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
+    }
+
+
+def _of(name: str, layer: str) -> bool:
+    return name.startswith(f"{layer}/")
+
+
+def _kind(network: Network) -> str:
+    return type(network).__name__

@@ -1,0 +1,55 @@
+"""Weights that a training starts from instead of random ones."""
+
+import os
+import pathlib
+from typing import NamedTuple
+
+from cifar_jax.config.config import Config
+from cifar_jax.errors import UserError
+from cifar_jax.models import Network, from_keras, variables
+from cifar_jax.models.variables import Variables
+from cifar_jax.runs import run_dir
+from cifar_jax.training import trained
+
+
+class Initial(NamedTuple):
+    """What a training starts from.
+
+    Attributes:
+        variables: by collection and layer, for all layers except the new ones.
+        new: the layers of the classifier that start from random numbers.
+    """
+
+    variables: Variables
+    new: tuple[str, ...]
+
+
+def load(source: str | os.PathLike[str], config: Config, model: Network) -> Initial:
+    """Reads the weights of a run or of a file of Keras.
+
+    Args:
+        source: the directory of a run, whose averaged weights are taken, or a
+            .weights.h5, .h5 or .keras file.
+        config: of the training that is to start.
+        model: its network.
+
+    Raises:
+        UserError: they cannot be read, or are not those of the network; only its
+            classifier may differ, which is then new.
+        RunError: the run's checkpoint is damaged.
+    """
+    path = pathlib.Path(source)
+    found = _of_run(path, config.model) if path.is_dir() else from_keras(path)
+    known, new = variables.without_misfits(found, model, config.image_size)
+    variables.check(known, model, config.image_size, str(path), missing=new)
+    return Initial(known, new)
+
+
+def _of_run(path: pathlib.Path, model: str) -> Variables:
+    run = run_dir.read(path)
+    if run.config.model != model:
+        raise UserError(
+            f"--init_from={path} is a run of --model={run.config.model}, and cannot "
+            f"start one of --model={model}"
+        )
+    return trained.load(run).variables

@@ -1,0 +1,161 @@
+"""Tests trainings that start from the weights of a run or of a file of Keras."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from helpers import make_dataset
+from keras_files import Layer, write
+
+from cifar_jax import Config, Dataset, UserError, fit, load_trained, read_run
+
+# All layers except the head.
+FROZEN = "group('(?!head/).*', frozen=True)"
+
+
+def config(**changes):
+    values = {
+        "model": "batch_norm",
+        "max_steps": 3,
+        "batch_size": 8,
+        "log_frequency": 1,
+        "train_dir": None,
+    }
+    return Config(**values | changes)
+
+
+def silent(line: str) -> None:
+    """Discards a log line."""
+
+
+def four_classes() -> Dataset:
+    data = make_dataset()
+    return Dataset.create(
+        "four", data.train, data.test, class_names=("a", "b", "c", "none")
+    )
+
+
+@pytest.fixture
+def source(dataset, tmp_path):
+    """Returns a run of three classes."""
+    fit(config(train_dir=str(tmp_path / "source")), dataset, silent)
+    return read_run(tmp_path / "source")
+
+
+@pytest.fixture
+def keras_file(tmp_path):
+    """Returns a file of Keras with weights of the network for five classes."""
+    random = np.random.RandomState(0)
+    shapes = {
+        ("conv", "conv2d"): {"kernel": (3, 3, 3, 8)},
+        ("norm", "batch_normalization"): dict.fromkeys(
+            ("gamma", "beta", "moving_mean", "moving_variance"), (8,)
+        ),
+        ("head", "dense"): {"kernel": (8, 5), "bias": (5,)},
+    }
+    layers = [
+        Layer(
+            *layer, {name: random.uniform(1, 2, shape) for name, shape in own.items()}
+        )
+        for layer, own in shapes.items()
+    ]
+    return write(tmp_path / "five.weights.h5", layers)
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, dict(a), dict(b))
+
+
+def test_the_same_classes_keep_everything(source, dataset):
+    # With the lowest rate there is, the weights stay what they were.
+    settings = config(
+        init_from=str(source.path),
+        learning_rate=1e-30,
+        param_groups=FROZEN,
+    )
+    result = fit(settings, dataset, silent)
+    expected = load_trained(source).variables
+    assert_same(result.state.params, expected["params"])
+    assert_same(result.state.batch_stats, expected["batch_stats"])
+    averages = result.trained.variables["params"]
+    np.testing.assert_allclose(
+        averages["head"]["kernel"], expected["params"]["head"]["kernel"], rtol=1e-6
+    )
+    assert int(result.state.step) == 3
+
+
+def test_other_classes_get_a_new_head(source):
+    settings = config(init_from=str(source.path), param_groups=FROZEN)
+    lines = []
+    result = fit(settings, four_classes(), lines.append)
+    assert any(
+        line.endswith(f"from the weights of {source.path}; new are the layers head")
+        for line in lines
+    )
+    expected = load_trained(source).variables
+    for layer in ("conv", "norm"):
+        assert_same(result.state.params[layer], expected["params"][layer])
+    # A frozen BatchNorm keeps its running averages too.
+    assert_same(result.state.batch_stats, expected["batch_stats"])
+    assert result.state.params["head"]["kernel"].shape == (8, 4)
+
+
+def test_layers_that_are_not_frozen_are_trained(source):
+    result = fit(config(init_from=str(source.path)), four_classes(), silent)
+    expected = load_trained(source).variables
+    for found, before in (
+        (result.state.params["conv"]["kernel"], expected["params"]["conv"]["kernel"]),
+        (
+            result.state.batch_stats["norm"]["mean"],
+            expected["batch_stats"]["norm"]["mean"],
+        ),
+    ):
+        assert not np.array_equal(found, before)
+
+
+def test_from_a_file_of_keras(keras_file, dataset):
+    settings = config(init_from=str(keras_file), param_groups=FROZEN)
+    state = fit(settings, dataset, silent).state
+    random = np.random.RandomState(0)
+    kernel = random.uniform(1, 2, (3, 3, 3, 8)).astype(np.float32)
+    np.testing.assert_array_equal(state.params["conv"]["kernel"], kernel)
+    scale = random.uniform(1, 2, 8).astype(np.float32)
+    np.testing.assert_array_equal(state.params["norm"]["scale"], scale)
+    assert state.params["head"]["kernel"].shape == (8, 3)
+
+
+def test_a_resumed_run_does_not_read_them_again(keras_file, dataset, tmp_path):
+    settings = config(init_from=str(keras_file), max_steps=6)
+    whole = fit(settings, dataset, silent)
+    own = {"train_dir": str(tmp_path / "run")}
+    fit(dataclasses.replace(settings, max_steps=3, **own), dataset, silent)
+    keras_file.unlink()
+    resumed = fit(dataclasses.replace(settings, **own), dataset, silent)
+    assert_same(resumed.state.params, whole.state.params)
+    with pytest.raises(UserError, match=r"init_from: .*five\.weights\.h5 there, None"):
+        fit(config(max_steps=6, **own), dataset, silent)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "small"}, "is a run of --model=batch_norm, and cannot start one of"),
+        ({"init_from": "missing.h5"}, "there is no file missing.h5"),
+        ({"init_from": "."}, "no run in ."),
+    ],
+)
+def test_weights_that_cannot_be_used(
+    source, dataset, changes, message, monkeypatch, tmp_path
+):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(UserError, match=message):
+        fit(config(**{"init_from": str(source.path)} | changes), dataset, silent)
+
+
+def test_another_network_in_the_file_is_an_error(dataset, tmp_path):
+    kernel = np.zeros((5, 5, 3, 8), np.float32)
+    path = write(tmp_path / "odd.h5", [Layer("conv", "conv2d", {"kernel": kernel})])
+    with pytest.raises(UserError, match=r"conv/kernel of shape \(5, 5, 3, 8\), but in"):
+        fit(config(init_from=str(path)), dataset, silent)
