@@ -1,18 +1,21 @@
-"""What do convolution, padding, stride, pooling and softmax compute?
+"""What do convolution, padding, stride, pooling, softmax and one-hot targets compute?
 
     python -m experiments.convolution
 
 Computes a course's worked examples with the operations that the networks use, prints
 the arithmetic of one output of each, and writes convolution.json, with all numbers, and
-convolution.png, where that output and its inputs are highlighted, to --results_dir.
-Takes a few seconds.
+convolution.png, where that output and its inputs are highlighted, to --results_dir. The
+cost of a stride is measured on a layer as large as the tutorial's second one. Takes a
+few seconds.
 
 As in every deep learning library, convolution does not flip its kernel: an output is
-the sum of the products of the kernel and the window below it.
+the sum of the products of the kernel and the window below it, plus the bias.
 """
 
 import dataclasses
+import functools
 import pathlib
+import time
 from typing import Any, Literal
 
 import jax
@@ -25,29 +28,40 @@ from jaxtyping import Float
 
 from cifar_jax.ops import conv, max_pool
 from cifar_jax.optimization.losses import CrossEntropy
-from experiments import common, output
+from experiments import common, machine, output
 from experiments.convolution_picture import plot
 
+# The course's f(x) = x w + b: a picture, nine ones, and b = [0].
 IMAGE = np.array(
     [
-        [1, 2, 0, 3, 1],
-        [0, 4, 2, 1, 5],
-        [3, 1, 0, 2, 2],
-        [2, 0, 5, 1, 4],
-        [1, 3, 2, 0, 6],
+        [1, 1, 1, 0, 0],
+        [0, 1, 1, 1, 0],
+        [0, 0, 1, 1, 1],
+        [0, 0, 1, 1, 0],
+        [0, 1, 1, 0, 0],
     ],
     np.float32,
 )
 KERNEL = np.ones((3, 3), np.float32)
-CLASSES = ("cat", "dog", "ship")
-LOGITS = np.array([2, 1, 0], np.float32)
+BIAS = 0.0
+# Outputs of a layer with the course's answers: maxima 2 and 6, means 2 and 0.
+FEATURES = np.array([[2, 2, 6, -2], [2, 2, -2, -2]], np.float32)
+CLASSES = ("plane", "car", "ship", "cat", "dog", "sun")
+# The course's output of softmax, as printed there; it adds up to 0.991.
+PROBABILITIES = np.array([0.001, 0.030, 0.620, 0.101, 0.020, 0.219], np.float32)
+# What one-hot codes stand for in the course; sex can be coded by one number as well.
+CATEGORIES = {
+    "sex": ("female", "male"),
+    "car": ("sedan", "van", "pickup", "bus", "SUV", "other"),
+}
+STRIDES = (1, 2, 3)
 
 FLAGS = flags.FLAGS
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """An operation on the image, and one of its outputs to look at.
+    """An operation on an image, and one of its outputs to look at.
 
     Attributes:
         title: Name of the operation.
@@ -83,10 +97,12 @@ class Example:
         """The calculation of the highlighted output as text."""
         window = np.nan_to_num(self.padded[self.under_window])
         values = [f"{value:g}" for value in window.flat]
+        products = zip(values, KERNEL.flat, strict=False)
         text = {
-            "sum": " + ".join(values),
+            "sum": " + ".join(f"{weight:g}x{value}" for value, weight in products)
+            + f" + {BIAS:g}",
             "max": f"max({', '.join(values)})",
-            "mean": f"({' + '.join(values)}) / {len(values)}",
+            "mean": f"({' + '.join(values).replace('+ -', '- ')}) / {len(values)}",
         }
         return f"{text[self.form]} = {self.output[self.cell]:g}"
 
@@ -115,23 +131,21 @@ def convolution(
         y = conv(image[..., None, None], kernel[..., None, None])[..., 0, 0]
     else:
         y = lax.conv(image[None, None], kernel[None, None], [stride] * 2, padding)[0, 0]
-    padded = pad(3, stride, padding)
-    return Example(title, lesson, padded, 0, (3, 3), stride, np.array(y), cell, "sum")
+    padded, sums = pad(3, stride, padding), np.array(y + BIAS)
+    return Example(title, lesson, padded, 0, (3, 3), stride, sums, cell, "sum")
 
 
 def pooling(form: Literal["max", "mean"]) -> Example:
-    """Returns an example of pooling, in which padding is ignored."""
-    image, window = jnp.asarray(IMAGE), (2, 2)
+    """Returns an example of pooling."""
+    features, window = jnp.asarray(FEATURES), (2, 2)
     if form == "max":
-        y = max_pool(image[..., None, None], window, window)[..., 0, 0]
+        y = max_pool(features[..., None, None], window, window)[..., 0, 0]
+        lesson = "the strongest answer of four counts, wherever it is"
     else:
-        y = nn.avg_pool(
-            image[None, ..., None], window, window, "SAME", count_include_pad=False
-        )[0, ..., 0]
+        y = nn.avg_pool(features[None, ..., None], window, window)[0, ..., 0]
+        lesson = "a strong answer can be lost among weak ones"
     title = f"2x2 {form} pooling, stride 2"
-    lesson = "a window that sticks out takes the values it has: 5x5 becomes 3x3"
-    padded = pad(2, 2, "SAME")
-    return Example(title, lesson, padded, None, window, 2, np.array(y), (1, 0), form)
+    return Example(title, lesson, FEATURES, None, window, 2, np.array(y), (0, 1), form)
 
 
 def examples() -> list[Example]:
@@ -142,7 +156,7 @@ def examples() -> list[Example]:
             "the window stays inside, so the border is lost: 5x5 becomes 3x3",
             "VALID",
             stride=1,
-            cell=(0, 1),
+            cell=(0, 0),
         ),
         convolution(
             "Zero padding (SAME), stride 1",
@@ -164,18 +178,58 @@ def examples() -> list[Example]:
 
 
 def classification() -> dict[str, Any]:
-    """Returns the softmax of three logits and the loss for each one-hot target."""
-    logits = jnp.asarray(LOGITS)
+    """Returns the softmax of the logits and the loss for each one-hot target.
+
+    The course does not show the logits; these are the logarithms of its probabilities.
+    """
+    logits = jnp.log(PROBABILITIES)
     labels = jnp.arange(len(CLASSES))
     losses = [CrossEntropy()(logits[None], label[None]) for label in labels]
     return {
         "classes": CLASSES,
-        "logits": LOGITS.tolist(),
-        "exponentials": np.exp(LOGITS).tolist(),
+        "logits": logits.tolist(),
+        "exponentials": jnp.exp(logits).tolist(),
         "softmax": jax.nn.softmax(logits).tolist(),
         "targets": jax.nn.one_hot(labels, len(CLASSES)).tolist(),
         "cross_entropy": [float(loss) for loss in losses],
     }
+
+
+def one_hot() -> dict[str, dict[str, list[float]]]:
+    """Returns the one-hot code of each value of the categories."""
+    codes = {}
+    for name, values in CATEGORIES.items():
+        rows = jax.nn.one_hot(jnp.arange(len(values)), len(values)).tolist()
+        codes[name] = dict(zip(values, rows, strict=True))
+    return codes
+
+
+def costs_of_strides(repetitions: int = 15) -> list[dict[str, float]]:
+    """Returns size, multiplications and milliseconds of a convolution by its stride.
+
+    It has 64 kernels of 5x5 for 128 images of 24x24 pixels with 64 channels.
+    """
+    images, kernels = jnp.ones((128, 64, 24, 24)), jnp.ones((64, 64, 5, 5))
+    rows: list[dict[str, float]] = []
+    for stride in STRIDES:
+        convolve = jax.jit(
+            functools.partial(lax.conv, window_strides=[stride] * 2, padding="SAME")
+        )
+        size = jax.block_until_ready(convolve(images, kernels)).shape[-1]
+        durations = []
+        for _ in range(repetitions):
+            began = time.perf_counter()
+            jax.block_until_ready(convolve(images, kernels))
+            durations.append(1000 * (time.perf_counter() - began))
+        rows.append(
+            {
+                "stride": stride,
+                "size": size,
+                "multiplications": images.shape[0] * size**2 * kernels.size,
+                "milliseconds": round(float(np.median(durations)), 1),
+            }
+        )
+    return rows
 
 
 def define_flags() -> None:
@@ -186,22 +240,33 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Computes, prints, saves and draws the examples."""
     del argv
-    panels, figures = examples(), classification()
+    panels, figures, costs = examples(), classification(), costs_of_strides()
     for example in panels:
         print(f"{example.title}\n{example.output}\n{example.arithmetic}\n")
     print("Softmax and cross-entropy")
     for name, values in figures.items():
         print(f"{name}: {values}")
+    for name, codes in one_hot().items():
+        print(f"\nOne-hot codes of {name}")
+        for value, code in codes.items():
+            print(f"{value}: {[int(bit) for bit in code]}")
+    rows = [[f"{value:,}" for value in cost.values()] for cost in costs]
+    print(f"\nThe cost of a stride\n{output.table(list(costs[0]), rows)}")
     record = {
+        "machine": machine.machine() | {"device": machine.device()},
         "image": IMAGE.tolist(),
         "kernel": KERNEL.tolist(),
+        "bias": BIAS,
+        "features": FEATURES.tolist(),
         "examples": [example.record() for example in panels],
         "classification": figures,
+        "one_hot": one_hot(),
+        "costs_of_strides": costs,
     }
     directory = pathlib.Path(FLAGS.results_dir)
     file = directory / "convolution.json"
     output.write(record, file)
-    plot(panels, KERNEL, figures, file.with_suffix(".png"))
+    plot(panels, KERNEL, BIAS, figures, one_hot(), costs, file.with_suffix(".png"))
 
 
 if __name__ == "__main__":

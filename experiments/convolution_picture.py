@@ -66,15 +66,16 @@ def write(axis: Axes, x: float, y: float, text: str, **style: Any) -> None:
 
 
 def draw_example(
-    axis: Axes, example: "Example", kernel: Float[np.ndarray, "kh kw"]
+    axis: Axes, example: "Example", kernel: Float[np.ndarray, "kh kw"], bias: float
 ) -> None:
-    """Draws the padded image, any kernel, the output and the arithmetic."""
+    """Draws the padded image, any kernel and bias, the output and the arithmetic."""
     draw_grid(axis, example.padded, 0, fill=example.fill, marked=example.under_window)
     x = float(example.padded.shape[1])
     if example.fill is not None:
         write(axis, x + 0.6, 0, "\N{ASTERISK OPERATOR}", fontsize=20)
         draw_grid(axis, kernel, x + 1.2)
-        x += 4.2
+        write(axis, x + 4.8, 0, f"+ {bias:g}", fontsize=14)
+        x += 5.2
     write(axis, x + 0.6, 0, "=", fontsize=20)
     row, column = example.cell
     cell = np.s_[row : row + 1, column : column + 1]
@@ -83,28 +84,75 @@ def draw_example(
 
 
 def draw_classification(axis: Axes, figures: dict[str, Any]) -> None:
-    """Draws logits, softmax and each target's loss, highlighting the first."""
+    """Draws logits, softmax and the losses of two targets, highlighting the first."""
     left, width = 2.6, 1.8
-    for column, name in enumerate([*figures["classes"], "loss"]):
+    classes = figures["classes"]
+    shown = [classes.index(name) for name in ("ship", "sun")]
+    best = shown[0]
+    for column, name in enumerate([*classes, "loss"]):
         write(axis, left + width * (column + 0.5), -3.5, name)
     names = ["logits z", "exp(z)", "softmax p"]
-    names += [f"target {name}" for name in figures["classes"]]
+    names += [f"target {classes[i]}" for i in shown]
     for row, name in enumerate(names):
         write(axis, left - 0.2, row - 2.5, name, ha="right")
     grid = functools.partial(draw_grid, axis, width=width)
     above = [figures[name] for name in ("logits", "exponentials", "softmax")]
-    grid(np.array(above), left, -3, marked=np.s_[2:, :1])
-    grid(np.array(figures["targets"]), left, 0, marked=np.s_[:1, :1])
-    losses = np.array(figures["cross_entropy"])[:, None]
-    grid(losses, left + 3 * width, 0, marked=np.s_[:1, :1])
-    terms = [f"{value:.4g}" for value in figures["exponentials"]]
-    likely = f"{figures['softmax'][0]:.3f}"
+    chosen = slice(best, best + 1)
+    grid(np.array(above), left, -3, marked=(slice(2, 3), chosen))
+    targets = np.array(figures["targets"])[shown]
+    grid(targets, left, 0, marked=(slice(1), chosen))
+    losses = np.array(figures["cross_entropy"])[shown, None]
+    grid(losses, left + len(classes) * width, 0, marked=np.s_[:1, :1])
+    terms = [f"{value:.3f}" for value in figures["exponentials"]]
+    total, likely = sum(figures["exponentials"]), f"{figures['softmax'][best]:.3f}"
     finish(
         axis,
         "Softmax, one-hot targets and cross-entropy",
-        f"p = {terms[0]} / ({' + '.join(terms)}) = {likely},  "
-        f"loss = -1 x ln({likely}) = {losses[0, 0]:.3f}\n"
-        "a one-hot target leaves only the probability of the true class",
+        f"p = {terms[best]} / ({' + '.join(terms)}) = {terms[best]} / {total:.3f} = "
+        f"{likely}\nloss = -1 x ln({likely}) = {losses[0, 0]:.3f}: a one-hot target "
+        "leaves only the probability of the true class",
+    )
+
+
+def draw_codes(axis: Axes, codes: dict[str, dict[str, list[float]]]) -> None:
+    """Draws the one-hot codes of categories side by side."""
+    left = 1.8
+    for values in codes.values():
+        top = -3.0
+        for row, name in enumerate(values):
+            write(axis, left - 0.2, top + row + 0.5, name, ha="right")
+        draw_grid(axis, np.array(list(values.values())), left, top)
+        left += len(values) + 3.0
+    finish(
+        axis,
+        "One-hot codes",
+        "as many numbers as values, a single 1; two values, such as sex, can also be\n"
+        "one number, 0 or 1",
+    )
+
+
+def draw_costs(axis: Axes, costs: list[dict[str, float]]) -> None:
+    """Draws what a convolution costs by its stride."""
+    names = ["stride", "output", "billion multiplications", "time, of stride 1"]
+    left, width = 0.0, 4.2
+    for column, name in enumerate(names):
+        write(axis, left + width * (column + 0.5), -2.5, name)
+    first = costs[0]["milliseconds"]
+    rows = [
+        [
+            cost["stride"],
+            cost["size"],
+            cost["multiplications"] / 1e9,
+            cost["milliseconds"] / first,
+        ]
+        for cost in costs
+    ]
+    draw_grid(axis, np.array(rows), left, -2, width=width)
+    finish(
+        axis,
+        "The cost of a stride",
+        "128 images of 24x24 with 64 channels, 64 kernels of 5x5:\n"
+        "a larger stride looks less often, and is faster",
     )
 
 
@@ -119,13 +167,18 @@ def finish(axis: Axes, title: str, text: str) -> None:
 def plot(
     panels: list["Example"],
     kernel: Float[np.ndarray, "kh kw"],
+    bias: float,
     figures: dict[str, Any],
+    codes: dict[str, dict[str, list[float]]],
+    costs: list[dict[str, float]],
     path: pathlib.Path,
 ) -> None:
     """Draws all examples."""
-    figure = Figure(figsize=(14.5, 13), layout="constrained")
-    *axes, last = figure.subplots(3, 2).flat
+    figure = Figure(figsize=(14.5, 17), layout="constrained")
+    *axes, strides, softmax, last = figure.subplots(4, 2).flat
     for axis, example in zip(axes, panels, strict=True):
-        draw_example(axis, example, kernel)
-    draw_classification(last, figures)
+        draw_example(axis, example, kernel, bias)
+    draw_costs(strides, costs)
+    draw_classification(softmax, figures)
+    draw_codes(last, codes)
     output.write_figure(figure, path, dpi=90)

@@ -1,0 +1,211 @@
+"""Tests the search of hyperparameters, and the jobs that processes share."""
+
+import csv
+import json
+import multiprocessing
+import pathlib
+import subprocess
+import sys
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+from helpers import environment
+from hypothesis import given
+from hypothesis import strategies as st
+from run_experiments import ROOT, call_experiment
+
+from cifar_jax import UserError, models
+from cifar_jax.models.cuda_convnet import CudaConvnet18pct
+from cifar_jax.training.program import build
+from experiments import bayesian_search, search_space
+from experiments.jobs import Job, Study
+from experiments.search_space import PUBLISHED, SPACE
+
+bayes_opt = pytest.importorskip("bayes_opt")
+
+
+@given(st.floats(0, 1), st.sampled_from(sorted(SPACE)))
+def test_values_are_in_their_range(place, name):
+    values = SPACE[name]
+    value = values.value(place)
+    assert values.low * (1 - 1e-9) <= value <= values.high * (1 + 1e-9)
+    assert values.low <= values.published <= values.high
+    if values.is_integer:
+        assert value == int(value)
+
+
+def test_places_are_spread_as_the_range_says():
+    assert SPACE["learning_rate"].value(0.5) == pytest.approx(1e-3)
+    assert SPACE["lrn_power"].value(0.5) == pytest.approx(0.75)
+    radii = [SPACE["lrn_radius"].value(place) for place in np.linspace(0, 1, 11)]
+    assert radii == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4]
+
+
+def test_the_published_setting_is_the_recipe():
+    searched = search_space.config(PUBLISHED, 46_875)
+    published = search_space.Config(recipe="cuda_convnet_18pct")
+    ours, theirs = build(searched, 10), build(published, 10)
+    assert searched.max_steps == published.max_steps
+    assert searched.learning_rate == published.learning_rate
+    for layer, factor in theirs.model.weight_decays.items():
+        decay = ours.weight_decay * ours.model.weight_decays[layer]
+        assert decay == pytest.approx(theirs.weight_decay * factor)
+    x = jnp.asarray(np.random.default_rng(0).uniform(0, 9, (5, 5, 4, 2)), jnp.float32)
+    ours, theirs = (network.norm(x) for network in (ours.model, CudaConvnet18pct()))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_a_setting_reaches_the_training():
+    setting = dict(PUBLISHED) | {
+        "learning_rate": 0.02,
+        "weight_decay_conv2": 0.3,
+        "lrn_power": 0.0,
+        "length": 0.5,
+    }
+    config = search_space.config(setting, 1000)
+    assert (config.max_steps, config.learning_rate) == (500, 0.02)
+    network = models.create(config.model)
+    assert network.weight_decays["conv2"] == 0.3
+    x = jnp.ones((3, 3, 2, 1))
+    np.testing.assert_array_equal(network.norm(x), x)
+
+
+@pytest.fixture
+def search_flags():
+    """Defines the flags of the experiment, with 24 trials of which 8 are random."""
+    before = set(flags.FLAGS)
+    bayesian_search._define_flags()
+    flags.FLAGS(["test"])
+    yield flags.FLAGS
+    for flag in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, flag)
+
+
+def finished_trial(method, number, point):
+    """Returns a trial whose accuracy falls with the distance from a point."""
+    distance = sum((place - 0.3) ** 2 for place in point.values())
+    task = {"method": method, "number": number, "setting": {}, "point": dict(point)}
+    return Job(f"{method}-{number}", task, {"validation_accuracy": 0.8 - distance})
+
+
+def test_the_process_finds_what_chance_does_not(search_flags):
+    known = [finished_trial("published", 0, dict.fromkeys(SPACE, 1.0))]
+    while (job := bayesian_search.plan(known)) and "final" not in job.task:
+        known.append(finished_trial(*map(job.task.get, ("method", "number", "point"))))
+    process, random = (
+        bayesian_search.trials(known, method)
+        for method in (bayesian_search.PROCESS, bayesian_search.RANDOM)
+    )
+    assert len(process) == len(random) == 24
+    assert process[:8] == random[:8]
+    gain = 0.8 - np.array(
+        [
+            bayesian_search.accuracy(job)
+            for job in (bayesian_search.best(process), bayesian_search.best(random))
+        ]
+    )
+    assert gain[0] < 0.5 * gain[1]
+
+
+def test_the_same_trials_lead_to_the_same_next_one(search_flags):
+    known = [
+        finished_trial("random", i, bayesian_search.random_point(i)) for i in range(4)
+    ]
+    first = bayesian_search.expected_improvement(known, 4)
+    assert bayesian_search.expected_improvement(known, 4) == first
+    assert bayesian_search.expected_improvement(known, 5) != first
+
+
+def test_a_trial_that_is_running_is_not_proposed_again(search_flags):
+    known = [
+        finished_trial("random", i, bayesian_search.random_point(i)) for i in range(8)
+    ]
+    first = bayesian_search.expected_improvement(known, 8)
+    running = Job("running", {"method": "random", "number": 8, "point": first})
+    other = bayesian_search.expected_improvement([*known, running], 8)
+    assert max(abs(first[name] - other[name]) for name in SPACE) > 0.01
+
+
+def two_jobs(known):
+    return Job(f"job-{len(known)}", {"number": len(known)}) if len(known) < 4 else None
+
+
+def square(job, folder):
+    with (folder / "runs.txt").open("a") as file:
+        file.write("run\n")
+    time.sleep(0.05)
+    return {"square": job.task["number"] ** 2}
+
+
+def work(directory):
+    study = Study(pathlib.Path(directory), {"size": 4})
+    return study.work(two_jobs, square, lambda last, known: None)
+
+
+def test_processes_share_the_jobs(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        found = pool.map(work, [tmp_path] * 3)
+    assert found[0] == found[1] == found[2]
+    assert [job.result for job in found[0]] == [{"square": i**2} for i in range(4)]
+    for job in found[0]:
+        assert (tmp_path / job.name / "runs.txt").read_text() == "run\n"
+
+
+def test_a_job_that_was_interrupted_is_taken_up_again(tmp_path):
+    def interrupted(job, folder):
+        if job.task["number"] == 2 and not (folder / "runs.txt").exists():
+            square(job, folder)
+            raise KeyboardInterrupt
+        return square(job, folder)
+
+    study = Study(tmp_path, {"size": 4})
+    with pytest.raises(KeyboardInterrupt):
+        study.work(two_jobs, interrupted, lambda last, known: None)
+    assert [job.result is None for job in study.jobs()] == [False, False, True]
+    finished = work(tmp_path)
+    assert [job.result["square"] for job in finished] == [0, 1, 4, 9]
+    assert (tmp_path / "job-2" / "runs.txt").read_text() == "run\nrun\n"
+    assert (tmp_path / "job-1" / "runs.txt").read_text() == "run\n"
+
+
+def test_another_study_in_the_directory_is_an_error(tmp_path):
+    work(tmp_path)
+    with pytest.raises(UserError, match="has another study, with size 4; give the sa"):
+        Study(tmp_path, {"size": 5})
+
+
+@pytest.mark.slow
+def test_the_experiment(tmp_path):
+    arguments = [
+        *("--quick", "--dataset=digits", f"--out_dir={tmp_path / 'out'}"),
+        f"--results_dir={tmp_path / 'results'}",
+    ]
+    command = [sys.executable, "-m", "experiments.bayesian_search", *arguments]
+    both = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment(tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    record = json.loads((tmp_path / "results" / "bayesian_search.json").read_text())
+    names = [row["job"] for row in record["jobs"]]
+    assert names == [
+        *("Gaussian_process-002", "final-0-Gaussian_process", "final-0-published"),
+        *("final-0-random", "published-000", "random-000", "random-001", "random-002"),
+    ]
+    with (tmp_path / "results" / "bayesian_search.csv").open() as file:
+        assert [row["job"] for row in csv.DictReader(file)] == names
+    assert (tmp_path / "results" / "bayesian_search.png").stat().st_size > 5000
+    # Everything is finished, so the command only prints the result again.
+    again = call_experiment("bayesian_search", *arguments)
+    assert all(output.endswith(again[-300:]) for output in outputs)
