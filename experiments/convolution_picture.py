@@ -75,7 +75,7 @@ def draw_example(
         write(axis, x + 0.6, 0, "\N{ASTERISK OPERATOR}", fontsize=20)
         draw_grid(axis, kernel, x + 1.2)
         write(axis, x + 4.8, 0, f"+ {bias:g}", fontsize=14)
-        x += 5.2
+        x += 5.0
     write(axis, x + 0.6, 0, "=", fontsize=20)
     row, column = example.cell
     cell = np.s_[row : row + 1, column : column + 1]
@@ -126,14 +126,14 @@ def draw_codes(axis: Axes, codes: dict[str, dict[str, list[float]]]) -> None:
     finish(
         axis,
         "One-hot codes",
-        "as many numbers as values, a single 1; two values, such as sex, can also be\n"
-        "one number, 0 or 1",
+        "as many numbers as values, one of them 1;\n"
+        "two values, such as sex, can also be a single number, 0 or 1",
     )
 
 
 def draw_costs(axis: Axes, costs: list[dict[str, float]]) -> None:
     """Draws what a convolution costs by its stride."""
-    names = ["stride", "output", "billion multiplications", "time, of stride 1"]
+    names = ["stride", "output", "products, in 10^9", "relative time"]
     left, width = 0.0, 4.2
     for column, name in enumerate(names):
         write(axis, left + width * (column + 0.5), -2.5, name)
@@ -158,7 +158,7 @@ def draw_costs(axis: Axes, costs: list[dict[str, float]]) -> None:
 
 def finish(axis: Axes, title: str, text: str) -> None:
     """Sets the scale that all panels share, and adds a title and a text below."""
-    axis.set(xlim=(-0.2, 17.6), ylim=(5.6, -5), aspect="equal")
+    axis.set(xlim=(-0.2, 18.6), ylim=(5.6, -5), aspect="equal")
     axis.axis("off")
     axis.text(0, -4.9, title, va="top", fontsize=13, fontweight="bold")
     axis.text(0, 3.9, text, va="top", fontsize=11, linespacing=1.5)

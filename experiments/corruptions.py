@@ -96,6 +96,28 @@ def occlusion(images: Images, side: float, random: np.random.Generator) -> Image
     return np.where(square, np.uint8(GRAY), images)
 
 
+def shift(images: Images, distance: float, random: np.random.Generator) -> Images:
+    """Moves each image up, down, left or right, and repeats its border pixels.
+
+    Args:
+        images: Images to corrupt.
+        distance: How far, in whole pixels.
+        random: Generator of the directions; from the same state it draws the same ones
+            for every distance.
+    """
+    reach = int(distance)
+    height, width = images.shape[1:3]
+    framed = np.pad(images, [(0, 0), *2 * [(reach, reach)], (0, 0)], mode="edge")
+    starts = reach + reach * np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
+    chosen = starts[random.integers(4, size=len(images))]
+    return np.stack(
+        [
+            image[top : top + height, left : left + width]
+            for image, (top, left) in zip(framed, chosen, strict=True)
+        ]
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Corruption:
     """A kind of image corruption.
@@ -128,6 +150,7 @@ CORRUPTIONS = {
     "contrast": Corruption(contrast, (0.8, 0.6, 0.4, 0.25, 0.15), "factor"),
     "jpeg": Corruption(jpeg, (80, 60, 40, 20, 10), "quality"),
     "occlusion": Corruption(occlusion, (4, 8, 12, 16, 20), "side in pixels"),
+    "shift": Corruption(shift, (1, 2, 4, 6, 8), "distance in pixels"),
 }
 
 

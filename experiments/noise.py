@@ -3,11 +3,11 @@
     python -m experiments.noise --checkpoint_dirs=DIR,plain=DIR2 --data_dir=DIR
 
 Evaluates trained networks on test images corrupted by noise, blur, reduced contrast,
-JPEG and a gray square, each at the five strengths of `experiments.corruptions`. Prints
-precision with its standard error, and how much it drops, and writes noise.json,
-noise.csv and noise.png to --results_dir.
+JPEG, a gray square and a shift, each at the five strengths of
+`experiments.corruptions`. Prints precision with its standard error, and how much it
+drops, and writes noise.json, noise.csv and noise.png to --results_dir.
 
-There are 26 evaluations per network, about 2 minutes for the tutorial's network on 2
+There are 31 evaluations per network, about 2 minutes for the tutorial's network on 2
 cores. An interrupted experiment resumes where it stopped. --quick uses 200 images.
 """
 

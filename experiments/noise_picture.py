@@ -69,12 +69,13 @@ def plot(
     path: pathlib.Path,
 ) -> None:
     """Draws a panel for each corruption, below example images at each strength."""
-    figure = Figure(figsize=(13, 8), layout="constrained")
-    *cells, last = figure.subfigures(2, 3, squeeze=False).flat
-    for cell, corruption in zip(cells, CORRUPTIONS, strict=True):
+    figure = Figure(figsize=(17, 8), layout="constrained")
+    cells = figure.subfigures(2, 4, squeeze=False).flat
+    for cell, corruption in zip(cells, CORRUPTIONS, strict=False):
         strip, panel = cell.subplots(2, 1, height_ratios=[1, 2])
         draw_strip(strip, examples, corruption, seed)
         draw_panel(panel, cases, corruption, chance)
+    last = cells[len(CORRUPTIONS)]
     last.legend(*panel.get_legend_handles_labels(), loc="upper left", frameon=False)
     last.text(0.05, 0.1, textwrap.fill(f"{note}. Bars are standard errors.", 40))
     output.write_figure(figure, path, dpi=100)

@@ -198,7 +198,9 @@ def test_another_seed_corrupts_differently(name, images):
 
 def test_stronger_corruptions_are_further_from_the_image(corruption):
     rng = np.random.default_rng(1)
-    images = rng.integers(40, 210, (40, 32, 32, 3), dtype=np.uint8)
+    # Slopes, which a shift changes by its length, and texture, which the others change.
+    slopes = 2 * np.add.outer(np.arange(32), np.arange(32))[None, :, :, None]
+    images = (50 + slopes + rng.integers(-10, 11, (40, 32, 32, 3))).astype(np.uint8)
     distances = [
         np.mean((corruption.at(images, level).astype(float) - images) ** 2)
         for level in range(6)
@@ -208,11 +210,29 @@ def test_stronger_corruptions_are_further_from_the_image(corruption):
 
 
 @pytest.mark.parametrize(
-    ("name", "none"), [("noise", 0), ("blur", 0), ("contrast", 1), ("occlusion", 0)]
+    ("name", "none"),
+    [("noise", 0), ("blur", 0), ("contrast", 1), ("occlusion", 0), ("shift", 0)],
 )
 def test_the_neutral_strength_changes_nothing(name, none, images):
     spoiled = CORRUPTIONS[name].apply(images, none, np.random.default_rng(0))
     np.testing.assert_array_equal(spoiled, images)
+
+
+def test_a_shift_moves_the_picture_and_repeats_its_border(images):
+    spoiled = CORRUPTIONS["shift"].apply(images, 2, np.random.default_rng(0))
+    seen = set()
+    for before, after in zip(images, spoiled, strict=True):
+        framed = np.pad(before, [(2, 2), (2, 2), (0, 0)], mode="edge")
+        size = len(before)
+        starts = {"up": (4, 2), "down": (0, 2), "left": (2, 4), "right": (2, 0)}
+        matches = [
+            name
+            for name, (top, left) in starts.items()
+            if (framed[top : top + size, left : left + size] == after).all()
+        ]
+        assert matches
+        seen.update(matches)
+    assert seen == {"up", "down", "left", "right"}
 
 
 def test_noise_has_the_requested_deviation():
@@ -309,7 +329,7 @@ def test_noise_evaluates_and_draws(tmp_path, run):
         f"--results_dir={tmp_path}",
     )
     kept = json.loads((tmp_path / "noise.json").read_text())
-    assert len(kept["cases"]) == 26
+    assert len(kept["cases"]) == 31
     assert kept["images"] == noise.QUICK_IMAGES
     assert kept["networks"]["ours"]["step"] == 3
     assert all(0 <= case["precision"] <= 1 for case in kept["cases"])

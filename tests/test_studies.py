@@ -109,7 +109,7 @@ def run_study(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "variants"), [("augmentation", 6), ("ablation", 5), ("pooling", 6)]
+    ("name", "variants"), [("augmentation", 6), ("ablation", 5), ("pooling", 7)]
 )
 def test_studies_train_each_variant(run_study, name, variants):
     record, rows = run_study(name)
