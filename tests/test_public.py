@@ -11,6 +11,7 @@ IMAGES = np.zeros((2, 32, 32, 3), np.uint8)
 LABELS = np.zeros(2, np.int32)
 KEY = jax.random.key(0)
 PROGRAM = build_program(Config(model="vgg16", image_size=32), 3)
+UNCUT = build_program(Config(image_size=32, distortions=""), 3)
 
 
 @pytest.mark.wrong_types
@@ -34,7 +35,7 @@ PROGRAM = build_program(Config(model="vgg16", image_size=32), 3)
         (lambda: create_model("tutorial", ops="quick"), "ops"),
         (lambda: cifar_jax.init_state(PROGRAM, 0, IMAGES), "key"),
         (lambda: cifar_jax.init_state(PROGRAM, KEY, IMAGES[0]), "train_images"),
-        (lambda: cifar_jax.init_state(PROGRAM, KEY, IMAGES[:, :31]), "image_size"),
+        (lambda: cifar_jax.init_state(UNCUT, KEY, IMAGES[:, :31]), "image_size"),
         (lambda: cifar_jax.init_state(None, KEY, IMAGES), "program"),
         (lambda: Batch.of(IMAGES / 255, LABELS), "images"),
         (lambda: Batch.of(IMAGES, LABELS[:1]), "labels"),
