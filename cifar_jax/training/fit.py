@@ -14,6 +14,7 @@ from cifar_jax.data.dataset import check_dataset
 from cifar_jax.devices import processes, sharding
 from cifar_jax.devices.strategies import STRATEGIES, Strategy
 from cifar_jax.errors import Stopped, UserError
+from cifar_jax.models.variables import Variables
 from cifar_jax.runs import checkpoints, run_dir
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.runs.summaries import Writer
@@ -65,9 +66,10 @@ def fit(config: Config, dataset: Dataset, log: Log = console.log) -> FitResult:
     sharding.check_batch_size(config.batch_size, strategy.mesh.size)
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.lost_process_as_run_error())
-        run = _claim(config, dataset, stack)
         program = programs.build(config, len(dataset.class_names))
-        state = _start(config, program, run, strategy, dataset, log)
+        weights = _given_weights(config, program, dataset, log)
+        run = _claim(config, dataset, stack)
+        state = _start(config, program, run, strategy, dataset, weights, log)
         start = int(state.step)
         if start == config.max_steps:
             log(f"already at step {start}, which is --max_steps: nothing to do")
@@ -125,6 +127,21 @@ def _claim(config: Config, dataset: Dataset, stack: contextlib.ExitStack) -> Run
     return run
 
 
+def _given_weights(
+    config: Config, program: Program, dataset: Dataset, log: Log
+) -> Variables | None:
+    """Returns the weights of --init_from; None if a run is to be resumed instead."""
+    if config.init_from is None:
+        return None
+    on_disk = config.train_dir is not None
+    if on_disk and checkpoints.steps(run_dir.of(config, dataset).checkpoints):
+        return None
+    start = initial.load(config.init_from, config, program.model)
+    new = f"; new are the layers {', '.join(start.new)}" if start.new else ""
+    log(f"starting from the weights of {config.init_from}{new}")
+    return start.variables
+
+
 def _compile(
     config: Config,
     program: Program,
@@ -164,22 +181,21 @@ def _start(
     run: Run | None,
     strategy: Strategy,
     dataset: Dataset,
+    weights: Variables | None,
     log: Log,
 ) -> TrainState:
     """Returns the state of the newest whole checkpoint, or the initial one."""
-    step = _newest(run)
-    start = None
-    if config.init_from is not None and step < 0:
-        start = initial.load(config.init_from, config, program.model)
-        new = f"; new are the layers {', '.join(start.new)}" if start.new else ""
-        log(f"starting from the weights of {config.init_from}{new}")
     key, images = jax.random.key(config.seed), dataset.train.images
     state = sharding.create_replicated(
         strategy.mesh,
         lambda variables: train_state.create(program, key, images, variables),
-        start and start.variables,
+        weights,
     )
-    if run is None or step < 0:
+    if run is None:
+        return state
+    newest = processes.run_on_main(lambda: checkpoints.newest(run.checkpoints))
+    step = int(processes.all_gather(-1 if newest is None else newest)[0, 0])
+    if step < 0:
         return state
     if step > config.max_steps:
         raise UserError(
@@ -189,11 +205,3 @@ def _start(
     state = checkpoints.restore(run.checkpoints, step, state)
     log(f"resumed from step {step} of {run.path}")
     return state
-
-
-def _newest(run: Run | None) -> int:
-    """Returns the step of the newest whole checkpoint; -1 if there is none."""
-    if run is None:
-        return -1
-    newest = processes.run_on_main(lambda: checkpoints.newest(run.checkpoints))
-    return int(processes.all_gather(-1 if newest is None else newest)[0, 0])

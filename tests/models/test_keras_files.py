@@ -226,6 +226,7 @@ def test_class_names_are_those_of_keras():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:keras")
 @pytest.mark.parametrize("network", imagenet.INPUTS)
 def test_files_that_keras_writes(keras, tmp_path, network):
     keras.utils.set_random_seed(0)

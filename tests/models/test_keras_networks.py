@@ -59,7 +59,7 @@ def random_variables(model):
     random = np.random.RandomState(0)
     return jax.tree.map(
         lambda leaf: random.standard_normal(leaf.shape).astype(np.float32),
-        abstract_variables(model, 32),
+        abstract_variables(model, max(32, model.smallest_image)),
     )
 
 
@@ -263,7 +263,7 @@ def test_initializers(network, layer, sigma):
         *("resnet18", "mobilenet"),
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("vgg16_bn", "resnet50")
+            for name in ("vgg16_bn", "resnet50", "inception_v3", "xception")
         ),
     ],
 )
@@ -271,7 +271,8 @@ def test_training_updates_the_running_statistics(network):
     model = models.create(network)
     variables = random_variables(model)
     step = jax.jit(functools.partial(model.apply, train=True, mutable="batch_stats"))
-    logits, state = step(variables, keras_weights.images(32))
+    size = max(32, model.smallest_image)
+    logits, state = step(variables, keras_weights.images(size))
     assert jnp.isfinite(logits).all()
     changed = jax.tree.map(
         lambda old, new: bool((old != new).any()),

@@ -154,6 +154,13 @@ def test_weights_that_cannot_be_used(
         fit(config(**{"init_from": str(source.path)} | changes), dataset, silent)
 
 
+def test_a_refused_start_leaves_nothing(dataset, tmp_path):
+    settings = config(init_from="missing.h5", train_dir=str(tmp_path / "new"))
+    with pytest.raises(UserError, match="there is no file"):
+        fit(settings, dataset, silent)
+    assert not (tmp_path / "new").exists()
+
+
 def test_another_network_in_the_file_is_an_error(dataset, tmp_path):
     kernel = np.zeros((5, 5, 3, 8), np.float32)
     path = write(tmp_path / "odd.h5", [Layer("conv", "conv2d", {"kernel": kernel})])
