@@ -1,6 +1,6 @@
 """Whether variables from elsewhere are those of a network."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -50,13 +50,17 @@ def without_misfits(
         for layer in layers
     ]
     missing = layers[fits.index(False) :] if False in fits else ()
-    rest = {
+    return without(variables, missing), missing
+
+
+def without(variables: Variables, layers: Collection[str]) -> Variables:
+    """Leaves out some layers."""
+    return {
         collection: {
-            layer: leaves for layer, leaves in tree.items() if layer not in missing
+            name: leaves for name, leaves in tree.items() if name not in layers
         }
         for collection, tree in variables.items()
     }
-    return rest, missing
 
 
 def check(

@@ -136,7 +136,7 @@ def _given_weights(
     on_disk = config.train_dir is not None
     if on_disk and checkpoints.steps(run_dir.of(config, dataset).checkpoints):
         return None
-    start = initial.load(config.init_from, config, program.model)
+    start = initial.load(config.init_from, config, program.model, dataset.class_names)
     new = f"; new are the layers {', '.join(start.new)}" if start.new else ""
     log(f"starting from the weights of {config.init_from}{new}")
     return start.variables

@@ -24,7 +24,12 @@ class Initial(NamedTuple):
     new: tuple[str, ...]
 
 
-def load(source: str | os.PathLike[str], config: Config, model: Network) -> Initial:
+def load(
+    source: str | os.PathLike[str],
+    config: Config,
+    model: Network,
+    class_names: tuple[str, ...],
+) -> Initial:
     """Reads the weights of a run or of a file of Keras.
 
     Args:
@@ -32,6 +37,8 @@ def load(source: str | os.PathLike[str], config: Config, model: Network) -> Init
             .weights.h5, .h5 or .keras file.
         config: of the training that is to start.
         model: its network.
+        class_names: the names of its labels. The last layer of a run with other names
+            is new, even if they are equally many.
 
     Raises:
         UserError: they cannot be read, or are not those of the network; only its
@@ -39,17 +46,24 @@ def load(source: str | os.PathLike[str], config: Config, model: Network) -> Init
         RunError: the run's checkpoint is damaged.
     """
     path = pathlib.Path(source)
-    found = _of_run(path, config.model) if path.is_dir() else from_keras(path)
+    if path.is_dir():
+        found = _of_run(path, config.model, class_names)
+    else:
+        found = from_keras(path)
     known, new = variables.without_misfits(found, model, config.image_size)
     variables.check(known, model, config.image_size, str(path), missing=new)
     return Initial(known, new)
 
 
-def _of_run(path: pathlib.Path, model: str) -> Variables:
+def _of_run(path: pathlib.Path, model: str, class_names: tuple[str, ...]) -> Variables:
+    """Returns a run's averaged weights, without the last layer if its classes differ."""
     run = run_dir.read(path)
     if run.config.model != model:
         raise UserError(
             f"--init_from={path} is a run of --model={run.config.model}, and cannot "
             f"start one of --model={model}"
         )
-    return trained.load(run).variables
+    network = trained.load(run)
+    if run.class_names == class_names:
+        return network.variables
+    return variables.without(network.variables, network.model.classifier[-1:])

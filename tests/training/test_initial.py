@@ -101,6 +101,17 @@ def test_other_classes_get_a_new_head(source):
     assert result.state.params["head"]["kernel"].shape == (8, 4)
 
 
+def test_as_many_other_classes_get_a_new_head_too(source):
+    data = make_dataset()
+    other = Dataset.create("other", data.train, data.test, class_names=("x", "y", "z"))
+    settings = config(init_from=str(source.path), learning_rate=1e-30)
+    lines = []
+    head = fit(settings, other, lines.append).state.params["head"]
+    assert any(line.endswith("new are the layers head") for line in lines)
+    found = load_trained(source).variables["params"]["head"]
+    assert not np.allclose(head["kernel"], found["kernel"])
+
+
 def test_layers_that_are_not_frozen_are_trained(source):
     result = fit(config(init_from=str(source.path)), four_classes(), silent)
     expected = load_trained(source).variables
