@@ -56,9 +56,7 @@ def without_misfits(
 def without(variables: Variables, layers: Collection[str]) -> Variables:
     """Leaves out some layers."""
     return {
-        collection: {
-            name: leaves for name, leaves in tree.items() if name not in layers
-        }
+        collection: {name: tree[name] for name in tree if name not in layers}
         for collection, tree in variables.items()
     }
 

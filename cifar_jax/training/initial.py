@@ -56,7 +56,7 @@ def load(
 
 
 def _of_run(path: pathlib.Path, model: str, class_names: tuple[str, ...]) -> Variables:
-    """Returns a run's averaged weights, without the last layer if its classes differ."""
+    """Returns a run's averaged weights, without a last layer for other classes."""
     run = run_dir.read(path)
     if run.config.model != model:
         raise UserError(
