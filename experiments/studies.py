@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,15 @@ import numpy as np
 from absl import flags, logging
 from matplotlib.figure import Figure
 
-from cifar_jax import Config, Dataset, command, fit, load_data, predict_logits
+from cifar_jax import (
+    Config,
+    Dataset,
+    Trained,
+    command,
+    fit,
+    load_data,
+    predict_logits,
+)
 from cifar_jax.evaluation import metrics
 from experiments import machine, output, runs
 
@@ -57,8 +65,16 @@ def settings() -> dict[str, Any]:
     return {"max_steps": FLAGS.max_steps}
 
 
-def run(variants: Sequence[Variant]) -> dict[str, Any]:
-    """Trains and evaluates every variant; returns the record of the study."""
+def run(
+    variants: Sequence[Variant],
+    measure: Callable[[Trained, Dataset], dict[str, Any]] = lambda *_: {},
+) -> dict[str, Any]:
+    """Trains and evaluates every variant; returns the record of the study.
+
+    Args:
+        variants: the runs, of each of which there are as many as seeds.
+        measure: returns further figures of a trained network.
+    """
     # app.run lets absl log at level INFO, which the commands do not.
     logging.set_verbosity(logging.WARNING)
     dataset = load_data(FLAGS.dataset, FLAGS.data_dir or None)
@@ -68,7 +84,7 @@ def run(variants: Sequence[Variant]) -> dict[str, Any]:
     rows = []
     for number, (variant, seed) in enumerate(trainings, start=1):
         print(f"{number} of {len(trainings)}: {variant.name}, seed {seed}", flush=True)
-        rows.append(_figures(variant, seed, dataset))
+        rows.append(_figures(variant, seed, dataset, measure))
     return {
         "machine": machine.machine() | {"device": machine.device()},
         "data": {
@@ -81,7 +97,12 @@ def run(variants: Sequence[Variant]) -> dict[str, Any]:
     }
 
 
-def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
+def _figures(
+    variant: Variant,
+    seed: int,
+    dataset: Dataset,
+    measure: Callable[[Trained, Dataset], dict[str, Any]],
+) -> dict[str, Any]:
     """Returns one run's precision and cross-entropy on test and training images."""
     train_dir = pathlib.Path(FLAGS.out_dir) / f"{variant.name.replace(' ', '_')}-{seed}"
     train_dir.mkdir(parents=True, exist_ok=True)
@@ -103,6 +124,7 @@ def _figures(variant: Variant, seed: int, dataset: Dataset) -> dict[str, Any]:
         found[name] = metrics.accuracy(logits, split.labels)
         loss = metrics.negative_log_likelihood(logits, split.labels)
         found[f"{name}_cross_entropy"] = loss
+    found |= measure(network, dataset)
     text = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
     print(f"  {text}", flush=True)
     # The next run cannot use the compiled programs of this one.
