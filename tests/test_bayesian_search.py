@@ -91,6 +91,7 @@ def finished_trial(method, number, point):
     return Job(f"{method}-{number}", task, {"validation_accuracy": 0.8 - distance})
 
 
+@pytest.mark.slow
 def test_the_process_finds_what_chance_does_not(search_flags):
     known = [finished_trial("published", 0, dict.fromkeys(SPACE, 1.0))]
     while (job := bayesian_search.plan(known)) and "final" not in job.task:

@@ -101,28 +101,6 @@ def test_the_committed_examples_match_the_code():
         assert json.loads(json.dumps(example.record())) == record
 
 
-def test_the_networks_of_the_course():
-    # Name, MB, top-1, top-5 and parameters as the slide has them; a file is a little
-    # larger than its parameters.
-    slide = {
-        "xception": (88, 0.790, 0.945, 22_910_480),
-        "vgg16": (528, 0.715, 0.901, 138_357_544),
-        "vgg19": (549, 0.727, 0.910, 143_667_240),
-        "resnet50": (99, 0.759, 0.929, 25_636_712),
-        "inception_v3": (92, 0.788, 0.944, 23_851_784),
-        "inception_resnet_v2": (215, 0.804, 0.953, 55_873_736),
-        "mobilenet": (17, 0.665, 0.871, 4_253_864),
-    }
-    found = {
-        name: (float(size), float(top_1), float(top_5), int(count.replace(",", "")))
-        for name, size, top_1, top_5, count in layers.networks()
-    }
-    assert found.keys() == slide.keys()
-    for name, (size, *rest) in slide.items():
-        assert list(found[name][1:]) == rest
-        assert 0 <= size - found[name][0] <= 2
-
-
 def test_the_layers_of_vgg16():
     text = layers.layers("vgg16", None, 224)
     # As the last lines of Keras's summary have it.

@@ -46,9 +46,33 @@ def test_all_flags_and_experiments_exist():
         assert (ROOT / "docs" / target).exists(), target
 
 
-def test_the_table_of_networks_is_what_the_command_prints():
+def networks() -> list[tuple[str, ...]]:
+    """Returns the rows of the page's table of networks."""
     rows = TEXT.split("| network | MB")[1].split("\n\n")[0].splitlines()[2:]
-    printed = [
-        tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows
-    ]
-    assert printed == layers.networks()
+    return [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
+
+
+def test_the_table_of_networks_is_what_the_command_prints():
+    assert networks() == layers.networks()
+
+
+def test_the_networks_are_those_of_the_course():
+    # Name, MB, top-1, top-5 and parameters as the slide has them; a file is a little
+    # larger than its parameters.
+    slide = {
+        "xception": (88, 0.790, 0.945, 22_910_480),
+        "vgg16": (528, 0.715, 0.901, 138_357_544),
+        "vgg19": (549, 0.727, 0.910, 143_667_240),
+        "resnet50": (99, 0.759, 0.929, 25_636_712),
+        "inception_v3": (92, 0.788, 0.944, 23_851_784),
+        "inception_resnet_v2": (215, 0.804, 0.953, 55_873_736),
+        "mobilenet": (17, 0.665, 0.871, 4_253_864),
+    }
+    found = {
+        name: (float(size), float(top_1), float(top_5), int(count.replace(",", "")))
+        for name, size, top_1, top_5, count in networks()
+    }
+    assert found.keys() == slide.keys()
+    for name, (size, *rest) in slide.items():
+        assert list(found[name][1:]) == rest
+        assert 0 <= size - found[name][0] <= 2

@@ -155,9 +155,6 @@ def test_with_weights_of_keras(mobilenet, tmp_path, call_command):
     assert first == "cat.jpg"
     assert second.split()[:2] == ["tabby", "100.00%"]
     assert result.stderr == f"mobilenet with the weights of {mobilenet}\n"
-    (record,) = json.loads(call_command("predict", "--json", *flags).stdout)
-    assert (record["file"], record["weights"]) == ("cat.jpg", str(mobilenet))
-    assert len(record["probabilities"]) == 1000
 
 
 @pytest.mark.parametrize(
@@ -195,6 +192,7 @@ def test_as_keras_predicts(keras, network, tmp_path, run_command):
     Image.fromarray(picture).resize((600, 800)).save(tmp_path / "cat.png")
     flags = (f"--model={network}", f"--weights={path}", "--json", "cat.png")
     (record,) = json.loads(run_command("predict", *flags).stdout)
+    assert (record["file"], record["weights"]) == ("cat.png", str(path))
     pixels = read_picture(tmp_path / "cat.png", theirs.input_shape[1:])
     prepare = getattr(keras.applications, network).preprocess_input
     expected = theirs.predict(prepare(pixels[None].astype(np.float32)), verbose=0)[0]
