@@ -33,7 +33,8 @@ class ParamGroup:
         optimizer: an optimizer in quotes, such as 'sgd(momentum=0.9)'; empty for that
             of the run.
         until: fraction of the run after which the learning rate is 0.
-        frozen: whether the parameters stay as they are.
+        frozen: whether the parameters stay as they are; a BatchNorm whose bias does
+            goes by its running averages, which stay too.
     """
 
     pattern: str
