@@ -204,7 +204,7 @@ def one_hot() -> dict[str, dict[str, list[float]]]:
     return codes
 
 
-def costs_of_strides(repetitions: int = 15) -> list[dict[str, float]]:
+def costs_of_strides(repetitions: int = 5) -> list[dict[str, float]]:
     """Returns size, multiplications and milliseconds of a convolution by its stride.
 
     It has 64 kernels of 5x5 for 128 images of 24x24 pixels with 64 channels.

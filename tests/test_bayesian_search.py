@@ -44,6 +44,13 @@ def test_places_are_spread_as_the_range_says():
     assert radii == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4]
 
 
+@pytest.fixture
+def searched(monkeypatch):
+    """Takes the network that settings register away after the test."""
+    monkeypatch.setitem(models.MODELS, "searched", CudaConvnet18pct)
+
+
+@pytest.mark.usefixtures("searched")
 def test_the_published_setting_is_the_recipe():
     searched = search_space.config(PUBLISHED, 46_875)
     published = search_space.Config(recipe="cuda_convnet_18pct")
@@ -58,6 +65,7 @@ def test_the_published_setting_is_the_recipe():
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("searched")
 def test_a_setting_reaches_the_training():
     setting = dict(PUBLISHED) | {
         "learning_rate": 0.02,
@@ -146,6 +154,7 @@ def work(directory):
     return study.work(two_jobs, square, lambda last, known: None)
 
 
+@pytest.mark.slow
 def test_processes_share_the_jobs(tmp_path):
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         found = pool.map(work, [tmp_path] * 3)
@@ -179,6 +188,7 @@ def test_another_study_in_the_directory_is_an_error(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("searched")
 def test_the_experiment(tmp_path):
     arguments = [
         *("--quick", "--dataset=digits", f"--out_dir={tmp_path / 'out'}"),

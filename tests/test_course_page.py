@@ -4,6 +4,8 @@ import importlib
 import pathlib
 import re
 
+import pytest
+
 from cifar_jax import Config
 from experiments import layers
 
@@ -52,6 +54,7 @@ def networks() -> list[tuple[str, ...]]:
     return [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
 
 
+@pytest.mark.slow
 def test_the_table_of_networks_is_what_the_command_prints():
     assert networks() == layers.networks()
 

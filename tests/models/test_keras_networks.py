@@ -29,6 +29,13 @@ LAYERS = 3e-5
 FAMILIES = ("vgg", "res", "mobile", "inception", "xception")
 NETWORKS = [name for name in models.MODELS if name.startswith(FAMILIES)]
 
+# By default without the deepest, which takes as long as all others together.
+MARKED_NETWORKS = [
+    pytest.param(name, marks=pytest.mark.slow)
+    if name == "inception_resnet_v2"
+    else name
+    for name in NETWORKS
+]
 LARGE = ("vgg19", "inception_v3", "inception_resnet_v2")
 
 # As listed in the course, including BatchNorm's running statistics.
@@ -105,7 +112,7 @@ def test_parameters_for_cifar(network):
     assert size_of(variables["params"]) == TRAINABLE[network]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", MARKED_NETWORKS)
 def test_any_size_classes_and_dtype(network):
     model = models.create(network, num_classes=7, dtype=jnp.bfloat16)
     run = functools.partial(
@@ -122,7 +129,7 @@ def test_any_size_classes_and_dtype(network):
         assert output.dtype == jnp.bfloat16, layer
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", MARKED_NETWORKS)
 def test_each_layer_is_tapped(network):
     model = models.create(network)
     kernels = [
