@@ -28,6 +28,7 @@ import jax
 import numpy as np
 from absl import flags, logging
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cifar_jax import Dataset, RunError, UserError, command, evaluate, fit, load_data
 from experiments import common, machine, output, runs, search_space
@@ -281,15 +282,16 @@ def plot(finished: Sequence[Job]) -> Figure:
     """Shows the best accuracy after each trial, and every trial."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for method, color in ((RANDOM, "tab:gray"), (PROCESS, "tab:blue")):
+    for method, color, width in ((RANDOM, "tab:orange", 5), (PROCESS, "tab:blue", 2)):
         found = [accuracy(job) for job in trials(finished, method)]
         numbers = np.arange(1, len(found) + 1)
-        axes.plot(numbers, found, "o", color=color, alpha=0.4, markersize=4)
+        axes.plot(numbers, found, "o", color=color, alpha=0.6, markersize=width + 2)
         axes.step(
             numbers,
             np.maximum.accumulate(found),
             where="post",
             color=color,
+            linewidth=width,
             label=f"{method}, best so far",
         )
     published = accuracy(best(trials(finished, PUBLISHED)))
@@ -299,7 +301,8 @@ def plot(finished: Sequence[Job]) -> Figure:
         xlabel="trials; those before the line are the same random ones for both",
         ylabel="accuracy on held-out images",
     )
-    axes.legend(loc="lower right")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
