@@ -23,6 +23,10 @@ class RunError(Exception):
     exit_code = 1
 
 
+class DivergedError(RunError):
+    """Numbers of a training are not finite any more."""
+
+
 class Stopped(KeyboardInterrupt):
     """Ctrl-C or SIGTERM stopped a training run after its state was saved.
 

@@ -15,10 +15,12 @@ and the plot are written to --results_dir at the end. The whole experiment is
 
     python -m experiments.bayesian_search --data_dir=DIR --max_steps=46875 --trials=50
 
-which are 120 epochs a trial. What is needed besides: pip install 'cifar-jax[search]'.
+which are 120 epochs a trial. This needs bayesian-optimization, which
+`pip install 'cifar-jax[search]'` installs.
 """
 
 import functools
+import importlib.util
 import pathlib
 import time
 from collections.abc import Sequence
@@ -30,7 +32,9 @@ from absl import flags, logging
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cifar_jax import Dataset, RunError, UserError, command, evaluate, fit, load_data
+from cifar_jax import Dataset, UserError, command, evaluate, fit, load_data
+from cifar_jax.data.dataset import with_validation
+from cifar_jax.errors import DivergedError
 from experiments import common, machine, output, runs, search_space
 from experiments.jobs import Job, Study
 from experiments.search_space import SPACE, Point
@@ -67,25 +71,24 @@ def _define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     """Runs the experiment."""
-    if len(argv) > 1:
-        raise UserError(f"unknown argument {argv[1]!r}")
+    del argv
+    if not importlib.util.find_spec("bayes_opt"):
+        raise UserError(
+            "this needs bayesian-optimization: pip install 'cifar-jax[search]'"
+        )
     # app.run lets absl log at level INFO, which the commands do not.
     logging.set_verbosity(logging.WARNING)
     if FLAGS.quick:
         for name, value in QUICK.items():
             FLAGS[name].value = value
-    datasets = {
-        size: load_data(FLAGS.dataset, FLAGS.data_dir or None, size)
-        for size in (FLAGS.validation_size, 0)
-    }
-    data = datasets[0]
+    data = load_data(FLAGS.dataset, FLAGS.data_dir or None)
     command.banner(data.notice)
     settings = {name: FLAGS[name].value for name in QUICK}
     study = Study(
         pathlib.Path(FLAGS.out_dir), settings | {"fingerprint": data.fingerprint}
     )
     finished = study.work(
-        plan, functools.partial(run, datasets), functools.partial(report, study)
+        plan, functools.partial(run, data), functools.partial(report, study)
     )
     record = {
         "machine": machine.machine() | {"device": machine.device()},
@@ -184,13 +187,8 @@ def expected_improvement(known: Sequence[Job], number: int) -> Point:
         known: the trials before.
         number: of the trial; it determines the random numbers.
     """
-    try:
-        from bayes_opt import BayesianOptimization
-        from bayes_opt.acquisition import ExpectedImprovement
-    except ImportError:
-        raise UserError(
-            "this needs bayesian-optimization: pip install 'cifar-jax[search]'"
-        ) from None
+    from bayes_opt import BayesianOptimization
+    from bayes_opt.acquisition import ExpectedImprovement
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
     found = [accuracy(job) for job in known if job.result is not None]
@@ -215,12 +213,12 @@ def expected_improvement(known: Sequence[Job], number: int) -> Point:
     return {name: float(place) for name, place in optimizer.suggest().items()}
 
 
-def run(datasets: dict[int, Dataset], job: Job, folder: pathlib.Path) -> dict[str, Any]:
+def run(data: Dataset, job: Job, folder: pathlib.Path) -> dict[str, Any]:
     """Trains and evaluates; a training that diverges has the accuracy of chance."""
     is_final = "final" in job.task
     name = "test" if is_final else "validation"
     size = 0 if is_final else FLAGS.validation_size
-    dataset = datasets[size]
+    dataset = with_validation(data, size)
     cheap = {"batch_size": 8, "ops": "plain"} if FLAGS.quick else {}
     config = search_space.config(
         job.task["setting"],
@@ -237,7 +235,7 @@ def run(datasets: dict[int, Dataset], job: Job, folder: pathlib.Path) -> dict[st
         try:
             network = fit(config, dataset, write).trained
             found = evaluate(network, dataset.split(name))
-        except RunError as error:
+        except DivergedError as error:
             write(f"error: {error}")
             found = 1 / len(dataset.class_names)
     # The next training cannot use the compiled programs of this one.

@@ -35,6 +35,8 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> 
 
 def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
     try:
+        if len(argv) > 1:
+            raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
         main(argv)
     except (UserError, RunError, Stopped) as error:
         print(f"error: {error}", file=sys.stderr)

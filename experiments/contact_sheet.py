@@ -6,7 +6,7 @@ Draws ten random images of each class, as the page of CIFAR-10 shows them, and w
 contact_sheet.png to --results_dir; prints how many images of each class there are. For
 any data set of --dataset. Takes a few seconds.
 
-CIFAR is the Canadian Institute For Advanced Research, which paid for the labels; its
+CIFAR is the Canadian Institute For Advanced Research, after which the set is named; its
 images are 60,000 of the 80 million tiny images of Torralba, Fergus and Freeman, 2008.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 
-from cifar_jax import Dataset, UserError, command, load_data
+from cifar_jax import Dataset, command, load_data
 from experiments import common, output
 
 PER_CLASS = 10
@@ -62,8 +62,7 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     """Draws the images, and prints the numbers of them."""
-    if len(argv) > 1:
-        raise UserError(f"unknown argument {argv[1]!r}")
+    del argv
     dataset = load_data(FLAGS.dataset, FLAGS.data_dir or None)
     command.banner(dataset.notice)
     rows = [(name, f"{train:,}", f"{test:,}") for name, train, test in counts(dataset)]

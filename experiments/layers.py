@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from cifar_jax import UserError, models
+from cifar_jax import Config, UserError, models
+from cifar_jax.config.recipes import RECIPES
 from cifar_jax.models import imagenet
 from experiments import common, output
 
@@ -52,6 +53,14 @@ def layers(model: str, num_classes: int | None, image_size: int) -> str:
     return network.tabulate(jax.random.key(0), images, depth=1, console_kwargs=console)
 
 
+def usual_size(model: str) -> int:
+    """Returns the size of images that a network is made for."""
+    if model in imagenet.INPUTS:
+        return imagenet.inputs(model).size
+    # Recipes have the names of their networks; the others are for whole images.
+    return Config(recipe=model).image_size if model in RECIPES else 32
+
+
 def networks() -> list[tuple[str, str, str, str, str]]:
     """Returns a row for each network of Keras Applications.
 
@@ -78,16 +87,18 @@ def parameters(model: str) -> int:
 def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_enum("model", None, list(models.MODELS), "The network to look into.")
-    flags.DEFINE_integer("image_size", 224, "Height and width of the images.")
+    flags.DEFINE_integer(
+        "image_size", None, "Height and width of the images. Default: the network's."
+    )
     flags.DEFINE_integer("num_classes", None, "Default: the network's.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:
     """Prints a table."""
-    if len(argv) > 1:
-        raise UserError(f"unknown argument {argv[1]!r}")
+    del argv
     if FLAGS.model:
-        print(layers(FLAGS.model, FLAGS.num_classes, FLAGS.image_size))
+        size = FLAGS.image_size or usual_size(FLAGS.model)
+        print(layers(FLAGS.model, FLAGS.num_classes, size))
     else:
         header = ("network", "MB", "top-1", "top-5", "parameters")
         print(output.table(header, networks()))

@@ -97,7 +97,7 @@ class MeanImage:
 
 @dataclasses.dataclass(frozen=True)
 class _Fixed:
-    """By constants, whatever the training set is."""
+    """A normalization by constants, whatever the training set is."""
 
     def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> None:
         """Returns None: the constants are known."""
@@ -105,10 +105,10 @@ class _Fixed:
 
 @dataclasses.dataclass(frozen=True)
 class Caffe(_Fixed):
-    """Channels in the order BGR, minus their means over ImageNet.
+    """Subtracts ImageNet's mean color, and puts the channels in the order BGR.
 
-    So Keras prepares images for VGG16, VGG19 and ResNet50, whose weights come from
-    Caffe: `imagenet_utils.preprocess_input(mode="caffe")`.
+    Keras does this for VGG16, VGG19 and ResNet50, whose weights come from Caffe:
+    `imagenet_utils.preprocess_input(mode="caffe")`.
     """
 
     def __call__(
@@ -120,9 +120,9 @@ class Caffe(_Fixed):
 
 @dataclasses.dataclass(frozen=True)
 class Tf(_Fixed):
-    """From -1 to 1.
+    """Scales pixels to values from -1 to 1.
 
-    So Keras prepares images for MobileNet, InceptionV3, Xception and InceptionResNetV2:
+    Keras does this for MobileNet, InceptionV3, Xception and InceptionResNetV2:
     `imagenet_utils.preprocess_input(mode="tf")`.
     """
 
@@ -135,9 +135,9 @@ class Tf(_Fixed):
 
 @dataclasses.dataclass(frozen=True)
 class Torch(_Fixed):
-    """Channels to mean 0 and standard deviation 1 over ImageNet.
+    """Scales channels to mean 0 and standard deviation 1 over ImageNet.
 
-    So PyTorch's torchvision prepares images, and Keras for DenseNet:
+    PyTorch's torchvision does this, and Keras for DenseNet:
     `imagenet_utils.preprocess_input(mode="torch")`.
     """
 

@@ -60,6 +60,9 @@ def fit(config: Config, dataset: Dataset, log: Log = console.log) -> FitResult:
             there is a train_dir. It is a KeyboardInterrupt.
     """
     config = _checked(config, dataset)
+    size = min(dataset.image_shape[:2])
+    if config.image_size > size:
+        log(f"images of {size}x{size} are enlarged to --image_size={config.image_size}")
     strategy = STRATEGIES[config.data_parallel](
         sharding.create_mesh(config.num_devices)
     )

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from cifar_jax.config.config import Config
 from cifar_jax.devices import processes, sharding
-from cifar_jax.errors import RunError
+from cifar_jax.errors import DivergedError
 from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training.compiled import CompiledSteps
@@ -185,7 +185,7 @@ class Loop:
         checkpoints.save(self.on_disk.checkpoints, step, state)
         self.log(f"saved {self.on_disk.checkpoints / str(step)}")
 
-    def _divergence_error(self, state: TrainState, end: int) -> RunError:
+    def _divergence_error(self, state: TrainState, end: int) -> DivergedError:
         """Returns the error for steps after this state, none of which is saved."""
         found = explain(state, end, self.steps.train_steps, self.steps.inspect)
         rate = float(self.schedule(found.step))
@@ -197,7 +197,7 @@ class Loop:
                     "the last checkpoint is "
                     f"{self.on_disk.checkpoints / str(saved[-1])}"
                 )
-        return RunError(
+        return DivergedError(
             f"training diverged at step {found.step}, learning rate {rate:g}: "
             f"{found.where} are not finite; {kept}; try a lower --learning_rate in "
             "another --train_dir"
