@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_experiments import ROOT, call_experiment
 
-from cifar_jax import UserError, models
+from cifar_jax import RunError, UserError, load_data, models
+from cifar_jax.errors import DivergedError
 from cifar_jax.models.cuda_convnet import CudaConvnet18pct
 from cifar_jax.training.program import build
 from experiments import bayesian_search, search_space
@@ -136,6 +137,25 @@ def test_a_trial_that_is_running_is_not_proposed_again(search_flags):
     running = Job("running", {"method": "random", "number": 8, "point": first})
     other = bayesian_search.expected_improvement([*known, running], 8)
     assert max(abs(first[name] - other[name]) for name in SPACE) > 0.01
+
+
+@pytest.mark.usefixtures("search_flags", "searched")
+def test_only_divergence_counts_as_chance(tmp_path, monkeypatch):
+    job = Job("trial", {"method": "random", "setting": dict(PUBLISHED)})
+
+    def run(error):
+        def fit(*_):
+            raise error
+
+        monkeypatch.setattr(bayesian_search, "fit", fit)
+        flags.FLAGS.validation_size = 97
+        return bayesian_search.run(load_data("digits"), job, tmp_path)
+
+    result = run(DivergedError("the loss is not finite"))
+    assert result["validation_accuracy"] == 0.1
+    assert "not finite" in (tmp_path / "log.txt").read_text()
+    with pytest.raises(RunError, match="the disk is full"):
+        run(RunError("the disk is full"))
 
 
 def two_jobs(known):

@@ -46,6 +46,11 @@ def load(
         RunError: the run's checkpoint is damaged.
     """
     path = pathlib.Path(source)
+    if not path.exists():
+        raise UserError(
+            f"--init_from={path} does not exist; give the directory of a run, or a "
+            "file of Keras's weights"
+        )
     if path.is_dir():
         found = _of_run(path, config.model, class_names)
     else:

@@ -152,7 +152,7 @@ def test_a_resumed_run_does_not_read_them_again(keras_file, dataset, tmp_path):
     ("changes", "message"),
     [
         ({"model": "small"}, "is a run of --model=batch_norm, and cannot start one of"),
-        ({"init_from": "missing.h5"}, "there is no file missing.h5"),
+        ({"init_from": "missing.h5"}, "--init_from=missing.h5 does not exist; give"),
         ({"init_from": "."}, "no run in ."),
     ],
 )
@@ -167,7 +167,7 @@ def test_weights_that_cannot_be_used(
 
 def test_a_refused_start_leaves_nothing(dataset, tmp_path):
     settings = config(init_from="missing.h5", train_dir=str(tmp_path / "new"))
-    with pytest.raises(UserError, match="there is no file"):
+    with pytest.raises(UserError, match="does not exist"):
         fit(settings, dataset, silent)
     assert not (tmp_path / "new").exists()
 
