@@ -55,6 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         run.config.dataset,
         options.data_dir or run.config.data_dir,
         run.config.validation_size,
+        **run.config.data_options,
     )
     command.banner(dataset.notice)
     if other_pixels := _other_pixels(run, dataset):

@@ -32,7 +32,9 @@ def main(arguments: Sequence[str]) -> int:
         options.coordinator_address, options.num_processes, options.process_id
     )
     config = run_dir.settle_dataset(config)
-    dataset = data.load(config.dataset, config.data_dir, config.validation_size)
+    dataset = data.load(
+        config.dataset, config.data_dir, config.validation_size, **config.data_options
+    )
     console.log(
         f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test "
         f"images from {dataset.source}"

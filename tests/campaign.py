@@ -329,7 +329,7 @@ class AcceptedError(Exception):
 def give(name: str, words: list[str], folder: pathlib.Path) -> str:
     """Returns whether a command accepts its flags; for training, JAX must do so too."""
 
-    def begin(*_: object) -> None:
+    def begin(*_: object, **__: object) -> None:
         if name == "train":
             config = config_flags.read()
             program = build_program(config, 10)

@@ -99,7 +99,7 @@ def test_a_misspelt_flag_of_the_real_command(run_command):
 
 
 def test_train_dir_is_tried_before_data_are_loaded(call_command, monkeypatch):
-    monkeypatch.setattr("cifar_jax.data.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("cifar_jax.data.load", lambda *_, **__: pytest.fail("loaded"))
     assert_one_line(call_command("train", "--train_dir=/dev/null/x"), 2, "/dev/null/x")
 
 
@@ -213,7 +213,7 @@ def test_two_trainings_on_one_train_dir(tmp_path, run_command):
 def test_a_conflicting_config_is_refused_before_data_are_loaded(
     digits_run, call_command, monkeypatch
 ):
-    monkeypatch.setattr("cifar_jax.data.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("cifar_jax.data.load", lambda *_, **__: pytest.fail("loaded"))
     before = (digits_run / "run" / "config.json").read_bytes()
     result = call_command(
         "train", "--train_dir=run", "--batch_size=9", "--seed=4", cwd=digits_run

@@ -21,6 +21,8 @@ from cifar_jax.registry import resolve
 
 # The limit for numbers of steps and images, which are int32 on the device.
 _LARGEST = 2**31 - 1
+# Settings that some data sets have as options.
+_DATA_OPTIONS = ("labels",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,12 @@ class Config:
         None,
         "Directory of the prepared data set, or of one of the official CIFAR-10 "
         "archives. Default: $TFDS_DATA_DIR, or ~/tensorflow_datasets.",
+    )
+    labels: str = option(
+        "fine",
+        "Labels of CIFAR-100: fine, 100 classes; coarse, 20 groups of them.",
+        choices=("fine", "coarse"),
+        fixed=True,
     )
     validation_size: int = option(
         0,
@@ -251,6 +259,16 @@ class Config:
                 f"--model={self.model} needs"
             )
         parse_distortions(self.distortions)
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """The options of the data set that were given, for `cifar_jax.data.load`."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name in _DATA_OPTIONS
+            and getattr(self, field.name) != field.metadata["default"]
+        }
 
     @property
     def preprocessing(self) -> Preprocessing:

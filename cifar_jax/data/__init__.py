@@ -1,7 +1,9 @@
 """The data sets, by name."""
 
+import inspect
 import os
 from collections.abc import Callable
+from typing import Any
 
 from cifar_jax.checks import check_integer
 from cifar_jax.data import cifar10, digits
@@ -10,8 +12,9 @@ from cifar_jax.errors import UserError
 
 __all__ = ["DATASETS", "Dataset", "Split", "load"]
 
-# Functions of the directory that is given with --data_dir, or None.
-DATASETS: dict[str, Callable[[str | os.PathLike[str] | None], Dataset]] = {
+# Functions of the directory that is given with --data_dir, or None, and of their own
+# options, which are keyword arguments with defaults.
+DATASETS: dict[str, Callable[..., Dataset]] = {
     "auto": cifar10.load_or_digits,
     "cifar10": cifar10.load,
     "digits": digits.load,
@@ -22,14 +25,17 @@ def load(
     name: str = "auto",
     data_dir: str | os.PathLike[str] | None = None,
     validation_size: int = 0,
+    **options: Any,
 ) -> Dataset:
-    """Returns a data set, all of it in memory.
+    """Returns a data set.
 
     Args:
         name: one of DATASETS: "cifar10", "digits" (the stand-in), or "auto": cifar10,
             and the stand-in only if cifar10 is neither on disk nor reachable.
         data_dir: directory of the data; None for the default of the data set.
-        validation_size: number of training images, the last ones, to hold out.
+        validation_size: number of training images to hold out: the last ones, unless
+            the data set has a rule of its own.
+        options: those of the data set.
 
     Raises:
         UserError: an argument cannot be used, the data on disk are damaged, or there
@@ -41,4 +47,12 @@ def load(
             f"--dataset={name} is unknown; choose from {', '.join(DATASETS)}"
         )
     validation_size = check_integer(validation_size, "--validation_size", at_least=0)
-    return with_validation(DATASETS[name](data_dir), validation_size)
+    known = inspect.signature(DATASETS[name]).parameters
+    for option, value in options.items():
+        if option not in known:
+            raise UserError(
+                f"--{option}={value} is not an option of --dataset={name}; leave it out"
+            )
+    if "validation_size" in known:
+        return DATASETS[name](data_dir, validation_size=validation_size, **options)
+    return with_validation(DATASETS[name](data_dir, **options), validation_size)

@@ -241,3 +241,8 @@ def test_a_schedule_over_the_whole_run_fixes_its_length(changes):
 def test_profiling_needs_a_train_dir():
     with pytest.raises(UserError, match="--profile needs a --train_dir"):
         Config(profile=True, train_dir=None)
+
+
+def test_options_of_the_data_set_are_those_that_were_given():
+    assert Config().data_options == {}
+    assert Config(labels="coarse").data_options == {"labels": "coarse"}
