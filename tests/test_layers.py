@@ -19,7 +19,7 @@ LAYERS = [
     ["basics"],
 ]
 COMMANDS = {"train", "eval", "predict", "command", "startup"}
-BASICS = {"checks", "console", "errors", "registry"}
+BASICS = {"caches", "checks", "console", "errors", "registry"}
 HEIGHT = {group: -number for number, groups in enumerate(LAYERS) for group in groups}
 
 

@@ -22,7 +22,7 @@ from cifar_jax.registry import resolve
 # The limit for numbers of steps and images, which are int32 on the device.
 _LARGEST = 2**31 - 1
 # Settings that some data sets have as options.
-_DATA_OPTIONS = ("labels",)
+_DATA_OPTIONS = ("labels", "picture_size", "split_seed", "skip_damaged")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +62,15 @@ class Config:
     )
     dataset: str = option(
         "auto",
-        "The data set: cifar10, digits (a small stand-in that needs no download), or "
-        "auto: cifar10, and digits only if that is neither on disk nor reachable.",
+        "The data set: cifar10; folder, your own pictures in --data_dir, a sub-folder "
+        "for each class; digits, a small stand-in that needs no download; or auto: "
+        "cifar10, and digits only if that is neither on disk nor reachable.",
         fixed=True,
     )
     data_dir: str | None = option(
         None,
-        "Directory of the prepared data set, or of one of the official CIFAR-10 "
-        "archives. Default: $TFDS_DATA_DIR, or ~/tensorflow_datasets.",
+        "Directory of the prepared data set, of one of the official CIFAR-10 archives, "
+        "or of your own pictures. Default: $TFDS_DATA_DIR, or ~/tensorflow_datasets.",
     )
     labels: str = option(
         "fine",
@@ -77,9 +78,30 @@ class Config:
         choices=("fine", "coarse"),
         fixed=True,
     )
+    picture_size: int | None = option(
+        None,
+        "Height and width at which a folder's pictures are kept; --image_size of them "
+        "is cropped. Default: 32, or for larger --image_size 8/7 of it, as from 256 "
+        "to 224.",
+        at_least=1,
+        at_most=4096,
+        fixed=True,
+    )
+    split_seed: int = option(
+        0,
+        "Seed by which a folder's test pictures, if they are not apart, and validation "
+        "pictures are drawn.",
+        at_least=0,
+        at_most=2**32 - 1,
+        fixed=True,
+    )
+    skip_damaged: bool = option(
+        False, "Leave out a folder's damaged pictures instead of refusing them."
+    )
     validation_size: int = option(
         0,
-        "Hold out this many training images, for eval --eval_data=validation.",
+        "Hold out this many training images, for eval --eval_data=validation: the last "
+        "ones, or of a folder, some of each class.",
         at_least=0,
         at_most=_LARGEST,
         fixed=True,
@@ -144,6 +166,12 @@ class Config:
         "Number of devices to use. Default: all.",
         at_least=1,
         at_most=_LARGEST,
+    )
+    stream: bool | None = option(
+        None,
+        "Send the images of each batch to the devices when they are needed, instead of "
+        "all images at the start. Default: if they would fill more than a quarter of "
+        "the memory.",
     )
     data_parallel: str = option(
         "jit",
@@ -262,13 +290,17 @@ class Config:
 
     @property
     def data_options(self) -> dict[str, Any]:
-        """The options of the data set that were given, for `cifar_jax.data.load`."""
-        return {
+        """The options of the data set, for `cifar_jax.data.load`, as far as given."""
+        given = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
             if field.name in _DATA_OPTIONS
             and getattr(self, field.name) != field.metadata["default"]
         }
+        if self.dataset != "folder":
+            return given
+        size = 32 if self.image_size <= 32 else self.image_size * 8 // 7
+        return {"picture_size": size} | given
 
     @property
     def preprocessing(self) -> Preprocessing:

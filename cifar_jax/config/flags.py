@@ -18,6 +18,7 @@ _DEFINE: dict[Any, Callable[..., Any]] = {
     int | None: flags.DEFINE_integer,
     float: flags.DEFINE_float,
     bool: flags.DEFINE_boolean,
+    bool | None: flags.DEFINE_boolean,
     tuple[float, ...]: flags.DEFINE_list,
 }
 

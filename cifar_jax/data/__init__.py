@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cifar_jax.checks import check_integer
-from cifar_jax.data import cifar10, digits
+from cifar_jax.data import cifar10, digits, folder
 from cifar_jax.data.dataset import Dataset, Split, with_validation
 from cifar_jax.errors import UserError
 
@@ -18,6 +18,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "auto": cifar10.load_or_digits,
     "cifar10": cifar10.load,
     "digits": digits.load,
+    "folder": folder.load,
 }
 
 
@@ -30,8 +31,9 @@ def load(
     """Returns a data set.
 
     Args:
-        name: one of DATASETS: "cifar10", "digits" (the stand-in), or "auto": cifar10,
-            and the stand-in only if cifar10 is neither on disk nor reachable.
+        name: one of DATASETS: "cifar10", "folder" (your own pictures), "digits" (the
+            stand-in), or "auto": cifar10, and the stand-in only if cifar10 is neither
+            on disk nor reachable.
         data_dir: directory of the data; None for the default of the data set.
         validation_size: number of training images to hold out: the last ones, unless
             the data set has a rule of its own.

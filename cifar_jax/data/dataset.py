@@ -55,8 +55,8 @@ class Dataset:
         class_names: the name of each label.
         source: where the pixels came from, in one line.
         fingerprint: SHA-256 over the pixels and labels of all training images
-            (held out or not) and the test images. Only runs with equal fingerprints
-            can be compared.
+            (held out or not) and the test images; those that the source of the data
+            holds out come last. Only runs with equal fingerprints can be compared.
         notice: lines that commands show before their results; None if there is nothing
             to warn about.
     """
@@ -78,18 +78,20 @@ class Dataset:
         test: Split,
         *,
         class_names: tuple[str, ...],
+        validation: Split | None = None,
         source: str = "arrays in memory",
         notice: str | None = None,
     ) -> "Dataset":
-        """Returns a data set without held-out images, with its fingerprint."""
+        """Returns a data set with its fingerprint."""
+        splits = (train, test) if validation is None else (train, test, validation)
         return cls(
             name=name,
             train=train,
-            validation=None,
+            validation=validation,
             test=test,
             class_names=class_names,
             source=source,
-            fingerprint=fingerprint(train, test),
+            fingerprint=fingerprint(*splits),
             notice=notice,
         )
 
@@ -154,10 +156,10 @@ def with_validation(dataset: Dataset, size: int) -> Dataset:
     )
 
 
-def fingerprint(train: Split, test: Split) -> str:
-    """Returns the SHA-256, in hex, of both splits' pixels and labels, in order."""
+def fingerprint(*splits: Split) -> str:
+    """Returns the SHA-256, in hex, of the splits' pixels and labels, in order."""
     digest = hashlib.sha256()
-    for split in (train, test):
+    for split in splits:
         digest.update(np.ascontiguousarray(split.images).data)
         digest.update(np.ascontiguousarray(split.labels, dtype="<i4").data)
     return digest.hexdigest()

@@ -10,6 +10,9 @@ from jaxtyping import Array, Float, UInt8
 
 from cifar_jax.data import augment
 
+# Images at a time.
+_PART = 1_000
+
 
 class Statistics(NamedTuple):
     """Statistics of the training images, by which inputs are shifted and scaled."""
@@ -54,12 +57,12 @@ class PerChannel:
     def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> Statistics:
         """Returns the mean and the standard deviation of each channel, in float64."""
         values = np.arange(256)
-        counts = np.stack(
-            [
-                np.bincount(images[..., channel].ravel(), minlength=256)
-                for channel in range(images.shape[-1])
-            ]
-        )
+        counts = np.zeros((images.shape[-1], 256), np.int64)
+        # In parts, because the images may be larger than the memory.
+        for start in range(0, len(images), _PART):
+            part = images[start : start + _PART]
+            for channel, count in enumerate(counts):
+                count += np.bincount(part[..., channel].ravel(), minlength=256)
         shares = counts / counts.sum(axis=1, keepdims=True)
         mean = shares @ values
         stddev = np.sqrt(shares @ values**2 - mean**2)

@@ -1,9 +1,11 @@
 """Reads image files at the size that the networks were trained on."""
 
+import contextlib
 import os
 import pathlib
 import stat
 import warnings
+from collections.abc import Iterator
 from io import BufferedReader, BytesIO
 
 import numpy as np
@@ -31,6 +33,30 @@ def read_picture(
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
     """
+    with quiet_decoders():
+        return decode(file, image_shape)
+
+
+@contextlib.contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Suppresses Pillow's warnings, in all threads."""
+    with warnings.catch_warnings():
+        # Warnings of sizes below the limit and of damaged metadata do not matter.
+        warnings.simplefilter("ignore")
+        yield
+
+
+def decode(
+    file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
+    image_shape: tuple[int, int, int],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Does what `read_picture` does, but lets Pillow warn.
+
+    Several threads may call it at the same time, inside of one `quiet_decoders`.
+
+    Raises:
+        UserError: the file does not exist or cannot be read as a picture.
+    """
     source: pathlib.Path | BufferedReader | BytesIO
     if isinstance(file, str | os.PathLike):
         name, source = os.fspath(file), _regular_file(file)
@@ -42,14 +68,11 @@ def read_picture(
     else:
         raise UserError(f"file={file!r} must be a path or an open binary file")
     try:
-        with warnings.catch_warnings():
-            # Warnings of sizes below the limit and of damaged metadata do not matter.
-            warnings.simplefilter("ignore")
-            with Image.open(source) as image:
-                height, width, _ = image_shape
-                # Decodes a JPEG at the smallest scale that is still sufficient.
-                image.draft(None, (4 * width, 4 * height))
-                return _resized(image, height, width)
+        with Image.open(source) as image:
+            height, width, _ = image_shape
+            # Decodes a JPEG at the smallest scale that is still sufficient.
+            image.draft(None, (4 * width, 4 * height))
+            return _resized(image, height, width)
     except UnidentifiedImageError:
         raise UserError(f"{name} is not a readable picture") from None
     except Image.DecompressionBombError as error:

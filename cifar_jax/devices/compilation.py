@@ -10,6 +10,7 @@ import jax
 import jaxlib
 
 from cifar_jax import console
+from cifar_jax.caches import user_cache
 from cifar_jax.errors import UserError
 
 _YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
@@ -58,7 +59,6 @@ def _use(path: pathlib.Path) -> None:
 
 def _default() -> pathlib.Path:
     """Returns a directory for this kind of processor: machines may share a home."""
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         features = next(
@@ -67,7 +67,7 @@ def _default() -> pathlib.Path:
     except (OSError, StopIteration):
         features = platform.processor()
     kind = hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()
-    return cache / "cifar_jax" / "compiled" / kind[:12]
+    return user_cache() / "compiled" / kind[:12]
 
 
 def slow_in_loops(lowered: jax.stages.Lowered) -> bool:

@@ -4,6 +4,7 @@ The mesh has one axis, `data`: every device holds a share of each batch and a wh
 of the parameters.
 """
 
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -91,6 +92,22 @@ def create_replicated(
 def local(tree: PyTree) -> PyTree:
     """Returns this process's own copies of replicated arrays."""
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
+def memory(mesh: Mesh) -> int | None:
+    """Returns the memory that each device has for itself, in bytes; None if unknown.
+
+    Processors share the memory of their machine.
+    """
+    own = mesh.local_devices
+    statistics = own[0].memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return statistics["bytes_limit"]
+    try:
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # on Windows
+        return None
+    return pages * size // len(own)
 
 
 def describe(mesh: Mesh, batch_size: int) -> str:

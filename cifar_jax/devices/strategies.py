@@ -11,12 +11,13 @@ from typing import Protocol, runtime_checkable
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Int32, PyTree
+from jaxtyping import PyTree, Shaped
 
 from cifar_jax.devices import sharding
 from cifar_jax.errors import UserError
 
-Batches = dict[str, Int32[np.ndarray, "steps batch"]]
+# Of each step's batch: the indices, for example, or the images.
+Batches = dict[str, Shaped[np.ndarray, "steps batch ..."]]
 _REPLICATED = PartitionSpec()
 _SHARDED = PartitionSpec(None, sharding.AXIS)
 
@@ -134,7 +135,7 @@ class Pmap:
     def shard(self, batches: Batches) -> PyTree:
         """Returns the batches with an additional axis of devices."""
         by_device = {
-            name: array.reshape(len(array), self.mesh.size, -1)
+            name: array.reshape(len(array), self.mesh.size, -1, *array.shape[2:])
             for name, array in batches.items()
         }
         return Jit(self.mesh).shard(by_device)

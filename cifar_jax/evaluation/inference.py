@@ -1,6 +1,7 @@
 """The predictions of a trained network, and their accuracy."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ from cifar_jax.training.trained import Trained
 
 # The fastest for the tutorial's network on a CPU, of those tried from 25 to 1,000.
 BATCH_SIZE = 80
+# Images that are sent to the devices at a time: all of CIFAR-10.
+_BYTES_PER_CALL = 256 << 20
 
 
 def eval_step(
@@ -57,8 +60,8 @@ def predict_logits(
 ) -> Float[np.ndarray, "n classes"]:
     """Returns the logits of each image.
 
-    One call of the device goes through all batches, and the devices share each batch.
-    The last batch is padded, and the padding's logits are dropped.
+    One call of the device goes through many batches, and the devices share each batch.
+    What is missing in the last call is padded, and the padding's logits are dropped.
 
     Args:
         network: a trained network.
@@ -74,9 +77,6 @@ def predict_logits(
     batch_size = check_integer(batch_size, "batch_size", at_least=1)
     mesh = sharding.create_mesh(num_devices)
     batch_size += -batch_size % mesh.size
-    missing = -len(images) % batch_size
-    padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
-    batches = padded.reshape(-1, batch_size, *images.shape[1:])
     whole = NamedSharding(mesh, PartitionSpec())
     weights = jax.device_put((network.variables, network.statistics), whole)
     what = {"model": network.model, "preprocessing": network.preprocessing}
@@ -86,18 +86,31 @@ def predict_logits(
         out_shardings=whole,
         compiler_options=compiler_options(),
     )
-    in_one_call = compile_(_all_logits)
-    if not slow_in_loops(in_one_call.lower(weights, batches[:1], **what)):
-        shared = NamedSharding(mesh, PartitionSpec(None, sharding.AXIS))
-        logits = in_one_call(weights, sharding.place(batches, shared), **what)
-    else:
-        one_batch = compile_(_logits)
+    batch_shape = (batch_size, *images.shape[1:])
+    one = jax.ShapeDtypeStruct((1, *batch_shape), np.uint8)
+    if slow_in_loops(compile_(_all_logits).lower(weights, one, **what)):
+        function, count, shape = compile_(_logits), 1, batch_shape
         shared = NamedSharding(mesh, PartitionSpec(sharding.AXIS))
-        logits = [
-            one_batch(weights, sharding.place(batch, shared), **what)
-            for batch in batches
-        ]
-    return np.concatenate(logits)[: len(images)]
+    else:
+        count = _batches_per_call(math.ceil(len(images) / batch_size), one.size)
+        function, shape = compile_(_all_logits), (count, *batch_shape)
+        shared = NamedSharding(mesh, PartitionSpec(None, sharding.AXIS))
+    logits: list[Array] = []
+    for start in range(0, len(images), count * batch_size):
+        part = images[start : start + count * batch_size]
+        missing = count * batch_size - len(part)
+        padded = np.pad(part, [(0, missing), (0, 0), (0, 0), (0, 0)]).reshape(shape)
+        logits.append(function(weights, sharding.place(padded, shared), **what))
+        if len(logits) > 1:
+            # Otherwise the images of all these calls could be on the devices.
+            jax.block_until_ready(logits[-2])
+    return np.concatenate([x.reshape(-1, x.shape[-1]) for x in logits])[: len(images)]
+
+
+def _batches_per_call(batches: int, batch_bytes: int) -> int:
+    """Returns a number of batches for which all calls are of about the same length."""
+    calls = math.ceil(batches * batch_bytes / _BYTES_PER_CALL)
+    return math.ceil(batches / calls)
 
 
 def evaluate(network: Trained, split: Split, batch_size: int = BATCH_SIZE) -> float:

@@ -4,6 +4,7 @@ All of them run in float64 on the host, on the logits from one `predict_logits` 
 """
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import scipy.special
@@ -106,6 +107,22 @@ def confusion_matrix(
 
     classes = range(logits.shape[-1])
     return metrics.confusion_matrix(labels, logits.argmax(axis=-1), labels=classes)
+
+
+def confusions(
+    logits: Float[np.ndarray, "n classes"],
+    labels: Integer[np.ndarray, " n"],
+    most: int,
+) -> list[tuple[int, int, int]]:
+    """Returns up to `most` cells off the confusion matrix's diagonal, largest first.
+
+    Returns:
+        The label, the predicted class and the number of images of each.
+    """
+    pairs = zip(labels.tolist(), logits.argmax(axis=-1).tolist(), strict=True)
+    counts = Counter(pair for pair in pairs if pair[0] != pair[1])
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [(*pair, count) for pair, count in ordered[:most]]
 
 
 def class_scores(

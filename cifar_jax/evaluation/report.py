@@ -21,6 +21,9 @@ _GENERATOR = "python -m cifar_jax.eval --report"
 # Both files name their generator within this many bytes.
 _HEAD = 500
 _MISTAKES = 36
+_CONFUSIONS = 40
+# With more, the matrix would take hundreds of megabytes.
+_MATRIX_CLASSES = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +111,14 @@ def record(
     logits: Float[np.ndarray, "n classes"],
     labels: Integer[np.ndarray, " n"],
 ) -> dict[str, Any]:
-    """Returns the contents of the report, ready for JSON; None if undefined."""
+    """Returns the contents of the report, ready for JSON.
+
+    A value is None if it is undefined; so is the confusion matrix of too many classes.
+    """
+    names = subject.class_names
+    matrix = None
+    if len(names) <= _MATRIX_CLASSES:
+        matrix = metrics.confusion_matrix(logits, labels).tolist()
     precision = metrics.accuracy(logits, labels)
     correct = round(precision * len(labels))
     return {
@@ -120,13 +130,19 @@ def record(
         "precision_at_1_interval_95": metrics.wilson_interval(correct, len(labels)),
         "precision_at_5": metrics.accuracy_at(5, logits, labels),
         "negative_log_likelihood": metrics.negative_log_likelihood(logits, labels),
-        "classes": _classes(subject.class_names, logits, labels),
-        "confusion_matrix": metrics.confusion_matrix(logits, labels).tolist(),
+        "classes": _classes(names, logits, labels),
+        "confusion_matrix": matrix,
+        "confusions": [
+            {"label": names[label], "prediction": names[prediction], "count": count}
+            for label, prediction, count in metrics.confusions(
+                logits, labels, _CONFUSIONS
+            )
+        ],
         "calibration": {
             name: _json(value)
             for name, value in vars(metrics.calibration(logits, labels)).items()
         },
-        "mistakes": _mistakes(subject.class_names, logits, labels),
+        "mistakes": _mistakes(names, logits, labels),
     }
 
 

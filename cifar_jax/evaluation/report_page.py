@@ -14,6 +14,8 @@ from PIL import Image
 
 # Okabe and Ito's blue and vermilion, which color-blind readers can tell apart.
 _BLUE, _VERMILION = "#0072b2", "#d55e00"
+# A larger confusion matrix would not fit a screen.
+_MATRIX_CLASSES = 30
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 1rem/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
@@ -78,8 +80,7 @@ def page(
 {_facts(record)}
 <h2>Classes</h2>
 {_classes(record["classes"])}
-<h2>Confusion matrix</h2>
-{_confusion_matrix(record)}
+{_confusions(record)}
 <h2>Calibration</h2>
 {_calibration(record)}
 <h2>Most confident mistakes</h2>
@@ -137,6 +138,17 @@ def _classes(classes: list[dict[str, Any]]) -> str:
     )
 
 
+def _confusions(record: dict[str, Any]) -> str:
+    if len(record["classes"]) <= _MATRIX_CLASSES:
+        return _confusion_matrix(record)
+    rows = [(c["label"], c["prediction"], c["count"]) for c in record["confusions"]]
+    return "<h2>Most frequent confusions</h2>\n" + (
+        _table(["label", "predicted as", "images"], rows)
+        if rows
+        else "<p>There are none.</p>"
+    )
+
+
 def _confusion_matrix(record: dict[str, Any]) -> str:
     names = [c["name"] for c in record["classes"]]
     head = "".join(
@@ -147,6 +159,7 @@ def _confusion_matrix(record: dict[str, Any]) -> str:
         cells = "".join(_heat(count, sum(counts)) for count in counts)
         body.append(f'<tr><th scope="row">{_text(name)}</th>{cells}</tr>\n')
     return (
+        "<h2>Confusion matrix</h2>\n"
         "<p>Number of images by true class (rows) and predicted class (columns); "
         "darker cells hold a larger share of their row.</p>\n"
         f'<div class="wide"><table class="heat"><thead><tr>{head}</tr></thead>\n'

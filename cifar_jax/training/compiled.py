@@ -1,4 +1,4 @@
-"""The steps of a program, compiled over a training set that is on the devices."""
+"""The steps of a program, compiled, over a training set."""
 
 import concurrent.futures
 import functools
@@ -11,10 +11,11 @@ from jaxtyping import Array, PyTree
 
 from cifar_jax.data import Split
 from cifar_jax.data.batches import BatchOrder
-from cifar_jax.devices import placement, sharding
+from cifar_jax.devices import placement
 from cifar_jax.devices.compilation import compiler_options, slow_in_loops
 from cifar_jax.devices.strategies import Batches, Jit, Strategy
 from cifar_jax.training import steps, train_state
+from cifar_jax.training.feeds import Feed, OnDevices, Streamed
 from cifar_jax.training.program import Program
 from cifar_jax.training.steps import Batch, Inspection, Losses
 from cifar_jax.training.train_state import TrainState
@@ -23,8 +24,8 @@ from cifar_jax.training.train_state import TrainState
 class CompiledSteps:
     """Many train steps in one call, and the inspection of one, by step numbers.
 
-    The whole set is sent to the devices once, as bytes; a call sends no more than the
-    indices of its batches.
+    The whole set is sent to the devices once, as bytes, and a call sends no more than
+    the indices of its batches; with `stream`, a call sends their images.
 
     A call runs a loop on the device whose length is an argument, so one program serves
     all lengths, and the way that a run is divided into calls changes no bit of it. Each
@@ -45,6 +46,7 @@ class CompiledSteps:
         strategy: Strategy,
         will_inspect: bool = False,
         drop_remainder: bool = False,
+        stream: bool = False,
     ):
         """Compiles for states like this one, which is left as it is.
 
@@ -58,15 +60,19 @@ class CompiledSteps:
         # This process's own copy: what is computed from it concerns no other process.
         key = state.key.addressable_data(0)
         order_key = train_state.streams(key).order
-        self._order = BatchOrder(order_key, len(train), batch_size, drop_remainder)
-        self._data = sharding.replicate(strategy.mesh, (train.images, train.labels))
+        order = BatchOrder(order_key, len(train), batch_size, drop_remainder)
+        self._feed: Feed = (
+            Streamed(train, order, max_steps_per_call)
+            if stream
+            else OnDevices(train, order, max_steps_per_call, strategy.mesh)
+        )
         self._program = program
         self._jit = Jit(strategy.mesh)
         whole = NamedSharding(strategy.mesh, PartitionSpec())
         self._like = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state
         )
-        self._function, self.steps_per_call = _loop, max_steps_per_call
+        self._function, self.steps_per_call = _loop, self._feed.max_steps_per_call
         step = int(state.step)
         lowered = self._lowered(state, step)
         if slow_in_loops(lowered):
@@ -105,9 +111,12 @@ class CompiledSteps:
                 self._batches(first, count, self.steps_per_call)
             )
             train = self._train[phase].result()
-            state, losses = train(state, self._data, batches, count)
+            state, losses = train(state, self._feed.data, batches, count)
             parts.append({name: loss[:count] for name, loss in losses.items()})
             first += count
+            if self._feed.data is None and len(parts) > 1:
+                # Otherwise the images of all these calls could be on the devices.
+                jax.block_until_ready(parts[-2])
         return state, jax.tree.map(lambda *terms: jnp.concatenate(terms), *parts)
 
     def inspect(self, state: TrainState, step: int) -> Inspection:
@@ -115,20 +124,20 @@ class CompiledSteps:
         if self._inspect is None:
             self._inspect = self._compiling.submit(self._compiled_inspect)
         batches = self._jit.shard(self._batches(step, 1, 1))
-        return self._inspect.result()(state, self._data, batches)
+        return self._inspect.result()(state, self._feed.data, batches)
 
     def placement(self, state: TrainState) -> str:
         """Describes where the state, the data and the compiled step are, as a table."""
-        return placement.describe(state, self._data, self._first.result())
+        return placement.describe(state, self._feed.data, self._first.result())
 
     def _batches(self, first: int, count: int, room: int) -> Batches:
         """Returns the batches of these steps, padded to `room` batches."""
-        batches = [self._order(first + i) for i in range(count)]
-        padding = [(0, room - count), (0, 0)]
-        return {
-            name: np.pad(np.stack([batch[name] for batch in batches]), padding)
-            for name in batches[0]
-        }
+        batches = [self._feed.batch(first + i) for i in range(count)]
+        padded: Batches = {}
+        for name, one in batches[0].items():
+            padded[name] = np.zeros((room, *one.shape), one.dtype)
+            np.stack([batch[name] for batch in batches], out=padded[name][:count])
+        return padded
 
     def _compiled_inspect(self) -> jax.stages.Compiled:
         """Compiles for XLA to divide the work, whatever the strategy: it is rare."""
@@ -136,7 +145,7 @@ class CompiledSteps:
         function = functools.partial(_inspect, self._program)
         batches = self._jit.shard(self._batches(0, 1, 1))
         lowered = jax.jit(function, out_shardings=whole).lower(
-            self._like, self._data, batches
+            self._like, self._feed.data, batches
         )
         return lowered.compile(compiler_options())
 
@@ -149,7 +158,7 @@ class CompiledSteps:
             self._function, self._program.at(step), self._strategy.axis_name
         )
         batches = self._strategy.shard(self._batches(0, 1, self.steps_per_call))
-        return self._strategy.wrap(function).lower(state, self._data, batches, 1)
+        return self._strategy.wrap(function).lower(state, self._feed.data, batches, 1)
 
 
 @jax.jit
@@ -202,6 +211,8 @@ def _inspect(
 
 def _take(data: PyTree, batches: PyTree, number: int | Array) -> Batch:
     """Returns the batch of that number."""
-    images, labels = data
-    indices, epochs = batches["indices"][number], batches["epochs"][number]
-    return Batch(images[indices], labels[indices], indices, epochs)
+    batch = {name: values[number] for name, values in batches.items()}
+    if data is not None:
+        images, labels = (values[batch["indices"]] for values in data)
+        batch |= {"images": images, "labels": labels}
+    return Batch(**batch)

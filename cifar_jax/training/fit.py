@@ -5,6 +5,7 @@ import dataclasses
 import time
 
 import jax
+from jax.sharding import Mesh
 
 from cifar_jax import console
 from cifar_jax.checks import check_type
@@ -29,6 +30,9 @@ from cifar_jax.training.program import Program
 from cifar_jax.training.progress import Stopwatch
 from cifar_jax.training.train_state import TrainState
 from cifar_jax.training.trained import Trained, of_state
+
+# What the training images may fill of a device's memory.
+_SHARE_OF_MEMORY = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,11 +175,24 @@ def _compile(
         strategy,
         will_inspect=config.train_dir is not None,
         drop_remainder=config.drop_remainder,
+        stream=_streams(config, dataset, strategy.mesh, log),
     )
     log(f"compiled in {time.monotonic() - began:.1f} s")
     if config.log_device_placement:
         log(steps.placement(state))
     return steps
+
+
+def _streams(config: Config, dataset: Dataset, mesh: Mesh, log: Log) -> bool:
+    """Whether images are sent batch by batch, not all at the start."""
+    size, room = dataset.train.images.nbytes, sharding.memory(mesh)
+    if config.stream is None and room is not None and size > _SHARE_OF_MEMORY * room:
+        log(
+            f"the training images, {size / 1e9:.1f} GB, are read batch by batch "
+            f"(--stream), as they are too large for {room / 1e9:.1f} GB of memory"
+        )
+        return True
+    return bool(config.stream)
 
 
 def _start(

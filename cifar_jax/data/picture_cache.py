@@ -1,0 +1,236 @@
+"""Decodes pictures once, and keeps their pixels in the user's cache directory.
+
+CACHE/pictures/KEY/NAME.images     the pixels of a split, one image after another
+CACHE/pictures/KEY/NAME.labels     its labels, as int32
+CACHE/pictures/KEY/contents.json   the sizes, the fingerprint, and what is damaged
+CACHE/pictures/FOLDER.json         the sizes and times of a folder's files
+
+KEY is a hash of the contents of all files, so a picture that changes leads to a new
+cache. To find it in seconds, the files are only read if their sizes or times have
+changed. The pixels are not compressed: they are mapped into memory, so that a set which
+is larger than the memory can be used, and any images can be read at once.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import filelock
+import numpy as np
+from jaxtyping import UInt8
+
+from cifar_jax.caches import user_cache
+from cifar_jax.data import pictures
+from cifar_jax.data.dataset import Split, fingerprint
+from cifar_jax.data.folder_listing import Picture
+from cifar_jax.errors import UserError
+
+_CONTENTS = "contents.json"
+_FORMAT = 1  # of the cache and of how pictures are decoded
+# At a time, so that at most this many decoded pictures wait to be written.
+_BLOCK = 256
+# The pixels of larger sets are not hashed each time that they are used.
+_MAX_VERIFIED_BYTES = 1 << 30
+
+Pictures = Mapping[str, Sequence[Picture]]
+Value = TypeVar("Value")
+
+
+class CacheDamagedError(Exception):
+    """The cached pixels are not those that were written."""
+
+
+def read(
+    directory: Path, found: Pictures, size: int
+) -> tuple[dict[str, Split], str, list[tuple[str, str]]]:
+    """Returns the pixels of pictures, decoded now or earlier.
+
+    Args:
+        directory: the folder that they are in.
+        found: the pictures by the name of their split.
+        size: height and width of the images to return.
+
+    Returns:
+        The splits, the fingerprint of those that are not empty, in order, and the name
+        of each damaged picture, which is left out, with the reason.
+
+    Raises:
+        UserError: a picture is damaged in the cache.
+        OSError: the cache cannot be read or written.
+    """
+    cache = user_cache() / "pictures"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = _key(cache, directory, found, size)
+    folder = cache / key
+    # If several runs start at the same time, one of them decodes.
+    with filelock.FileLock(cache / f"{key}.lock"):
+        if not folder.exists():
+            _write(folder, found, size)
+    try:
+        return _verified(folder, size)
+    except (CacheDamagedError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the decoded pictures in {folder} cannot be used ({error}); delete that "
+            "folder, and the next run will decode the pictures again"
+        ) from error
+
+
+def _key(cache: Path, directory: Path, found: Pictures, size: int) -> str:
+    """Returns the key of the pictures' pixels."""
+    everything = [p for split in found.values() for p in split]
+    # The order of the pictures in their splits follows from their names.
+    names = [
+        [name, [[p.name, p.label] for p in split]] for name, split in found.items()
+    ]
+    plan = hashlib.sha256(json.dumps([_FORMAT, size, names]).encode())
+    plan.update(_contents(cache, directory, everything).encode())
+    return plan.hexdigest()[:32]
+
+
+def _contents(cache: Path, directory: Path, everything: Sequence[Picture]) -> str:
+    """Returns a hash of the contents of all pictures, by reading them if need be."""
+    ordered = sorted(everything, key=lambda picture: picture.name)
+    status = hashlib.sha256()
+    for picture in ordered:
+        status.update(f"{picture.name!r} {_status(picture.path)}\n".encode())
+    place = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:32]
+    known = cache / f"{place}.json"
+    try:
+        record = json.loads(known.read_bytes())
+        if record["status"] == status.hexdigest():
+            return record["contents"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # a new folder, or one that has changed
+    digests = dict(_in_parallel(_digest, ordered, "Reading pictures"))
+    contents = hashlib.sha256()
+    for picture, digest in digests.items():
+        contents.update(f"{picture.name!r} {digest}\n".encode())
+    # What cannot be read now may be readable later, with the same size and times.
+    if None not in digests.values():
+        record = {"status": status.hexdigest(), "contents": contents.hexdigest()}
+        partial = known.with_name(f"{known.name}.{os.getpid()}.partial")
+        partial.write_text(json.dumps(record))
+        partial.replace(known)
+    return contents.hexdigest()
+
+
+def _status(path: Path) -> tuple[int, ...] | None:
+    """Returns what changes when a file is written; None if there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _digest(picture: Picture) -> str | None:
+    """Returns the hash of a file; None if it cannot be read."""
+    try:
+        if not picture.path.is_file():  # reading a FIFO would block forever
+            return None
+        with picture.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _write(folder: Path, found: Pictures, size: int) -> None:
+    """Decodes pictures into a folder that gets its name once it is complete."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    damaged: list[tuple[str, str]] = []
+    counts = {}
+    for name, split in found.items():
+        labels = []
+        with (partial / f"{name}.images").open("wb") as file:
+            for picture, image in _decoded(split, size):
+                if isinstance(image, UserError):
+                    # The same pictures may be in another folder next time.
+                    reason = str(image).replace(str(picture.path), picture.name)
+                    damaged.append((picture.name, reason))
+                    continue
+                labels.append(picture.label)
+                file.write(image.data)
+        np.array(labels, "<i4").tofile(partial / f"{name}.labels")
+        counts[name] = len(labels)
+    contents = {"counts": counts, "damaged": damaged}
+    splits = _splits(partial, counts, size)
+    contents["fingerprint"] = fingerprint(*filter(len, splits.values()))
+    (partial / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
+    partial.rename(folder)
+
+
+def _decoded(
+    split: Sequence[Picture], size: int
+) -> Iterator[tuple[Picture, UInt8[np.ndarray, "size size 3"] | UserError]]:
+    """Yields each picture with its pixels, or with the error if it is damaged."""
+
+    def decode(picture: Picture) -> np.ndarray | UserError:
+        try:
+            image = pictures.decode(picture.path, (size, size, 3))
+        except UserError as error:
+            return error
+        return np.ascontiguousarray(image)
+
+    with pictures.quiet_decoders():
+        yield from _in_parallel(decode, split, "Decoding pictures")
+
+
+def _in_parallel(
+    function: Callable[[Picture], Value], split: Sequence[Picture], what: str
+) -> Iterator[tuple[Picture, Value]]:
+    """Yields each picture with the function's result, in order, showing progress."""
+    # Imported here because most runs find everything in the cache.
+    from tqdm import tqdm
+
+    with (
+        # Hashing and decoding release Python's lock.
+        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(
+            desc=what, total=len(split), file=sys.stderr, delay=1, mininterval=1
+        ) as progress,
+    ):
+        for start in range(0, len(split), _BLOCK):
+            block = split[start : start + _BLOCK]
+            for picture, result in zip(block, pool.map(function, block), strict=True):
+                yield picture, result
+                progress.update()
+
+
+def _verified(
+    folder: Path, size: int
+) -> tuple[dict[str, Split], str, list[tuple[str, str]]]:
+    """Returns the splits in a folder, their fingerprint, and what was damaged."""
+    contents: dict[str, Any] = json.loads((folder / _CONTENTS).read_bytes())
+    splits = _splits(folder, contents["counts"], size)
+    if sum(split.images.nbytes for split in splits.values()) <= _MAX_VERIFIED_BYTES:
+        now = fingerprint(*filter(len, splits.values()))
+        if now != contents["fingerprint"]:
+            raise CacheDamagedError("they are not those that were written")
+    damaged = [(str(name), str(reason)) for name, reason in contents["damaged"]]
+    return splits, contents["fingerprint"], damaged
+
+
+def _splits(folder: Path, counts: Mapping[str, int], size: int) -> dict[str, Split]:
+    """Maps the images of each split into memory."""
+    splits = {}
+    for name, count in counts.items():
+        shape, path = (count, size, size, 3), folder / f"{name}.images"
+        if path.stat().st_size != np.prod(shape, dtype=np.int64):
+            raise CacheDamagedError(f"{path.name} has another size")
+        # An empty file cannot be mapped.
+        images = np.memmap(path, np.uint8, "r", shape=shape) if count else None
+        labels = np.fromfile(folder / f"{name}.labels", "<i4").astype(np.int32)
+        if len(labels) != count:
+            raise CacheDamagedError(f"{name}.labels has another size")
+        splits[name] = Split(
+            np.empty(shape, np.uint8) if images is None else images, labels
+        )
+    return splits
