@@ -7,8 +7,9 @@
 - damages: Every file of a run is damaged (bits flipped, bytes changed, truncated,
   appended to, deleted). Each damage must be reported on one line, or lead to an older
   checkpoint, or change nothing.
-- archives: The same for the three archives of CIFAR-10 and their unpacked folders. The
-  data that are read must either be the official pixels or not be called official.
+- archives: The same for the archives of CIFAR-10 and CIFAR-100, and their unpacked
+  folders. The data that are read must either be the official pixels or not be called
+  official.
 - values: Every flag of the three commands is given odd values. Each value must be
   accepted, or refused on one line.
 
@@ -20,7 +21,9 @@ about 10 minutes.
 import argparse
 import collections
 import contextlib
+import functools
 import io
+import itertools
 import pathlib
 import random
 import re
@@ -51,7 +54,7 @@ from cifar_jax import (
     read_run,
 )
 from cifar_jax.config import flags as config_flags
-from cifar_jax.data import archives, cifar10, dataset
+from cifar_jax.data import cifar10, cifar100, download
 from cifar_jax.runs import summaries
 
 STEPS = 40
@@ -256,35 +259,39 @@ def attempt(table: Table, kind: str, what: str, function: Callable[[], str]) -> 
 
 def damaged_archives(count: int, folder: pathlib.Path, table: Table) -> None:
     """Damages a small archive or an unpacked folder `count` times and loads it."""
-    archives.RECORDS_PER_BATCH = small_cifar.RECORDS
-    splits = small_cifar.splits()
-    dataset.OFFICIAL = dataset.fingerprint(*splits)
-    cifar10.OFFICIAL_UNORDERED = dataset.unordered_fingerprint(*splits)
-    places = {}
-    for kind in small_cifar.LAYOUTS:
-        for packed in (True, False):
-            place = folder / f"{kind}-{packed}"
-            place.mkdir()
-            if packed:
-                small_cifar.write_archive(place, kind)
-            else:
-                small_cifar.write_folder(place, small_cifar.files(kind))
-            words = f"damage of {'an archive' if packed else 'a folder'}, {kind}"
-            places[words] = place
+    cifar10.CIFAR10 = small_cifar.official(small_cifar.CIFAR10)
+    cifar100.CIFAR100 = small_cifar.official(small_cifar.CIFAR100)
+    places = []
+    for published, kind, packed in itertools.product(
+        (cifar10.CIFAR10, cifar100.CIFAR100), small_cifar.KINDS, (True, False)
+    ):
+        place = folder / f"{published.name}-{kind}-{packed}"
+        place.mkdir()
+        if packed:
+            small_cifar.write_archive(place, kind, published=published)
+        else:
+            contents = small_cifar.files(kind, published=published)
+            small_cifar.write_folder(place, contents)
+        words = f"damage of {'an archive' if packed else 'a folder'}, {kind}"
+        places.append((words, published.name, place))
+    intact = {name: load_data(name, place).fingerprint for _, name, place in places}
 
-    def load(place: pathlib.Path) -> str:
-        found = load_data("cifar10", place)
-        same = dataset.fingerprint(found.train, found.test) == dataset.OFFICIAL
-        assert found.official == same == (found.notice is None)
+    def load(name: str, place: pathlib.Path) -> str:
+        found = load_data(name, place)
+        same = found.fingerprint == intact[name]
+        assert found.official == (found.notice is None)
+        # A damaged coarse label is none of the fingerprint's, but not official either.
+        assert same or not found.official
         return "no change" if same else "read, and said not to be official"
 
     # A missing archive would otherwise be requested from the server.
-    cifar10.why_unreachable = lambda url: "not asked"
+    download.why_unreachable = lambda url: "not asked"
     for i in range(count):
-        words, place = list(places.items())[i % len(places)]
+        words, name, place = places[i % len(places)]
         path = random.choice(sorted(place.iterdir()))
         with damaged(path) as how:
-            attempt(table, words, f"{path}: {how}", lambda place=place: load(place))
+            loading = functools.partial(load, name, place)
+            attempt(table, words, f"{path}: {how}", loading)
 
 
 ODD = [

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cifar_jax.checks import check_integer
-from cifar_jax.data import cifar10, digits, folder
+from cifar_jax.data import cifar10, cifar100, digits, folder
 from cifar_jax.data.dataset import Dataset, Split, with_validation
 from cifar_jax.errors import UserError
 
@@ -17,6 +17,7 @@ __all__ = ["DATASETS", "Dataset", "Split", "load"]
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "auto": cifar10.load_or_digits,
     "cifar10": cifar10.load,
+    "cifar100": cifar100.load,
     "digits": digits.load,
     "folder": folder.load,
 }
@@ -31,13 +32,13 @@ def load(
     """Returns a data set.
 
     Args:
-        name: one of DATASETS: "cifar10", "folder" (your own pictures), "digits" (the
-            stand-in), or "auto": cifar10, and the stand-in only if cifar10 is neither
-            on disk nor reachable.
+        name: one of DATASETS: "cifar10", "cifar100", "folder" (your own pictures),
+            "digits" (the stand-in), or "auto": cifar10, and the stand-in only if
+            cifar10 is neither on disk nor reachable.
         data_dir: directory of the data; None for the default of the data set.
         validation_size: number of training images to hold out: the last ones, unless
             the data set has a rule of its own.
-        options: those of the data set.
+        options: those of the data set; labels="coarse" of cifar100, for example.
 
     Raises:
         UserError: an argument cannot be used, the data on disk are damaged, or there

@@ -1,68 +1,42 @@
-"""Reads the three official CIFAR-10 archives, packed or unpacked.
+"""Reads the three official archives of a data set, packed or unpacked.
 
 An archive is a file from the internet, so nothing in it is trusted. Nothing is
-extracted to disk: the six batch files are looked up by name and read into memory,
+extracted to disk: the files with images are looked up by name and read into memory,
 every read is bounded, and shapes and labels are checked. Any defect raises a UserError.
 """
 
-import dataclasses
 import gzip
 import io
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cifar_jax.data import batch_files
-from cifar_jax.data.dataset import Split, empty_images
+from cifar_jax.data.batch_files import PIXELS
 from cifar_jax.data.failure import reason
+from cifar_jax.data.published import HOME_PAGE, Layout, Part, Published
+from cifar_jax.data.records import Records
 from cifar_jax.errors import UserError
 
-HOME_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
-CLASS_NAMES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
-IMAGE_SHAPE = (32, 32, 3)
-RECORDS_PER_BATCH = 10_000
-_TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
-_BATCHES = (*_TRAIN_BATCHES, "test_batch")
-
-_MAX_ARCHIVE_BYTES = 256_000_000  # the official ones unpack to at most 187 MB
+# The official archives unpack to at most 187 MB, their files to about 3,200 bytes for
+# each record, names of pictures included.
+_MAX_ARCHIVE_BYTES = 256_000_000
+_MAX_BYTES_PER_RECORD = 4_000
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """One of the three formats in which CIFAR-10 is published."""
-
-    archive: str
-    folder: str
-    suffix: str
-    decode: Callable[[bytes], batch_files.Batch]
-
-    def file_names(self) -> dict[str, str]:
-        """Returns the file name of each batch, in order."""
-        return {batch: batch + self.suffix for batch in _BATCHES}
-
-
-def find(data_dir: Path) -> tuple[Path, Layout] | None:
+def find(published: Published, data_dir: Path) -> tuple[Path, Layout] | None:
     """Finds an archive or unpacked folder in `data_dir`, or `data_dir` itself."""
-    for layout in LAYOUTS:
+    for layout in published.layouts:
         if is_there(data_dir / layout.archive):
             return data_dir / layout.archive, layout
-    for layout in LAYOUTS:
+    parts = (*published.train, *published.test)
+    for layout in published.layouts:
         if is_there(data_dir / layout.folder):
             return data_dir / layout.folder, layout
-        if any(is_there(data_dir / name) for name in layout.file_names().values()):
+        files = [data_dir / layout.file(part) for part in parts]
+        # Folders named train and test are not the python files of CIFAR-100.
+        if any(is_there(file) and not file.is_dir() for file in files):
             return data_dir, layout
     return None
 
@@ -80,44 +54,51 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def read(path: Path, layout: Layout) -> tuple[Split, Split]:
+def read(published: Published, path: Path, layout: Layout) -> tuple[Records, Records]:
     """Reads the training and test images of an archive or an unpacked folder.
 
     Raises:
         UserError: a part of it is damaged, missing or not as expected.
     """
     train, test = (
-        Split(empty_images(count, IMAGE_SHAPE), np.empty(count, np.int32))
-        for count in (len(_TRAIN_BATCHES) * RECORDS_PER_BATCH, RECORDS_PER_BATCH)
+        Records.empty(count, len(published.labels)) for count in published.counts
     )
-    parts = dict(zip(_BATCHES, (*_in_batches(train), test), strict=True))
+    parts = (*_in_parts(train, published.train), *_in_parts(test, published.test))
+    wanted = {layout.file(part): records for part, records in parts}
+    limits = {name: _max_bytes(records) for name, records in wanted.items()}
     try:
-        files = (_folder_files if path.is_dir() else _archive_files)(path, layout)
-        for batch, contents in files:
-            _decode(layout, batch, contents, parts.pop(batch))
-        for batch in parts:
-            raise ValueError(f"it has no file {layout.folder}/{batch}{layout.suffix}")
+        files = _folder_files if path.is_dir() else _archive_files
+        for name, contents in files(path, layout, limits):
+            _decode(published, layout, name, contents, wanted.pop(name))
+        for name in wanted:
+            raise ValueError(f"it has no file {layout.folder}/{name}")
     except Exception as error:  # parsers can raise almost anything on hostile input
         raise UserError(
-            f"{path} cannot be read as CIFAR-10: {reason(error)}; get a fresh copy of "
-            f"{layout.archive} from {HOME_PAGE}"
+            f"{path} cannot be read as {published.title}: {reason(error)}; get a fresh "
+            f"copy of {layout.archive} from {HOME_PAGE}"
         ) from error
     return train, test
 
 
-def _in_batches(split: Split) -> list[Split]:
-    """Returns a view of each batch file's share of a split."""
-    return [
-        Split(
-            split.images[start : start + RECORDS_PER_BATCH],
-            split.labels[start : start + RECORDS_PER_BATCH],
-        )
-        for start in range(0, len(split), RECORDS_PER_BATCH)
-    ]
+def _in_parts(
+    records: Records, parts: Sequence[Part]
+) -> Iterator[tuple[Part, Records]]:
+    """Yields each part with a view of its share of the records."""
+    start = 0
+    for part in parts:
+        yield part, records[start : start + part.records]
+        start += part.records
 
 
-def _archive_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
-    """Yields the batches of an archive as (batch, contents), in archive order."""
+def _max_bytes(records: Records) -> int:
+    """Returns more than a file with these records ever has."""
+    return len(records) * _MAX_BYTES_PER_RECORD
+
+
+def _archive_files(
+    path: Path, layout: Layout, limits: dict[str, int]
+) -> Iterator[tuple[str, bytes]]:
+    """Yields the names and contents of an archive's files, in archive order."""
     # The archive is unpacked in full before tarfile sees it: the limit on this one read
     # bounds all later ones, and gzip's trailing checksum has then verified every byte.
     if not path.is_file():  # reading a FIFO would block forever
@@ -126,74 +107,59 @@ def _archive_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
         unpacked = packed.read(_MAX_ARCHIVE_BYTES + 1)
     if len(unpacked) > _MAX_ARCHIVE_BYTES:
         raise ValueError(f"it unpacks to more than {_MAX_ARCHIVE_BYTES:,} bytes")
-    wanted = {f"{layout.folder}/{n}": batch for batch, n in layout.file_names().items()}
+    wanted = {f"{layout.folder}/{name}": name for name in limits}
     with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
         for member in archive:
             if member.name not in wanted:
                 continue
             if not member.isreg() or member.issparse():
                 raise ValueError(f"{member.name} is not a plain file")
-            if member.size > batch_files.MAX_BYTES:
+            name = wanted.pop(member.name)
+            if member.size > limits[name]:
                 raise ValueError(f"{member.name} claims to be {member.size:,} bytes")
             file = archive.extractfile(member)
             assert file is not None, "tarfile opens every regular member"
-            yield wanted.pop(member.name), file.read()
+            yield name, file.read()
 
 
-def _folder_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
-    """Yields the batches of an unpacked folder as (batch, contents)."""
-    for batch, name in layout.file_names().items():
+def _folder_files(
+    path: Path, layout: Layout, limits: dict[str, int]
+) -> Iterator[tuple[str, bytes]]:
+    """Yields the names and contents of an unpacked folder's files."""
+    for name, limit in limits.items():
         if not (path / name).is_file():  # reading a FIFO would block forever
             raise ValueError(f"it has no regular file {name}")
         with (path / name).open("rb") as file:
-            contents = file.read(batch_files.MAX_BYTES + 1)
-        if len(contents) > batch_files.MAX_BYTES:
-            raise ValueError(f"{name} is over {batch_files.MAX_BYTES:,} bytes long")
-        yield batch, contents
+            contents = file.read(limit + 1)
+        if len(contents) > limit:
+            raise ValueError(f"{name} is over {limit:,} bytes long")
+        yield name, contents
 
 
-def _decode(layout: Layout, batch: str, contents: bytes, into: Split) -> None:
-    """Decodes and validates one batch file and writes it into a split."""
+def _decode(
+    published: Published, layout: Layout, name: str, contents: bytes, into: Records
+) -> None:
+    """Decodes and validates a file and writes it into records."""
+    keys = [kind.key for kind in published.labels]
     try:
-        pixels, labels = layout.decode(contents)
-        _check(pixels, labels)
+        pixels, labels = layout.format.decode(contents, keys, _max_bytes(into))
+        _check(published, pixels, labels, len(into))
     except Exception as error:
-        raise ValueError(f"{batch}{layout.suffix}: {error}") from error
+        raise ValueError(f"{name}: {error}") from error
     # Each image is stored as three planes (red, green, blue) in row-major order.
     into.images[...] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     into.labels[...] = labels
 
 
-def _check(pixels: np.ndarray, labels: np.ndarray) -> None:
-    expected = (RECORDS_PER_BATCH, batch_files.PIXELS)
+def _check(
+    published: Published, pixels: np.ndarray, labels: np.ndarray, count: int
+) -> None:
+    """Raises ValueError unless pixels and labels are those of `count` images."""
+    expected = (count, PIXELS)
     if pixels.dtype != np.uint8 or pixels.shape != expected:
         raise ValueError(
             f"the pixels are {pixels.dtype} {pixels.shape}, not uint8 {expected}"
         )
-    if labels.shape != (RECORDS_PER_BATCH,):
-        raise ValueError(f"there are {labels.size} labels, not {RECORDS_PER_BATCH}")
-    if labels.min() < 0 or labels.max() >= len(CLASS_NAMES):
-        raise ValueError(f"labels range from {labels.min()} to {labels.max()}, not 0-9")
-
-
-LAYOUTS = (
-    Layout(
-        archive="cifar-10-binary.tar.gz",
-        folder="cifar-10-batches-bin",
-        suffix=".bin",
-        decode=batch_files.decode_binary,
-    ),
-    Layout(
-        archive="cifar-10-python.tar.gz",
-        folder="cifar-10-batches-py",
-        suffix="",
-        decode=batch_files.decode_python,
-    ),
-    Layout(
-        archive="cifar-10-matlab.tar.gz",
-        folder="cifar-10-batches-mat",
-        suffix=".mat",
-        decode=batch_files.decode_matlab,
-    ),
-)
-BINARY = LAYOUTS[0]
+    if labels.shape != (count, len(published.labels)):
+        raise ValueError(f"there are {len(labels)} labels, not {count}")
+    published.check_labels(labels)

@@ -1,35 +1,45 @@
-"""Decoders for the three kinds of batch file: binary records, pickle and MATLAB.
+"""The three formats of CIFAR's files: binary records, pickle and MATLAB.
 
-Each decoder takes the untrusted bytes of one file and returns the pixels, uint8
-[n, 3072] with three planes per image, and the labels, [n]. The caller checks the number
+Each decoder takes the untrusted bytes of one file, the keys of the labels in it, and
+how many bytes it may unpack to. It returns the pixels, uint8 [n, 3072] with three
+planes per image, and the labels, one column for each key. The caller checks the number
 of images and the values of the labels. Damaged bytes may cause any exception.
 """
 
+import dataclasses
 import io
 import pickle
 import pickletools
 import struct
 import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 
 PIXELS = 3 * 32 * 32
-MAX_BYTES = 40_000_000  # the official files are 31 MB each
 
-Batch = tuple[UInt8[np.ndarray, "n 3072"], Integer[np.ndarray, " n"]]
+Batch = tuple[UInt8[np.ndarray, "n 3072"], Integer[np.ndarray, "n kinds"]]
 
 
-def decode_binary(contents: bytes) -> Batch:
-    """Decodes records of one label byte and 3,072 pixel bytes each."""
-    records = np.frombuffer(contents, np.uint8)
-    if records.size % (1 + PIXELS):
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How the files of a data set are written: their suffix, and how to read one."""
+
+    suffix: str
+    decode: Callable[[bytes, Sequence[str], int], Batch]
+
+
+def decode_binary(contents: bytes, keys: Sequence[str], max_bytes: int) -> Batch:
+    """Decodes records of a byte for each label and 3,072 pixel bytes."""
+    records, kinds = np.frombuffer(contents, np.uint8), len(keys)
+    if records.size % (kinds + PIXELS):
         raise ValueError(
-            f"its size, {records.size:,} bytes, is not a multiple of {1 + PIXELS}"
+            f"its size, {records.size:,} bytes, is not a multiple of {kinds + PIXELS}"
         )
-    records = records.reshape(-1, 1 + PIXELS)
-    return records[:, 1:], records[:, 0]
+    records = records.reshape(-1, kinds + PIXELS)
+    return records[:, kinds:], records[:, :kinds]
 
 
 class _Pickled:
@@ -71,8 +81,8 @@ _OPCODES = frozenset(
 )
 
 
-def decode_python(contents: bytes) -> Batch:
-    """Decodes a pickled dict with an array, b"data", and a list, b"labels"."""
+def decode_python(contents: bytes, keys: Sequence[str], max_bytes: int) -> Batch:
+    """Decodes a pickled dict with an array, b"data", and lists of labels."""
     # The pickle is scanned before it is loaded: other opcodes, and memo entries beyond
     # what the pickle can fill, make the unpickler allocate whatever size they claim.
     for count, (opcode, argument, _) in enumerate(pickletools.genops(contents)):
@@ -81,31 +91,33 @@ def decode_python(contents: bytes) -> Batch:
         if opcode.name == "LONG_BINPUT" and (argument or 0) > count:
             raise ValueError(f"its pickle contains the memo entry {argument}")
     batch = _BatchUnpickler(io.BytesIO(contents), encoding="bytes").load()
-    if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
-        raise ValueError("its pickle is not a dict with data and labels")
+    names = {name.encode() for name in ("data", *keys)}
+    if not isinstance(batch, dict) or not names <= batch.keys():
+        raise ValueError(f"its pickle is not a dict with data and {' and '.join(keys)}")
     _, shape, dtype, fortran_order, raw = batch[b"data"].state
     if dtype.arguments[0] not in (b"u1", "u1") or fortran_order:
         raise ValueError("its array is not uint8 in C order")
-    labels = batch[b"labels"]
-    if not all(type(label) is int for label in labels):
+    labels = [batch[key.encode()] for key in keys]
+    if not all(type(label) is int for column in labels for label in column):
         raise ValueError("its labels are not integers")
-    return np.frombuffer(raw, np.uint8).reshape(shape), np.array(labels, np.int64)
+    pixels = np.frombuffer(raw, np.uint8).reshape(shape)
+    return pixels, np.array(labels, np.int64).T
 
 
-def decode_matlab(contents: bytes) -> Batch:
-    """Decodes a MATLAB 5 file with `data` (n x 3072) and `labels` (n x 1)."""
+def decode_matlab(contents: bytes, keys: Sequence[str], max_bytes: int) -> Batch:
+    """Decodes a MATLAB 5 file with `data` (n x 3072) and labels (n x 1 each)."""
     import scipy.io  # imported here because most runs read another format
 
-    file = io.BytesIO(_inflate_matlab(contents))
+    file = io.BytesIO(_inflate_matlab(contents, max_bytes))
     found = {name: (kind, *shape) for name, shape, kind in scipy.io.whosmat(file)}
-    for name, columns in (("data", PIXELS), ("labels", 1)):
+    for name, columns in (("data", PIXELS), *((key, 1) for key in keys)):
         if found.get(name, ())[::2] != ("uint8", columns):
             raise ValueError(f"its variable {name} is {found.get(name)}, not uint8")
-    variables = scipy.io.loadmat(file, variable_names=("data", "labels"))
-    return variables["data"], variables["labels"][:, 0]
+    variables = scipy.io.loadmat(file, variable_names=("data", *keys))
+    return variables["data"], np.hstack([variables[key] for key in keys])
 
 
-def _inflate_matlab(contents: bytes) -> bytes:
+def _inflate_matlab(contents: bytes, max_bytes: int) -> bytes:
     """Returns the same MATLAB file with its variables uncompressed.
 
     SciPy itself would inflate a variable to whatever size it claims. The layout is
@@ -114,7 +126,7 @@ def _inflate_matlab(contents: bytes) -> bytes:
     """
     if contents[124:128] != b"\x00\x01IM":
         raise ValueError("it is not a little-endian MATLAB 5 file")
-    parts, position, room = [contents[:128]], 128, MAX_BYTES
+    parts, position, room = [contents[:128]], 128, max_bytes
     while position < len(contents):
         kind, size = struct.unpack_from("<II", contents, position)
         element = contents[position : position + 8 + size]
@@ -127,3 +139,8 @@ def _inflate_matlab(contents: bytes) -> bytes:
         position += 8 + size
         room = max(room - len(element), 1)  # zlib takes 0 to mean no limit
     return b"".join(parts)
+
+
+BINARY = Format(".bin", decode_binary)
+PYTHON = Format("", decode_python)
+MATLAB = Format(".mat", decode_matlab)

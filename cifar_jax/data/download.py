@@ -1,21 +1,23 @@
-"""Downloads the official archive."""
+"""Downloads the official archive of a data set."""
 
 import hashlib
+import queue
 import sys
+import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
-from cifar_jax.data import archives
+from cifar_jax.data.published import Published
 from cifar_jax.errors import RunError
 
-URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-BYTES = 170_052_171
-SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+_SECONDS_TO_ANSWER = 8.0
 # For connecting, and for waiting for the next bytes.
 _TIMEOUTS_SECS = (8.0, 60.0)
 _BLOCK_BYTES = 1 << 20
 
 
-def fetch_archive(data_dir: Path) -> Path:
+def fetch_archive(published: Published, data_dir: Path) -> Path:
     """Downloads the binary archive into data_dir, showing progress on stderr.
 
     The file gets its final name only once it is complete and its checksum matches. A
@@ -29,7 +31,7 @@ def fetch_archive(data_dir: Path) -> Path:
     import requests
     from tqdm import tqdm
 
-    path = data_dir / archives.BINARY.archive
+    path = data_dir / published.binary.archive
     partial = path.with_name(path.name + ".partial")
     by_hand = f"try again, or put {path.name} into {data_dir} by hand"
     partial.unlink(missing_ok=True)  # it may be a link or a FIFO
@@ -38,15 +40,15 @@ def fetch_archive(data_dir: Path) -> Path:
     try:
         with (
             requests.get(
-                URL,
+                published.url,
                 stream=True,
                 timeout=_TIMEOUTS_SECS,
                 headers={"Accept-Encoding": "identity"},  # keeps the archive packed
             ) as response,
             partial.open("wb") as file,
             tqdm(
-                desc="Downloading CIFAR-10",
-                total=BYTES,
+                desc=f"Downloading {published.title}",
+                total=published.size,
                 unit="B",
                 unit_scale=True,
                 file=sys.stderr,
@@ -57,14 +59,44 @@ def fetch_archive(data_dir: Path) -> Path:
                 file.write(block)
                 digest.update(block)
                 progress.update(len(block))
-                if (size := file.tell()) > BYTES:
+                if (size := file.tell()) > published.size:
                     break  # an endless response would fill the disk
     except requests.RequestException as error:
-        raise RunError(f"the download of {URL} failed ({error}); {by_hand}") from error
-    if digest.hexdigest() != SHA256:
         raise RunError(
-            f"the response from {URL} is not the official archive of {BYTES:,} bytes "
-            f"(it has {size:,} bytes, SHA-256 {digest.hexdigest()}); {by_hand}"
+            f"the download of {published.url} failed ({error}); {by_hand}"
+        ) from error
+    if digest.hexdigest() != published.sha256:
+        raise RunError(
+            f"the response from {published.url} is not the official archive of "
+            f"{published.size:,} bytes (it has {size:,} bytes, SHA-256 "
+            f"{digest.hexdigest()}); {by_hand}"
         )
     partial.replace(path)
     return path
+
+
+def why_unreachable(url: str) -> str | None:
+    """Asks a server for a file's headers; returns None, or why there was no answer.
+
+    Without a network this takes seconds, and nothing is written. Proxies from the
+    environment are used, as for the download.
+    """
+    answer: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            with urllib.request.urlopen(request, timeout=_SECONDS_TO_ANSWER):
+                answer.put(None)
+        except urllib.error.HTTPError as error:
+            error.close()
+            answer.put(f"HTTP status {error.code}, {error.reason}")
+        except Exception as error:  # DNS, TLS, proxy, a malformed reply
+            answer.put(str(getattr(error, "reason", error)) or type(error).__name__)
+
+    # In a thread, because no timeout of urllib covers a silent name server.
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answer.get(timeout=_SECONDS_TO_ANSWER)
+    except queue.Empty:
+        return f"no answer within {_SECONDS_TO_ANSWER:g} s"

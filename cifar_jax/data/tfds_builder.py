@@ -1,9 +1,10 @@
-"""Prepares and reads CIFAR-10 with TensorFlow Datasets (TFDS), without TensorFlow.
+"""Prepares and reads the CIFAR family with TensorFlow Datasets, without TensorFlow.
 
 Our own builder writes the official binary archive, in the archive's order, as
-array_record files, the format that TFDS can read without TensorFlow. Data that TFDS's
-builder `cifar10` prepared in that format are read as well and put back into the
-archive's order, so that all sources have the same fingerprint.
+array_record files, the format that TensorFlow Datasets (TFDS) can read without
+TensorFlow. Data that TFDS's builders `cifar10` and `cifar100` prepared in that format
+are read as well and put back into the archive's order, so that all sources have the
+same fingerprint.
 """
 
 import contextlib
@@ -21,12 +22,11 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from cifar_jax.data import archives
-from cifar_jax.data.dataset import Split, empty_images
 from cifar_jax.data.failure import reason
+from cifar_jax.data.published import HOME_PAGE, Published
+from cifar_jax.data.records import Records
 from cifar_jax.errors import RunError, UserError
 
-# Not "cifar10", which is the folder of TFDS's own builder.
-_NAME = "cifar_jax_cifar10"
 _VERSION = "1.0.0"
 _RECORDS_PER_READ = 1_000
 
@@ -36,12 +36,12 @@ def available() -> bool:
     return importlib.util.find_spec("array_record") is not None
 
 
-def prepared_folder(data_dir: Path) -> Path:
+def prepared_folder(published: Published, data_dir: Path) -> Path:
     """Returns our builder's folder, which exists only once its files are complete."""
-    return data_dir / _NAME / _VERSION
+    return data_dir / _name(published) / _VERSION
 
 
-def read_prepared(data_dir: Path) -> tuple[Split, Split]:
+def read_prepared(published: Published, data_dir: Path) -> tuple[Records, Records]:
     """Reads the training and test images that our builder prepared.
 
     Raises:
@@ -51,10 +51,10 @@ def read_prepared(data_dir: Path) -> tuple[Split, Split]:
     def raw_pixels(encoded: bytes) -> UInt8[np.ndarray, "32 32 3"]:
         return np.frombuffer(encoded, np.uint8).reshape(32, 32, 3)
 
-    return _read(prepared_folder(data_dir), raw_pixels)
+    return _read(published, prepared_folder(published, data_dir), raw_pixels)
 
 
-def find_tfds_cifar10(data_dir: Path) -> tuple[Path | None, str | None]:
+def find_tfds(published: Published, data_dir: Path) -> tuple[Path | None, str | None]:
     """Looks for data that TFDS's own builder prepared.
 
     Returns:
@@ -62,7 +62,7 @@ def find_tfds_cifar10(data_dir: Path) -> tuple[Path | None, str | None]:
         files need TensorFlow; each is None if there is no such folder.
     """
     remark = None
-    versions = (data_dir / "cifar10").glob("[0-9]*")
+    versions = (data_dir / published.name).glob("[0-9]*")
     for folder in sorted(versions, key=_version_numbers, reverse=True):
         info = folder / "dataset_info.json"
         if not archives.is_there(info):
@@ -82,7 +82,7 @@ def find_tfds_cifar10(data_dir: Path) -> tuple[Path | None, str | None]:
     return None, remark
 
 
-def read_tfds_cifar10(folder: Path) -> tuple[Split, Split]:
+def read_tfds(published: Published, folder: Path) -> tuple[Records, Records]:
     """Reads data that TFDS's own builder prepared, in the official archive's order.
 
     Raises:
@@ -92,10 +92,10 @@ def read_tfds_cifar10(folder: Path) -> tuple[Split, Split]:
     def png_pixels(encoded: bytes) -> UInt8[np.ndarray, "32 32 3"]:
         return np.asarray(Image.open(io.BytesIO(encoded)))
 
-    return _read(folder, png_pixels)
+    return _read(published, folder, png_pixels)
 
 
-def prepare(data_dir: Path, archive: Path) -> None:
+def prepare(published: Published, data_dir: Path, archive: Path) -> None:
     """Prepares the binary archive in data_dir, showing progress on stderr.
 
     TFDS works in folders named incomplete.* and renames them at the end, so what a
@@ -109,7 +109,8 @@ def prepare(data_dir: Path, archive: Path) -> None:
 
     try:
         with _quiet():
-            builder = _builder_class()(data_dir=data_dir, file_format="array_record")
+            builder_class = _builder_class(published)
+            builder = builder_class(data_dir=data_dir, file_format="array_record")
             builder.archive = archive
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False)
@@ -135,15 +136,23 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
+def _name(published: Published) -> str:
+    # Another one than that of TFDS's own builder, which is the name of its folder.
+    return f"cifar_jax_{published.name}"
+
+
 @functools.cache
-def _builder_class() -> Any:
+def _builder_class(published: Published) -> Any:
     # Defined in a function because importing TFDS is slow and not always needed.
     import tensorflow_datasets as tfds
 
-    class Cifar10InArchiveOrder(tfds.core.GeneratorBasedBuilder):
-        """Builds CIFAR-10 from the binary archive, in the archive's order."""
+    # Not registered, because TFDS need not find it by name.
+    class InArchiveOrder(  # type: ignore[call-arg]
+        tfds.core.GeneratorBasedBuilder, skip_registration=True
+    ):
+        """Builds a data set from its binary archive, in the archive's order."""
 
-        name = _NAME
+        name = _name(published)
         archive: Path  # must be set before preparation
         VERSION = tfds.core.Version(_VERSION)
 
@@ -152,31 +161,38 @@ def _builder_class() -> Any:
             image = tfds.features.Tensor(
                 shape=(32, 32, 3), dtype=np.uint8, encoding="bytes"
             )
-            label = tfds.features.ClassLabel(names=archives.CLASS_NAMES)
+            labels = {
+                kind.feature: tfds.features.ClassLabel(names=kind.class_names)
+                for kind in published.labels
+            }
             return tfds.core.DatasetInfo(
                 builder=self,
-                features=tfds.features.FeaturesDict({"image": image, "label": label}),
-                homepage=archives.HOME_PAGE,
+                features=tfds.features.FeaturesDict({"image": image, **labels}),
+                homepage=HOME_PAGE,
                 disable_shuffling=True,
             )
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            train, test = archives.read(self.archive, archives.BINARY)
+            train, test = archives.read(published, self.archive, published.binary)
             return {
                 "train": self._generate_examples(train),
                 "test": self._generate_examples(test),
             }
 
-        def _generate_examples(self, split: Split) -> Iterator[tuple[int, Any]]:
-            for index, image in enumerate(split.images):
-                yield index, {"image": image, "label": int(split.labels[index])}
+        def _generate_examples(self, records: Records) -> Iterator[tuple[int, Any]]:
+            features = [kind.feature for kind in published.labels]
+            for index, image in enumerate(records.images):
+                labels = zip(features, records.labels[index].tolist(), strict=True)
+                yield index, {"image": image, **dict(labels)}
 
-    return Cifar10InArchiveOrder
+    return InArchiveOrder
 
 
 def _read(
-    folder: Path, decode: Callable[[bytes], UInt8[np.ndarray, "32 32 3"]]
-) -> tuple[Split, Split]:
+    published: Published,
+    folder: Path,
+    decode: Callable[[bytes], UInt8[np.ndarray, "32 32 3"]],
+) -> tuple[Records, Records]:
     import tensorflow_datasets as tfds
 
     try:
@@ -191,36 +207,37 @@ def _read(
             )
             for split in ("train", "test")
         ]
-        train, test = (_read_split(source, decode) for source in sources)
-        for split, batches in ((train, 5), (test, 1)):
-            if len(split) != batches * archives.RECORDS_PER_BATCH:
-                raise ValueError(f"a split has {len(split)} images")
+        train, test = (_read_split(published, source, decode) for source in sources)
+        for records, count in zip((train, test), published.counts, strict=True):
+            if len(records) != count:
+                raise ValueError(f"a split has {len(records)} images")
     except Exception as error:  # array_record and protobuf share no error class
         raise _damaged(folder, error) from error
     return train, test
 
 
-def _read_split(source: Any, decode: Callable[[bytes], np.ndarray]) -> Split:
-    images = empty_images(len(source), archives.IMAGE_SHAPE)
-    labels = np.empty(len(source), np.int32)
-    # TFDS's own cifar10 is shuffled; a record's id is its place in the archive.
+def _read_split(
+    published: Published, source: Any, decode: Callable[[bytes], np.ndarray]
+) -> Records:
+    features = [kind.feature for kind in published.labels]
+    split = Records.empty(len(source), len(features))
+    # TFDS's own data are shuffled; a record's id is its place in the archive.
     names = []
     for start in range(0, len(source), _RECORDS_PER_READ):
         stop = min(start + _RECORDS_PER_READ, len(source))
         records = source.__getitems__(range(start, stop))
         for index, record in enumerate(records, start):
-            images[index] = decode(record["image"])
-            labels[index] = record["label"]
+            split.images[index] = decode(record["image"])
+            split.labels[index] = [record[feature] for feature in features]
         names += [record["id"] for record in records if "id" in record]
-    if names:
-        order = np.argsort(names)
-        images = np.take(
-            images, order, axis=0, out=empty_images(len(order), images.shape[1:])
-        )
-        labels = labels[order]
-    if labels.min() < 0 or labels.max() >= len(archives.CLASS_NAMES):
-        raise ValueError(f"labels range from {labels.min()} to {labels.max()}")
-    return Split(images, labels)
+    published.check_labels(split.labels)
+    if not names:
+        return split
+    order = np.argsort(names)
+    in_order = Records.empty(len(order), len(features))
+    np.take(split.images, order, axis=0, out=in_order.images)
+    np.take(split.labels, order, axis=0, out=in_order.labels)
+    return in_order
 
 
 def _version_numbers(folder: Path) -> list[int]:

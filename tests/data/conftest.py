@@ -1,21 +1,29 @@
 import pytest
 import small_cifar
 
-from cifar_jax.data import archives, cifar10, dataset
+from cifar_jax.data import cifar10, cifar100
 
 
 @pytest.fixture(scope="module")
 def small_batches():
-    """Makes the readers expect batches of a few images for the whole module."""
+    """Makes `load` expect files of a few images for the whole module."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archives, "RECORDS_PER_BATCH", small_cifar.RECORDS)
+        patch.setattr(cifar10, "CIFAR10", small_cifar.CIFAR10)
+        patch.setattr(cifar100, "CIFAR100", small_cifar.CIFAR100)
         yield
 
 
+@pytest.fixture(
+    params=[small_cifar.CIFAR10, small_cifar.CIFAR100], ids=lambda p: p.name
+)
+def published(request):
+    """Returns each of the data sets, with files of a few images."""
+    return request.param
+
+
 @pytest.fixture
-def official(monkeypatch):
+def official(small_batches, monkeypatch):
     """Makes the small data count as the official data."""
-    splits = small_cifar.splits()
-    monkeypatch.setattr(dataset, "OFFICIAL", dataset.fingerprint(*splits))
-    unordered = dataset.unordered_fingerprint(*splits)
-    monkeypatch.setattr(cifar10, "OFFICIAL_UNORDERED", unordered)
+    for module, name in ((cifar10, "CIFAR10"), (cifar100, "CIFAR100")):
+        published = small_cifar.official(getattr(small_cifar, name))
+        monkeypatch.setattr(module, name, published)

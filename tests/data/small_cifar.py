@@ -1,6 +1,8 @@
-"""Small archives in the three official layouts, and a server to fetch them from."""
+"""Small archives in the official layouts, and a server to fetch them from."""
 
 import contextlib
+import dataclasses
+import hashlib
 import http.server
 import io
 import os
@@ -8,64 +10,109 @@ import struct
 import tarfile
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import scipy.io
 
-from cifar_jax.data import Split, archives
+from cifar_jax.data import Split, cifar10, cifar100
+from cifar_jax.data.dataset import fingerprint, unordered_fingerprint
+from cifar_jax.data.published import Fingerprints, Layout, Published, RecordsMD5
 
 RECORDS = 20
-BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
-LAYOUTS = {
-    "binary": archives.LAYOUTS[0],
-    "python": archives.LAYOUTS[1],
-    "matlab": archives.LAYOUTS[2],
-}
 
 
-def arrays(seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns random pixels [n, 3072] and labels [n] for each batch."""
-    rng = np.random.default_rng(seed)
-    return {
-        batch: (
-            rng.integers(0, 256, (RECORDS, 3072), np.uint8),
-            rng.integers(0, 10, RECORDS, np.uint8),
+def small(published: Published) -> Published:
+    """Returns a data set with a few records in each file."""
+    parts = {
+        split: tuple(
+            dataclasses.replace(part, records=RECORDS)
+            for part in getattr(published, split)
         )
-        for batch in BATCHES
+        for split in ("train", "test")
+    }
+    return dataclasses.replace(published, **parts)
+
+
+CIFAR10 = small(cifar10.CIFAR10)
+CIFAR100 = small(cifar100.CIFAR100)
+KINDS = ("binary", "python", "matlab")
+
+
+def layout(kind: str, published: Published = CIFAR10) -> Layout:
+    return published.layouts[KINDS.index(kind)]
+
+
+def change(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    """Changes fields of both data sets, as `load` sees them."""
+    for module, name in ((cifar10, "CIFAR10"), (cifar100, "CIFAR100")):
+        changed = dataclasses.replace(getattr(module, name), **changes)
+        monkeypatch.setattr(module, name, changed)
+
+
+def arrays(
+    seed: int = 0, published: Published = CIFAR10
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns random pixels [n, 3072] and labels [n, kinds] for each file."""
+    rng = np.random.default_rng(seed)
+    classes = [len(kind.class_names) for kind in published.labels]
+    return {
+        part.stem: (
+            rng.integers(0, 256, (RECORDS, 3072), np.uint8),
+            rng.integers(0, classes, (RECORDS, len(classes)), np.uint8),
+        )
+        for part in (*published.train, *published.test)
     }
 
 
-def splits() -> tuple[Split, Split]:
-    """Returns the arrays as the training and the test split."""
-    batches = [
+def splits(published: Published = CIFAR10, kind: int = 0) -> tuple[Split, Split]:
+    """Returns the arrays as the training and the test split, with a kind of labels."""
+    parts = [
         Split(
-            pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels.astype(np.int32)
+            pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1),
+            labels[:, kind].astype(np.int32),
         )
-        for pixels, labels in arrays().values()
+        for pixels, labels in arrays(published=published).values()
     ]
     train = Split(
-        np.concatenate([batch.images for batch in batches[:5]]),
-        np.concatenate([batch.labels for batch in batches[:5]]),
+        np.concatenate([part.images for part in parts[:-1]]),
+        np.concatenate([part.labels for part in parts[:-1]]),
     )
-    return train, batches[5]
+    return train, parts[-1]
 
 
-def binary_file(pixels: np.ndarray, labels: np.ndarray) -> bytes:
-    return np.hstack([labels[:, None], pixels]).tobytes()
+def official(published: Published) -> Published:
+    """Returns a data set of which the arrays are the official data."""
+    if published.name == "cifar10":
+        known = Fingerprints(
+            fingerprint(*splits(published)), unordered_fingerprint(*splits(published))
+        )
+    else:
+        contents = files("binary", published=published).values()
+        known = RecordsMD5(*(hashlib.md5(file).hexdigest() for file in contents))
+    return dataclasses.replace(published, official=known)
 
 
-def python_file(pixels: np.ndarray, labels: np.ndarray) -> bytes:
-    """Returns a batch as pickled by Python 2's cPickle, like the official files."""
+def binary_file(pixels: np.ndarray, labels: np.ndarray, keys: Sequence[str]) -> bytes:
+    return np.hstack([labels, pixels]).tobytes()
+
+
+def python_file(pixels: np.ndarray, labels: np.ndarray, keys: Sequence[str]) -> bytes:
+    """Returns a file as pickled by Python 2's cPickle, like the official ones."""
     rows, columns = pixels.shape
     raw = pixels.tobytes()
+    lists = [
+        b"U" + bytes([len(key)]) + key.encode() + b"]("
+        b"%be" % b"".join(b"K" + bytes([label]) for label in column)
+        for key, column in zip(keys, labels.T, strict=True)
+    ]
     return b"".join(
         [
             b"\x80\x02}q\x01(U\x0bbatch_labelq\x02U\x15training batch 1 of 5q\x03",
-            b"U\x06labelsq\x04]q\x05(",
-            *(b"K" + bytes([label]) for label in labels),
-            b"eU\x04dataq\x06cnumpy.core.multiarray\n_reconstruct\nq\x07",
+            *lists,
+            b"U\x04dataq\x06cnumpy.core.multiarray\n_reconstruct\nq\x07",
             b"cnumpy\nndarray\nq\x08K\x00\x85U\x01b\x87Rq\x09(K\x01",
             b"M"
             + struct.pack("<H", rows)
@@ -81,10 +128,14 @@ def python_file(pixels: np.ndarray, labels: np.ndarray) -> bytes:
 
 
 def matlab_file(
-    pixels: np.ndarray, labels: np.ndarray, compressed: bool = True
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    keys: Sequence[str],
+    compressed: bool = True,
 ) -> bytes:
     file = io.BytesIO()
-    variables = {"data": pixels, "labels": labels[:, None], "batch_label": "batch"}
+    columns = dict(zip(keys, np.hsplit(labels, len(keys)), strict=True))
+    variables = {"data": pixels, "batch_label": "batch", **columns}
     scipy.io.savemat(file, variables, do_compression=compressed)
     return file.getvalue()
 
@@ -92,19 +143,33 @@ def matlab_file(
 ENCODERS = {"binary": binary_file, "python": python_file, "matlab": matlab_file}
 
 
-def files(kind: str, seed: int = 0) -> dict[str, bytes]:
-    """Returns the contents of the six files of a layout, by file name."""
+def encode(
+    kind: str, pixels: np.ndarray, labels: np.ndarray, published: Published = CIFAR10
+) -> bytes:
+    """Returns the contents of a file in a layout."""
+    return ENCODERS[kind](pixels, labels, keys(published))
+
+
+def keys(published: Published) -> list[str]:
+    return [kind.key for kind in published.labels]
+
+
+def files(kind: str, seed: int = 0, published: Published = CIFAR10) -> dict[str, bytes]:
+    """Returns the contents of all files of a layout, by file name."""
+    suffix = layout(kind, published).format.suffix
     return {
-        batch + LAYOUTS[kind].suffix: ENCODERS[kind](*pair)
-        for batch, pair in arrays(seed).items()
+        stem + suffix: encode(kind, *pair, published)
+        for stem, pair in arrays(seed, published).items()
     }
 
 
-def archive_bytes(kind: str, contents: dict[str, bytes]) -> bytes:
+def archive_bytes(
+    kind: str, contents: dict[str, bytes], published: Published = CIFAR10
+) -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
         for name, data in contents.items():
-            add_member(archive, f"{LAYOUTS[kind].folder}/{name}", data)
+            add_member(archive, f"{layout(kind, published).folder}/{name}", data)
     return file.getvalue()
 
 
@@ -115,10 +180,14 @@ def add_member(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def write_archive(
-    data_dir: Path, kind: str = "binary", contents: dict[str, bytes] | None = None
+    data_dir: Path,
+    kind: str = "binary",
+    contents: dict[str, bytes] | None = None,
+    published: Published = CIFAR10,
 ) -> Path:
-    path = data_dir / LAYOUTS[kind].archive
-    path.write_bytes(archive_bytes(kind, contents or files(kind)))
+    path = data_dir / layout(kind, published).archive
+    contents = contents or files(kind, published=published)
+    path.write_bytes(archive_bytes(kind, contents, published))
     return path
 
 

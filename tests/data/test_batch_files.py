@@ -9,32 +9,66 @@ import small_cifar
 
 from cifar_jax.data import batch_files
 
+LIMIT = 100_000
 
-def test_pickles_written_by_python_3_are_read():
-    pixels, labels = small_cifar.arrays()["test_batch"]
-    batch = {b"data": pixels, b"labels": labels.tolist(), b"filenames": [b"a.png"]}
-    decoded = batch_files.decode_python(pickle.dumps(batch, protocol=2))
+
+def test_pickles_written_by_python_3_are_read(published):
+    pixels, labels = next(iter(small_cifar.arrays(published=published).values()))
+    keys = small_cifar.keys(published)
+    batch = {b"data": pixels, b"filenames": [b"a.png"]}
+    for key, column in zip(keys, labels.T, strict=True):
+        batch[key.encode()] = column.tolist()
+    data = pickle.dumps(batch, protocol=2)
+    decoded = batch_files.decode_python(data, keys, LIMIT)
     np.testing.assert_array_equal(decoded[0], pixels)
     np.testing.assert_array_equal(decoded[1], labels)
 
 
-def test_uncompressed_matlab_is_read():
-    pixels, labels = small_cifar.arrays()["test_batch"]
-    data = small_cifar.matlab_file(pixels, labels, compressed=False)
-    decoded = batch_files.decode_matlab(data)
+def test_uncompressed_matlab_is_read(published):
+    pixels, labels = next(iter(small_cifar.arrays(published=published).values()))
+    keys = small_cifar.keys(published)
+    data = small_cifar.matlab_file(pixels, labels, keys, compressed=False)
+    decoded = batch_files.decode_matlab(data, keys, LIMIT)
     np.testing.assert_array_equal(decoded[0], pixels)
     np.testing.assert_array_equal(decoded[1], labels)
 
 
-def test_matlab_bomb_is_not_unpacked(monkeypatch):
-    monkeypatch.setattr(batch_files, "MAX_BYTES", 1_000_000)
+@pytest.mark.parametrize("kind", small_cifar.KINDS)
+def test_labels_are_told_apart_by_their_keys(kind):
+    pixels, labels = small_cifar.arrays(published=small_cifar.CIFAR100)["train"]
+    data = small_cifar.encode(kind, pixels, labels, small_cifar.CIFAR100)
+    decode = small_cifar.layout(kind).format.decode
+    coarse, fine = decode(data, ["coarse_labels", "fine_labels"], LIMIT)[1].T
+    np.testing.assert_array_equal(coarse, labels[:, 0])
+    np.testing.assert_array_equal(fine, labels[:, 1])
+
+
+@pytest.mark.parametrize("kind", ["python", "matlab"])
+def test_files_without_one_of_the_labels_are_rejected(kind):
+    pixels, labels = small_cifar.arrays()["test_batch"]
+    data = small_cifar.ENCODERS[kind](pixels, labels, ["fine_labels"])
+    decode = small_cifar.layout(kind).format.decode
+    with pytest.raises(ValueError, match="coarse_labels"):
+        decode(data, ["coarse_labels", "fine_labels"], LIMIT)
+
+
+def test_lists_of_labels_of_different_lengths_are_rejected():
+    pixels = np.zeros((2, 3072), np.uint8)
+    batch = {b"data": pixels, b"coarse_labels": [1, 2], b"fine_labels": [3]}
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        batch_files.decode_python(
+            pickle.dumps(batch, protocol=2), ["coarse_labels", "fine_labels"], LIMIT
+        )
+
+
+def test_matlab_bomb_is_not_unpacked():
     header = small_cifar.files("matlab")["test_batch.mat"][:128]
     bomb = zlib.compress(bytes(64_000_000))
     data = header + (15).to_bytes(4, "little") + len(bomb).to_bytes(4, "little") + bomb
 
     def decode():
         with pytest.raises(ValueError, match="implausibly large"):
-            batch_files.decode_matlab(data)
+            batch_files.decode_matlab(data, ["labels"], 1_000_000)
 
     assert small_cifar.peak_bytes(decode) < 8_000_000
 
@@ -52,4 +86,4 @@ def test_matlab_bomb_is_not_unpacked(monkeypatch):
 )
 def test_pickle_that_asks_for_memory_or_code_is_rejected(data, words):
     with pytest.raises((ValueError, pickle.UnpicklingError), match=words):
-        batch_files.decode_python(data)
+        batch_files.decode_python(data, ["labels"], LIMIT)

@@ -8,19 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_cifar
-from test_tfds_builder import write_info, write_tfds_cifar10
+from test_tfds_builder import write_info, write_tfds
 
-from cifar_jax.data import (
-    Dataset,
-    archives,
-    download,
-    load,
-    tfds_builder,
-)
+from cifar_jax.data import Dataset, cifar10, download, load, tfds_builder
+from cifar_jax.data.published import HOME_PAGE
 from cifar_jax.errors import RunError, UserError
 
 pytestmark = pytest.mark.usefixtures("small_batches")
 
+BINARY = small_cifar.CIFAR10.binary
 TRAIN, TEST = 5 * small_cifar.RECORDS, small_cifar.RECORDS
 
 
@@ -30,8 +26,7 @@ def offline(monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/cifar-10-binary.tar.gz"
-    monkeypatch.setattr(download, "URL", url)
+    small_cifar.change(monkeypatch, url=f"http://127.0.0.1:{port}/archive.tar.gz")
 
 
 @pytest.fixture
@@ -41,9 +36,9 @@ def archive_dir(tmp_path):
 
 
 @pytest.mark.wrong_types
-@pytest.mark.parametrize("name", ["cifar100", None, ["auto"], np.array(["auto", ""])])
+@pytest.mark.parametrize("name", ["cifar1000", None, ["auto"], np.array(["auto", ""])])
 def test_unknown_name_lists_the_choices(name):
-    with pytest.raises(UserError, match="auto, cifar10, digits"):
+    with pytest.raises(UserError, match="auto, cifar10, cifar100, digits"):
         load(name)
 
 
@@ -69,7 +64,7 @@ def test_other_pixels_are_announced_once(archive_dir):
     assert not found.official
     assert "is not the official CIFAR-10: it has other pixels" in found.notice
     assert found.fingerprint[:16] in found.notice
-    assert found.source == f"CIFAR-10, from {archive_dir / archives.BINARY.archive}"
+    assert found.source == f"CIFAR-10, from {archive_dir / BINARY.archive}"
 
 
 def test_default_folder_is_that_of_tfds(archive_dir, monkeypatch):
@@ -82,7 +77,7 @@ def test_default_folder_is_that_of_tfds(archive_dir, monkeypatch):
 
 
 def test_data_prepared_by_tfds_take_precedence_over_an_archive(tmp_path):
-    folder = write_tfds_cifar10(tmp_path)
+    folder = write_tfds(tmp_path)
     theirs = load("auto", tmp_path)
     assert str(folder) in theirs.source
     small_cifar.write_archive(tmp_path, "matlab")
@@ -93,20 +88,19 @@ def test_data_prepared_by_tfds_take_precedence_over_an_archive(tmp_path):
 def server(monkeypatch):
     """Serves the small archive as the official one."""
     archive = small_cifar.archive_bytes("binary", small_cifar.files("binary"))
-    monkeypatch.setattr(download, "BYTES", len(archive))
-    monkeypatch.setattr(download, "SHA256", hashlib.sha256(archive).hexdigest())
+    sha256 = hashlib.sha256(archive).hexdigest()
     with small_cifar.served(archive) as url:
-        monkeypatch.setattr(download, "URL", url)
+        small_cifar.change(monkeypatch, size=len(archive), sha256=sha256, url=url)
         yield
 
 
-@pytest.mark.usefixtures("server", "official")
+@pytest.mark.usefixtures("official", "server")
 def test_the_download_happens_once_and_matches_the_archive(tmp_path, monkeypatch):
     data_dir = tmp_path / "made/by/us"
     downloaded = load("cifar10", data_dir)
-    folder = tfds_builder.prepared_folder(data_dir)
+    folder = tfds_builder.prepared_folder(small_cifar.CIFAR10, data_dir)
     assert downloaded.source == f"official CIFAR-10, from {folder}"
-    monkeypatch.setattr(download, "URL", "http://nowhere.invalid/")
+    small_cifar.change(monkeypatch, url="http://nowhere.invalid/")
     again = load("auto", data_dir)
     small_cifar.write_archive(tmp_path, "python")
     from_archive = load("auto", tmp_path)
@@ -119,16 +113,16 @@ def test_without_array_record_the_archive_is_read_as_it_is(tmp_path, monkeypatch
     for name in ("array_record", "tensorflow_datasets"):
         monkeypatch.setitem(sys.modules, name, None)
     downloaded = load("cifar10", tmp_path)
-    archive = tmp_path / archives.BINARY.archive
+    archive = tmp_path / BINARY.archive
     assert downloaded.source == f"CIFAR-10, from {archive}"
-    assert not tfds_builder.prepared_folder(tmp_path).exists()
+    assert not tfds_builder.prepared_folder(small_cifar.CIFAR10, tmp_path).exists()
     assert load("cifar10", tmp_path).source == downloaded.source
 
 
 @pytest.mark.parametrize("name", ["auto", "cifar10"])
 def test_a_failed_download_does_not_lead_to_the_stand_in(tmp_path, monkeypatch, name):
     with small_cifar.served(b"other") as url:
-        monkeypatch.setattr(download, "URL", url)
+        small_cifar.change(monkeypatch, url=url)
         with pytest.raises(RunError, match="not the official archive"):
             load(name, tmp_path)
 
@@ -142,7 +136,7 @@ def test_a_folder_that_cannot_be_created_is_a_user_error(tmp_path):
 
 @pytest.mark.usefixtures("server")
 def test_a_full_disk_is_reported(tmp_path, monkeypatch):
-    def full(data_dir):
+    def full(published, data_dir):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(download, "fetch_archive", full)
@@ -152,15 +146,17 @@ def test_a_full_disk_is_reported(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("server")
 def test_a_failed_preparation_is_reported_and_keeps_the_archive(tmp_path, monkeypatch):
-    def full(builder, split):
-        yield 0, {"image": split.images[0], "label": 0}
+    def full(builder, records):
+        yield 0, {"image": records.images[0], "label": 0}
         raise RuntimeError("write() failed: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tfds_builder._builder_class(), "_generate_examples", full)
+        patch.setattr(
+            tfds_builder._builder_class(cifar10.CIFAR10), "_generate_examples", full
+        )
         with pytest.raises(RunError, match=r"could not be prepared .* No space left"):
             load("cifar10", tmp_path)
-    archive = tmp_path / archives.BINARY.archive
+    archive = tmp_path / BINARY.archive
     assert load("cifar10", tmp_path).source == f"CIFAR-10, from {archive}"
 
 
@@ -179,7 +175,7 @@ def test_auto_without_data_or_network_is_the_stand_in(tmp_path):
     data_dir = tmp_path / "missing"
     dataset = load("auto", data_dir)
     assert dataset.name == "digits"
-    for words in (str(data_dir), "refused", "--data_dir", archives.HOME_PAGE):
+    for words in (str(data_dir), "refused", "--data_dir", HOME_PAGE):
         assert words in dataset.notice
     assert not data_dir.exists()
 
@@ -187,7 +183,7 @@ def test_auto_without_data_or_network_is_the_stand_in(tmp_path):
 def test_cifar10_without_data_or_network_is_an_error(tmp_path):
     with pytest.raises(UserError, match="refused") as caught:
         load("cifar10", tmp_path)
-    for words in (str(tmp_path), "--data_dir", archives.HOME_PAGE):
+    for words in (str(tmp_path), "--data_dir", HOME_PAGE):
         assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -207,7 +203,7 @@ def test_damaged_archive_is_an_error(archive_dir, name):
 
 @pytest.mark.parametrize("name", ["auto", "cifar10"])
 def test_damaged_preparation_is_an_error(archive_dir, name):
-    tfds_builder.prepared_folder(archive_dir).mkdir(parents=True)
+    tfds_builder.prepared_folder(small_cifar.CIFAR10, archive_dir).mkdir(parents=True)
     with pytest.raises(UserError, match="delete that folder"):
         load(name, archive_dir)
 

@@ -8,33 +8,43 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_cifar
-from test_tfds_builder import write_tfds_cifar10
+from test_tfds_builder import write_tfds
 
-from cifar_jax.data import archives, load
+from cifar_jax.data import cifar10, load
 
 pytestmark = pytest.mark.usefixtures("small_batches")
 
+CIFAR10 = cifar10.CIFAR10  # in full, before the fixtures change it
 UNPACK = Path(__file__).parents[3] / "shared/cifar10/unpack.py"
 
 
 @pytest.mark.usefixtures("official")
-@pytest.mark.parametrize("kind", small_cifar.LAYOUTS)
+@pytest.mark.parametrize("kind", small_cifar.KINDS)
 @pytest.mark.parametrize("packed", [True, False])
-def test_official_pixels_are_recognized_in_every_layout(tmp_path, kind, packed):
+def test_official_pixels_are_recognized_in_every_layout(
+    tmp_path, published, kind, packed
+):
     if packed:
-        small_cifar.write_archive(tmp_path, kind)
+        small_cifar.write_archive(tmp_path, kind, published=published)
     else:
-        small_cifar.write_folder(tmp_path, small_cifar.files(kind))
-    found = load("cifar10", tmp_path)
+        contents = small_cifar.files(kind, published=published)
+        small_cifar.write_folder(tmp_path, contents)
+    found = load(published.name, tmp_path)
     assert found.official
     assert found.notice is None
-    assert found.source.startswith(f"official CIFAR-10, from {tmp_path}")
+    assert found.source.startswith(f"official {published.title}, from {tmp_path}")
 
 
 @pytest.mark.usefixtures("official")
-def test_data_prepared_by_tfds_itself_are_official_too(tmp_path):
-    write_tfds_cifar10(tmp_path)
-    assert load("cifar10", tmp_path).official
+def test_data_prepared_by_tfds_itself_are_official_too(tmp_path, published):
+    write_tfds(tmp_path, published)
+    assert load(published.name, tmp_path).official
+
+
+@pytest.mark.usefixtures("official")
+def test_held_out_images_leave_the_data_official(tmp_path, published):
+    small_cifar.write_archive(tmp_path, published=published)
+    assert load(published.name, tmp_path, validation_size=5).official
 
 
 @pytest.mark.usefixtures("official")
@@ -47,25 +57,31 @@ def test_data_prepared_by_tfds_itself_are_official_too(tmp_path):
         ("the split", "other pixels"),
     ],
 )
-def test_unofficial_data_are_reported_with_the_reason(tmp_path, change, reason):
-    arrays = small_cifar.arrays()
-    pixels, labels = arrays["data_batch_3"]
+def test_unofficial_data_are_reported_with_the_reason(
+    tmp_path, published, change, reason
+):
+    arrays = small_cifar.arrays(published=published)
+    train, test = published.train[-1].stem, published.test[0].stem
+    pixels, labels = arrays[train]
     if change == "a pixel":
         pixels[7, 1000] ^= 1
     elif change == "a label":
-        labels[7] = (labels[7] + 1) % 10
+        labels[7, 0] = (labels[7, 0] + 1) % 10
     elif change == "the order":
-        arrays["data_batch_3"] = pixels[::-1], labels[::-1]
+        arrays[train] = pixels[::-1], labels[::-1]
     else:
-        arrays["data_batch_3"] = arrays["test_batch"]
-        arrays["test_batch"] = pixels, labels
+        arrays[train] = arrays[test]
+        arrays[test] = pixels, labels
     contents = {
-        f"{batch}.bin": small_cifar.binary_file(*pair) for batch, pair in arrays.items()
+        f"{stem}.bin": small_cifar.encode("binary", *pair, published)
+        for stem, pair in arrays.items()
     }
-    small_cifar.write_archive(tmp_path, contents=contents)
-    found = load("cifar10", tmp_path)
+    small_cifar.write_archive(tmp_path, "binary", contents, published)
+    found = load(published.name, tmp_path)
     assert not found.official
-    assert f"is not the official CIFAR-10: it has {reason}." in found.notice
+    if published.name == "cifar100":
+        reason = "other pixels or labels, or another order"
+    assert f"is not the official {published.title}: it has {reason}." in found.notice
 
 
 @pytest.mark.slow
@@ -79,8 +95,8 @@ def test_the_official_pixels_are_recognized_in_every_packaging(
         check=True,
         capture_output=True,
     )
-    monkeypatch.setattr(archives, "RECORDS_PER_BATCH", 10_000)
-    layout = small_cifar.LAYOUTS[kind]
+    monkeypatch.setattr(cifar10, "CIFAR10", CIFAR10)
+    layout = small_cifar.layout(kind)
     found = load("cifar10", tmp_path)
     assert found.notice is None
     assert found.source == f"official CIFAR-10, from {tmp_path / layout.archive}"
@@ -103,7 +119,7 @@ def test_the_official_pixels_are_recognized_in_every_packaging(
 @pytest.mark.parametrize("swap", [False, True])
 def test_a_change_to_the_official_pixels_is_reported(tmp_path, monkeypatch, swap):
     subprocess.run([sys.executable, UNPACK, tmp_path], check=True, capture_output=True)
-    monkeypatch.setattr(archives, "RECORDS_PER_BATCH", 10_000)
+    monkeypatch.setattr(cifar10, "CIFAR10", CIFAR10)
     with tarfile.open(tmp_path / "cifar-10-binary.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     (tmp_path / "cifar-10-binary.tar.gz").unlink()

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import os
@@ -8,23 +9,30 @@ import sys
 import textwrap
 from pathlib import Path
 
-import numpy as np
 import pytest
 import small_cifar
 from PIL import Image
+from test_archives import assert_is_original
 
 from cifar_jax.data import archives, tfds_builder
+from cifar_jax.data.published import Part
 from cifar_jax.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("small_batches")
+CIFAR10 = small_cifar.CIFAR10
+
+
+def prepare(data_dir, published=CIFAR10):
+    path = small_cifar.write_archive(data_dir, published=published)
+    tfds_builder.prepare(published, data_dir, path)
+    return data_dir
 
 
 @pytest.fixture(scope="module")
-def prepared(small_batches, tmp_path_factory):
-    """Returns a folder in which the archive was prepared, for reading only."""
+def prepared(tmp_path_factory):
+    """Returns a folder in which both data sets were prepared, for reading only."""
     data_dir = tmp_path_factory.mktemp("prepared")
-    tfds_builder.prepare(data_dir, small_cifar.write_archive(data_dir))
-    return data_dir
+    prepare(data_dir, small_cifar.CIFAR10)
+    return prepare(data_dir, small_cifar.CIFAR100)
 
 
 @pytest.fixture
@@ -33,23 +41,23 @@ def copy(prepared, tmp_path):
     return shutil.copytree(prepared, tmp_path / "copy")
 
 
-def assert_is_original(tmp_path, train, test):
-    path = small_cifar.write_archive(tmp_path)
-    expected = archives.read(path, archives.BINARY)
-    for split, original in zip((train, test), expected, strict=True):
-        np.testing.assert_array_equal(split.images, original.images)
-        np.testing.assert_array_equal(split.labels, original.labels)
-        assert split.images.dtype == np.uint8
-        assert split.labels.dtype == np.int32
-
-
-def test_round_trip_keeps_the_order_of_the_archive(prepared, tmp_path):
-    assert_is_original(tmp_path, *tfds_builder.read_prepared(prepared))
+def test_round_trip_keeps_the_order_of_the_archive(prepared, published):
+    records = tfds_builder.read_prepared(published, prepared)
+    assert_is_original(records, published)
     assert "tensorflow" not in sys.modules
 
 
+def test_prepared_data_keep_their_place_and_their_features(prepared, published):
+    """Data that an earlier version prepared must be found and read."""
+    folder = prepared / f"cifar_jax_{published.name}" / "1.0.0"
+    assert tfds_builder.prepared_folder(published, prepared) == folder
+    features = json.loads((folder / "features.json").read_text())["featuresDict"]
+    names = {"cifar10": {"label"}, "cifar100": {"label", "coarse_label"}}
+    assert features["features"].keys() == {"image"} | names[published.name]
+
+
 def test_preparing_prints_nothing_on_stdout(tmp_path, capsys):
-    tfds_builder.prepare(tmp_path, small_cifar.write_archive(tmp_path))
+    prepare(tmp_path)
     assert capsys.readouterr().out == ""
 
 
@@ -58,16 +66,16 @@ def test_killed_preparation_is_done_again(tmp_path):
         import os, signal, sys
         from pathlib import Path
         import small_cifar
-        from cifar_jax.data import archives, tfds_builder
+        from cifar_jax.data import tfds_builder
 
-        def killed(self, split):
-            yield 0, {"image": split.images[0], "label": 0}
+        def killed(self, records):
+            yield 0, {"image": records.images[0], "label": 0}
             os.kill(os.getpid(), signal.SIGKILL)
 
-        archives.RECORDS_PER_BATCH = small_cifar.RECORDS
-        tfds_builder._builder_class()._generate_examples = killed
+        small = small_cifar.CIFAR10
+        tfds_builder._builder_class(small)._generate_examples = killed
         folder = Path(sys.argv[1])
-        tfds_builder.prepare(folder, small_cifar.write_archive(folder))
+        tfds_builder.prepare(small, folder, small_cifar.write_archive(folder))
     """
     root = Path(__file__).parents[2]
     killed = subprocess.run(
@@ -76,17 +84,17 @@ def test_killed_preparation_is_done_again(tmp_path):
         capture_output=True,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    folder = tfds_builder.prepared_folder(tmp_path)
+    folder = tfds_builder.prepared_folder(CIFAR10, tmp_path)
     assert list(folder.parent.glob("incomplete*"))
     assert not folder.exists()
 
-    tfds_builder.prepare(tmp_path, tmp_path / archives.BINARY.archive)
-    assert_is_original(tmp_path, *tfds_builder.read_prepared(tmp_path))
+    prepare(tmp_path)
+    assert_is_original(tfds_builder.read_prepared(CIFAR10, tmp_path), CIFAR10)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "flipped"])
 def test_damaged_shard_names_the_folder_to_delete(copy, damage):
-    folder = tfds_builder.prepared_folder(copy)
+    folder = tfds_builder.prepared_folder(CIFAR10, copy)
     (shard,) = folder.glob("*test.array_record*")
     data = bytearray(shard.read_bytes())
     if damage == "missing":
@@ -99,86 +107,97 @@ def test_damaged_shard_names_the_folder_to_delete(copy, damage):
         data[1000] ^= 1
         shard.write_bytes(data)
     with pytest.raises(UserError, match="delete that folder") as caught:
-        tfds_builder.read_prepared(copy)
+        tfds_builder.read_prepared(CIFAR10, copy)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
 def test_damaged_description_names_the_folder_to_delete(copy, name):
-    (tfds_builder.prepared_folder(copy) / name).write_text("{")
+    (tfds_builder.prepared_folder(CIFAR10, copy) / name).write_text("{")
     with pytest.raises(UserError, match="delete that folder"):
-        tfds_builder.read_prepared(copy)
+        tfds_builder.read_prepared(CIFAR10, copy)
 
 
 @pytest.mark.parametrize("make", small_cifar.NO_FILES)
 @pytest.mark.parametrize("name", ["dataset_info.json", "*test.array_record*"])
 def test_anything_but_a_regular_file_is_an_error_and_does_not_hang(copy, name, make):
-    (path,) = tfds_builder.prepared_folder(copy).glob(name)
+    (path,) = tfds_builder.prepared_folder(CIFAR10, copy).glob(name)
     path.unlink()
     make(path)
     with pytest.raises(UserError, match="delete that folder"):
-        tfds_builder.read_prepared(copy)
+        tfds_builder.read_prepared(CIFAR10, copy)
 
 
-def test_prepared_data_of_another_size_are_rejected(prepared, monkeypatch):
-    monkeypatch.setattr(archives, "RECORDS_PER_BATCH", small_cifar.RECORDS + 1)
-    with pytest.raises(UserError, match="has 100 images"):
-        tfds_builder.read_prepared(prepared)
+def test_prepared_data_of_another_size_are_rejected(prepared):
+    part = Part("test_batch", small_cifar.RECORDS + 1)
+    published = dataclasses.replace(CIFAR10, test=(part,))
+    with pytest.raises(UserError, match="has 20 images"):
+        tfds_builder.read_prepared(published, prepared)
 
 
-def write_tfds_cifar10(data_dir):
+def test_prepared_data_of_other_classes_are_rejected(prepared):
+    labels = dataclasses.replace(CIFAR10.labels[0], class_names=("cat", "dog"))
+    published = dataclasses.replace(CIFAR10, labels=(labels,))
+    with pytest.raises(UserError, match="labels range from 0 to 9, not 0-1"):
+        tfds_builder.read_prepared(published, prepared)
+
+
+def write_tfds(data_dir, published=CIFAR10):
     """Writes what TFDS's own builder writes: shuffled PNG images with ids."""
     import tensorflow_datasets as tfds
 
-    class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        name = "cifar10"
+    class Own(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        name = published.name
         VERSION = tfds.core.Version("3.0.2")
 
         def _info(self):
             features = {
                 "id": tfds.features.Text(),
                 "image": tfds.features.Image(shape=(32, 32, 3)),
-                "label": tfds.features.ClassLabel(num_classes=10),
+                "label": tfds.features.ClassLabel(
+                    num_classes=len(published.labels[-1].class_names)
+                ),
             }
+            if published.name == "cifar100":
+                features["coarse_label"] = tfds.features.ClassLabel(num_classes=20)
             return tfds.core.DatasetInfo(
                 builder=self, features=tfds.features.FeaturesDict(features)
             )
 
         def _split_generators(self, dl_manager):
-            path = small_cifar.write_archive(data_dir)
-            splits = archives.read(path, archives.BINARY)
+            path = small_cifar.write_archive(data_dir, published=published)
+            parts = archives.read(published, path, published.binary)
             path.unlink()
             return {
-                name: self._generate_examples(name, split)
-                for name, split in zip(("train", "test"), splits, strict=True)
+                name: self._generate_examples(name, part)
+                for name, part in zip(("train", "test"), parts, strict=True)
             }
 
-        def _generate_examples(self, name, split):
-            for index, image in enumerate(split.images):
+        def _generate_examples(self, name, records):
+            for index, image in enumerate(records.images):
                 png = io.BytesIO()
                 Image.fromarray(image).save(png, "PNG")
                 png.seek(0)
-                yield (
-                    index,
-                    {
-                        "id": f"{name}_{index:05d}",
-                        "image": png,
-                        "label": split.labels[index],
-                    },
+                labels = zip(
+                    (kind.feature for kind in published.labels),
+                    records.labels[index],
+                    strict=True,
                 )
+                example = {"id": f"{name}_{index:05d}", "image": png, **dict(labels)}
+                yield index, example
 
-    builder = Cifar10(data_dir=data_dir, file_format="array_record")
+    builder = Own(data_dir=data_dir, file_format="array_record")
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(try_download_gcs=False)
     )
     return Path(builder.data_dir)
 
 
-def test_data_prepared_by_tfds_are_read_in_the_archives_order(tmp_path):
-    folder = write_tfds_cifar10(tmp_path)
-    assert tfds_builder.find_tfds_cifar10(tmp_path) == (folder, None)
-    assert_is_original(tmp_path, *tfds_builder.read_tfds_cifar10(folder))
+def test_data_prepared_by_tfds_are_read_in_the_archives_order(tmp_path, published):
+    folder = write_tfds(tmp_path, published)
+    assert tfds_builder.find_tfds(published, tmp_path) == (folder, None)
+    assert_is_original(tfds_builder.read_tfds(published, folder), published)
     assert "tensorflow" not in sys.modules
 
 
@@ -190,9 +209,9 @@ def write_info(data_dir, version, text):
 
 
 def test_other_formats_are_skipped_with_a_remark(tmp_path):
-    assert tfds_builder.find_tfds_cifar10(tmp_path) == (None, None)
+    assert tfds_builder.find_tfds(CIFAR10, tmp_path) == (None, None)
     write_info(tmp_path, "3.0.2", json.dumps({"fileFormat": "tfrecord"}))
-    folder, remark = tfds_builder.find_tfds_cifar10(tmp_path)
+    folder, remark = tfds_builder.find_tfds(CIFAR10, tmp_path)
     assert folder is None
     assert "was skipped" in remark
 
@@ -201,7 +220,7 @@ def test_newest_readable_version_is_taken(tmp_path):
     write_info(tmp_path, "3.0.2", json.dumps({"fileFormat": "array_record"}))
     newest = write_info(tmp_path, "3.0.10", json.dumps({"fileFormat": "array_record"}))
     write_info(tmp_path, "4.0.0", json.dumps({}))
-    assert tfds_builder.find_tfds_cifar10(tmp_path) == (newest, None)
+    assert tfds_builder.find_tfds(CIFAR10, tmp_path) == (newest, None)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +231,7 @@ def test_newest_readable_version_is_taken(tmp_path):
 def test_damaged_description_of_tfds_is_an_error(tmp_path, text):
     write_info(tmp_path, "3.0.2", text)
     with pytest.raises(UserError, match="delete that folder"):
-        tfds_builder.find_tfds_cifar10(tmp_path)
+        tfds_builder.find_tfds(CIFAR10, tmp_path)
 
 
 @pytest.mark.parametrize("make", small_cifar.NO_FILES)
@@ -221,4 +240,4 @@ def test_description_that_is_not_a_file_is_an_error_and_does_not_hang(tmp_path, 
     folder.mkdir(parents=True)
     make(folder / "dataset_info.json")
     with pytest.raises(UserError, match="not a regular file"):
-        tfds_builder.find_tfds_cifar10(tmp_path)
+        tfds_builder.find_tfds(CIFAR10, tmp_path)

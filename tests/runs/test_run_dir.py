@@ -44,9 +44,8 @@ def test_what_is_written_can_be_read(config, dataset):
     assert saved["data"]["official"] is False
 
 
-def test_official_data_are_recorded_as_official(config, dataset, monkeypatch):
-    monkeypatch.setattr("cifar_jax.data.dataset.OFFICIAL", dataset.fingerprint)
-    run = begin(config, dataset)
+def test_official_data_are_recorded_as_official(config, dataset):
+    run = begin(config, dataclasses.replace(dataset, official=True))
     saved = json.loads((run.path / "config.json").read_text())
     assert saved["data"]["official"] is True
 

@@ -1,0 +1,182 @@
+"""Finds a data set of the CIFAR family on disk, or downloads it."""
+
+import dataclasses
+import errno
+import os
+import stat
+from pathlib import Path
+
+import filelock
+
+from cifar_jax.data import archives, download, tfds_builder
+from cifar_jax.data.dataset import Dataset, unordered_fingerprint
+from cifar_jax.data.published import (
+    HOME_PAGE,
+    Fingerprints,
+    Labels,
+    Published,
+    RecordsMD5,
+)
+from cifar_jax.data.records import Records
+from cifar_jax.errors import RunError, UserError
+
+
+def load(
+    published: Published, data_dir: str | os.PathLike[str] | None, labels: Labels
+) -> Dataset:
+    """Returns a data set.
+
+    It is looked for in this order: what our TFDS builder prepared in data_dir, what
+    TFDS's own builder prepared, an official archive (binary, python, matlab), an
+    unpacked one. Otherwise it is downloaded and prepared, once. Whatever the source,
+    the pixels and labels decide whether it is the official data set.
+
+    Args:
+        published: the data set.
+        data_dir: None for TFDS's default, $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        labels: one of the data set's kinds of labels.
+
+    Raises:
+        UserError: data_dir cannot be used, the data on disk are damaged, or the data
+            set is neither on disk nor reachable.
+        RunError: the download or the preparation failed halfway.
+    """
+    dataset, problem = find(published, data_dir, labels)
+    if dataset is None:
+        raise UserError(problem)
+    return dataset
+
+
+def find(
+    published: Published, data_dir: str | os.PathLike[str] | None, labels: Labels
+) -> tuple[Dataset | None, str]:
+    """Returns a data set as `load` does, or why it is neither on disk nor reachable."""
+    directory = _directory(data_dir)
+    try:
+        if not stat.S_ISDIR(directory.stat().st_mode):
+            raise UserError(
+                f"--data_dir={directory} is a file; give the directory with the data"
+            )
+        found, remark = _on_disk(published, directory)
+    except FileNotFoundError:
+        found, remark = None, None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"--data_dir={directory} cannot be read ({reason}); check its permissions, "
+            "or give another directory"
+        ) from error
+    if found is None:
+        problem = download.why_unreachable(published.url)
+        if problem is not None:
+            return None, (
+                f"{published.title} is not in {directory}, and {published.url} cannot "
+                f"be reached ({problem})" + (f"; {remark}" if remark else "") + "; put "
+                f"{published.binary.archive} (from {HOME_PAGE}) into {directory}, or "
+                "name the directory that contains it with --data_dir"
+            )
+        found = _downloaded(published, directory)
+    return _dataset(published, *found, labels), ""
+
+
+# Training images, test images, and where they were.
+_Found = tuple[Records, Records, Path]
+
+
+def _on_disk(published: Published, directory: Path) -> tuple[_Found | None, str | None]:
+    """Returns what is there, and a remark on a copy that cannot be read."""
+    remark = None
+    if tfds_builder.available():
+        prepared = tfds_builder.prepared_folder(published, directory)
+        if archives.is_there(prepared):
+            return (*tfds_builder.read_prepared(published, directory), prepared), None
+        theirs, remark = tfds_builder.find_tfds(published, directory)
+        if theirs:
+            return (*tfds_builder.read_tfds(published, theirs), theirs), None
+    if archive := archives.find(published, directory):
+        return (*archives.read(published, *archive), archive[0]), remark
+    return None, remark
+
+
+def _downloaded(published: Published, directory: Path) -> _Found:
+    """Downloads a data set into a directory and prepares it there, once."""
+    try:
+        str(directory).encode()  # array_record accepts no other names
+        directory.mkdir(parents=True, exist_ok=True)
+        # If several runs start at the same time, one of them does it.
+        with filelock.FileLock(directory / ".cifar_jax.lock"):
+            found, _ = _on_disk(published, directory)
+            if found is None:
+                archive = download.fetch_archive(published, directory)
+                if tfds_builder.available():
+                    tfds_builder.prepare(published, directory, archive)
+                found, _ = _on_disk(published, directory)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"cannot download to {directory}, whose name is not UTF-8; choose another "
+            "directory with --data_dir"
+        ) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"the disk of {directory} is full ({published.title} takes 350 MB "
+                "there); make room, or choose another directory with --data_dir"
+            ) from error
+        raise UserError(
+            f"cannot write to {directory} ({error.strerror or error}); choose another "
+            "directory with --data_dir"
+        ) from error
+    assert found is not None
+    return found
+
+
+def _dataset(
+    published: Published, train: Records, test: Records, place: Path, labels: Labels
+) -> Dataset:
+    """Returns the data set, with a notice unless it is the official one."""
+    kind = published.labels.index(labels)
+    dataset = Dataset.create(
+        published.name,
+        train.split(kind),
+        test.split(kind),
+        class_names=labels.class_names,
+        source=f"{published.title}, from {place}",
+    )
+    difference = _difference(published.official, dataset, train, test)
+    if difference is None:
+        source = f"official {dataset.source}"
+        return dataclasses.replace(dataset, source=source, official=True)
+    return dataclasses.replace(
+        dataset,
+        notice=f"{place} is not the official {published.title}: it has {difference}.\n"
+        "Compare its results only with those of the same data, "
+        f"fingerprint {dataset.fingerprint[:16]}.",
+    )
+
+
+def _difference(
+    official: Fingerprints | RecordsMD5, dataset: Dataset, train: Records, test: Records
+) -> str | None:
+    """Returns what data have that the official ones do not; None if they are equal."""
+    match official:
+        case RecordsMD5():
+            same = official == RecordsMD5(train.md5(), test.md5())
+            return None if same else "other pixels or labels, or another order"
+        case Fingerprints(ordered, _) if dataset.fingerprint == ordered:
+            return None
+        case Fingerprints(_, unordered):
+            same = unordered_fingerprint(dataset.train, dataset.test) == unordered
+            return "the same pixels in another order" if same else "other pixels"
+
+
+def _directory(data_dir: str | os.PathLike[str] | None) -> Path:
+    """Returns the directory of the data; raises UserError if it cannot be one."""
+    if not isinstance(data_dir, str | os.PathLike | None):
+        raise UserError(f"--data_dir={data_dir!r} is not the name of a directory")
+    given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:  # no such user, or no home directory
+        raise UserError(
+            f"--data_dir={given} is not the name of a directory: {error}"
+        ) from None
