@@ -6,6 +6,7 @@ from typing import Any, get_args
 from cifar_jax import models
 from cifar_jax.config.options import NOT_GIVEN, option, settled
 from cifar_jax.config.recipes import RECIPES
+from cifar_jax.data.cifar100 import LABELS
 from cifar_jax.data.distortions import DISTORTIONS, MIXTURES
 from cifar_jax.data.normalization import NORMALIZATIONS
 from cifar_jax.data.preprocessing import Preprocessing, parse_distortions
@@ -62,20 +63,21 @@ class Config:
     )
     dataset: str = option(
         "auto",
-        "The data set: cifar10; folder, your own pictures in --data_dir, a sub-folder "
-        "for each class; digits, a small stand-in that needs no download; or auto: "
-        "cifar10, and digits only if that is neither on disk nor reachable.",
+        "The data set: cifar10; cifar100; folder, your own pictures in --data_dir, a "
+        "sub-folder for each class; digits, a small stand-in that needs no download; or "
+        "auto: cifar10, and digits only if that is neither on disk nor reachable.",
         fixed=True,
     )
     data_dir: str | None = option(
         None,
-        "Directory of the prepared data set, of one of the official CIFAR-10 archives, "
-        "or of your own pictures. Default: $TFDS_DATA_DIR, or ~/tensorflow_datasets.",
+        "Directory of the prepared data set, of one of the official archives of CIFAR-10 "
+        "or CIFAR-100, or of your own pictures. Default: $TFDS_DATA_DIR, or "
+        "~/tensorflow_datasets.",
     )
     labels: str = option(
         "fine",
         "Labels of CIFAR-100: fine, 100 classes; coarse, 20 groups of them.",
-        choices=("fine", "coarse"),
+        choices=LABELS.keys(),
         fixed=True,
     )
     picture_size: int | None = option(
