@@ -3,10 +3,10 @@
     python tests/steps_on_devices.py MODE NUM_DEVICES NETWORK OUT.npz \
         [ADDRESS PROCESSES ID]
 
-The network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm or
-mixtures, which mixes images. The main process writes the loss of every step, the state
-after the last step, the logits of the test images, and for the tutorial's network the
-random draws of a step.
+The network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm,
+mixtures, which mixes images, or streamed, which sends images batch by batch. The main
+process writes the loss of every step, the state after the last step, the logits of the
+test images, and for the tutorial's network the random draws of a step.
 """
 
 import functools
@@ -54,7 +54,7 @@ def draws(strategy_: Strategy) -> Callable:
 
 
 def run(
-    mode: str, num_devices: int, with_draws: bool, **settings: str
+    mode: str, num_devices: int, with_draws: bool, stream: bool, **settings: str
 ) -> dict[str, np.ndarray]:
     """Returns the arrays that the module's docstring describes, by name."""
     dataset = make_dataset()
@@ -66,7 +66,7 @@ def run(
         strategy_.mesh, lambda: init_state(program, key, images)
     )
     steps = CompiledSteps(
-        program, dataset.train, config.batch_size, state, 7, strategy_
+        program, dataset.train, config.batch_size, state, 7, strategy_, stream=stream
     )
     data = sharding.replicate(
         strategy_.mesh, (dataset.train.images, dataset.train.labels)
@@ -112,6 +112,8 @@ if __name__ == "__main__":
         settings["distortions"] = "crop, alternating_flip, mixup(1), cutmix"
     if rest:
         processes.start(rest[0], int(rest[1]), int(rest[2]))
-    result = run(mode, int(num_devices), network == "tutorial", **settings)
+    result = run(
+        mode, int(num_devices), network == "tutorial", network == "streamed", **settings
+    )
     if processes.is_main():
         np.savez(out, **result)

@@ -63,15 +63,15 @@ class Config:
     )
     dataset: str = option(
         "auto",
-        "The data set: cifar10; cifar100; folder, your own pictures in --data_dir, a "
-        "sub-folder for each class; digits, a small stand-in that needs no download; or "
+        "The data set: cifar10; cifar100; folder, your own pictures in --data_dir, in "
+        "sub-folders of classes; digits, a small stand-in that needs no download; or "
         "auto: cifar10, and digits only if that is neither on disk nor reachable.",
         fixed=True,
     )
     data_dir: str | None = option(
         None,
-        "Directory of the prepared data set, of one of the official archives of CIFAR-10 "
-        "or CIFAR-100, or of your own pictures. Default: $TFDS_DATA_DIR, or "
+        "Directory of the prepared data set, of one of the official archives of "
+        "CIFAR-10 or CIFAR-100, or of your own pictures. Default: $TFDS_DATA_DIR, or "
         "~/tensorflow_datasets.",
     )
     labels: str = option(

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cifar_jax import Config, UserError
 from cifar_jax.data import augment
+from cifar_jax.data.normalization import NORMALIZATIONS
 
 STEPS, BATCH_SIZE = 64, 128
 TUTORIAL = Config().preprocessing
@@ -375,3 +376,12 @@ def test_small_images_are_enlarged_after_all_else(normalization):
 def test_mixup_and_cutmix_must_come_last():
     with pytest.raises(UserError, match="mixup and cutmix mix whole batches, so they"):
         Config(distortions="crop, mixup, flip")
+
+
+def test_statistics_do_not_depend_on_how_many_images_are_read_at_a_time(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (25, 4, 4, 3), np.uint8)
+    whole = NORMALIZATIONS["channel"]().statistics(pixels)
+    monkeypatch.setattr("cifar_jax.data.normalization._PART", 10)
+    parts = NORMALIZATIONS["channel"]().statistics(pixels)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(a, b)

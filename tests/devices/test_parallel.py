@@ -167,6 +167,18 @@ def test_mixtures_take_the_steps_of_one_device(run_steps, mode):
     assert_same_steps(found, expected, f"{mode} with mixtures")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "processes"), [("jit", 1), ("jit", 2), ("shard_map", 1), ("pmap", 1)]
+)
+def test_streamed_images_change_no_bit(run_steps, mode, processes):
+    expected = run_steps(mode, 8, processes, network="batch_norm")
+    found = run_steps(mode, 8, processes, network="streamed")
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
 def assert_same_steps(found, expected, what):
     assert found.keys() == expected.keys()
     for name in {"crops", "brightness", "contrast"} & expected.keys():

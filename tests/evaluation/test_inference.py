@@ -21,6 +21,7 @@ from cifar_jax import (
     predict_logits,
     read_run,
 )
+from cifar_jax.evaluation import inference
 from cifar_jax.runs import checkpoints as checkpoint_files
 from cifar_jax.training import compiled
 
@@ -37,6 +38,26 @@ def test_padding_changes_no_logits(network, dataset):
     for batch_size in (1, 7, 20, 64):
         logits = predict_logits(network, images, batch_size)
         np.testing.assert_allclose(logits, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("bytes_per_call", [1, 3 * 7 * 32 * 32 * 3])
+def test_a_set_that_is_sent_in_parts_has_the_same_logits(
+    network, dataset, bytes_per_call, monkeypatch
+):
+    whole = predict_logits(network, dataset.test.images, batch_size=7)
+    monkeypatch.setattr(inference, "_BYTES_PER_CALL", bytes_per_call)
+    parts = predict_logits(network, dataset.test.images, batch_size=7)
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("batches", "batch_bytes", "per_call"), [(125, 1, 125), (11, 30, 4), (4, 500, 1)]
+)
+def test_calls_are_of_about_the_same_length(
+    batches, batch_bytes, per_call, monkeypatch
+):
+    monkeypatch.setattr(inference, "_BYTES_PER_CALL", 125)
+    assert inference._batches_per_call(batches, batch_bytes) == per_call
 
 
 def test_every_image_counts_exactly_once(network, dataset):

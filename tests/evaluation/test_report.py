@@ -27,7 +27,7 @@ from cifar_jax import (
     predict_logits,
     read_run,
 )
-from cifar_jax.evaluation import report
+from cifar_jax.evaluation import report, report_page
 from cifar_jax.runs import checkpoints, run_dir
 
 SUBJECT = report.Subject(
@@ -133,6 +133,37 @@ def test_the_record_is_strict_json_and_correct(written, answers):
     assert np.sum(record["confusion_matrix"]) == 60
     assert record["confusion_matrix"][0][1] == (of_first & (guesses == 1)).sum()
     assert record["class_names"] == list(SUBJECT.class_names)
+    for confusion in record["confusions"]:
+        row, column = (
+            SUBJECT.class_names.index(confusion[name])
+            for name in ("label", "prediction")
+        )
+        assert confusion["count"] == record["confusion_matrix"][row][column]
+
+
+def of_many_classes(count):
+    labels = np.arange(count, dtype=np.int32)
+    guesses = np.where(labels < 4, (labels + 1) % 2, labels)
+    names = tuple(f"class {label}" for label in labels)
+    subject = dataclasses.replace(SUBJECT, class_names=names)
+    return report.record(subject, np.eye(count)[guesses], labels)
+
+
+def test_many_classes_have_a_list_of_confusions_instead_of_a_matrix(monkeypatch):
+    record = of_many_classes(40)
+    assert [tuple(confusion.values()) for confusion in record["confusions"]] == [
+        ("class 0", "class 1", 1),
+        ("class 1", "class 0", 1),
+        ("class 2", "class 1", 1),
+        ("class 3", "class 0", 1),
+    ]
+    assert np.shape(record["confusion_matrix"]) == (40, 40)
+    pictures = [np.zeros((32, 32, 3), np.uint8)] * len(record["mistakes"])
+    text = report_page.page(record, pictures)
+    assert "Most frequent confusions" in text
+    assert "Confusion matrix" not in text
+    monkeypatch.setattr(report, "_MATRIX_CLASSES", 39)
+    assert of_many_classes(40)["confusion_matrix"] is None
 
 
 def test_the_page_is_complete_and_needs_no_network(written):

@@ -67,6 +67,25 @@ def test_calls_take_the_steps_of_the_program(program, steps, dataset):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_streamed_images_change_no_bit(program, steps, dataset, monkeypatch):
+    two_batches = 2 * 8 * dataset.train.images[0].nbytes
+    monkeypatch.setattr("cifar_jax.training.feeds._BYTES_PER_CALL", two_batches)
+    streamed = CompiledSteps(
+        program, dataset.train, 8, fresh(program), 4, strategy(), stream=True
+    )
+    assert streamed.steps_per_call == 2
+    ends = []
+    for steps_ in (steps, streamed):
+        state, curve = fresh(program), []
+        inside = steps_.inspect(state, 0)
+        for first, end in ((0, 1), (1, 6)):
+            state, losses = steps_.train_steps(state, first, end)
+            curve.extend(np.asarray(losses["total_loss"]))
+        ends.append([*bits(state), *curve, np.asarray(inside.images)])
+    for resident, read in zip(*ends, strict=True):
+        np.testing.assert_array_equal(resident, read)
+
+
 def test_a_call_may_reach_from_one_phase_into_the_next(dataset):
     groups = "group('head/kernel', until=0.3)"
     config = dataclasses.replace(CONFIG, max_steps=10, param_groups=groups)
