@@ -3,6 +3,9 @@
 Prints the precision @ 1 (accuracy) of the averaged parameters and counts every image
 exactly once. With --run_once=False, it follows a run that is still training; with
 --report=DIR, it writes a page on what the network gets right and wrong.
+
+--eval_data=cifar10.1 and --eval_data=cifar10-c test how robust a network trained on
+CIFAR-10 is; the latter prints a table of errors, which --report=DIR also draws.
 """
 
 from cifar_jax import startup
@@ -10,25 +13,30 @@ from cifar_jax import startup
 if __name__ == "__main__":
     startup.prepare()
 
+import dataclasses
 import datetime
 import math
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from absl import flags
 
 from cifar_jax import command, data
 from cifar_jax.console import say, warn
-from cifar_jax.data import Dataset, Split
+from cifar_jax.data import Split, cifar10, robustness
+from cifar_jax.data.dataset import ImageSet
+from cifar_jax.data.published import IMAGE_SHAPE
+from cifar_jax.data.robustness import CorruptedImages
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.evaluation import metrics, report
+from cifar_jax.evaluation import corruption, metrics, report
 from cifar_jax.evaluation.inference import BATCH_SIZE, predict_logits
-from cifar_jax.runs import checkpoints, lock, run_dir
+from cifar_jax.runs import following, run_dir
 from cifar_jax.runs.files import check_folder
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.runs.summaries import Writer
 from cifar_jax.training import trained
+from cifar_jax.training.trained import Trained
 
 _POLL_SECS = 1.0
 _LARGEST = 2**31 - 1
@@ -47,134 +55,172 @@ def main(arguments: Sequence[str]) -> int:
     if options.eval_dir:
         check_folder(eval_dir, "eval_dir")
     if options.report:
-        report.check(pathlib.Path(options.report))
+        files = corruption.FILES if options.eval_data == "cifar10-c" else report.FILES
+        report.check(pathlib.Path(options.report), files)
     if not options.run_once:
         _wait_for_run(directory)
     run = run_dir.read(directory)
-    dataset = data.load(
-        run.config.dataset,
-        options.data_dir or run.config.data_dir,
-        run.config.validation_size,
-        **run.config.data_options,
-    )
-    command.banner(dataset.notice)
-    if other_pixels := _other_pixels(run, dataset):
-        say(other_pixels)
-    split = dataset.split(options.eval_data)
-    limit = options.num_examples or len(split)
-    part = Split(split.images[:limit], split.labels[:limit])
+    task = _task(run)
+    command.banner(task.notice)
+    if task.warning:
+        say(task.warning)
     name = options.eval_data + ("_raw" if options.raw_params else "")
-    if len(part) < len(split):
+    if task.count < len(task.images):
         name += "_partial"
     with Writer(eval_dir, name, prefix=f"{name}/") as writer:
         if options.run_once:
-            _evaluate(run, None, dataset, part, len(split), writer)
+            _evaluate(run, None, task, writer)
         else:
-            for step in _new_steps(run, options.eval_interval_secs):
+            for step in following.new_steps(run, options.eval_interval_secs):
                 try:
-                    _evaluate(run, step, dataset, part, len(split), writer)
+                    _evaluate(run, step, task, writer)
                 except (RunError, UserError) as error:
                     # Damaged, or deleted in the meantime in favor of newer ones.
                     warn(f"{error}; skipped")
-    command.banner(dataset.notice)
+    command.banner(task.notice)
     return 0
 
 
-def _evaluate(
-    run: Run,
-    step: int | None,
-    dataset: Dataset,
-    split: Split,
-    examples_in_split: int,
-    writer: Writer,
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """What to evaluate.
+
+    Attributes:
+        images: of a split or a test set.
+        count: how many of them: the first ones; of CIFAR-10-C, those of each corruption
+            and severity.
+        notice: on the images, shown before and after the results; None: there is none.
+        warning: on the data that the run was trained on; None: there is none.
+    """
+
+    images: ImageSet | CorruptedImages
+    count: int
+    notice: str | None
+    warning: str | None
+
+
+def _task(run: Run) -> _Task:
+    """Returns what the flags ask to evaluate a run on."""
+    options = flags.FLAGS
+    data_dir = options.data_dir or run.config.data_dir
+    images: ImageSet | CorruptedImages
+    warning = None
+    if options.eval_data in robustness.SETS:
+        expected = (cifar10.LABELS.class_names, IMAGE_SHAPE)
+        if (run.class_names, run.image_shape) != expected:
+            raise UserError(
+                f"--eval_data={options.eval_data} is for networks trained on CIFAR-10, "
+                f"but {run.path} was trained on {run.data_source}; give the "
+                "--checkpoint_dir of a run with --dataset=cifar10"
+            )
+        images = robustness.SETS[options.eval_data](data_dir)
+        if run.data_fingerprint != cifar10.OFFICIAL.ordered:
+            warning = f"warning: not trained on official CIFAR-10: {run.data_source}"
+    else:
+        dataset = data.load(
+            run.config.dataset,
+            data_dir,
+            run.config.validation_size,
+            **run.config.data_options,
+        )
+        images = ImageSet(
+            dataset.split(options.eval_data),
+            dataset.source,
+            dataset.fingerprint,
+            dataset.notice,
+        )
+        if run.data_fingerprint != dataset.fingerprint:
+            warning = f"warning: trained on different pixels: {run.data_source}"
+    count = min(options.num_examples or len(images), len(images))
+    notice = images.notice if isinstance(images, ImageSet) else None
+    return _Task(images, count, notice, warning)
+
+
+def _evaluate(run: Run, step: int | None, task: _Task, writer: Writer) -> None:
     """Evaluates one checkpoint, or the newest if step is None, and reports it."""
     options = flags.FLAGS
     network = trained.load(run, step, options.raw_params)
     kind = "raw" if options.raw_params else "averaged"
-    count = f"{len(split)}"
-    if len(split) < examples_in_split:
-        count = f"the first {len(split)} of {examples_in_split}"
+    count = f"{task.count}"
+    if task.count < len(task.images):
+        count = f"the first {task.count} of {len(task.images)}"
+    evaluate, which = _evaluate_split, "images"
+    if isinstance(task.images, CorruptedImages):
+        evaluate, which = _evaluate_corrupted, "images of each corruption and severity"
     say(
         f"step {network.step} of {run.path}, {kind} parameters, "
-        f"{count} {options.eval_data} images"
+        f"{count} {options.eval_data} {which}"
     )
-    logits = predict_logits(network, split.images, options.batch_size)
-    precision = metrics.accuracy(logits, split.labels)
-    now = datetime.datetime.now().isoformat(sep=" ", timespec="microseconds")
-    say(f"{now}: precision @ 1 = {precision:.3f}")
-    counts = {"num_examples": len(split), "examples_in_split": examples_in_split}
-    writer.write(network.step, {"precision_at_1": precision}, facts=counts)
-    if options.report:
-        subject = report.Subject(
-            run=str(run.path),
-            step=network.step,
-            parameters=kind,
-            split=options.eval_data,
-            examples_in_split=examples_in_split,
-            class_names=network.class_names,
-            data_source=dataset.source,
-            data_fingerprint=dataset.fingerprint,
-            notices=tuple(filter(None, [dataset.notice, _other_pixels(run, dataset)])),
-            time=now,
-        )
-        page = report.write(pathlib.Path(options.report), subject, split, logits)
+    page = evaluate(run, network, task, writer)
+    if page is not None:
         say(f"report written to {page}")
 
 
-def _other_pixels(run: Run, dataset: Dataset) -> str | None:
-    """Returns a warning if the run was trained on different data."""
-    if dataset.fingerprint == run.data_fingerprint:
+def _evaluate_split(
+    run: Run, network: Trained, task: _Task, writer: Writer
+) -> pathlib.Path | None:
+    """Prints and records the precision; returns the path of the report, if any."""
+    options = flags.FLAGS
+    images = task.images
+    assert isinstance(images, ImageSet)
+    part = Split(images.split.images[: task.count], images.split.labels[: task.count])
+    logits = predict_logits(network, part.images, options.batch_size)
+    precision = metrics.accuracy(logits, part.labels)
+    now = _now()
+    say(f"{now}: precision @ 1 = {precision:.3f}")
+    counts = {"num_examples": len(part), "examples_in_split": len(images)}
+    writer.write(network.step, {"precision_at_1": precision}, facts=counts)
+    if not options.report:
         return None
-    return f"warning: trained on different pixels: {run.data_source}"
+    subject = _subject(run, network, task, len(images), images.fingerprint, now)
+    return report.write(pathlib.Path(options.report), subject, part, logits)
 
 
-def _new_steps(run: Run, interval_secs: float) -> Iterator[int]:
-    """Yields the step of each new checkpoint once, until training has finished.
-
-    If training stops before its last step, it may be restarted; this waits for one
-    interval before giving up.
-    """
-    seen: set[int] = set()
-    while True:
-        # Checked before the checkpoints are listed, so that the last one is not missed.
-        at_work = lock.is_training(run.path)
-        new = [step for step in checkpoints.steps(run.checkpoints) if step not in seen]
-        seen.update(new)
-        yield from new
-        max_steps = run_dir.read(run.path).config.max_steps
-        if max(seen, default=0) >= max_steps:
-            say(f"training has finished at step {max_steps} (--max_steps)")
-            return
-        if at_work:
-            _sleep_while_training(run.path, interval_secs)
-        elif not new:
-            say(
-                f"no training is running in {run.path}, which has not reached step "
-                f"{max_steps}; waiting {interval_secs:g} s for it to be restarted"
-            )
-            if not _training_starts_within(run.path, interval_secs):
-                break
-    reason = f"training in {run.path} was not restarted within {interval_secs:g} s"
-    if not seen:
-        raise UserError(f"{reason} and has saved no checkpoint")
-    say(f"{reason}; its last checkpoint is that of step {max(seen)}")
+def _evaluate_corrupted(
+    run: Run, network: Trained, task: _Task, writer: Writer
+) -> pathlib.Path | None:
+    """Prints and records the errors; returns the path of their picture, if any."""
+    options = flags.FLAGS
+    images = task.images
+    assert isinstance(images, CorruptedImages)
+    errors, fingerprint = corruption.evaluate(
+        network, images, task.count, options.batch_size
+    )
+    now = _now()
+    say(corruption.table(errors))
+    say(f"{now}: {corruption.headline(errors)}")
+    counts = {
+        "num_examples": errors.size * task.count,
+        "examples_in_split": errors.size * len(images),
+    }
+    writer.write(network.step, corruption.scalars(errors), facts=counts)
+    if not options.report:
+        return None
+    whole = counts["examples_in_split"]
+    subject = _subject(run, network, task, whole, fingerprint, now)
+    return corruption.write(pathlib.Path(options.report), subject, errors, task.count)
 
 
-def _training_starts_within(directory: pathlib.Path, seconds: float) -> bool:
-    """Waits for training to start in the directory; returns whether it did in time."""
-    deadline = time.monotonic() + seconds
-    while not (at_work := lock.is_training(directory)):
-        if time.monotonic() >= deadline:
-            break
-        time.sleep(min(_POLL_SECS, seconds))
-    return at_work
+def _subject(
+    run: Run, network: Trained, task: _Task, whole: int, fingerprint: str, now: str
+) -> report.Subject:
+    """Returns what a report says about its subject."""
+    return report.Subject(
+        run=str(run.path),
+        step=network.step,
+        parameters="raw" if flags.FLAGS.raw_params else "averaged",
+        split=flags.FLAGS.eval_data,
+        examples_in_split=whole,
+        class_names=network.class_names,
+        data_source=task.images.source,
+        data_fingerprint=fingerprint,
+        notices=tuple(filter(None, [task.notice, task.warning])),
+        time=now,
+    )
 
 
-def _sleep_while_training(directory: pathlib.Path, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and lock.is_training(directory):
-        time.sleep(min(_POLL_SECS, seconds))
+def _now() -> str:
+    return datetime.datetime.now().isoformat(sep=" ", timespec="microseconds")
 
 
 def _wait_for_run(directory: pathlib.Path) -> None:
@@ -195,9 +241,12 @@ def _define_flags() -> None:
     flags.DEFINE_enum(
         "eval_data",
         "test",
-        ["test", "train_eval", "validation"],
+        ["test", "train_eval", "validation", *robustness.SETS],
         "Images to evaluate: test; train_eval, the training images; validation, the "
-        "held-out images.",
+        "held-out images; of networks trained on CIFAR-10 also cifar10.1, new "
+        "photographs of the same classes, and cifar10-c, the test images under 19 "
+        "corruptions at five severities. The last two are read from the data folder, "
+        "or downloaded to it.",
     )
     flags.DEFINE_boolean(
         "run_once", True, "Evaluate once; --run_once=False follows the run."
@@ -212,8 +261,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "num_examples",
         0,
-        "Evaluate only the first NUM_EXAMPLES images; 0 evaluates all. Partial results "
-        "are recorded separately.",
+        "Evaluate only the first NUM_EXAMPLES images (of cifar10-c, of each corruption "
+        "and severity); 0 evaluates all. Partial results are recorded separately.",
         lower_bound=0,
         upper_bound=_LARGEST,
     )
@@ -236,7 +285,8 @@ def _define_flags() -> None:
         None,
         "Folder for report.html, a page with per-class scores, the confusion matrix, "
         "the calibration and the most confident mistakes, and for report.json with the "
-        "same numbers. Earlier reports there are replaced.",
+        "same numbers; of cifar10-c for corruptions.png, a heat map of the errors, and "
+        "corruptions.json. Earlier reports there are replaced.",
     )
 
 

@@ -1,12 +1,9 @@
 """Finds a data set of the CIFAR family on disk, or downloads it."""
 
 import dataclasses
-import errno
 import os
 import stat
 from pathlib import Path
-
-import filelock
 
 from cifar_jax.data import archives, download, tfds_builder
 from cifar_jax.data.dataset import Dataset, unordered_fingerprint
@@ -18,7 +15,7 @@ from cifar_jax.data.published import (
     RecordsMD5,
 )
 from cifar_jax.data.records import Records
-from cifar_jax.errors import RunError, UserError
+from cifar_jax.errors import UserError
 
 
 def load(
@@ -51,7 +48,7 @@ def find(
     published: Published, data_dir: str | os.PathLike[str] | None, labels: Labels
 ) -> tuple[Dataset | None, str]:
     """Returns a data set as `load` does, or why it is neither on disk nor reachable."""
-    directory = _directory(data_dir)
+    directory = data_directory(data_dir)
     try:
         if not stat.S_ISDIR(directory.stat().st_mode):
             raise UserError(
@@ -61,11 +58,7 @@ def find(
     except FileNotFoundError:
         found, remark = None, None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"--data_dir={directory} cannot be read ({reason}); check its permissions, "
-            "or give another directory"
-        ) from error
+        raise cannot_read(directory, error) from error
     if found is None:
         problem = download.why_unreachable(published.url)
         if problem is not None:
@@ -77,6 +70,15 @@ def find(
             )
         found = _downloaded(published, directory)
     return _dataset(published, *found, labels), ""
+
+
+def cannot_read(directory: Path, error: Exception) -> UserError:
+    """Returns the error to raise if the directory of the data cannot be read."""
+    reason = getattr(error, "strerror", None) or error
+    return UserError(
+        f"--data_dir={directory} cannot be read ({reason}); check its permissions, or "
+        "give another directory"
+    )
 
 
 # Training images, test images, and where they were.
@@ -102,30 +104,19 @@ def _downloaded(published: Published, directory: Path) -> _Found:
     """Downloads a data set into a directory and prepares it there, once."""
     try:
         str(directory).encode()  # array_record accepts no other names
-        directory.mkdir(parents=True, exist_ok=True)
-        # If several runs start at the same time, one of them does it.
-        with filelock.FileLock(directory / ".cifar_jax.lock"):
-            found, _ = _on_disk(published, directory)
-            if found is None:
-                archive = download.fetch_archive(published, directory)
-                if tfds_builder.available():
-                    tfds_builder.prepare(published, directory, archive)
-                found, _ = _on_disk(published, directory)
     except UnicodeEncodeError as error:
         raise UserError(
             f"cannot download to {directory}, whose name is not UTF-8; choose another "
             "directory with --data_dir"
         ) from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(
-                f"the disk of {directory} is full ({published.title} takes 350 MB "
-                "there); make room, or choose another directory with --data_dir"
-            ) from error
-        raise UserError(
-            f"cannot write to {directory} ({error.strerror or error}); choose another "
-            "directory with --data_dir"
-        ) from error
+    # If several runs start at the same time, one of them does it.
+    with download.locked(directory, published.title, megabytes=350):
+        found, _ = _on_disk(published, directory)
+        if found is None:
+            archive = download.fetch(published.download, directory)
+            if tfds_builder.available():
+                tfds_builder.prepare(published, directory, archive)
+            found, _ = _on_disk(published, directory)
     assert found is not None
     return found
 
@@ -169,7 +160,7 @@ def _difference(
             return "the same pixels in another order" if same else "other pixels"
 
 
-def _directory(data_dir: str | os.PathLike[str] | None) -> Path:
+def data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
     """Returns the directory of the data; raises UserError if it cannot be one."""
     if not isinstance(data_dir, str | os.PathLike | None):
         raise UserError(f"--data_dir={data_dir!r} is not the name of a directory")

@@ -15,6 +15,10 @@ LABELS = Labels(
         *("dog", "frog", "horse", "ship", "truck"),
     ),
 )
+OFFICIAL = Fingerprints(
+    ordered="9bb26ea52d5b395389569734654d923ce7ba78a18a63b56115e3cecfb33f114d",
+    unordered="0e83502e3df56826c98125fb5db0a3fd7dea18207d683f20412560b3bc9fdabd",
+)
 CIFAR10 = Published(
     name="cifar10",
     title="CIFAR-10",
@@ -29,10 +33,7 @@ CIFAR10 = Published(
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     size=170_052_171,
     sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-    official=Fingerprints(
-        ordered="9bb26ea52d5b395389569734654d923ce7ba78a18a63b56115e3cecfb33f114d",
-        unordered="0e83502e3df56826c98125fb5db0a3fd7dea18207d683f20412560b3bc9fdabd",
-    ),
+    official=OFFICIAL,
 )
 
 

@@ -23,6 +23,26 @@ class Split:
         return len(self.labels)
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """Images to evaluate a network on, and what a reader of the results must know.
+
+    Attributes:
+        split: the images and their labels.
+        source: where they came from, in one line.
+        fingerprint: SHA-256 that tells the data from others.
+        notice: lines to show with the results; None if there is nothing to warn about.
+    """
+
+    split: Split
+    source: str
+    fingerprint: str
+    notice: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+
 def empty_images(
     count: int, shape: tuple[int, int, int]
 ) -> UInt8[np.ndarray, "{count} h w c"]:

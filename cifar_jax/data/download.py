@@ -1,15 +1,42 @@
-"""Downloads the official archive of a data set."""
+"""Downloads published files of data sets, each with a checksum."""
 
+import contextlib
+import dataclasses
+import errno
 import hashlib
 import queue
 import sys
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
-from cifar_jax.data.published import Published
-from cifar_jax.errors import RunError
+import filelock
+
+from cifar_jax.errors import RunError, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Download:
+    """A published file.
+
+    Attributes:
+        url: its address.
+        size: in bytes.
+        sha256: its checksum, in hex.
+        name: its name on disk.
+        title: of the data set, for messages.
+        home_page: where people find the file.
+    """
+
+    url: str
+    size: int
+    sha256: str
+    name: str
+    title: str
+    home_page: str
+
 
 _SECONDS_TO_ANSWER = 8.0
 # For connecting, and for waiting for the next bytes.
@@ -17,21 +44,21 @@ _TIMEOUTS_SECS = (8.0, 60.0)
 _BLOCK_BYTES = 1 << 20
 
 
-def fetch_archive(published: Published, data_dir: Path) -> Path:
-    """Downloads the binary archive into data_dir, showing progress on stderr.
+def fetch(download: Download, data_dir: Path) -> Path:
+    """Downloads a file into data_dir, showing progress on stderr.
 
     The file gets its final name only once it is complete and its checksum matches. A
     killed download leaves a *.partial file, which the next download overwrites.
 
     Raises:
-        RunError: the download fails or returns anything but the official archive.
+        RunError: the download fails or returns anything but the published file.
         OSError: the file cannot be written.
     """
     # Imported here because most runs find the data on disk.
     import requests
     from tqdm import tqdm
 
-    path = data_dir / published.binary.archive
+    path = data_dir / download.name
     partial = path.with_name(path.name + ".partial")
     by_hand = f"try again, or put {path.name} into {data_dir} by hand"
     partial.unlink(missing_ok=True)  # it may be a link or a FIFO
@@ -40,15 +67,15 @@ def fetch_archive(published: Published, data_dir: Path) -> Path:
     try:
         with (
             requests.get(
-                published.url,
+                download.url,
                 stream=True,
                 timeout=_TIMEOUTS_SECS,
-                headers={"Accept-Encoding": "identity"},  # keeps the archive packed
+                headers={"Accept-Encoding": "identity"},  # keeps archives packed
             ) as response,
             partial.open("wb") as file,
             tqdm(
-                desc=f"Downloading {published.title}",
-                total=published.size,
+                desc=f"Downloading {download.title}",
+                total=download.size,
                 unit="B",
                 unit_scale=True,
                 file=sys.stderr,
@@ -59,20 +86,49 @@ def fetch_archive(published: Published, data_dir: Path) -> Path:
                 file.write(block)
                 digest.update(block)
                 progress.update(len(block))
-                if (size := file.tell()) > published.size:
+                if (size := file.tell()) > download.size:
                     break  # an endless response would fill the disk
     except requests.RequestException as error:
         raise RunError(
-            f"the download of {published.url} failed ({error}); {by_hand}"
+            f"the download of {download.url} failed ({error}); {by_hand}"
         ) from error
-    if digest.hexdigest() != published.sha256:
+    if digest.hexdigest() != download.sha256:
         raise RunError(
-            f"the response from {published.url} is not the official archive of "
-            f"{published.size:,} bytes (it has {size:,} bytes, SHA-256 "
+            f"the response from {download.url} is not the official {download.name} of "
+            f"{download.size:,} bytes (it has {size:,} bytes, SHA-256 "
             f"{digest.hexdigest()}); {by_hand}"
         )
     partial.replace(path)
     return path
+
+
+@contextlib.contextmanager
+def locked(directory: Path, title: str, megabytes: int) -> Iterator[None]:
+    """Creates a directory and locks it, so that only one run downloads into it.
+
+    Args:
+        directory: of the data.
+        title: of the data set, for messages.
+        megabytes: room that it takes there.
+
+    Raises:
+        UserError: the directory cannot be written.
+        RunError: its disk is full.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(directory / ".cifar_jax.lock"):
+            yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"the disk of {directory} is full ({title} takes {megabytes:,} MB "
+                "there); make room, or choose another directory with --data_dir"
+            ) from error
+        raise UserError(
+            f"cannot write to {directory} ({error.strerror or error}); choose another "
+            "directory with --data_dir"
+        ) from error
 
 
 def why_unreachable(url: str) -> str | None:

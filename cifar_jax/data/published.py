@@ -6,7 +6,9 @@ import numpy as np
 from jaxtyping import Integer
 
 from cifar_jax.data.batch_files import Format
+from cifar_jax.data.download import Download
 
+IMAGE_SHAPE = (32, 32, 3)
 HOME_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
@@ -100,6 +102,18 @@ class Published:
     size: int
     sha256: str
     official: Fingerprints | RecordsMD5
+
+    @property
+    def download(self) -> Download:
+        """The binary archive as a file to download."""
+        return Download(
+            url=self.url,
+            size=self.size,
+            sha256=self.sha256,
+            name=self.binary.archive,
+            title=self.title,
+            home_page=HOME_PAGE,
+        )
 
     @property
     def binary(self) -> Layout:

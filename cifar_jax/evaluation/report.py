@@ -6,6 +6,7 @@ The page is built only from the JSON record and the images, so the two always ag
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from cifar_jax.evaluation import metrics
 from cifar_jax.runs.files import check_folder, write_atomically
 
 PAGE, RECORD = "report.html", "report.json"
-_GENERATOR = "python -m cifar_jax.eval --report"
-# Both files name their generator within this many bytes.
+FILES = (PAGE, RECORD)
+GENERATOR = "python -m cifar_jax.eval --report"
+# All files name their generator within this many bytes.
 _HEAD = 500
 _MISTAKES = 36
 _CONFUSIONS = 40
@@ -55,15 +57,19 @@ class Subject:
     time: str
 
 
-def check(directory: pathlib.Path) -> None:
+def check(directory: pathlib.Path, names: Sequence[str] = FILES) -> None:
     """Checks the report folder before the evaluation starts, without changing it.
+
+    Args:
+        directory: the folder, which need not exist.
+        names: of the files that the report will have.
 
     Raises:
         UserError: the folder is not writable, or contains files with the report's
             names that are not earlier reports.
     """
     check_folder(directory, "report")
-    for path in (directory / PAGE, directory / RECORD):
+    for path in (directory / name for name in names):
         if path.exists() and not _is_report(path):
             raise UserError(
                 f"--report={directory}: {path} was not written by --report and would "
@@ -94,16 +100,29 @@ def write(
     contents = record(subject, logits, split.labels)
     pictures = [split.images[m["index"]] for m in contents["mistakes"]]
     page = report_page.page(contents, pictures)
+    write_files(directory, {RECORD: as_json(contents), PAGE: page})
+    return directory / PAGE
+
+
+def as_json(contents: dict[str, Any]) -> str:
+    """Returns the text of a record."""
+    return json.dumps(contents, indent=2, allow_nan=False) + "\n"
+
+
+def write_files(directory: pathlib.Path, files: dict[str, str | bytes]) -> None:
+    """Writes the files of a report by name, each of them atomically.
+
+    Raises:
+        RunError: they cannot be written.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(contents, indent=2, allow_nan=False)
-        write_atomically(directory / RECORD, text + "\n")
-        write_atomically(directory / PAGE, page)
+        for name, contents in files.items():
+            write_atomically(directory / name, contents)
     except OSError as error:
         raise RunError(
             f"cannot write the report to {directory}: {error.strerror or error}"
         ) from error
-    return directory / PAGE
 
 
 def record(
@@ -122,7 +141,7 @@ def record(
     precision = metrics.accuracy(logits, labels)
     correct = round(precision * len(labels))
     return {
-        "generator": _GENERATOR,
+        "generator": GENERATOR,
         **dataclasses.asdict(subject),
         "num_images": len(labels),
         "correct": correct,
@@ -184,4 +203,4 @@ def _is_report(path: pathlib.Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return _GENERATOR.encode() in file.read(_HEAD)
+        return GENERATOR.encode() in file.read(_HEAD)

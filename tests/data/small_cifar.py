@@ -213,6 +213,11 @@ def link_to_itself(path: Path) -> None:
 NO_FILES = (os.mkfifo, Path.mkdir, link_to_itself)
 
 
+def described(content: bytes) -> dict[str, int | str]:
+    """Returns the size and the checksum of a file as a Download has them."""
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
 @contextlib.contextmanager
 def served(
     body: bytes, length: int | None = None, status: int = 200, stall: bool = False

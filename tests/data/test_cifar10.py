@@ -123,7 +123,7 @@ def test_without_array_record_the_archive_is_read_as_it_is(tmp_path, monkeypatch
 def test_a_failed_download_does_not_lead_to_the_stand_in(tmp_path, monkeypatch, name):
     with small_cifar.served(b"other") as url:
         small_cifar.change(monkeypatch, url=url)
-        with pytest.raises(RunError, match="not the official archive"):
+        with pytest.raises(RunError, match="not the official cifar-10-binary"):
             load(name, tmp_path)
 
 
@@ -139,7 +139,7 @@ def test_a_full_disk_is_reported(tmp_path, monkeypatch):
     def full(published, data_dir):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(download, "fetch_archive", full)
+    monkeypatch.setattr(download, "fetch", full)
     with pytest.raises(RunError, match="is full"):
         load("cifar10", tmp_path)
 

@@ -22,7 +22,7 @@ EXPECTED = dataclasses.replace(
 def fetch(data_dir, *served, published=EXPECTED, **options):
     with small_cifar.served(*served, **options) as url:
         there = dataclasses.replace(published, url=url)
-        return download.fetch_archive(there, data_dir)
+        return download.fetch(there.download, data_dir)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_another_file_is_refused(tmp_path):
 
 def test_an_endless_response_does_not_fill_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_BLOCK_BYTES", 1000)
-    with pytest.raises(RunError, match="not the official archive"):
+    with pytest.raises(RunError, match="not the official cifar-10-binary"):
         fetch(tmp_path, ARCHIVE + bytes(100_000))
     (partial,) = tmp_path.iterdir()
     assert partial.stat().st_size <= len(ARCHIVE) + 1000
@@ -89,7 +89,7 @@ def test_a_server_that_never_answers_times_out(tmp_path, monkeypatch):
         port = silent.getsockname()[1]
         there = dataclasses.replace(EXPECTED, url=f"http://127.0.0.1:{port}/archive")
         with pytest.raises(RunError, match=r"failed .*[Tt]imed? ?out"):
-            download.fetch_archive(there, tmp_path)
+            download.fetch(there.download, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
