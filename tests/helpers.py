@@ -80,8 +80,11 @@ def command(name: str, *arguments: object) -> list[str]:
 
 
 def environment(tmp_path: pathlib.Path) -> dict[str, str]:
-    """Returns an environment in which none of the user's data sets are found."""
-    return os.environ | {"TFDS_DATA_DIR": str(tmp_path / "tfds")}
+    """Returns an environment in which nothing of the user's is found or written."""
+    return os.environ | {
+        "TFDS_DATA_DIR": str(tmp_path / "tfds"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
 
 
 def call_in_process(

@@ -48,6 +48,17 @@ def test_convolutions_are_timed_both_ways(tmp_path):
 
 
 @pytest.mark.slow
+def test_streaming_is_timed_beside_images_on_the_device(benchmark):
+    text, kept = benchmark("streaming", "--pictures=256", "--rounds=2", "--steps=2")
+    assert [case["picture_size"] for case in kept["cases"]] == [32, 256]
+    for case in kept["cases"]:
+        low, high = case["share_range"]
+        assert 0 < low <= case["share"] <= high
+        row = cells(text, f"{case['picture_size']}x{case['picture_size']}")
+        assert row[1] == f"{case['reading_images_per_sec']:,.0f}"
+
+
+@pytest.mark.slow
 def test_distortions_are_timed_beside_the_step(tmp_path):
     path = tmp_path / "kept.json"
     sizes = ("--recipes=tutorial", "--rounds=2")

@@ -1,11 +1,13 @@
 """Tests the commands on the real photographs; only run by .ci/run, not by default."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 from PIL import Image
+from test_own_pictures import follow_readme, write_pictures
 
 from cifar_jax import load_data
 from cifar_jax.runs import summaries
@@ -18,7 +20,46 @@ pytestmark = [
 ]
 
 
-def test_train_eval_and_predict(tmp_path):
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """The official archive in a folder."""
+    folder = tmp_path_factory.mktemp("data")
+    subprocess.run([sys.executable, str(UNPACK), str(folder)], check=True)
+    return folder
+
+
+def test_photographs_of_three_classes_can_be_told_apart(
+    data_dir, run_command, tmp_path
+):
+    write_pictures(tmp_path / "all", load_data("cifar10", data_dir), 100)
+    (tmp_path / "pictures").mkdir()
+    for name in ("airplane", "frog", "truck"):
+        (tmp_path / "all" / name).rename(tmp_path / "pictures" / name)
+    next((tmp_path / "pictures" / "frog").rglob("*.jpg")).rename(tmp_path / "new.jpg")
+    _, evaluated, predicted = follow_readme(run_command, tmp_path, max_steps=200)
+    print(evaluated, predicted)
+    # Chance level is 0.33; this seed reached 0.80.
+    assert float(re.search(r"precision @ 1 = (\d\.\d+)", evaluated)[1]) > 0.5
+    assert "frog" in predicted
+
+
+def test_cifar10_as_60_000_files_has_the_fingerprint_of_the_archive(
+    data_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    archive = load_data("cifar10", data_dir)
+    for name, split in (("train", archive.train), ("test", archive.test)):
+        folders = [tmp_path / "files" / name / label for label in archive.class_names]
+        for folder in folders:
+            folder.mkdir(parents=True)
+        for i, image in enumerate(split.images):
+            path = folders[split.labels[i]] / f"{i:05}.png"
+            Image.fromarray(image).save(path, compress_level=1)
+    found = load_data("folder", tmp_path / "files")
+    assert found.fingerprint == archive.fingerprint
+
+
+def test_train_eval_and_predict(data_dir, tmp_path):
     def run(*words: str) -> str:
         command = [sys.executable, *words]
         print("+", " ".join(command[1:]), flush=True)
@@ -28,8 +69,7 @@ def test_train_eval_and_predict(tmp_path):
         print(result.stdout, flush=True)
         return result.stdout
 
-    run(str(UNPACK), "data")
-    train = ("-m", "cifar_jax.train", "--data_dir=data", "--train_dir=run")
+    train = ("-m", "cifar_jax.train", f"--data_dir={data_dir}", "--train_dir=run")
     log = run(*train, "--max_steps=150", "--validation_size=5000")
     assert "45000 training and 10000 test images from official CIFAR-10" in log
     assert "====" not in log  # No banner.
@@ -47,7 +87,7 @@ def test_train_eval_and_predict(tmp_path):
         # Chance level is 0.1; this seed reached 0.47.
         assert record["precision_at_1"] > 0.40
 
-    images = load_data("cifar10", tmp_path / "data").test.images
+    images = load_data("cifar10", data_dir).test.images
     Image.fromarray(images[0]).resize((300, 200)).save(tmp_path / "photo.jpg")
     table = run("-m", "cifar_jax.predict", "--checkpoint_dir=run", "photo.jpg")
     assert table.startswith("photo.jpg\n")

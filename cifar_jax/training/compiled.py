@@ -133,6 +133,8 @@ class CompiledSteps:
     def _batches(self, first: int, count: int, room: int) -> Batches:
         """Returns the batches of these steps, padded to `room` batches."""
         batches = [self._feed.batch(first + i) for i in range(count)]
+        if room == 1:  # without copying images
+            return {name: values[None] for name, values in batches[0].items()}
         padded: Batches = {}
         for name, one in batches[0].items():
             padded[name] = np.zeros((room, *one.shape), one.dtype)

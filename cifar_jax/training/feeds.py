@@ -9,11 +9,12 @@ from jaxtyping import PyTree
 
 from cifar_jax.data import Split
 from cifar_jax.data.batches import BatchOrder
+from cifar_jax.data.dataset import empty_images
 from cifar_jax.devices import sharding
 
 # Most of the time, threads that read wait for the disk.
 _THREADS = 4
-_BYTES_PER_CALL = 64 << 20
+_BYTES_PER_CALL = 16 << 20
 
 # "indices" and "epochs", as `BatchOrder` returns them; maybe "images" and "labels".
 Batch = dict[str, np.ndarray]
@@ -79,8 +80,8 @@ class Streamed:
     def _read(self, step: int) -> Batch:
         batch = self._order(step)
         indices = batch["indices"]
-        return {
-            "images": self._train.images[indices],
-            "labels": self._train.labels[indices],
-            **batch,
-        }
+        all_images = self._train.images
+        images = empty_images(len(indices), all_images.shape[1:])
+        # With another mode, NumPy would fill a copy of `out` first.
+        np.take(all_images, indices, axis=0, out=images, mode="clip")
+        return {"images": images, "labels": self._train.labels[indices], **batch}

@@ -169,7 +169,7 @@ def test_mixtures_take_the_steps_of_one_device(run_steps, mode):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "processes"), [("jit", 1), ("jit", 2), ("shard_map", 1), ("pmap", 1)]
+    ("mode", "processes"), [("jit", 2), ("shard_map", 1), ("pmap", 1)]
 )
 def test_streamed_images_change_no_bit(run_steps, mode, processes):
     expected = run_steps(mode, 8, processes, network="batch_norm")
