@@ -1,6 +1,7 @@
-"""Whether two configs can be the same run."""
+"""How configs differ, and whether two of them can be the same run."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 
 from cifar_jax.config.config import Config, default
 from cifar_jax.optimization import OPTIMIZERS
@@ -12,10 +13,29 @@ from cifar_jax.registry import resolve, resolve_all
 _OPEN_ENDED = ("constant", "staircase")
 
 
+def differing(
+    fields: Iterable[dataclasses.Field], configs: Sequence[Config]
+) -> list[dataclasses.Field]:
+    """Returns those of the fields whose values are not the same in all configs.
+
+    If the recipes differ, that stands for everything that they set differently.
+    """
+    different = [
+        field
+        for field in fields
+        if any(
+            getattr(c, field.name) != getattr(configs[0], field.name) for c in configs
+        )
+    ]
+    if any(config.recipe != configs[0].recipe for config in configs):
+        different = [f for f in different if not _by_recipe(f, configs)]
+    return different
+
+
 def conflicts(saved: Config, asked: Config) -> list[str]:
     """Lists why two configs cannot be the same run, as `name: saved there, asked now`.
 
-    If the recipes differ, that stands for everything that the two set differently.
+    A difference of recipes stands for what it implies, as in `differing`.
     """
     fields = [
         field
@@ -23,13 +43,10 @@ def conflicts(saved: Config, asked: Config) -> list[str]:
         if field.metadata["fixed"]
         or (field.name == "max_steps" and _depends_on_max_steps(saved))
     ]
-    different = [f for f in fields if getattr(saved, f.name) != getattr(asked, f.name)]
-    if saved.recipe != asked.recipe:
-        different = [f for f in different if not _by_recipe(f, saved, asked)]
     return [
         f"{field.name}: {getattr(saved, field.name)} there, "
         f"{getattr(asked, field.name)} now"
-        for field in different
+        for field in differing(fields, (saved, asked))
     ]
 
 
@@ -45,7 +62,7 @@ def _depends_on_max_steps(config: Config) -> bool:
     )
 
 
-def _by_recipe(field: dataclasses.Field, *configs: Config) -> bool:
+def _by_recipe(field: dataclasses.Field, configs: Sequence[Config]) -> bool:
     """Whether each config has the value that its recipe sets."""
     return field.name != "recipe" and all(
         getattr(config, field.name) == default(field, config.recipe)

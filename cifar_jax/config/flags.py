@@ -78,7 +78,7 @@ def _help(field: dataclasses.Field) -> str:
         text += f" Choices: {signatures(field.metadata['registry'])}."
     usual = field.metadata["default"]
     others = [
-        f"{name} {_written(default(field, name))}"
+        f"{name} {written(default(field, name))}"
         for name in RECIPES
         if default(field, name) != usual
     ]
@@ -87,8 +87,8 @@ def _help(field: dataclasses.Field) -> str:
     return text
 
 
-def _written(value: Any) -> str:
-    """Writes a value as it is given to a flag."""
+def written(value: Any) -> str:
+    """Returns the value of a setting as text, as it is given to a flag."""
     if isinstance(value, tuple):
         return ",".join(f"{number:.4g}" for number in value)
     return str(value) or '""'

@@ -21,7 +21,7 @@ PAGE, RECORD = "report.html", "report.json"
 FILES = (PAGE, RECORD)
 GENERATOR = "python -m cifar_jax.eval --report"
 # All files name their generator within this many bytes.
-_HEAD = 500
+_HEAD = 1000
 _MISTAKES = 36
 _CONFUSIONS = 40
 # With more, the matrix would take hundreds of megabytes.
@@ -70,7 +70,7 @@ def check(directory: pathlib.Path, names: Sequence[str] = FILES) -> None:
     """
     check_folder(directory, "report")
     for path in (directory / name for name in names):
-        if path.exists() and not _is_report(path):
+        if path.exists() and not is_written_by(GENERATOR, path):
             raise UserError(
                 f"--report={directory}: {path} was not written by --report and would "
                 "be overwritten; choose another folder"
@@ -123,6 +123,18 @@ def write_files(directory: pathlib.Path, files: dict[str, str | bytes]) -> None:
         raise RunError(
             f"cannot write the report to {directory}: {error.strerror or error}"
         ) from error
+
+
+def is_written_by(generator: str, path: pathlib.Path) -> bool:
+    """Whether a file names its generator at its start, as those of `write_files` do.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return generator.encode() in file.read(_HEAD)
 
 
 def record(
@@ -197,10 +209,3 @@ def _json(values: Any) -> Any:
     if isinstance(listed, list):
         return [_json(value) for value in listed]
     return None if listed != listed else listed
-
-
-def _is_report(path: pathlib.Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return GENERATOR.encode() in file.read(_HEAD)
