@@ -1,0 +1,213 @@
+"""Compares runs by their settings, speed and precision.
+
+`record` reduces what the runs have left on disk to one record each, ready for JSON. The
+table of comparison_table.py and the plot of comparison_picture.py show only these.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cifar_jax.config.config import Config
+from cifar_jax.config.conflicts import differing
+from cifar_jax.errors import UserError
+from cifar_jax.evaluation.metrics import wilson_interval
+from cifar_jax.runs import checkpoints, summaries
+from cifar_jax.runs.run_dir import Run
+from cifar_jax.training.steps import LOSS_AVERAGE_DECAY
+
+SPLITS = ("test", "validation")
+# What plots of a comparison name as their origin, and how many runs they can show.
+GENERATOR = "python -m cifar_jax.compare --plot"
+MOST_CURVES = 8
+# Where a run and its data are says nothing about it; the pixels are compared instead.
+_PLACES = ("train_dir", "data_dir")
+# The lowest and the highest value of what is read of each record.
+_LARGEST = 2**31 - 1
+_TRAINING = {
+    "step": (0, _LARGEST),
+    "total_loss": (-1e38, 1e38),
+    "global_step/sec": (1e-9, 1e9),
+}
+_EVALUATION = {
+    "step": (0, _LARGEST),
+    "precision_at_1": (0, 1),
+    "num_examples": (1, _LARGEST),
+}
+
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What a run has left on disk.
+
+    Attributes:
+        run: its config and data.
+        saved: the step of its newest checkpoint; None if there is none.
+        training: its summaries, see `summaries.read_training`.
+        evaluations: those of the averaged parameters in its folder `eval`, for each of
+            SPLITS, see `summaries.read_evaluations`.
+    """
+
+    run: Run
+    saved: int | None
+    training: list[dict[str, Any]]
+    evaluations: dict[str, list[dict[str, Any]]]
+
+
+def read(run: Run) -> History:
+    """Reads what a run has left on disk.
+
+    Raises:
+        UserError: a file cannot be read, or is damaged.
+    """
+    try:
+        saved = checkpoints.steps(run.checkpoints)
+        return History(
+            run,
+            saved[-1] if saved else None,
+            _read(summaries.read_training, run.path / "train.jsonl", _TRAINING),
+            {
+                split: _read(
+                    summaries.read_evaluations,
+                    run.path / "eval" / f"{split}.jsonl",
+                    _EVALUATION,
+                )
+                for split in SPLITS
+            },
+        )
+    except OSError as error:
+        where = error.filename or run.path
+        raise UserError(f"cannot read {where}: {error.strerror}") from None
+
+
+def _read(
+    reader: Callable[[pathlib.Path], list[dict[str, Any]]],
+    path: pathlib.Path,
+    ranges: Mapping[str, tuple[float, float]],
+) -> list[dict[str, Any]]:
+    """Returns the records of a file, none if it does not exist, and checks them."""
+    if not path.exists():
+        return []
+    if not path.is_file():
+        raise UserError(f"cannot read {path}: it is not a regular file")
+    records = reader(path)
+    for record, (name, (low, high)) in itertools.product(records, ranges.items()):
+        value = record.get(name)
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise UserError(
+                f"{path} is damaged: in its line of step {record['step']}, {name} is "
+                f"{str(value)[:40]}; delete that line"
+            )
+    return records
+
+
+def record(histories: Sequence[History]) -> list[Record]:
+    """Returns what is compared, one record for each run, ready for JSON.
+
+    `settings` has those that are not the same in all runs. `other_pixels` says whether
+    a run was trained on other images or labels than the first one. `minutes` and
+    `examples_per_second` are None if there are fewer than two summaries. `evaluations`
+    has all of a split, the last and the best one (of equal ones the first), or nothing
+    if there is none. `loss` is the moving average of the summaries, corrected for its
+    start from zero.
+    """
+    runs = [history.run for history in histories]
+    fields = [f for f in dataclasses.fields(Config) if f.name not in _PLACES]
+    different = differing(fields, [run.config for run in runs])
+    return [
+        {
+            "run": str(run.path),
+            "name": name,
+            "settings": {f.name: getattr(run.config, f.name) for f in different},
+            "data_source": run.data_source,
+            "data_fingerprint": run.data_fingerprint,
+            "other_pixels": run.data_fingerprint != runs[0].data_fingerprint,
+            "steps": (steps := _steps(history)),
+            "max_steps": run.config.max_steps,
+            "saved": history.saved,
+            "minutes": _minutes(history.training, steps),
+            "examples_per_second": _speed(history.training, run.config.batch_size),
+            "evaluations": {
+                split: _evaluations(records)
+                for split, records in history.evaluations.items()
+            },
+            "loss": {
+                "steps": [record["step"] for record in history.training],
+                "total_loss": [_loss(record) for record in history.training],
+            },
+        }
+        for run, name, history in zip(runs, _names(runs), histories, strict=True)
+    ]
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Returns the names of the runs' directories; their paths where these are equal."""
+    names = [run.path.resolve().name for run in runs]
+    return [
+        name if name and names.count(name) == 1 else str(run.path)
+        for run, name in zip(runs, names, strict=True)
+    ]
+
+
+def _steps(history: History) -> int:
+    """Returns how many steps a run has taken, as far as anything tells."""
+    evaluated = [r["step"] for rs in history.evaluations.values() for r in rs]
+    summarized = [record["step"] + 1 for record in history.training]
+    return max([history.saved or 0, *evaluated, *summarized])
+
+
+def _minutes(training: Sequence[Mapping[str, Any]], steps: int) -> float | None:
+    """Returns how long a run has computed its steps, each of them counted once.
+
+    That is the sum over the steps of the seconds per step that the next summary gives;
+    for those after the last summary it is the last one's. The speeds contain neither
+    compilation nor checkpoints, and the times of the summaries are not used, which
+    would count stops between two starts. A first summary alone says nothing: its speed
+    is that of a single step, the slowest.
+    """
+    if len(training) < 2:
+        return None
+    ends = [record["step"] + 1 for record in training]
+    ends[-1] = max(steps, ends[-1])
+    seconds = sum(
+        (end - start) / record["global_step/sec"]
+        for start, end, record in zip([0, *ends], ends, training, strict=False)
+    )
+    return seconds / 60
+
+
+def _speed(training: Sequence[Mapping[str, Any]], batch_size: int) -> float | None:
+    """Returns the median over the summaries but the first of the examples a second."""
+    if len(training) < 2:
+        return None
+    return batch_size * statistics.median(r["global_step/sec"] for r in training[1:])
+
+
+def _loss(summary: Mapping[str, Any]) -> float:
+    """Returns the moving average of the loss without the bias of its start from 0."""
+    return summary["total_loss"] / (1 - LOSS_AVERAGE_DECAY ** (summary["step"] + 1))
+
+
+def _evaluations(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Returns the evaluations of one split; None if there are none."""
+    found = [_evaluation(record) for record in records]
+    if not found:
+        return None
+    best = max(found, key=lambda evaluation: evaluation["precision_at_1"])
+    return {"last": found[-1], "best": best, "all": found}
+
+
+def _evaluation(record: Mapping[str, Any]) -> dict[str, Any]:
+    precision, count = record["precision_at_1"], record["num_examples"]
+    interval = wilson_interval(round(precision * count), count)
+    return {
+        "step": record["step"],
+        "precision_at_1": precision,
+        "precision_at_1_interval_95": list(interval),
+        "num_examples": count,
+    }

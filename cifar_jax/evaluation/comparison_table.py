@@ -1,0 +1,173 @@
+"""The table of a comparison, and the notes below it."""
+
+import itertools
+import math
+import shlex
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from cifar_jax.config.flags import written
+from cifar_jax.console import one_line
+from cifar_jax.evaluation.comparison import SPLITS, Record
+
+# A narrower column could not be read.
+_NARROWEST = 12
+_GAP = 2
+
+
+def table(records: Sequence[Record], width: int) -> str:
+    """Returns a table of the records, one column for each run.
+
+    Cells are wrapped to fit the width. Runs that do not fit beside each other follow
+    below, in a table of their own.
+
+    Args:
+        records: from `comparison.record`.
+        width: of the terminal, in characters.
+    """
+    rows = _rows(records)
+    labels = max(len(label) for label, _ in rows) + _GAP
+    most = max(1, (width - labels) // (_NARROWEST + _GAP))
+    beside = math.ceil(len(records) / math.ceil(len(records) / most))
+    room = max(_NARROWEST, (width - labels) // beside - _GAP)
+    blocks = []
+    for start in range(0, len(records), beside):
+        part = [(label, cells[start : start + beside]) for label, cells in rows]
+        blocks.append(_block(part, labels, room))
+    return "\n\n".join(blocks)
+
+
+def _block(rows: Sequence[tuple[str, list[str]]], labels: int, room: int) -> str:
+    """Returns rows as lines, in columns as wide as needed, or as there is room.
+
+    Args:
+        rows: a label and a cell for each run.
+        labels: the width of the labels.
+        room: the highest width of a column.
+    """
+    wrapped = [
+        (label, [textwrap.wrap(cell, room) or [""] for cell in cells])
+        for label, cells in rows
+    ]
+    widths = [
+        max(len(line) for _, cells in wrapped for line in cells[column])
+        for column in range(len(rows[0][1]))
+    ]
+    lines = []
+    for label, cells in wrapped:
+        for head, *words in itertools.zip_longest([label], *cells, fillvalue=""):
+            padded = [
+                word.ljust(w + _GAP) for word, w in zip(words, widths, strict=True)
+            ]
+            lines.append(f"{head:<{labels}}{''.join(padded)}".rstrip())
+    return "\n".join(lines)
+
+
+def _rows(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    """Returns the rows of the table: a label and a cell for each run."""
+
+    def row(label: str, cell: Callable[[Any], str]) -> tuple[str, list[str]]:
+        return label, [one_line(cell(record)) for record in records]
+
+    rows = [row("", title)]
+    rows += [
+        (name, [one_line(written(record["settings"][name])) for record in records])
+        for name in records[0]["settings"]
+    ]
+    if any(record["other_pixels"] for record in records):
+        rows.append(row("pixels (SHA-256)", lambda r: r["data_fingerprint"][:12]))
+    rows += [
+        row("steps", lambda r: f"{r['steps']:,}"),
+        row("  of max_steps", lambda r: f"{r['max_steps']:,}"),
+        row("minutes trained", lambda r: _number(r["minutes"], ".1f")),
+        row("examples/s", lambda r: _number(r["examples_per_second"], ",.0f")),
+    ]
+    for split in SPLITS:
+        found = [record["evaluations"][split] for record in records]
+        if split == "test" or any(found):
+            rows += _precision(f"{split} precision", found, "last")
+        if _have_several(found):
+            rows += _precision(f"best on {split}", found, "best")
+    return rows
+
+
+def _precision(
+    label: str, found: Sequence[dict[str, Any] | None], which: str
+) -> list[tuple[str, list[str]]]:
+    """Returns the rows of the last or the best evaluation of each run."""
+    chosen = [evaluations and evaluations[which] for evaluations in found]
+
+    def row(label: str, cell: Callable[[Any], str]) -> tuple[str, list[str]]:
+        return label, [cell(e) if e else "-" for e in chosen]
+
+    return [
+        row(label, lambda e: f"{e['precision_at_1']:.3f}"),
+        row(
+            "  95% interval",
+            lambda e: "{:.3f}-{:.3f}".format(*e["precision_at_1_interval_95"]),
+        ),
+        row("  at step", lambda e: f"{e['step']:,}"),
+    ]
+
+
+def title(record: Record) -> str:
+    """Returns the name of a run, with a mark if its pixels are not the first run's."""
+    return record["name"] + (" *" if record["other_pixels"] else "")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def notes(records: Sequence[Record], width: int) -> str:
+    """Returns what readers of the table have to know, and the evaluations left to do.
+
+    Args:
+        records: from `comparison.record`.
+        width: of the terminal, in characters; commands are not wrapped.
+    """
+    found = [
+        "precision: @ 1, of the averaged parameters, on all images of the split; the "
+        "interval is for other such images, not for other seeds",
+        "minutes, examples/s: without compilation, checkpoints and stops; steps that "
+        "were repeated count once",
+    ]
+    if _have_several(record["evaluations"]["test"] for record in records):
+        found.append(
+            "best on test: chosen by the test images themselves, so it is optimistic; "
+            "choose by those of eval --eval_data=validation"
+        )
+    first = records[0]
+    for record in records:
+        if record["other_pixels"]:
+            found.append(
+                f"{title(record)}: trained on other pixels than {first['name']}, so "
+                f"their precisions do not compare: {record['data_source']}; "
+                f"{first['name']}: {first['data_source']}"
+            )
+    lines = [
+        textwrap.fill(one_line(note), width, subsequent_indent="  ") for note in found
+    ]
+    for record in records:
+        lines += _left_to_do(record)
+    return "\n".join(lines)
+
+
+def _left_to_do(record: Record) -> list[str]:
+    """Returns lines on the evaluation that a run lacks, with the command for it."""
+    tested = record["evaluations"]["test"]
+    if record["saved"] is None:
+        return [one_line(f"{title(record)}: has no checkpoint to evaluate")]
+    if tested is not None and tested["last"]["step"] >= record["saved"]:
+        return []
+    flag = shlex.quote(f"--checkpoint_dir={record['run']}")
+    return [
+        one_line(f"{title(record)}: not evaluated at step {record['saved']:,}:"),
+        f"  python -m cifar_jax.eval {one_line(flag)}",
+    ]
+
+
+def _have_several(found: Iterable[dict[str, Any] | None]) -> bool:
+    """Whether any run was evaluated more than once, so that there is a choice."""
+    return any(split and len(split["all"]) > 1 for split in found)

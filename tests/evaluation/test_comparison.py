@@ -1,0 +1,281 @@
+"""Tests the comparison of runs, its table, notes and plot, on made-up runs."""
+
+import dataclasses
+import io
+import json
+import pathlib
+
+import pytest
+from PIL import Image
+
+from cifar_jax import Config, Run, UserError
+from cifar_jax.evaluation import comparison, comparison_picture, comparison_table
+from cifar_jax.evaluation.comparison import History
+from cifar_jax.runs.summaries import Writer
+
+
+def run(name: str, pixels: str = "5f7b", **settings) -> Run:
+    config = Config(train_dir=name, dataset="cifar10", **settings)
+    path = pathlib.Path(name)
+    source = f"archive {pixels}"
+    return Run(path, config, ("cat", "dog"), (32, 32, 3), source, pixels * 16)
+
+
+def training(speeds: dict[int, float]) -> list[dict]:
+    """Returns summaries with a speed, in steps a second, for each step."""
+    return [
+        {"step": step, "total_loss": 4.0, "global_step/sec": speed}
+        for step, speed in speeds.items()
+    ]
+
+
+def evaluations(precisions: dict[int, float]) -> list[dict]:
+    return [
+        {"step": step, "precision_at_1": p, "num_examples": 10_000}
+        for step, p in precisions.items()
+    ]
+
+
+def history(made: Run, saved=None, speeds=None, test=None, validation=None) -> History:
+    found = {
+        "test": evaluations(test or {}),
+        "validation": evaluations(validation or {}),
+    }
+    return History(made, saved, training(speeds or {}), found)
+
+
+SPEEDS = {0: 1.0, 100: 10.0, 200: 5.0, 300: 20.0}
+PLAIN = history(run("runs/plain", max_steps=400), 400, SPEEDS, {200: 0.6, 400: 0.59})
+FAST = history(
+    run("runs/fast", max_steps=400, learning_rate=0.2, distortions="flip"),
+    400,
+    SPEEDS,
+    {200: 0.5, 400: 0.7},
+    {400: 0.65},
+)
+FOREIGN = history(run("$x_1", "ab12", max_steps=400), 301, SPEEDS)
+UNSAVED = history(run("_new"))
+
+TABLE = """\
+                      plain            fast
+distortions           crop, flip,      flip
+                      brightness(63),
+                      contrast(0.8)
+learning_rate         0.1              0.2
+steps                 400              400
+  of max_steps        400              400
+minutes trained       0.7              0.7
+examples/s            1,280            1,280
+test precision        0.590            0.700
+  95% interval        0.580-0.600      0.691-0.709
+  at step             400              400
+best on test          0.600            0.700
+  95% interval        0.590-0.610      0.691-0.709
+  at step             200              400
+validation precision  -                0.650
+  95% interval        -                0.641-0.659
+  at step             -                400"""
+
+
+def test_the_table_has_what_differs_and_what_came_out():
+    assert comparison_table.table(comparison.record([PLAIN, FAST]), 60) == TABLE
+
+
+def test_one_run_is_summarized():
+    record = comparison.record([FOREIGN])
+    assert comparison_table.table(record, 80) == (
+        "                 $x_1\n"
+        "steps            301\n"
+        "  of max_steps   400\n"
+        "minutes trained  0.6\n"
+        "examples/s       1,280\n"
+        "test precision   -\n"
+        "  95% interval   -\n"
+        "  at step        -"
+    )
+
+
+def test_other_pixels_are_marked_and_explained():
+    records = comparison.record([PLAIN, FOREIGN])
+    lines = comparison_table.table(records, 80).splitlines()
+    assert lines[0].split() == ["plain", "$x_1", "*"]
+    assert lines[1].split() == ["pixels", "(SHA-256)", "5f7b5f7b5f7b", "ab12ab12ab12"]
+    notes = " ".join(comparison_table.notes(records, 80).split())
+    assert (
+        "$x_1 *: trained on other pixels than plain, so their precisions do not "
+        "compare: archive ab12; plain: archive 5f7b"
+    ) in notes
+    assert "other pixels" not in comparison_table.notes(
+        comparison.record([PLAIN, FAST]), 80
+    )
+
+
+def test_an_evaluation_that_is_missing_comes_with_its_command():
+    old = history(run("it's old"), 300, SPEEDS, {200: 0.5})
+    notes = comparison_table.notes(comparison.record([PLAIN, old, UNSAVED]), 60)
+    assert notes.splitlines()[-3:] == [
+        "it's old: not evaluated at step 300:",
+        """  python -m cifar_jax.eval '--checkpoint_dir=it'"'"'s old'""",
+        "_new: has no checkpoint to evaluate",
+    ]
+    assert "optimistic" in notes
+    once = comparison.record([history(run("once"), 300, SPEEDS, {300: 0.5})])
+    notes = comparison_table.notes(once, 60)
+    assert "optimistic" not in notes
+    assert "not evaluated" not in notes
+    assert "best on test" not in comparison_table.table(once, 60)
+
+
+def test_many_runs_follow_below_each_other():
+    many = [history(run(f"{i}-{'x' * 40}", seed=i), 9, SPEEDS) for i in range(8)]
+    for width in (80, 100, 120):
+        blocks = comparison_table.table(comparison.record(many), width).split("\n\n")
+        assert len(blocks) == 2
+        lines = "\n".join(blocks).splitlines()
+        assert max(map(len, lines)) <= width
+        assert [line.split()[0] for line in lines].count("seed") == 2
+
+
+def test_every_step_counts_once_at_the_speed_of_its_time():
+    (found,) = comparison.record([PLAIN])
+    # The steps after the last summary are as fast as those before it.
+    expected = 1 / 1 + 100 / 10 + 100 / 5 + 199 / 20
+    assert found["minutes"] == pytest.approx(expected / 60)
+    assert found["examples_per_second"] == 128 * 10
+    assert found["steps"] == 400
+
+
+def test_the_first_summary_alone_tells_no_time():
+    (found,) = comparison.record([history(run("short"), 20, {0: 1.0})])
+    assert (found["minutes"], found["examples_per_second"]) == (None, None)
+    assert found["steps"] == 20
+
+
+def test_a_run_that_was_killed_has_got_as_far_as_its_last_summary():
+    (found,) = comparison.record([history(run("killed"), 250, SPEEDS, {200: 0.5})])
+    assert (found["steps"], found["saved"]) == (301, 250)
+
+
+def test_the_loss_is_free_of_the_bias_of_its_start():
+    records = [
+        {"step": 0, "total_loss": 0.4, "global_step/sec": 1.0},
+        {"step": 500, "total_loss": 3.0, "global_step/sec": 1.0},
+    ]
+    (found,) = comparison.record([dataclasses.replace(UNSAVED, training=records)])
+    assert found["loss"]["steps"] == [0, 500]
+    assert found["loss"]["total_loss"] == pytest.approx([4, 3])
+
+
+def test_runs_of_the_same_name_are_told_apart_by_their_paths():
+    made = [history(run(name)) for name in ("a/run", "b/run", "c/other")]
+    names = [record["name"] for record in comparison.record(made)]
+    assert names == ["a/run", "b/run", "other"]
+
+
+def test_recipes_stand_for_their_settings():
+    recipes = [("resnet18", {}), ("vgg16_bn", {}), ("vgg16_bn", {"warmup": 0.5})]
+    made = [history(run(r, recipe=r, **given)) for r, given in recipes]
+    found = [record["settings"] for record in comparison.record(made)]
+    assert [settings["recipe"] for settings in found] == [
+        "resnet18",
+        "vgg16_bn",
+        "vgg16_bn",
+    ]
+    assert [settings["warmup"] for settings in found] == [0.025, 0.025, 0.5]
+    assert set(found[0]) == {"recipe", "warmup"}
+
+
+def test_speed_settings_differ_too_but_places_do_not():
+    made = [history(run("a", num_devices=1, data_dir="/a")), history(run("b"))]
+    assert [r["settings"] for r in comparison.record(made)] == [
+        {"num_devices": 1},
+        {"num_devices": None},
+    ]
+
+
+def test_the_record_is_json():
+    records = comparison.record([PLAIN, FAST, FOREIGN, UNSAVED])
+    assert json.loads(json.dumps(records, allow_nan=False)) == records
+
+
+def write_run(folder: pathlib.Path) -> Run:
+    """Writes summaries and evaluations of a run, some of them partial or raw."""
+    made = run(str(folder))
+    made.checkpoints.mkdir(parents=True)
+    (made.checkpoints / "20").mkdir()
+    with Writer(made.path, "train") as writer:
+        writer.write(0, {"total_loss": 4, "global_step/sec": 5})
+    for name, precision, count in [
+        ("test", 0.5, 10),
+        ("test", 0.9, 8),
+        ("test_partial", 0.9, 8),
+        ("test_raw", 0.8, 10),
+    ]:
+        with Writer(made.path / "eval", name) as writer:
+            facts = {"num_examples": count, "examples_in_split": 10}
+            writer.write(20, {"precision_at_1": precision}, facts=facts)
+    return made
+
+
+def test_only_whole_evaluations_of_averaged_parameters_are_read(tmp_path):
+    found = comparison.read(write_run(tmp_path / "run"))
+    assert (found.saved, len(found.training)) == (20, 1)
+    (test,) = found.evaluations["test"]
+    assert (test["precision_at_1"], test["num_examples"]) == (0.5, 10)
+    assert found.evaluations["validation"] == []
+
+
+def test_a_run_without_summaries_is_read(tmp_path):
+    assert comparison.read(run(str(tmp_path))).training == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("train", '{"step": 40, "global_step/sec": 5}'),
+        ("train", '{"step": 40, "total_loss": NaN, "global_step/sec": 5}'),
+        ("train", '{"step": 40, "total_loss": 4, "global_step/sec": 0}'),
+        ("train", '{"step": -1, "total_loss": 4, "global_step/sec": 1}'),
+        ("eval/test", '{"step": 40, "num_examples": 9, "examples_in_split": 9}'),
+        (
+            "eval/test",
+            '{"step": 40, "precision_at_1": 9, "num_examples": 9, '
+            '"examples_in_split": 9}',
+        ),
+        (
+            "eval/test",
+            '{"step": 40, "precision_at_1": 0, "num_examples": "", '
+            '"examples_in_split": ""}',
+        ),
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path, name, line):
+    made = write_run(tmp_path / "run")
+    path = made.path / f"{name}.jsonl"
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(UserError, match=r"\.jsonl is damaged: in its line of step "):
+        comparison.read(made)
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    made = write_run(tmp_path / "run")
+    (made.path / "eval" / "validation.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"validation\.jsonl: it is not a regular file"):
+        comparison.read(made)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_the_plot_is_a_picture(count):
+    made = [PLAIN, FAST, FOREIGN, UNSAVED, *(history(run(f"{i}")) for i in range(4))]
+    records = comparison.record(made[:count])
+    png = comparison_picture.draw(records, "png")
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.size == (1100, 550)
+        assert len(picture.convert("RGB").getcolors(1_000_000)) > 20
+
+
+def test_the_same_runs_give_the_same_file():
+    records = comparison.record([FOREIGN, UNSAVED])
+    first, second = (comparison_picture.draw(records, "svg") for _ in range(2))
+    assert first == second
+    assert b"<svg" in first
