@@ -1,4 +1,4 @@
-"""Startup and exit of the three commands: flags, errors and exit codes."""
+"""Startup and exit of the commands: flags, errors and exit codes."""
 
 import contextlib
 import io

@@ -10,7 +10,7 @@
 - archives: The same for the archives of CIFAR-10 and CIFAR-100, and their unpacked
   folders. The data that are read must either be the official pixels or not be called
   official.
-- values: Every flag of the three commands is given odd values. Each value must be
+- values: Every flag of the commands is given odd values. Each value must be
   accepted, or refused on one line.
 
 A table at the end shows how many attempts were made and how many survived; the exit
@@ -55,6 +55,7 @@ from cifar_jax import (
 )
 from cifar_jax.config import flags as config_flags
 from cifar_jax.data import cifar10, cifar100, download
+from cifar_jax.evaluation import comparison
 from cifar_jax.runs import summaries
 
 STEPS = 40
@@ -213,6 +214,7 @@ def damages(count: int, folder: pathlib.Path, table: Table) -> None:
     def read() -> str:
         summaries.read_training(run / "train.jsonl")
         summaries.read_evaluations(run / "eval" / "test.jsonl")
+        comparison.record([comparison.read(read_run(run))])
         said = io.StringIO()
         with contextlib.redirect_stderr(said):
             network = load_trained(read_run(run))
@@ -313,7 +315,7 @@ ODD = [
 
 def values(count: int, folder: pathlib.Path, table: Table) -> None:
     """Gives each flag of each command `count` odd values, some with a second flag."""
-    for name in ("train", "eval", "predict"):
+    for name in ("train", "eval", "predict", "compare"):
         help_text = call_in_process(name, "--help", cwd=folder).stdout
         names = re.findall(r"^  --(?:\[no\])?(\w+)$", help_text, re.MULTILINE)
         for flag in names:
@@ -353,8 +355,8 @@ def give(name: str, words: list[str], folder: pathlib.Path) -> str:
         mock.patch("cifar_jax.devices.compilation._use"),
     ):
         try:
-            arguments = [*words, *(["x.png"] if name == "predict" else [])]
-            done = call_in_process(name, *arguments, cwd=folder)
+            arguments = {"predict": ["x.png"], "compare": ["x"]}.get(name, [])
+            done = call_in_process(name, *words, *arguments, cwd=folder)
         except AcceptedError:
             done = None
     new = {path.name for path in folder.iterdir()} - before

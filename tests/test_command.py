@@ -1,14 +1,14 @@
-"""Tests the common behavior of the three commands."""
+"""Tests the common behavior of the commands."""
 
 import pytest
 
 
-@pytest.mark.parametrize("name", ["train", "eval", "predict"])
+@pytest.mark.parametrize("name", ["train", "eval", "predict", "compare"])
 def test_help(call_command, name):
     result = call_command(name, "--help")
     assert result.returncode == 0
     assert f"python -m cifar_jax.{name}" in result.stdout
-    assert "--batch_size" in result.stdout or name == "predict"
+    assert "--batch_size" in result.stdout or name in ("predict", "compare")
     assert result.stderr == ""
 
 

@@ -1,0 +1,116 @@
+"""Compares training runs: python -m cifar_jax.compare RUN...
+
+A RUN is the folder of a run, its --train_dir. Prints a table with the settings that
+differ, the steps, the time and speed of training, and the precision @ 1 of the
+evaluations in RUN/eval; with --plot=FILE, it draws the curves. Runs that were trained
+on different pixels are marked.
+"""
+
+from cifar_jax import startup
+
+if __name__ == "__main__":
+    startup.prepare()
+
+import json
+import pathlib
+import shutil
+from collections.abc import Sequence
+
+import jax
+from absl import flags
+
+from cifar_jax import command, console
+from cifar_jax.errors import RunError, UserError
+from cifar_jax.evaluation import comparison, comparison_table, report
+from cifar_jax.evaluation.comparison import GENERATOR, MOST_CURVES, Record
+from cifar_jax.runs import run_dir
+from cifar_jax.runs.files import check_folder, write_atomically
+from cifar_jax.runs.run_dir import Run
+
+_KINDS = {".png": "png", ".svg": "svg"}
+# The narrowest and the widest table; the latter also where there is no terminal.
+_WIDTHS = 60, 120
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns its exit status."""
+    options = flags.FLAGS
+    if not arguments:
+        raise UserError("no run given: python -m cifar_jax.compare RUN...")
+    plot = None if options.plot is None else pathlib.Path(options.plot)
+    if plot is not None:
+        _check_plot(plot, len(arguments))
+    records = comparison.record([comparison.read(run) for run in _runs(arguments)])
+    if options.json:
+        console.say(json.dumps(records, indent=2, allow_nan=False))
+    else:
+        low, high = _WIDTHS
+        width = min(max(low, shutil.get_terminal_size((high, 24)).columns), high)
+        console.say(comparison_table.table(records, width))
+        console.say("\n" + comparison_table.notes(records, width))
+    if plot is not None:
+        _write_plot(plot, records)
+        if not options.json:
+            console.say(f"curves drawn in {console.one_line(str(plot))}")
+    return 0
+
+
+def _runs(paths: Sequence[str]) -> list[Run]:
+    """Returns the runs in these directories, which must not be the same."""
+    runs: dict[pathlib.Path, Run] = {}
+    for path in paths:
+        run = run_dir.read(path)
+        same = runs.setdefault(run.path.resolve(), run)
+        if same is not run:
+            raise UserError(f"{same.path} and {path} are the same run; name it once")
+    return list(runs.values())
+
+
+def _check_plot(path: pathlib.Path, count: int) -> None:
+    """Raises UserError unless the curves of so many runs can be drawn in a file."""
+    if path.suffix.lower() not in _KINDS:
+        raise UserError(f"--plot={path} must end in {' or '.join(_KINDS)}")
+    if count > MOST_CURVES:
+        raise UserError(
+            f"--plot can tell {MOST_CURVES} runs apart, but there are {count}; name "
+            "fewer, or leave it out"
+        )
+    check_folder(path.parent, "plot")
+    try:
+        foreign = path.exists() and not report.is_written_by(GENERATOR, path)
+    except OSError as error:
+        raise UserError(f"--plot={path} cannot be used: {error.strerror}") from None
+    if foreign:
+        raise UserError(
+            f"--plot={path} was not written by --plot and would be overwritten; choose "
+            "another name"
+        )
+
+
+def _write_plot(path: pathlib.Path, records: Sequence[Record]) -> None:
+    # Imported here because matplotlib takes a second and only plots need it.
+    from cifar_jax.evaluation import comparison_picture
+
+    picture = comparison_picture.draw(records, _KINDS[path.suffix.lower()])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, picture)
+    except OSError as error:
+        raise RunError(f"cannot write --plot={path}: {error.strerror}") from error
+
+
+def _define_flags() -> None:
+    flags.DEFINE_boolean("json", False, "Print everything as JSON, curves included.")
+    flags.DEFINE_string(
+        "plot",
+        None,
+        "File, .png or .svg, for a plot of the training loss and of the precision over "
+        "steps, of up to 8 runs. An earlier plot there is replaced.",
+    )
+
+
+if __name__ == "__main__":
+    # Printing asks JAX for its devices; a GPU may be busy with one of the runs.
+    jax.config.update("jax_platforms", "cpu")
+    _define_flags()
+    command.run(main, __doc__)
