@@ -36,21 +36,24 @@ def commands(max_steps: int) -> list[list[str]]:
     ]
 
 
-def follow_readme(run_command, folder, max_steps):
+def follow_readme(run, folder, max_steps):
     """Runs the commands; returns what each printed."""
     printed = []
     for module, *arguments in commands(max_steps):
-        result = run_command(module.removeprefix("cifar_jax."), *arguments, cwd=folder)
+        result = run(module.removeprefix("cifar_jax."), *arguments, cwd=folder)
         assert result.returncode == 0, result.stderr
         printed.append(result.stdout)
     return printed
 
 
-def test_the_commands_of_the_readme_work_on_a_folder_of_pictures(run_command, tmp_path):
+def test_the_commands_of_the_readme_work_on_a_folder_of_pictures(
+    call_command, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_pictures(tmp_path / "pictures", make_dataset(), 20)
     first = next((tmp_path / "pictures").rglob("*.jpg"))
     first.rename(tmp_path / "new.jpg")
-    trained, evaluated, predicted = follow_readme(run_command, tmp_path, max_steps=2)
+    trained, evaluated, predicted = follow_readme(call_command, tmp_path, max_steps=2)
     assert "1 in 5 of each class drawn for testing, seed 0" in trained
     assert "precision @ 1 = " in evaluated
     names = make_dataset().class_names
