@@ -21,6 +21,7 @@ with epy.lazy_api_imports(globals()):
     from cifar_jax.devices.compilation import compiler_options
     from cifar_jax.errors import RunError, Stopped, UserError
     from cifar_jax.evaluation.inference import (
+        Trained,
         classify,
         eval_step,
         evaluate,
@@ -36,7 +37,6 @@ with epy.lazy_api_imports(globals()):
     from cifar_jax.training.steps import Batch, inspect, train_step
     from cifar_jax.training.train_state import TrainState
     from cifar_jax.training.train_state import create as init_state
-    from cifar_jax.training.trained import Trained
     from cifar_jax.training.trained import load as load_trained
 
 __all__ = [

@@ -30,13 +30,12 @@ from cifar_jax.data.published import IMAGE_SHAPE
 from cifar_jax.data.robustness import CorruptedImages
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import corruption, metrics, report
-from cifar_jax.evaluation.inference import BATCH_SIZE, predict_logits
+from cifar_jax.evaluation.inference import BATCH_SIZE, Trained, predict_logits
 from cifar_jax.runs import following, run_dir
 from cifar_jax.runs.files import check_folder
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.runs.summaries import Writer
 from cifar_jax.training import trained
-from cifar_jax.training.trained import Trained
 
 _POLL_SECS = 1.0
 _LARGEST = 2**31 - 1
@@ -50,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(
             f"--eval_interval_secs={options.eval_interval_secs} must be a finite number"
         )
+    if options.best and not options.run_once:
+        raise UserError("--best is one checkpoint; leave out --run_once=False")
     directory = pathlib.Path(options.checkpoint_dir)
     eval_dir = pathlib.Path(options.eval_dir or directory / "eval")
     if options.eval_dir:
@@ -139,7 +140,7 @@ def _task(run: Run) -> _Task:
 def _evaluate(run: Run, step: int | None, task: _Task, writer: Writer) -> None:
     """Evaluates one checkpoint, or the newest if step is None, and reports it."""
     options = flags.FLAGS
-    network = trained.load(run, step, options.raw_params)
+    network = trained.load(run, step, options.raw_params, options.best)
     kind = "raw" if options.raw_params else "averaged"
     count = f"{task.count}"
     if task.count < len(task.images):
@@ -276,6 +277,11 @@ def _define_flags() -> None:
     )
     flags.DEFINE_string(
         "data_dir", None, "Folder of the data. Default: the one the run was trained on."
+    )
+    flags.DEFINE_boolean(
+        "best",
+        False,
+        "Evaluate the checkpoint that train --keep_best kept, not the newest.",
     )
     flags.DEFINE_boolean(
         "raw_params", False, "Use the last step's raw parameters, not the averages."

@@ -22,11 +22,10 @@ from jaxtyping import Float
 from cifar_jax import command, console
 from cifar_jax.data.pictures import read_picture
 from cifar_jax.errors import UserError
-from cifar_jax.evaluation.inference import classify
+from cifar_jax.evaluation.inference import Trained, classify
 from cifar_jax.models import imagenet
 from cifar_jax.runs import run_dir
 from cifar_jax.training import trained
-from cifar_jax.training.trained import Trained
 
 _BAR_WIDTH = 30
 
@@ -76,7 +75,7 @@ def _load() -> tuple[Trained, dict[str, int | str], str]:
                 "--checkpoint_dir knows its own network"
             )
         run = run_dir.read(options.checkpoint_dir)
-        network = trained.load(run, raw_params=options.raw_params)
+        network = trained.load(run, None, options.raw_params, options.best)
         kind = "raw" if options.raw_params else "averaged"
         note = f"step {network.step} of {run.path}, {kind} parameters"
         note += f"; trained on {run.data_source}"
@@ -86,7 +85,7 @@ def _load() -> tuple[Trained, dict[str, int | str], str]:
             f"--weights={options.weights} needs --model, the network that they are of: "
             f"{', '.join(imagenet.INPUTS)}"
         )
-    for name in ("checkpoint_dir", "raw_params"):
+    for name in ("checkpoint_dir", "raw_params", "best"):
         if options[name].present:
             raise UserError(f"--{name} is of runs; leave it out with --weights")
     network = trained.of_keras(options.model, options.weights)
@@ -124,6 +123,11 @@ def _define_flags() -> None:
         "weights",
         None,
         "File of its weights, in one of Keras's formats: .weights.h5, .h5 or .keras.",
+    )
+    flags.DEFINE_boolean(
+        "best",
+        False,
+        "Use the checkpoint that train --keep_best kept, not the newest.",
     )
     flags.DEFINE_boolean(
         "raw_params", False, "Use the last step's raw parameters, not the averages."

@@ -8,17 +8,22 @@ from cifar_jax import startup
 if __name__ == "__main__":
     startup.prepare()
 
+import datetime
 import shlex
+import sys
 from collections.abc import Sequence
 
 from absl import flags
 
 from cifar_jax import command, console, data
 from cifar_jax.config import flags as config_flags
+from cifar_jax.config.config import Config
+from cifar_jax.data import Dataset
 from cifar_jax.devices import processes
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.files import check_folder
-from cifar_jax.training.fit import fit
+from cifar_jax.training.fit import FitResult, fit
+from cifar_jax.training.progress import ProgressBar
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,12 +45,33 @@ def main(arguments: Sequence[str]) -> int:
         f"images from {dataset.source}"
     )
     command.banner(dataset.notice)
-    fit(config, dataset)
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        with ProgressBar(config.max_steps, config.batch_size) as bar:
+            result = fit(config, dataset, bar.log, bar.on_step)
+    else:
+        result = fit(config, dataset)
     command.banner(dataset.notice)
+    if result.steps:
+        console.log(_summary(config, dataset, result))
     if config.train_dir is not None:
         flag = shlex.quote(f"--checkpoint_dir={config.train_dir}")
         console.log(f"next: python -m cifar_jax.eval {flag}")
     return 0
+
+
+def _summary(config: Config, dataset: Dataset, result: FitResult) -> str:
+    """Describes a training that has ended."""
+    duration = datetime.timedelta(seconds=round(result.seconds))
+    words = [
+        f"{result.steps:,} steps in {duration}",
+        f"{result.steps * config.batch_size / result.seconds:,.0f} examples/sec",
+    ]
+    if result.precision is not None:
+        split = "test" if dataset.validation is None else "validation"
+        words.append(f"{split} precision @ 1 = {result.precision:.3f}")
+    if config.train_dir is not None:
+        words.append(f"everything is in {config.train_dir}")
+    return "; ".join(words)
 
 
 def _define_flags() -> None:

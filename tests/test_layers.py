@@ -10,8 +10,8 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "cifar_jax"
 # From top to bottom. Groups on the same line do not import each other.
 LAYERS = [
     ["commands"],
-    ["evaluation"],
     ["training"],
+    ["evaluation"],
     ["runs"],
     ["config"],
     ["data", "models", "optimization"],

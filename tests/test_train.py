@@ -1,5 +1,6 @@
 """Tests the train command on the stand-in data, which need no download."""
 
+import contextlib
 import json
 import os
 import re
@@ -287,3 +288,37 @@ def test_a_full_disk_is_told_in_one_line(tmp_path):
     assert_one_line(done, 1, "cannot save the checkpoint of step 2", "no earlier")
     assert done.stderr.count("\n") == 1, done.stderr
     assert stat.S_ISDIR((tmp_path / "run" / "checkpoints").stat().st_mode)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_a_terminal_sees_a_bar_and_a_pipe_the_lines_of_the_tutorial(tmp_path):
+    import pty
+    import termios
+
+    words = command("train", *DIGITS, "--max_steps=3")
+    main, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    with subprocess.Popen(
+        words, stdout=terminal, stderr=terminal, cwd=tmp_path, env=environment(tmp_path)
+    ):
+        os.close(terminal)
+        seen = b""
+        with contextlib.suppress(OSError):  # Linux: the other side has closed it
+            while part := os.read(main, 1 << 16):
+                seen += part
+    text = seen.decode()
+    assert "3/3 [" in text
+    assert "examples/sec" in text
+    assert "step 0, loss" not in text
+    assert "3 steps in 0:00:0" in text
+    piped = subprocess.run(
+        [*words, "--train_dir=piped"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "step 0, loss = " in piped.stdout
+    assert "/3 [" not in piped.stderr

@@ -252,6 +252,25 @@ class Config:
     summary_frequency: int = option(
         100, "Write summaries every this many steps.", at_least=1, at_most=_LARGEST
     )
+    eval_frequency: int = option(
+        0,
+        "Evaluate every this many steps and at the end: on the validation images, or "
+        "the test images if none are held out. 0: never.",
+        at_least=0,
+        at_most=_LARGEST,
+    )
+    keep_best: bool = option(
+        False,
+        "Keep the checkpoint with the best precision on the validation images in "
+        "TRAIN_DIR/best, for eval --best and predict --best.",
+    )
+    early_stopping: int = option(
+        0,
+        "Stop after this many evaluations in a row without progress on the validation "
+        "images. 0: never.",
+        at_least=0,
+        at_most=_LARGEST,
+    )
     save_interval_secs: float = option(
         600.0, "Save a checkpoint every this many seconds.", at_least=0
     )
@@ -277,6 +296,11 @@ class Config:
         object.__setattr__(self, "settled_by", self.recipe)
         if self.profile and self.train_dir is None:
             raise UserError("--profile needs a --train_dir to write its trace to")
+        if self.keep_best and self.train_dir is None:
+            raise UserError("--keep_best needs a --train_dir to keep the checkpoint in")
+        for name in ("keep_best", "early_stopping"):
+            if getattr(self, name) and not self.eval_frequency:
+                raise UserError(f"--{name} needs evaluations; give --eval_frequency")
         if self.learning_rate_drops and self.schedule != "piecewise":
             raise UserError(
                 f"--schedule={self.schedule} has no --learning_rate_drops; leave them "

@@ -21,6 +21,7 @@ class Recipe:
 # Gradients are averaged over the batch, pixels are from 0 to 255, and the last
 # parameters are evaluated. From cuda-convnet's layer files, by Alex Krizhevsky.
 _CUDA_CONVNET: dict[str, Any] = {
+    "eval_frequency": 1_953,  # 5 epochs
     "normalization": "mean_image",
     "learning_rate": 0.001,
     "param_groups": "group('.*/bias', learning_rate=2.0)",
@@ -34,6 +35,7 @@ _CUDA_CONVNET: dict[str, Any] = {
 # flips (He et al., Deep Residual Learning for Image Recognition, 2015, section 4.2).
 _LONG: dict[str, Any] = {
     "max_steps": 78_125,
+    "eval_frequency": 1_953,  # 5 epochs
     "image_size": 32,
     "distortions": "crop(padding=4), flip",
     "normalization": "channel",

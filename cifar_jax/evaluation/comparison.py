@@ -15,9 +15,9 @@ from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import differing
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.metrics import wilson_interval
+from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY
 from cifar_jax.runs import checkpoints, summaries
 from cifar_jax.runs.run_dir import Run
-from cifar_jax.training.steps import LOSS_AVERAGE_DECAY
 
 SPLITS = ("test", "validation")
 # What plots of a comparison name as their origin, and how many runs they can show.
@@ -74,7 +74,7 @@ def read(run: Run) -> History:
             {
                 split: _read(
                     summaries.read_evaluations,
-                    run.path / "eval" / f"{split}.jsonl",
+                    run.evaluations / f"{split}.jsonl",
                     _EVALUATION,
                 )
                 for split in SPLITS

@@ -20,8 +20,7 @@ from cifar_jax.data.robustness import (
     CorruptedImages,
 )
 from cifar_jax.evaluation import metrics, report
-from cifar_jax.evaluation.inference import predict_logits
-from cifar_jax.training.trained import Trained
+from cifar_jax.evaluation.inference import Trained, predict_logits
 
 PICTURE, RECORD = "corruptions.png", "corruptions.json"
 FILES = (PICTURE, RECORD)

@@ -1,5 +1,6 @@
 """The predictions of a trained network, and their accuracy."""
 
+import dataclasses
 import functools
 import math
 
@@ -18,12 +19,35 @@ from cifar_jax.devices import sharding
 from cifar_jax.devices.compilation import compiler_options, slow_in_loops
 from cifar_jax.evaluation import metrics
 from cifar_jax.models import Network
-from cifar_jax.training.trained import Trained
 
 # The fastest for the tutorial's network on a CPU, of those tried from 25 to 1,000.
 BATCH_SIZE = 80
 # Images that are sent to the devices at a time: all of CIFAR-10.
 _BYTES_PER_CALL = 256 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained network.
+
+    Attributes:
+        model: the network.
+        variables: its parameters and BatchNorm's statistics, averaged over the training
+            or as they were after the last step.
+        preprocessing: what is done to images before the network sees them.
+        statistics: of the training images, if inputs are normalized by them.
+        step: number of steps of the training; 0 if it was not one of ours.
+        class_names: the name of each label, in order.
+        image_shape: height, width and channels of the images that it takes.
+    """
+
+    model: Network
+    variables: PyTree
+    preprocessing: Preprocessing
+    statistics: Statistics | None
+    step: int
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
 
 
 def eval_step(

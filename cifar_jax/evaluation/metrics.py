@@ -57,7 +57,14 @@ def accuracy(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> float:
     """Returns the fraction of images whose highest logit is that of their label."""
-    return float(np.mean(logits.argmax(axis=-1) == labels))
+    return num_correct(logits, labels) / len(labels)
+
+
+def num_correct(
+    logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
+) -> int:
+    """Returns the number of images whose highest logit is that of their label."""
+    return int(np.sum(logits.argmax(axis=-1) == labels))
 
 
 def accuracy_at(

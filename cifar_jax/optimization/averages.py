@@ -9,6 +9,9 @@ from jaxtyping import Array, Int, PyTree
 
 from cifar_jax.errors import UserError
 
+# Of the losses, in the tutorial's `_add_loss_summaries`.
+LOSS_AVERAGE_DECAY = 0.9
+
 
 class AverageState(NamedTuple):
     """State of `average_params`."""

@@ -49,11 +49,11 @@ def steps(directory: pathlib.Path) -> list[int]:
     )
 
 
-def save(directory: pathlib.Path, step: int, state: PyTree) -> None:
-    """Writes the checkpoint of a step and keeps only the newest few.
+def save(directory: pathlib.Path, step: int, state: PyTree, kept: int = KEPT) -> None:
+    """Writes the checkpoint of a step and keeps only the newest `kept`.
 
     Every process of a run must call it, with the same folder. An existing checkpoint
-    of the same step, which must have been damaged, is replaced.
+    of the same step is replaced.
 
     Raises:
         RunError: the checkpoint could not be written, for example to a full disk.
@@ -69,7 +69,7 @@ def save(directory: pathlib.Path, step: int, state: PyTree) -> None:
             _write_sums(partial)
             _delete(directory, step)
             partial.rename(directory / str(step))
-            for old in steps(directory)[:-KEPT]:
+            for old in steps(directory)[:-kept]:
                 _delete(directory, old)
     except Exception as error:  # Orbax propagates whatever its storage raises.
         if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:

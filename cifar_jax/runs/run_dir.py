@@ -2,6 +2,7 @@
 
 DIR/config.json      the config, the data and the versions of the run
 DIR/checkpoints/     see checkpoints.py
+DIR/best/            likewise, the one that --keep_best keeps
 DIR/train.jsonl      summaries, one per line; DIR/events.out.tfevents.* has the same
 DIR/eval/            summaries of evaluations, unless --eval_dir is given
 DIR/.lock            held while a training writes to DIR
@@ -57,6 +58,16 @@ class Run:
     def checkpoints(self) -> pathlib.Path:
         """The directory of the run's checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def evaluations(self) -> pathlib.Path:
+        """The directory of the results of evaluations, unless --eval_dir is given."""
+        return self.path / "eval"
+
+    @property
+    def best(self) -> pathlib.Path:
+        """The directory of the checkpoint that is best on the validation images."""
+        return self.path / "best"
 
 
 def of(config: Config, dataset: Dataset) -> Run:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 
 import jax
@@ -15,6 +16,7 @@ from cifar_jax.data.dataset import check_dataset
 from cifar_jax.devices import processes, sharding
 from cifar_jax.devices.strategies import STRATEGIES, Strategy
 from cifar_jax.errors import Stopped, UserError
+from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models.variables import Variables
 from cifar_jax.runs import checkpoints, run_dir
 from cifar_jax.runs.run_dir import Run
@@ -23,13 +25,14 @@ from cifar_jax.training import initial, train_state
 from cifar_jax.training import program as programs
 from cifar_jax.training.compiled import CompiledSteps
 from cifar_jax.training.digest import BackgroundWriter
+from cifar_jax.training.evaluating import Evaluator
 from cifar_jax.training.interrupts import StopRequest
-from cifar_jax.training.loop import MAX_STEPS_PER_CALL, Log, Loop
+from cifar_jax.training.loop import MAX_STEPS_PER_CALL, Log, Loop, OnStep
 from cifar_jax.training.profiling import Trace
 from cifar_jax.training.program import Program
-from cifar_jax.training.progress import Stopwatch
+from cifar_jax.training.progress import Stopwatch, log_line
 from cifar_jax.training.train_state import TrainState
-from cifar_jax.training.trained import Trained, of_state
+from cifar_jax.training.trained import of_state
 
 # What the training images may fill of a device's memory.
 _SHARE_OF_MEMORY = 0.25
@@ -42,19 +45,36 @@ class FitResult:
     Attributes:
         state: the last one; it is saved if there is a train_dir.
         trained: the network in that state, with averaged variables.
+        steps: number of steps that were taken, without those before a resumption.
+        seconds: that they took, without compilation, evaluations and checkpoints.
+        precision: of that network, if it was evaluated; see `Evaluator`.
     """
 
     state: TrainState
     trained: Trained
+    steps: int = 0
+    seconds: float = 0.0
+    precision: float | None = None
 
 
-def fit(config: Config, dataset: Dataset, log: Log = console.log) -> FitResult:
+def fit(
+    config: Config,
+    dataset: Dataset,
+    log: Log = console.log,
+    on_step: OnStep | None = None,
+) -> FitResult:
     """Trains until config.max_steps, from the newest checkpoint if there is one.
 
     The result is a function of config, data and devices: a run that was stopped and
     resumed any number of times ends in the same bits as one that was not; on other
     devices, sums may be rounded differently. Nothing is written if config.train_dir is
     None. Each process of a run calls it, with the same config and data.
+
+    Args:
+        config: what to train.
+        dataset: the data.
+        log: called with each line of the log.
+        on_step: called every config.log_frequency steps; None logs the tutorial's line.
 
     Raises:
         UserError: config or data cannot be used, or do not match what is in train_dir.
@@ -81,6 +101,12 @@ def fit(config: Config, dataset: Dataset, log: Log = console.log) -> FitResult:
         if start == config.max_steps:
             log(f"already at step {start}, which is --max_steps: nothing to do")
             return FitResult(state, of_state(program, state, dataset))
+        evaluator = None
+        if config.eval_frequency:
+            evaluator = Evaluator(config, program, dataset, run, start, log)
+            if evaluator.should_stop:
+                log(f"stopped early at step {start}: {evaluator.why_stopped()}")
+                return FitResult(state, of_state(program, state, dataset))
         steps = _compile(config, program, dataset, state, strategy, log)
         if run is not None:
             processes.run_on_main(lambda: run_dir.write_config(run, dataset))
@@ -94,12 +120,35 @@ def fit(config: Config, dataset: Dataset, log: Log = console.log) -> FitResult:
         stop = stack.enter_context(StopRequest())
         watch = stack.enter_context(Stopwatch())
         loop = Loop(
-            config, program.schedule, steps, run, background, trace, stop, watch, log
+            config=config,
+            schedule=program.schedule,
+            steps=steps,
+            evaluator=evaluator,
+            on_disk=run,
+            summaries=background,
+            trace=trace,
+            stop=stop,
+            watch=watch,
+            log=log,
+            on_step=on_step or functools.partial(_log_step, config, log),
         )
         state, signum = loop.run(state)
+    end = int(state.step)
     if signum is not None:
-        raise Stopped(signum, f"before step {int(state.step)}; {_kept(run, state)}")
-    return FitResult(state, of_state(program, state, dataset))
+        raise Stopped(signum, f"before step {end}; {_kept(run, state)}")
+    if evaluator is not None and end < config.max_steps:
+        log(f"stopped early at step {end}: {evaluator.why_stopped()}")
+    return FitResult(
+        state=state,
+        trained=of_state(program, state, dataset),
+        steps=end - start,
+        seconds=watch.seconds,
+        precision=evaluator.latest if evaluator is not None else None,
+    )
+
+
+def _log_step(config: Config, log: Log, step: int, loss: float, seconds: float) -> None:
+    log(log_line(step, loss, config.batch_size, seconds))
 
 
 def _checked(config: Config, dataset: Dataset) -> Config:
@@ -112,6 +161,14 @@ def _checked(config: Config, dataset: Dataset) -> Config:
             f"--batch_size={config.batch_size} is larger than the training set: "
             f"{dataset.name} has {len(dataset.train)} images to train on"
         )
+    if dataset.validation is None:
+        for name in ("keep_best", "early_stopping"):
+            if getattr(config, name):
+                raise UserError(
+                    f"--{name} chooses by validation images, and none are held out; "
+                    "give --validation_size=5000, for example: who chooses by the test "
+                    "images overestimates the precision"
+                )
     return dataclasses.replace(config, dataset=dataset.name)
 
 

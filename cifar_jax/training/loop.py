@@ -15,14 +15,17 @@ from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training.compiled import CompiledSteps
 from cifar_jax.training.digest import BackgroundWriter
+from cifar_jax.training.evaluating import Evaluator
 from cifar_jax.training.finite import explain, is_finite
 from cifar_jax.training.interrupts import StopRequest
 from cifar_jax.training.profiling import Trace
-from cifar_jax.training.progress import Pace, Stopwatch, log_line
+from cifar_jax.training.progress import Pace, Stopwatch
 from cifar_jax.training.steps import Losses
 from cifar_jax.training.train_state import TrainState
 
 Log = Callable[[str], None]
+# Called with the step, its loss, and the seconds of one step.
+OnStep = Callable[[int, float, float], None]
 
 # Limits on the steps and the approximate duration of one device call: it cannot be
 # interrupted, and Ctrl-C should not have to wait.
@@ -51,15 +54,17 @@ class Loop:
     config: Config
     schedule: Callable[[int], Array]
     steps: CompiledSteps
+    evaluator: Evaluator | None
     on_disk: Run | None
     summaries: BackgroundWriter | None
     trace: Trace | None
     stop: StopRequest
     watch: Stopwatch
     log: Log
+    on_step: OnStep
 
     def run(self, state: TrainState) -> tuple[TrainState, int | None]:
-        """Trains until max_steps, or until a signal asks to stop.
+        """Trains until max_steps or early stopping, or until a signal asks to stop.
 
         Returns:
             The state at the end, and the signal that asked to stop, or None.
@@ -97,10 +102,18 @@ class Loop:
                     # The inspection may still have been compiled.
                     self.watch.skip()
             state = after
+            stops = False
+            if self.evaluator is not None and end == self.evaluator.next_after(first):
+                if pending is not None:
+                    self._report(pending)
+                    pending = None
+                self.evaluator(state)
+                self.watch.skip()
+                stops = self.evaluator.should_stop
             due = time.monotonic() - saved_at >= config.save_interval_secs
             # Once per iteration: a signal that arrives later is handled in the next.
             signum, due = self._agree(due)
-            finished = end == config.max_steps or signum is not None
+            finished = end == config.max_steps or stops or signum is not None
             save = finished or due
             if save and pending is not None:
                 self._report(pending)
@@ -135,13 +148,15 @@ class Loop:
     def _call_end(self, first: int) -> int:
         """Returns the step before which a call that begins with `first` must end.
 
-        A call ends after a logged step, before a summarized step, and soon enough to
-        respond to Ctrl-C; a summarized step is a call of its own.
+        A call ends after a logged step, before an evaluation and a summarized step, and
+        soon enough to respond to Ctrl-C; a summarized step is a call of its own.
         """
         if self._is_summarized(first):
             return first + 1
         end = min(first + self._steps_per_call, self.config.max_steps)
         end = min(end, first + -first % self.config.log_frequency + 1)
+        if self.evaluator is not None:
+            end = min(end, self.evaluator.next_after(first))
         if self.on_disk is not None:
             end = min(end, first + -first % self.config.summary_frequency)
         return end
@@ -158,7 +173,7 @@ class Loop:
             )
             # Indexed with NumPy: JAX's indexing would queue up behind the next call.
             loss = float(np.asarray(call.losses["total_loss"])[-1])
-            self.log(log_line(last, loss, self.config.batch_size, seconds))
+            self.on_step(last, loss, seconds)
 
     def _summarize(
         self, state: TrainState, loss_averages: Losses, losses: Losses

@@ -1,4 +1,4 @@
-"""Measures the speed of training, and formats the tutorial's log line."""
+"""Measures and shows the speed of training."""
 
 import concurrent.futures
 import datetime
@@ -6,6 +6,7 @@ import time
 
 import jax
 from jaxtyping import PyTree
+from tqdm import tqdm
 
 
 class Stopwatch:
@@ -55,6 +56,39 @@ class Pace:
         now = step, self._stopwatch.seconds
         (last_step, last_seconds), self._last = self._last, now
         return (now[1] - last_seconds) / (step - last_step)
+
+
+class ProgressBar:
+    """Shows the progress of a training on a terminal, with messages above the bar."""
+
+    def __init__(self, max_steps: int, batch_size: int):
+        self._max_steps = max_steps
+        self._batch_size = batch_size
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> "ProgressBar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def log(self, line: str) -> None:
+        """Prints a message."""
+        tqdm.write(line)
+
+    def on_step(self, step: int, loss: float, seconds: float) -> None:
+        """Shows the loss of a step and how many seconds one takes."""
+        if self._bar is None:
+            # Created now so that the time left does not count the compilation.
+            self._bar = tqdm(
+                total=self._max_steps, initial=step, unit="step", dynamic_ncols=True
+            )
+        self._bar.set_postfix_str(
+            f"loss = {loss:.2f}, {self._batch_size / seconds:.1f} examples/sec",
+            refresh=False,
+        )
+        self._bar.update(step + 1 - self._bar.n)
 
 
 def log_line(step: int, loss: float, batch_size: int, seconds: float) -> str:

@@ -12,14 +12,11 @@ from jaxtyping import Array, Bool, Float, Int32, Integer, Key, PyTree, UInt8
 
 from cifar_jax.checks import check_type
 from cifar_jax.data.dataset import check_images, check_labels
-from cifar_jax.optimization.averages import update_average
+from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY, update_average
 from cifar_jax.optimization.losses import Targets, as_probabilities
 from cifar_jax.training import train_state
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
-
-# The decay of the tutorial's `_add_loss_summaries`.
-LOSS_AVERAGE_DECAY = 0.9
 
 # Every loss term by name.
 Losses = dict[str, Float[Array, "..."]]

@@ -1,50 +1,23 @@
-"""A trained network: everything that evaluation and prediction need of a run."""
+"""Makes trained networks of states, of runs and of Keras's files."""
 
-import dataclasses
 import os
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from cifar_jax import models
 from cifar_jax.checks import check_type
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
-from cifar_jax.data.normalization import Statistics
-from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.errors import UserError
-from cifar_jax.models import Network, from_keras, imagenet, variables
+from cifar_jax.evaluation.inference import Trained
+from cifar_jax.models import from_keras, imagenet, variables
 from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training import program as programs
 from cifar_jax.training import train_state
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A trained network.
-
-    Attributes:
-        model: the network.
-        variables: its parameters and BatchNorm's statistics, averaged over the training
-            or as they were after the last step.
-        preprocessing: what is done to images before the network sees them.
-        statistics: of the training images, if inputs are normalized by them.
-        step: number of steps of the training; 0 if it was not one of ours.
-        class_names: the name of each label, in order.
-        image_shape: height, width and channels of the images that it takes.
-    """
-
-    model: Network
-    variables: PyTree
-    preprocessing: Preprocessing
-    statistics: Statistics | None
-    step: int
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
 
 
 def of_state(
@@ -105,20 +78,24 @@ def of_keras(model: str, path: str | os.PathLike[str]) -> Trained:
     )
 
 
-def load(run: Run, step: int | None = None, raw_params: bool = False) -> Trained:
+def load(
+    run: Run, step: int | None = None, raw_params: bool = False, best: bool = False
+) -> Trained:
     """Loads the network of a checkpoint.
 
     Args:
         run: from `run_dir.read`.
         step: of a checkpoint of the run; None for the newest one that is whole.
         raw_params: whether to use the variables of that very step, not the averages.
+        best: whether to use the checkpoint that --keep_best kept.
 
     Raises:
         UserError: there is no such checkpoint, or none yet.
         RunError: the checkpoint is damaged or belongs to another network.
     """
     check_type(run, "run", Run)
-    saved = checkpoints.steps(run.checkpoints)
+    directory = run.best if best else run.checkpoints
+    saved = checkpoints.steps(directory)
     if step is not None and step not in saved:
         raise UserError(
             f"there is no checkpoint of step {step!r} in {run.path}; those that exist: "
@@ -134,11 +111,16 @@ def load(run: Run, step: int | None = None, raw_params: bool = False) -> Trained
         ),
     )
     if step is None:
-        step = checkpoints.newest(run.checkpoints)
+        step = checkpoints.newest(directory)
+    if step is None and best:
+        raise UserError(
+            f"no best checkpoint in {run.path}: train with --keep_best, "
+            "--eval_frequency and --validation_size"
+        )
     if step is None:
         raise UserError(
             f"no checkpoint in {run.path} yet: the training saves one every "
             "--save_interval_secs and at its end"
         )
-    state = checkpoints.restore(run.checkpoints, step, like)
+    state = checkpoints.restore(directory, step, like)
     return of_state(program, state, run, raw_params)

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from cifar_jax.training.progress import Pace, Stopwatch, log_line
+from cifar_jax.training.progress import Pace, ProgressBar, Stopwatch, log_line
 
 
 def test_log_line_matches_the_tutorial():
@@ -52,3 +52,16 @@ def test_saves_do_not_count(clock):
         watch.skip()
         watch.count(watch.watch(4.0))
         assert pace(30) == 0.2
+
+
+def test_the_bar_shows_loss_and_speed_below_the_messages(capsys):
+    with ProgressBar(max_steps=100, batch_size=32) as bar:
+        bar.log("compiled")
+        bar.on_step(50, 2.345, 0.1)
+        bar.log("saved")
+        bar.on_step(60, 1.25, 0.2)
+    printed = capsys.readouterr()
+    assert printed.out.split() == ["compiled", "saved"]
+    assert "51/100" in printed.err
+    assert "61/100" in printed.err
+    assert "loss = 1.25, 160.0 examples/sec" in printed.err
