@@ -1,4 +1,4 @@
-"""A data set in memory: images, labels, names, and where they came from."""
+"""A data set: images, labels, names, and where they came from."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,10 @@ from cifar_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Images and their labels: pixels 0..255, labels 0..num_classes - 1."""
+    """Images and their labels: pixels 0..255, labels 0..num_classes - 1.
+
+    The images may be in memory, or a file that is mapped into it.
+    """
 
     images: UInt8[np.ndarray, "n h w c"]
     labels: Integer[np.ndarray, " n"]
@@ -61,7 +64,7 @@ def empty_images(
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A data set in memory, and what a reader of its results must know about it.
+    """A data set, and what a reader of its results must know about it.
 
     Attributes:
         name: of the data set, such as "cifar10".
