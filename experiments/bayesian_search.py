@@ -98,6 +98,7 @@ def main(argv: list[str]) -> None:
         },
         "settings": settings,
         "space": {name: values._asdict() for name, values in SPACE.items()},
+        "published": search_space.PUBLISHED,
         "jobs": [{"job": job.name} | job.task | (job.result or {}) for job in finished],
     }
     results = pathlib.Path(FLAGS.results_dir)

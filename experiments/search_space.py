@@ -29,14 +29,12 @@ class Range(NamedTuple):
     Attributes:
         low: the lowest one.
         high: the highest one.
-        published: the one in cuda-convnet's files.
         is_log: whether they are spread evenly by their logarithms.
         is_integer: whether they are whole numbers.
     """
 
     low: float
     high: float
-    published: float
     is_log: bool = True
     is_integer: bool = False
 
@@ -53,19 +51,30 @@ class Range(NamedTuple):
 
 
 SPACE = {
-    "learning_rate": Range(1e-5, 1e-1, published=1e-3),
-    "weight_decay_conv1": Range(4e-5, 4e-1, published=4e-3),
-    "weight_decay_conv2": Range(4e-5, 4e-1, published=4e-3),
-    "weight_decay_conv3": Range(4e-5, 4e-1, published=4e-3),
-    "weight_decay_logits": Range(1e-2, 1e2, published=1.0),
+    "learning_rate": Range(1e-5, 1e-1),
+    "weight_decay_conv1": Range(4e-5, 4e-1),
+    "weight_decay_conv2": Range(4e-5, 4e-1),
+    "weight_decay_conv3": Range(4e-5, 4e-1),
+    "weight_decay_logits": Range(1e-2, 1e2),
     # Of the squares of 1x1 to 9x9 pixels.
-    "lrn_radius": Range(0, 4, published=1, is_integer=True),
-    "lrn_scale": Range(5e-7, 5e-3, published=5e-5),
-    "lrn_power": Range(0.25, 1.25, published=0.75, is_log=False),
+    "lrn_radius": Range(0, 4, is_integer=True),
+    "lrn_scale": Range(5e-7, 5e-3),
+    "lrn_power": Range(0.25, 1.25, is_log=False),
     # Of the steps that a trial may take; the paper's is the number of epochs.
-    "length": Range(0.5, 1.0, published=1.0, is_log=False),
+    "length": Range(0.5, 1.0, is_log=False),
 }
-PUBLISHED: Setting = {name: values.published for name, values in SPACE.items()}
+# Those in cuda-convnet's files.
+PUBLISHED: Setting = {
+    "learning_rate": 1e-3,
+    "weight_decay_conv1": 4e-3,
+    "weight_decay_conv2": 4e-3,
+    "weight_decay_conv3": 4e-3,
+    "weight_decay_logits": 1.0,
+    "lrn_radius": 1,
+    "lrn_scale": 5e-5,
+    "lrn_power": 0.75,
+    "length": 1.0,
+}
 
 
 def setting(point: Point) -> Setting:
