@@ -21,7 +21,8 @@ import filelock
 from cifar_jax import UserError
 from experiments import output
 
-_LOCK = ".lock"
+# Not a run's .lock, so that the folder of a job can be that of its run.
+_LOCK = ".job.lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,13 @@ class Study:
             )
             for path in sorted(self.directory.glob("*/job.json"))
         ]
+
+    def reopen(self, failed: Callable[[dict[str, Any]], bool]) -> None:
+        """Makes jobs with such results unfinished again, so that they are retried."""
+        with self._lock:
+            for job in self.jobs():
+                if job.result is not None and failed(job.result):
+                    (self.directory / job.name / "result.json").unlink()
 
     def work(
         self,

@@ -201,6 +201,16 @@ def test_a_job_that_was_interrupted_is_taken_up_again(tmp_path):
     assert (tmp_path / "job-1" / "runs.txt").read_text() == "run\n"
 
 
+def test_a_job_with_a_result_to_be_retried_is_run_again(tmp_path):
+    work(tmp_path)
+    study = Study(tmp_path, {"size": 4})
+    study.reopen(lambda result: result["square"] == 4)
+    assert [job.result is None for job in study.jobs()] == [False, False, True, False]
+    assert all(job.result is not None for job in work(tmp_path))
+    assert (tmp_path / "job-2" / "runs.txt").read_text() == "run\nrun\n"
+    assert (tmp_path / "job-3" / "runs.txt").read_text() == "run\n"
+
+
 def test_another_study_in_the_directory_is_an_error(tmp_path):
     work(tmp_path)
     with pytest.raises(UserError, match="has another study, with size 4; give the sa"):
