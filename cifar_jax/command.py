@@ -37,7 +37,7 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
         # File names may contain characters that the terminal cannot encode.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        arguments = flags.FLAGS(sys.argv)[1:]
+        arguments = _parse(sys.argv)
         if flags.FLAGS.help:
             console.say(f"{usage}\n\nFlags:\n{_flag_help()}")
             sys.exit(0)
@@ -58,6 +58,14 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
     except KeyboardInterrupt:
         _fail("stopped by SIGINT", 130)
     sys.exit(status)
+
+
+def _parse(words: Sequence[str]) -> list[str]:
+    """Parses the flags; returns the positional arguments."""
+    try:
+        return flags.FLAGS(words)[1:]
+    except ValueError as error:  # of --noprofile=3, for example
+        raise UserError(f"{error} (--help lists the flags)") from None
 
 
 def no_arguments(arguments: Sequence[str]) -> None:
