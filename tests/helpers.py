@@ -50,8 +50,9 @@ class SmallNetwork(Network):
 
     @nn.compact
     def __call__(self, images, train=False):
-        small = images.reshape(len(images), 8, images.shape[1] // 8, 8, -1, 3)
-        x = small.mean(axis=(2, 4)).reshape(len(images), -1)
+        n, height = images.shape[:2]
+        small = images.reshape(n, 8, height // 8, 8, -1, 3)
+        x = small.mean(axis=(2, 4)).reshape(n, -1)
         x = self.record("hidden", nn.relu(nn.Dense(32, name="hidden")(x)))
         return self.record("head", nn.Dense(self.num_classes, name="head")(x))
 

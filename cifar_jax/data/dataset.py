@@ -220,7 +220,7 @@ def check_images(
         )
     if shape is not None and tuple(given[1:]) != tuple(shape):
         raise UserError(f"{message} of shape {list(given)}")
-    if min(given) == 0:
+    if 0 in given:
         raise UserError(f"{name} is empty: its shape is {list(given)}")
 
 

@@ -128,7 +128,7 @@ class Airbench(Network, kw_only=True):
         x = self.record("whiten", self.activation(whiten(images)))
         for number, width in enumerate(self.widths, 1):
             x = self.group(x, width, f"group{number}", train)
-        x = self.max_pool(x, (3, 3), (3, 3)).reshape(len(x), -1)
+        x = self.max_pool(x, (3, 3), (3, 3)).reshape(x.shape[0], -1)
         return self.predictions(x, self.head_init, use_bias=False) * self.logit_scale
 
     def init_from_data(

@@ -65,7 +65,7 @@ class VGG(Network, kw_only=True):
             nn.Dense, dtype=self.dtype, kernel_init=glorot_uniform()
         )
         x = stacks(images, self.depths, self.conv, self.max_pool)
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         for name in ("fc1", "fc2"):
             x = self.record(name, nn.relu(dense(4096, name=name)(x)))
         return self.predictions(x, glorot_uniform())
