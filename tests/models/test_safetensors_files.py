@@ -1,0 +1,91 @@
+"""Tests that safetensors files are read as written, and untrusted ones refused."""
+
+import json
+import os
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from cifar_jax import UserError
+from cifar_jax.models import safetensors_files
+
+RECORD = {"format": 1, "model": "small", "class_names": ["a", "b"]}
+VARIABLES = {
+    "params": {
+        "head": {"kernel": np.ones((3, 2), np.float32), "bias": np.zeros(2, np.float32)}
+    },
+    "batch_stats": {"block": {"norm": {"mean": np.arange(3, dtype=np.float32)}}},
+}
+
+
+def written(tmp_path, contents: bytes):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(contents)
+    return path
+
+
+def with_arrays(**arrays) -> bytes:
+    """Returns a file with these arrays, whose names have dots in the place of /."""
+    named = {name.replace(".", "/"): np.asarray(a) for name, a in arrays.items()}
+    return save(named, {"config": json.dumps(RECORD)})
+
+
+def test_what_was_written_is_read(tmp_path):
+    statistics = {"statistics": {"mean": np.ones((2, 2, 3), np.float32)}}
+    contents = safetensors_files.to_bytes(RECORD, VARIABLES | statistics)
+    found = safetensors_files.read(written(tmp_path, contents))
+    assert (found.model, found.class_names) == ("small", ("a", "b"))
+    np.testing.assert_equal(found.variables, VARIABLES)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_narrow_numbers_become_float32(tmp_path, dtype):
+    kernel = np.array([0.1, 100], dtype)
+    file = written(tmp_path, with_arrays(**{"params.head.kernel": kernel}))
+    found = safetensors_files.read(file).variables["params"]["head"]["kernel"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, kernel.astype(np.float32))
+
+
+WHOLE = safetensors_files.to_bytes(RECORD, VARIABLES)
+ONE = np.ones(1, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (b"", "is damaged, or not a safetensors file"),
+        (b"\xff" * 100, "is damaged, or not a safetensors file"),
+        (WHOLE[:-1], "is damaged, or not a safetensors file"),
+        (save({"params/a/b": ONE}), "does not say which network"),
+        *(
+            (save({"a": ONE}, {"config": text}), "does not say which network")
+            for text in (
+                *("", "[]", "1", '{"format": 1}', "[" * 100_000),
+                json.dumps(RECORD | {"class_names": "ab"}),
+                json.dumps(RECORD | {"class_names": [1]}),
+                json.dumps(RECORD | {"model": None}),
+            )
+        ),
+        (save({"a": ONE}, {"config": json.dumps(RECORD | {"format": 2})}), "is 2, and"),
+        (with_arrays(**{"params.head.bias": np.ones(2)}), "bias is of type F64, not"),
+        (with_arrays(**{"params.a.b": np.ones(1, int)}), "params/a/b is of type I64"),
+        (with_arrays(a=ONE), "a is not the name of a variable"),
+        (with_arrays(**{"params.a": ONE, "params.a.b": ONE}), "a/b is not the name of"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, contents, message):
+    file = written(tmp_path, contents)
+    with pytest.raises(UserError, match=message) as caught:
+        safetensors_files.read(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "fifo.safetensors")
+    for name in ("fifo.safetensors", "missing.safetensors", "."):
+        with pytest.raises(UserError, match="there is no file"):
+            safetensors_files.read(tmp_path / name)
