@@ -315,7 +315,7 @@ ODD = [
 
 def values(count: int, folder: pathlib.Path, table: Table) -> None:
     """Gives each flag of each command `count` odd values, some with a second flag."""
-    for name in ("train", "eval", "predict", "compare"):
+    for name in ("train", "eval", "predict", "compare", "export"):
         help_text = call_in_process(name, "--help", cwd=folder).stdout
         names = re.findall(r"^  --(?:\[no\])?(\w+)$", help_text, re.MULTILINE)
         for flag in names:

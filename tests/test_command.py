@@ -3,12 +3,12 @@
 import pytest
 
 
-@pytest.mark.parametrize("name", ["train", "eval", "predict", "compare"])
+@pytest.mark.parametrize("name", ["train", "eval", "predict", "compare", "export"])
 def test_help(call_command, name):
     result = call_command(name, "--help")
     assert result.returncode == 0
     assert f"python -m cifar_jax.{name}" in result.stdout
-    assert "--batch_size" in result.stdout or name in ("predict", "compare")
+    assert "--batch_size" in result.stdout or name not in ("train", "eval")
     assert result.stderr == ""
 
 

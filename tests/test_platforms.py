@@ -33,8 +33,9 @@ runpy.run_module(f"cifar_jax.{sys.argv[0]}", run_name="__main__", alter_sys=True
         (("eval", "--checkpoint_dir={run}", "--eval_dir=here"), "precision @ 1 = "),
         (("predict", "--checkpoint_dir={run}", "red.png"), "red.png"),
         (("compare", "{run}", "--plot=here.png"), "minutes trained"),
+        (("export", "--checkpoint_dir={run}", "--out=here"), "exported to here"),
     ],
-    ids=["train", "eval", "predict", "compare"],
+    ids=["train", "eval", "predict", "compare", "export"],
 )
 def test_the_commands_run(digits_run, tmp_path, words, answer):
     Image.new("RGB", (50, 40), "red").save(tmp_path / "red.png")

@@ -201,10 +201,7 @@ def write_config(run: Run, dataset: Dataset) -> None:
             "train": len(dataset.train),
             "test": len(dataset.test),
         },
-        "versions": {
-            "python": platform.python_version(),
-            **{name: _version(name) for name in _PACKAGES},
-        },
+        "versions": versions(),
     }
     record[_CHECKSUM] = _checksum(record)
     try:
@@ -213,6 +210,14 @@ def write_config(run: Run, dataset: Dataset) -> None:
         raise UserError(
             f"cannot write to --train_dir={run.path}: {error.strerror}"
         ) from None
+
+
+def versions() -> dict[str, str | None]:
+    """Returns the versions of Python and of the packages that matter for results."""
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+    }
 
 
 def _resumable(path: pathlib.Path) -> Run | None:

@@ -1,0 +1,161 @@
+"""Trained networks as files that are used without this package.
+
+model.stablehlo     a program from bytes to probabilities, for jax.export
+model.safetensors   the variables
+config.json         what is known of both, and their checksums; written last
+"""
+
+import contextlib
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+from jaxtyping import Array, Float, UInt8
+
+from cifar_jax.errors import RunError, UserError
+from cifar_jax.evaluation.inference import eval_step
+from cifar_jax.evaluation.report import is_written_by
+from cifar_jax.models import safetensors_files
+from cifar_jax.runs import run_dir
+from cifar_jax.runs.files import check_folder, write_atomically
+from cifar_jax.runs.run_dir import Run
+from cifar_jax.training.trained import Trained
+
+PROGRAM, WEIGHTS, RECORD = "model.stablehlo", "model.safetensors", "config.json"
+FILES = (PROGRAM, WEIGHTS, RECORD)
+GENERATOR = "python -m cifar_jax.export"
+# Those that a program runs on.
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def check(directory: pathlib.Path) -> None:
+    """Checks a folder before anything is exported to it, without changing it.
+
+    Raises:
+        UserError: the folder is not writable, or has files of these names that are not
+            those of an earlier export.
+    """
+    check_folder(directory, "out")
+    try:
+        found = [name for name in FILES if (directory / name).exists()]
+        foreign = found and not is_written_by(GENERATOR, directory / RECORD)
+    except OSError as error:
+        raise UserError(f"--out={directory} cannot be used: {error.strerror}") from None
+    if foreign:
+        raise UserError(
+            f"--out={directory}: {', '.join(found)} would be overwritten, but there is "
+            f"no {RECORD} of an earlier export; choose another folder"
+        )
+
+
+def write(
+    directory: pathlib.Path, run: Run, network: Trained, raw_params: bool
+) -> None:
+    """Writes the files of a network, each of them atomically.
+
+    Args:
+        directory: that has passed `check`; it is created if missing.
+        run: that the network is of.
+        network: loaded from the run.
+        raw_params: whether its parameters are the raw ones.
+
+    Raises:
+        UserError: the network cannot be exported.
+        RunError: the files cannot be written.
+    """
+    contents = record(run, network, raw_params)
+    trees = dict(network.variables)
+    if network.statistics is not None:
+        trees["statistics"] = network.statistics._asdict()
+    files: dict[str, bytes] = {
+        PROGRAM: program(network),
+        WEIGHTS: safetensors_files.to_bytes(contents, trees),
+    }
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    text = json.dumps(contents | {"sha256": sums}, indent=2, allow_nan=False) + "\n"
+    files[RECORD] = text.encode()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            write_atomically(directory / name, data)
+    except OSError as error:
+        raise RunError(
+            f"cannot write the export to {directory}: {error.strerror or error}"
+        ) from error
+
+
+def record(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
+    """Returns what is known of a network, for JSON."""
+    config = run.config
+    return {
+        "generator": GENERATOR,
+        "format": safetensors_files.FORMAT,
+        "model": config.model,
+        "dtype": np.dtype(network.model.dtype).name,
+        "parameters": "raw" if raw_params else "averaged",
+        "step": network.step,
+        "image_shape": network.image_shape,
+        "image_size": config.image_size,
+        "normalization": config.normalization,
+        "views": config.views,
+        "data_source": run.data_source,
+        "data_fingerprint": run.data_fingerprint,
+        "versions": run_dir.versions(),
+        "class_names": network.class_names,
+    }
+
+
+def program(network: Trained) -> bytes:
+    """Returns a serialized `jax.export.Exported`, with the variables in it.
+
+    It maps uint8 images [b, h, w, 3], for any b, to float32 probabilities [b, classes]:
+    those of `classify`, except for rounding. All operations are XLA's own ones, so that
+    the same program is for all PLATFORMS.
+
+    Raises:
+        UserError: the network works only for a known number of images.
+    """
+    model = network.model.clone(ops="plain")
+
+    def probabilities(images: UInt8[Array, "b h w c"]) -> Float[Array, "b classes"]:
+        logits = eval_step(
+            network.variables,
+            images,
+            network.statistics,
+            model=model,
+            preprocessing=network.preprocessing,
+        )
+        return jax.nn.softmax(logits, axis=-1)
+
+    (batch,) = export.symbolic_shape("b")
+    images = jax.ShapeDtypeStruct((batch, *network.image_shape), np.uint8)
+    try:
+        with _without_source_locations():
+            exported = export.export(jax.jit(probabilities), platforms=PLATFORMS)(
+                images
+            )
+    # JAX and networks raise many kinds of errors where the number is not known.
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{type(model).__name__} cannot be exported for any number of images: "
+            f"{reason}; in a network, write x.shape[0] in the place of len(x)"
+        ) from error
+    return bytes(exported.serialize())
+
+
+@contextlib.contextmanager
+def _without_source_locations() -> Iterator[None]:
+    """Keeps the paths of source files, which are of this machine, out of programs."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)

@@ -1,0 +1,63 @@
+"""Exports a trained network: python -m cifar_jax.export --out=DIR.
+
+Writes files that are used without this package:
+
+    DIR/model.stablehlo     a program from images to probabilities, for jax.export
+    DIR/model.safetensors   the weights, also for train --init_from
+    DIR/config.json         what they are of: classes, preprocessing, run and data
+"""
+
+from cifar_jax import startup
+
+if __name__ == "__main__":
+    startup.prepare()
+
+import pathlib
+from collections.abc import Sequence
+
+import jax
+from absl import flags
+
+from cifar_jax import command, console
+from cifar_jax.errors import UserError
+from cifar_jax.evaluation import exports
+from cifar_jax.runs import run_dir
+from cifar_jax.training import trained
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns its exit status."""
+    command.no_arguments(arguments)
+    options = flags.FLAGS
+    if not options.out:
+        raise UserError("no folder to export to is given: --out=DIR")
+    directory = pathlib.Path(options.out)
+    exports.check(directory)
+    run = run_dir.read(options.checkpoint_dir)
+    network = trained.load(run, raw_params=options.raw_params)
+    exports.write(directory, run, network, options.raw_params)
+    kind = "raw" if options.raw_params else "averaged"
+    note = f"step {network.step} of {run.path}, {kind} parameters"
+    note += f"; trained on {run.data_source}"
+    console.say(console.one_line(note))
+    console.say(f"exported to {directory}: {', '.join(exports.FILES)}")
+    return 0
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string(
+        "checkpoint_dir", "cifar10_train", "Folder of the run, its --train_dir."
+    )
+    flags.DEFINE_string(
+        "out", None, "Folder for the files. Those of an earlier export are replaced."
+    )
+    flags.DEFINE_boolean(
+        "raw_params", False, "Use the last step's raw parameters, not the averages."
+    )
+
+
+if __name__ == "__main__":
+    # Nothing is computed; a GPU may be busy with the run.
+    jax.config.update("jax_platforms", "cpu")
+    _define_flags()
+    command.run(main, __doc__)
