@@ -117,8 +117,9 @@ class Config:
     model: str = option("tutorial", "The network.", choices=MODELS.keys(), fixed=True)
     init_from: str | None = option(
         None,
-        "Start from these weights: the directory of a run, or a .weights.h5, .h5 or "
-        ".keras file of Keras. The head is new if the classes differ.",
+        "Start from these weights: the directory of a run, a .safetensors file of "
+        "python -m cifar_jax.export, or a .weights.h5, .h5 or .keras file of Keras. "
+        "The head is new if the classes differ.",
         fixed=True,
     )
     image_size: int = option(

@@ -78,7 +78,8 @@ def check(
         missing: layers that need not be there.
 
     Raises:
-        UserError: a variable is missing, has another shape, or is not the network's.
+        UserError: a variable is missing, has another shape or is in another collection,
+            or is not the network's.
     """
     found, kind = _shapes(variables), _kind(network)
     expected = {
@@ -101,12 +102,23 @@ def check(
         raise UserError(
             f"{source} has {name} of shape {found[name]}, which {kind} does not have"
         )
+    places = _collections(_variables(network, image_size))
+    for name, place in _collections(variables).items():
+        if place != places[name]:
+            raise UserError(
+                f"{source} has {name} in {place}, but in {kind} it is in {places[name]}"
+            )
 
 
 def shapes(network: Network, image_size: int) -> dict[str, tuple[int, ...]]:
     """Returns the shape of each variable of a network by its name."""
+    return _shapes(_variables(network, image_size))
+
+
+def _variables(network: Network, image_size: int) -> Variables:
+    """Returns the variables of a network, without their values."""
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    return _shapes(jax.eval_shape(network.init, jax.random.key(0), images))
+    return jax.eval_shape(network.init, jax.random.key(0), images)
 
 
 def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:
@@ -114,6 +126,15 @@ def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:
     return {
         "/".join(key.key for key in path[1:]): leaf.shape
         for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
+    }
+
+
+def _collections(variables: Variables) -> dict[str, str]:
+    """Returns the collections of variables, such as params, by such names."""
+    return {
+        name: collection
+        for collection, tree in variables.items()
+        for name in _shapes({collection: tree})
     }
 
 

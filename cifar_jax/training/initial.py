@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from cifar_jax.config.config import Config
 from cifar_jax.errors import UserError
-from cifar_jax.models import Network, from_keras, variables
+from cifar_jax.models import Network, from_keras, safetensors_files, variables
+from cifar_jax.models.safetensors_files import Contents
 from cifar_jax.models.variables import Variables
 from cifar_jax.runs import run_dir
 from cifar_jax.training import trained
@@ -30,15 +31,15 @@ def load(
     model: Network,
     class_names: tuple[str, ...],
 ) -> Initial:
-    """Reads the weights of a run or of a file of Keras.
+    """Reads the weights of a run, of an export or of a file of Keras.
 
     Args:
-        source: the directory of a run, whose averaged weights are taken, or a
-            .weights.h5, .h5 or .keras file.
+        source: the directory of a run, whose averaged weights are taken; a .safetensors
+            file of python -m cifar_jax.export; or a .weights.h5, .h5 or .keras file.
         config: of the training that is to start.
         model: its network.
-        class_names: the names of its labels. The last layer of a run with other names
-            is new, even if they are equally many.
+        class_names: the names of its labels. The last layer of a run or an export with
+            other names is new, even if they are equally many.
 
     Raises:
         UserError: they cannot be read, or are not those of the network; only its
@@ -48,11 +49,14 @@ def load(
     path = pathlib.Path(source)
     if not path.exists():
         raise UserError(
-            f"--init_from={path} does not exist; give the directory of a run, or a "
-            "file of Keras's weights"
+            f"--init_from={path} does not exist; give the directory of a run, a "
+            ".safetensors file of an export, or a file of Keras's weights"
         )
     if path.is_dir():
-        found = _of_run(path, config.model, class_names)
+        found = _known(path, _of_run(path), config.model, model, class_names)
+    elif path.suffix == ".safetensors":
+        contents = safetensors_files.read(path)
+        found = _known(path, contents, config.model, model, class_names)
     else:
         found = from_keras(path)
     known, new = variables.without_misfits(found, model, config.image_size)
@@ -60,15 +64,25 @@ def load(
     return Initial(known, new)
 
 
-def _of_run(path: pathlib.Path, model: str, class_names: tuple[str, ...]) -> Variables:
-    """Returns a run's averaged weights, without a last layer for other classes."""
+def _of_run(path: pathlib.Path) -> Contents:
+    """Returns a run's averaged weights."""
     run = run_dir.read(path)
-    if run.config.model != model:
+    return Contents(run.config.model, run.class_names, trained.load(run).variables)
+
+
+def _known(
+    path: pathlib.Path,
+    contents: Contents,
+    name: str,
+    model: Network,
+    class_names: tuple[str, ...],
+) -> Variables:
+    """Returns weights of this network, without a last layer for other classes."""
+    if contents.model != name:
         raise UserError(
-            f"--init_from={path} is a run of --model={run.config.model}, and cannot "
-            f"start one of --model={model}"
+            f"--init_from={path} is of --model={contents.model}, and cannot start a "
+            f"training of --model={name}"
         )
-    network = trained.load(run)
-    if run.class_names == class_names:
-        return network.variables
-    return variables.without(network.variables, network.model.classifier[-1:])
+    if contents.class_names == class_names:
+        return contents.variables
+    return variables.without(contents.variables, model.classifier[-1:])

@@ -1,14 +1,19 @@
-"""Tests trainings that start from the weights of a run or of a file of Keras."""
+"""Tests trainings that start from the weights of a run, an export or Keras."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
 import pytest
 from helpers import make_dataset
 from keras_files import Layer, write
+from safetensors.numpy import load_file, save_file
 
-from cifar_jax import Config, Dataset, UserError, fit, load_trained, read_run
+from cifar_jax import Config, Dataset, UserError, fit, load_trained, models, read_run
+from cifar_jax.evaluation import exports
+from cifar_jax.models import safetensors_files
+from cifar_jax.training import initial
 
 # All layers except the head.
 FROZEN = "group('(?!head/).*', frozen=True)"
@@ -148,10 +153,77 @@ def test_a_resumed_run_does_not_read_them_again(keras_file, dataset, tmp_path):
         fit(config(max_steps=6, **own), dataset, silent)
 
 
+def test_an_export_is_as_good_as_its_run(source, dataset, tmp_path):
+    exports.write(tmp_path, source, load_trained(source), raw_params=False)
+    network = models.create("batch_norm", 3)
+    from_run, from_export = (
+        initial.load(path, config(), network, dataset.class_names)
+        for path in (source.path, tmp_path / "model.safetensors")
+    )
+    assert from_run.new == from_export.new == ()
+    assert_same(from_run.variables, from_export.variables)
+    state = fit(
+        config(init_from=str(tmp_path / "model.safetensors"), param_groups=FROZEN),
+        dataset,
+        silent,
+    ).state
+    assert_same(state.batch_stats, from_run.variables["batch_stats"])
+
+
+NETWORK = models.create("batch_norm", 3)
+RECORD = {"format": 1, "model": "batch_norm", "class_names": ["red", "green", "blue"]}
+
+
+@pytest.fixture
+def export(tmp_path):
+    """Returns an export of an untrained network."""
+    variables = NETWORK.init(jax.random.key(0), np.zeros((1, 24, 24, 3), np.float32))
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors_files.to_bytes(RECORD, variables))
+    return path
+
+
+def test_an_export_of_other_classes_has_no_head(export):
+    start = initial.load(export, config(), NETWORK, ("x", "y", "z"))
+    assert start.new == ("head",)
+    assert start.variables["params"].keys() == {"conv", "norm"}
+
+
+def test_an_export_of_another_network(export, dataset):
+    with pytest.raises(UserError, match="is of --model=batch_norm, and cannot start"):
+        fit(config(init_from=str(export), model="small"), dataset, silent)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"params/conv/kernel": (5, 5, 3, 8)}, r"conv/kernel of shape \(5, 5, 3, 8\)"),
+        ({"params/conv/kernel": None}, r"has no conv/kernel of shape \(3, 3, 3, 8\)"),
+        ({"params/conv/more": (2,)}, "has conv/more of shape"),
+        (
+            {"batch_stats/norm/mean": None, "params/norm/mean": (8,)},
+            "has norm/mean in params, but in SmallBatchNorm it is in batch_stats",
+        ),
+    ],
+)
+def test_an_export_that_was_changed(export, dataset, change, message):
+    arrays = load_file(export)
+    for name, shape in change.items():
+        arrays.pop(name, None)
+        if shape is not None:
+            arrays[name] = np.zeros(shape, np.float32)
+    save_file(arrays, export, {"config": json.dumps(RECORD)})
+    with pytest.raises(UserError, match=message):
+        initial.load(export, config(), NETWORK, dataset.class_names)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "small"}, "is a run of --model=batch_norm, and cannot start one of"),
+        (
+            {"model": "small"},
+            "is of --model=batch_norm, and cannot start a training of --model=small",
+        ),
         ({"init_from": "missing.h5"}, "--init_from=missing.h5 does not exist; give"),
         ({"init_from": "."}, "no run in ."),
     ],
