@@ -50,7 +50,7 @@ def conv_general_dilated(
     (top, bottom), (left, right) = padding
     pads = ((top, bottom), (left, right))
     groups = options.get("feature_group_count", 1)
-    method = _method(x.shape, kernel.shape, strides, pads, groups)
+    method = _method(x.shape[1:], kernel.shape, strides, pads, groups)
     if method is None:
         return plain(x, kernel)
 
@@ -70,7 +70,7 @@ def _method(
     groups: int,
 ) -> Callable[[Array, Array], Array] | None:
     """Returns the fastest method for these shapes, or None for XLA's."""
-    _, h, w, channels = image
+    h, w, channels = image
     kh, kw, _, features = kernel
     if groups > 1:
         is_depthwise = groups == channels == features
