@@ -49,7 +49,7 @@ def check(directory: pathlib.Path) -> None:
     if foreign:
         raise UserError(
             f"--out={directory}: {', '.join(found)} would be overwritten, but there is "
-            f"no {RECORD} of an earlier export; choose another folder"
+            f"no {RECORD} of an earlier export; delete them, or choose another folder"
         )
 
 

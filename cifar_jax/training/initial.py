@@ -53,13 +53,21 @@ def load(
             ".safetensors file of an export, or a file of Keras's weights"
         )
     if path.is_dir():
-        found = _known(path, _of_run(path), config.model, model, class_names)
+        found = _of_run(path)
     elif path.suffix == ".safetensors":
-        contents = safetensors_files.read(path)
-        found = _known(path, contents, config.model, model, class_names)
+        found = safetensors_files.read(path)
     else:
-        found = from_keras(path)
-    known, new = variables.without_misfits(found, model, config.image_size)
+        # Only its shapes tell what a file of Keras is of.
+        found = Contents(config.model, class_names, from_keras(path))
+    if found.model != config.model:
+        raise UserError(
+            f"--init_from={path} is of --model={found.model}, and cannot start a "
+            f"training of --model={config.model}"
+        )
+    weights = found.variables
+    if found.class_names != class_names:
+        weights = variables.without(weights, model.classifier[-1:])
+    known, new = variables.without_misfits(weights, model, config.image_size)
     variables.check(known, model, config.image_size, str(path), missing=new)
     return Initial(known, new)
 
@@ -68,21 +76,3 @@ def _of_run(path: pathlib.Path) -> Contents:
     """Returns a run's averaged weights."""
     run = run_dir.read(path)
     return Contents(run.config.model, run.class_names, trained.load(run).variables)
-
-
-def _known(
-    path: pathlib.Path,
-    contents: Contents,
-    name: str,
-    model: Network,
-    class_names: tuple[str, ...],
-) -> Variables:
-    """Returns weights of this network, without a last layer for other classes."""
-    if contents.model != name:
-        raise UserError(
-            f"--init_from={path} is of --model={contents.model}, and cannot start a "
-            f"training of --model={name}"
-        )
-    if contents.class_names == class_names:
-        return contents.variables
-    return variables.without(contents.variables, model.classifier[-1:])
