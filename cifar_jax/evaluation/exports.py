@@ -18,13 +18,12 @@ from jax import export
 from jaxtyping import Array, Float, UInt8
 
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.evaluation.inference import eval_step
+from cifar_jax.evaluation.inference import Trained, eval_step
 from cifar_jax.evaluation.report import is_written_by
 from cifar_jax.models import safetensors_files
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.files import check_folder, write_atomically
 from cifar_jax.runs.run_dir import Run
-from cifar_jax.training.trained import Trained
 
 PROGRAM, WEIGHTS, RECORD = "model.stablehlo", "model.safetensors", "config.json"
 FILES = (PROGRAM, WEIGHTS, RECORD)
