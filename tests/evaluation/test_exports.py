@@ -8,6 +8,7 @@ from flax import linen as nn
 from cifar_jax import (
     Config,
     Network,
+    Trained,
     UserError,
     build_program,
     classify,
@@ -15,11 +16,17 @@ from cifar_jax import (
     models,
 )
 from cifar_jax.evaluation import exports
-from cifar_jax.training.trained import Trained
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (17, 32, 32, 3), dtype=np.uint8)
-TESTS_OWN = {"small", "batch_norm"}
-SMALLEST = {"xception": 71, "inception_v3": 75, "inception_resnet_v2": 75}
+# One of each family, with the size of its inputs.
+NETWORKS = {
+    "cuda_convnet_18pct": 32,
+    "vgg16_bn": 32,
+    "resnet18": 32,
+    "mobilenet": 32,
+    "xception": 71,
+    "airbench94": 32,
+}
 
 
 def network(model: str, image_size: int, **settings: str) -> Trained:
@@ -110,6 +117,6 @@ def test_the_settings_of_jax_stay():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", sorted(models.MODELS.keys() - TESTS_OWN))
-def test_every_network(model):
-    assert_equal_probabilities(network(model, SMALLEST.get(model, 32)), (3,))
+@pytest.mark.parametrize(("model", "image_size"), NETWORKS.items())
+def test_a_network_of_each_family(model, image_size):
+    assert_equal_probabilities(network(model, image_size), (3,))
