@@ -107,6 +107,7 @@ def test_cifar10_c_prints_and_records_every_error(
     assert result.stdout.endswith("report written to out/corruptions.png\n")
 
 
+@pytest.mark.slow
 def test_some_images_of_cifar10_c_are_never_taken_for_all(
     run, call_command, few_images
 ):

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -113,7 +114,12 @@ def test_the_examples_are_clean(package, words):
 def test_the_commands_have_valid_flags(call_command, tmp_path, monkeypatch):
     commands = re.findall(r"^    python -m cifar_jax\.train (.*)$", TEXT, re.MULTILINE)
     seen = []
-    monkeypatch.setattr("cifar_jax.train.fit", lambda config, _: seen.append(config))
+
+    def fit(config, _):
+        seen.append(config)
+        return SimpleNamespace(steps=0)
+
+    monkeypatch.setattr("cifar_jax.train.fit", fit)
     for line in commands[:-2]:  # those of the page's own are run above
         words = shlex.split(line)
         result = call_command("train", *words, "--dataset=digits", "--train_dir=")

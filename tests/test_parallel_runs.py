@@ -42,6 +42,7 @@ def test_runs_side_by_side_are_those_of_fit(drop_remainder):
         assert accuracies[place] == evaluate(expected.trained, dataset.test)
 
 
+@pytest.mark.slow
 def test_convolutions_are_called_step_by_step_on_a_cpu():
     dataset = make_dataset()
     config = Config(model="batch_norm", batch_size=8, max_steps=2, train_dir=None)

@@ -47,7 +47,7 @@ LOSSES, CHANGES = 2e-6, 1e-4
 @pytest.mark.parametrize(
     ("recipe", "scale"),
     [
-        ("airbench94_sgd", 1 / 9),
+        pytest.param("airbench94_sgd", 1 / 9, marks=pytest.mark.slow),
         pytest.param("airbench94", 1 / 256, marks=pytest.mark.slow),
     ],
 )
