@@ -118,6 +118,7 @@ def test_the_layers_of_vgg16():
         layers.layers("vgg16", None, 31)
 
 
+@pytest.mark.slow
 def test_the_contact_sheet(tmp_path):
     text = call_experiment(
         "contact_sheet", "--dataset=digits", f"--results_dir={tmp_path}"
@@ -290,6 +291,7 @@ def run(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+@pytest.mark.slow
 def test_convolution_computes_and_draws(tmp_path):
     text = call_experiment("convolution", f"--results_dir={tmp_path}")
     kept = json.loads((tmp_path / "convolution.json").read_text())

@@ -11,9 +11,8 @@ from cifar_jax import Config, evaluate, fit
 from experiments.parallel_runs import ParallelRuns
 
 
-@pytest.mark.parametrize(
-    "drop_remainder", [False, pytest.param(True, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("drop_remainder", [False, True])
 def test_runs_side_by_side_are_those_of_fit(drop_remainder):
     dataset = make_dataset()
     # The batches reach into a third epoch, and no number of them fills one.

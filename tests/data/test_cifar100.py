@@ -95,10 +95,8 @@ def test_cifar10_beside_it_does_not_matter(data_dir):
     assert load_data("auto", data_dir).name == "cifar10"
 
 
-@pytest.mark.parametrize(
-    ("labels", "classes"),
-    [pytest.param("fine", 100, marks=pytest.mark.slow), ("coarse", 20)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("labels", "classes"), [("fine", 100), ("coarse", 20)])
 def test_a_network_is_trained_and_evaluated(data_dir, call_command, labels, classes):
     options = (f"--data_dir={data_dir}", f"--labels={labels}", "--dataset=cifar100")
     small = ("--model=small", "--max_steps=3", "--batch_size=4", "--log_frequency=1")

@@ -44,12 +44,9 @@ def test_there_are_as_many_parameters_as_by_hand(name):
 LOSSES, CHANGES = 2e-6, 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("recipe", "scale"),
-    [
-        pytest.param("airbench94_sgd", 1 / 9, marks=pytest.mark.slow),
-        pytest.param("airbench94", 1 / 256, marks=pytest.mark.slow),
-    ],
+    ("recipe", "scale"), [("airbench94_sgd", 1 / 9), ("airbench94", 1 / 256)]
 )
 def test_ten_steps_match_the_original(monkeypatch, recipe, scale):
     narrow = functools.partial(Airbench, widths=inputs.WIDTHS, logit_scale=scale)
@@ -132,6 +129,7 @@ def test_the_whitening_bias_of_muons_network_is_uniform():
     assert bias.std() == pytest.approx(12**-0.5 / 3**0.5, rel=0.02)
 
 
+@pytest.mark.slow
 def test_initial_filters_whiten_the_training_images(monkeypatch):
     narrow = functools.partial(Airbench, widths=inputs.WIDTHS)
     monkeypatch.setitem(models.MODELS, "narrow", narrow)

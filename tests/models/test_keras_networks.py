@@ -36,7 +36,7 @@ MARKED_NETWORKS = [
     else name
     for name in NETWORKS
 ]
-LARGE = ("vgg19", "inception_v3", "inception_resnet_v2")
+LARGE = ("vgg19", "resnet50", "inception_v3", "xception", "inception_resnet_v2")
 
 # As listed in the course, including BatchNorm's running statistics.
 PARAMETERS = {

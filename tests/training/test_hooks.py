@@ -94,6 +94,7 @@ def assert_same_state(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_a_network_that_records_nothing_trains_and_is_summarized(dataset, tmp_path):
     settings = config("silent", train_dir=str(tmp_path), summary_frequency=3)
     result = fit(settings, dataset, silent)
@@ -160,6 +161,7 @@ def stripes(count, seed, size=64):
     return Split(images, labels)
 
 
+@pytest.mark.slow
 def test_other_sizes_and_classes_train_evaluate_and_are_loaded_again(tmp_path):
     names = ("close", "wide", "wider")
     own = Dataset.create("own", stripes(48, 0), stripes(20, 1), class_names=names)

@@ -141,6 +141,7 @@ def test_from_a_file_of_keras(keras_file, dataset):
     assert state.params["head"]["kernel"].shape == (8, 3)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_read_them_again(keras_file, dataset, tmp_path):
     settings = config(init_from=str(keras_file), max_steps=6)
     whole = fit(settings, dataset, silent)

@@ -34,6 +34,7 @@ def test_a_phase_ends_with_the_last_step_of_a_group(until, end):
     assert program.at(end).frozen == ("head/.*",)
 
 
+@pytest.mark.slow
 def test_a_step_of_a_later_phase_needs_fewer_gradients_for_the_same_params():
     program = program_of("group('hidden/.*', until=0.2), group('head/bias', until=.5)")
     images, labels = make_dataset().train.images[:8], make_dataset().train.labels[:8]
