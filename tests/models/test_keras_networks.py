@@ -36,7 +36,14 @@ MARKED_NETWORKS = [
     else name
     for name in NETWORKS
 ]
-LARGE = ("vgg19", "resnet50", "inception_v3", "xception", "inception_resnet_v2")
+LARGE = (
+    "vgg16",
+    "vgg19",
+    "resnet50",
+    "inception_v3",
+    "xception",
+    "inception_resnet_v2",
+)
 
 # As listed in the course, including BatchNorm's running statistics.
 PARAMETERS = {
@@ -264,6 +271,7 @@ def test_initializers(network, layer, sigma):
     assert abs(kernel.mean()) < 0.01 * sigma
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [

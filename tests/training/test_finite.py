@@ -79,6 +79,7 @@ def test_a_fresh_state_is_finite(state, functions):
     assert first_non_finite(functions[1](state, 0)) is None
 
 
+@pytest.mark.slow
 def test_the_step_between_checks_is_found(state, functions):
     train_steps, inspect = functions
 

@@ -107,6 +107,7 @@ def test_a_network_that_records_nothing_trains_and_is_summarized(dataset, tmp_pa
     assert int(result.state.step) == 6
 
 
+@pytest.mark.slow
 def test_dropout_is_a_function_of_seed_and_step(dataset, tmp_path):
     whole = fit(config("dropping"), dataset, silent)
     for steps in (3, 6):
@@ -122,6 +123,7 @@ def test_dropout_is_a_function_of_seed_and_step(dataset, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_inspect_sees_the_dropout_of_the_step(dataset):
     program = build_program(config("dropping", weight_decay=0.0), 3)
     state = init_state(program, jax.random.key(0), dataset.train.images)
