@@ -48,8 +48,8 @@ def load(
         reason = getattr(error, "strerror", None) or error
         place = getattr(error, "filename", None) or directory
         raise UserError(
-            f"--data_dir={directory}: {place} cannot be read ({reason}); check its name "
-            "and permissions"
+            f"--data_dir={directory}: {place} cannot be read ({reason}); check its "
+            "name and permissions"
         ) from error
     named = {
         "train": listing.train,
