@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import numpy as np
+
 from cifar_jax.checks import check_integer
 from cifar_jax.data import folder_listing, picture_cache
 from cifar_jax.data.dataset import Dataset
@@ -74,6 +76,12 @@ def load(
     for name in ("train", "test"):
         if not len(splits[name]):
             raise UserError(f"all {name} pictures in {directory} are damaged")
+    counts = np.bincount(splits["train"].labels, minlength=len(listing.class_names))
+    if not counts.all():
+        raise UserError(
+            f"all training pictures of {listing.class_names[counts.argmin()]!r} in "
+            f"{directory} are damaged; repair them, or remove the class"
+        )
     return Dataset(
         name="folder",
         train=splits["train"],

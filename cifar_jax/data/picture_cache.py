@@ -101,22 +101,24 @@ def _contents(cache: Path, directory: Path, everything: Sequence[Picture]) -> st
         status.update(f"{picture.name!r} {_status(picture.path)}\n".encode())
     place = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:32]
     known = cache / f"{place}.json"
-    try:
-        record = json.loads(known.read_bytes())
-        if record["status"] == status.hexdigest():
-            return record["contents"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # a new folder, or one that has changed
-    digests = dict(_in_parallel(_digest, ordered, "Reading pictures"))
-    contents = hashlib.sha256()
-    for picture, digest in digests.items():
-        contents.update(f"{picture.name!r} {digest}\n".encode())
-    # What cannot be read now may be readable later, with the same size and times.
-    if None not in digests.values():
-        record = {"status": status.hexdigest(), "contents": contents.hexdigest()}
-        partial = known.with_name(f"{known.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(record))
-        partial.replace(known)
+    # If several runs start at the same time, one of them reads.
+    with filelock.FileLock(cache / f"{place}.lock"):
+        try:
+            record = json.loads(known.read_bytes())
+            if record["status"] == status.hexdigest():
+                return record["contents"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # a new folder, or one that has changed
+        digests = dict(_in_parallel(_digest, ordered, "Reading pictures"))
+        contents = hashlib.sha256()
+        for picture, digest in digests.items():
+            contents.update(f"{picture.name!r} {digest}\n".encode())
+        # What cannot be read now may be readable later, with the same size and times.
+        if None not in digests.values():
+            record = {"status": status.hexdigest(), "contents": contents.hexdigest()}
+            partial = known.with_name(f"{known.name}.partial")
+            partial.write_text(json.dumps(record))
+            partial.replace(known)
     return contents.hexdigest()
 
 

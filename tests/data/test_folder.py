@@ -158,6 +158,13 @@ def test_many_damaged_pictures_are_counted(folder):
         load_data("folder", folder, skip_damaged=True)
 
 
+def test_a_class_of_damaged_pictures_is_refused(folder):
+    for path in (folder / "dog").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"all training pictures of 'dog' .*damaged"):
+        load_data("folder", folder, skip_damaged=True)
+
+
 @pytest.mark.parametrize("kind", ["fifo", "broken link", "unreadable"])
 def test_what_cannot_be_read_is_damaged(folder, kind):
     path = folder / "dog" / "9.png"
@@ -213,11 +220,14 @@ def test_an_interrupted_decoding_leaves_nothing_that_is_used(
     assert [path.suffix for path in decoded(cache)] == [""]
 
 
-def test_runs_that_start_together_decode_once(folder, monkeypatch):
-    count = []
-    write = picture_cache._write
+def test_runs_that_start_together_read_and_decode_once(folder, monkeypatch):
+    written, read = [], []
+    write, digest = picture_cache._write, picture_cache._digest
     monkeypatch.setattr(
-        picture_cache, "_write", lambda *args: (count.append(1), write(*args))
+        picture_cache, "_write", lambda *args: (written.append(1), write(*args))
+    )
+    monkeypatch.setattr(
+        picture_cache, "_digest", lambda p: (read.append(p), digest(p))[1]
     )
     threads = [
         threading.Thread(target=load_data, args=("folder", folder)) for _ in range(4)
@@ -226,7 +236,8 @@ def test_runs_that_start_together_decode_once(folder, monkeypatch):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(count) == 1
+    assert len(written) == 1
+    assert len(read) == len(set(read)) == len(list(folder.rglob("*.*g")))
 
 
 def test_a_cache_that_cannot_be_written_is_a_failed_run(folder, tmp_path, monkeypatch):
