@@ -38,6 +38,7 @@ with epy.lazy_api_imports(globals()):
     from cifar_jax.training.train_state import TrainState
     from cifar_jax.training.train_state import create as init_state
     from cifar_jax.training.trained import load as load_trained
+    from cifar_jax.training.trained import of_export as load_exported
 
 __all__ = [
     "Batch",
@@ -63,6 +64,7 @@ __all__ = [
     "init_state",
     "inspect",
     "load_data",
+    "load_exported",
     "load_trained",
     "predict_logits",
     "read_picture",

@@ -20,14 +20,12 @@ import jax
 from absl import flags
 
 from cifar_jax import command, console
-from cifar_jax.errors import RunError, UserError
-from cifar_jax.evaluation import comparison, comparison_table, report
+from cifar_jax.errors import UserError
+from cifar_jax.evaluation import comparison, comparison_table, picture_files
 from cifar_jax.evaluation.comparison import GENERATOR, MOST_CURVES, Record
 from cifar_jax.runs import run_dir
-from cifar_jax.runs.files import check_folder, write_atomically
 from cifar_jax.runs.run_dir import Run
 
-_KINDS = {".png": "png", ".svg": "svg"}
 # The narrowest and the widest table; the latter also where there is no terminal.
 _WIDTHS = 60, 120
 
@@ -67,23 +65,12 @@ def _runs(paths: Sequence[str]) -> list[Run]:
 
 
 def _check_plot(path: pathlib.Path, count: int) -> None:
-    """Raises UserError unless the curves of so many runs can be drawn in a file."""
-    if path.suffix.lower() not in _KINDS:
-        raise UserError(f"--plot={path} must end in {' or '.join(_KINDS)}")
+    """Raises UserError unless the curves of this many runs can be drawn in a file."""
+    picture_files.check(path, "plot", GENERATOR)
     if count > MOST_CURVES:
         raise UserError(
             f"--plot can tell {MOST_CURVES} runs apart, but there are {count}; name "
             "fewer, or leave it out"
-        )
-    check_folder(path.parent, "plot")
-    try:
-        foreign = path.exists() and not report.is_written_by(GENERATOR, path)
-    except OSError as error:
-        raise UserError(f"--plot={path} cannot be used: {error.strerror}") from None
-    if foreign:
-        raise UserError(
-            f"--plot={path} was not written by --plot and would be overwritten; choose "
-            "another name"
         )
 
 
@@ -91,12 +78,7 @@ def _write_plot(path: pathlib.Path, records: Sequence[Record]) -> None:
     # Imported here because matplotlib takes a second and only plots need it.
     from cifar_jax.evaluation import comparison_picture
 
-    picture = comparison_picture.draw(records, _KINDS[path.suffix.lower()])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, picture)
-    except OSError as error:
-        raise RunError(f"cannot write --plot={path}: {error.strerror}") from error
+    picture_files.write(comparison_picture.draw(records), path, "plot", GENERATOR)
 
 
 def _define_flags() -> None:

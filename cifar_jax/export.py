@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     exports.check(directory)
     run = run_dir.read(options.checkpoint_dir)
     network = trained.load(run, raw_params=options.raw_params)
-    exports.write(directory, run, network, options.raw_params)
+    exports.write(directory, run, network, options.raw_params, options.float16)
     kind = "raw" if options.raw_params else "averaged"
     note = f"step {network.step} of {run.path}, {kind} parameters"
     note += f"; trained on {run.data_source}"
@@ -53,6 +53,9 @@ def _define_flags() -> None:
     )
     flags.DEFINE_boolean(
         "raw_params", False, "Use the last step's raw parameters, not the averages."
+    )
+    flags.DEFINE_boolean(
+        "float16", False, "Round the weights to float16, for files of half the size."
     )
 
 

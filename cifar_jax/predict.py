@@ -1,7 +1,9 @@
-"""Classifies image files: python -m cifar_jax.predict cat.png dog.jpg.
+"""Classifies pictures: python -m cifar_jax.predict cat.png dog.jpg photos.
 
-The files may have any format and size; - reads one image from stdin. The network is
-that of a run, or one that Keras trained on ImageNet:
+Pictures may have any format and size; a folder stands for those in it, and - for one
+that is read from stdin. The network is that of the run in --checkpoint_dir; without a
+run, it is the one that comes with this package. It can also be one that Keras trained
+on ImageNet:
 
     python -m cifar_jax.predict --model=resnet50 --weights=resnet50.weights.h5 cat.jpg
 """
@@ -11,86 +13,64 @@ from cifar_jax import startup
 if __name__ == "__main__":
     startup.prepare()
 
+import itertools
 import json
+import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from absl import flags
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from tqdm import tqdm
 
-from cifar_jax import command, console
-from cifar_jax.data.pictures import read_picture
+from cifar_jax import command, console, network_flags
+from cifar_jax.data import pictures
 from cifar_jax.errors import UserError
+from cifar_jax.evaluation import picture_files
 from cifar_jax.evaluation.inference import Trained, classify
-from cifar_jax.models import imagenet
-from cifar_jax.runs import run_dir
-from cifar_jax.training import trained
 
+GENERATOR = "python -m cifar_jax.predict"
 _BAR_WIDTH = 30
+# Pictures that are in memory at a time.
+_BLOCK = 64
+# A picture of more would be too high to look at.
+_MOST_DRAWN = 20
+
+
+class _Picture(NamedTuple):
+    name: str
+    image: UInt8[np.ndarray, "h w 3"]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
     options = flags.FLAGS
     if not arguments:
-        raise UserError("no image file given: python -m cifar_jax.predict FILE...")
-    network, origin, note = _load()
-    names, images, status = [], [], 0
-    for name in arguments:
-        try:
-            # A closed standard input is None.
-            stdin = getattr(sys.stdin, "buffer", None)
-            images.append(
-                read_picture(stdin if name == "-" else name, network.image_shape)
-            )
-            names.append("stdin" if name == "-" else name)
-        except UserError as error:
-            # The remaining images are still classified.
-            print(f"error: {console.one_line(str(error))}", file=sys.stderr)
-            status = error.exit_code
-    if not images:
-        return status
-    probabilities = classify(network, np.stack(images))
-    print(console.one_line(note), file=sys.stderr)
-    if options.json:
-        records = [
-            {"file": name, **origin, "probabilities": _by_class(network, p)}
-            for name, p in zip(names, probabilities, strict=True)
-        ]
+        raise UserError(f"no image file given: {GENERATOR} FILE...")
+    if options.show:
+        picture_files.check(pathlib.Path(options.out), "out", GENERATOR)
+    network, origin, note = network_flags.load()
+    problems: list[UserError] = []
+    records: list[dict] = []
+    drawn: list[_Picture] = []
+    found = _read(arguments, network.image_shape, problems)
+    while block := list(itertools.islice(found, _BLOCK)):
+        if not records:
+            print(console.one_line(note), file=sys.stderr)
+        probabilities = classify(network, np.stack([image for _, image in block]))
+        for (name, _), p in zip(block, probabilities, strict=True):
+            by_class = _by_class(network, p)
+            records.append({"file": name, **origin, "probabilities": by_class})
+            if not options.json:
+                console.say(table(name, by_class, options.top))
+        drawn += block[: _MOST_DRAWN - len(drawn)]
+    if options.json and records:
         console.say(json.dumps(records, indent=2))
-    else:
-        for name, p in zip(names, probabilities, strict=True):
-            console.say(table(name, _by_class(network, p), options.top))
-    return status
-
-
-def _load() -> tuple[Trained, dict[str, int | str], str]:
-    """Returns the network, what it comes from, and a note that says so to people."""
-    options = flags.FLAGS
-    if options.weights is None:
-        if options.model is not None:
-            raise UserError(
-                f"--model={options.model} needs --weights=FILE; a run in "
-                "--checkpoint_dir knows its own network"
-            )
-        run = run_dir.read(options.checkpoint_dir)
-        network = trained.load(run, None, options.raw_params, options.best)
-        kind = "raw" if options.raw_params else "averaged"
-        note = f"step {network.step} of {run.path}, {kind} parameters"
-        note += f"; trained on {run.data_source}"
-        return network, {"step": network.step}, note
-    if options.model is None:
-        raise UserError(
-            f"--weights={options.weights} needs --model, the network that they are of: "
-            f"{', '.join(imagenet.INPUTS)}"
-        )
-    for name in ("checkpoint_dir", "raw_params", "best"):
-        if options[name].present:
-            raise UserError(f"--{name} is of runs; leave it out with --weights")
-    network = trained.of_keras(options.model, options.weights)
-    note = f"{options.model} with the weights of {options.weights}"
-    return network, {"weights": options.weights}, note
+    if options.show and drawn:
+        _draw(network, drawn, records)
+    return problems[-1].exit_code if problems else 0
 
 
 def table(name: str, probabilities: dict[str, float], top: int) -> str:
@@ -102,6 +82,63 @@ def table(name: str, probabilities: dict[str, float], top: int) -> str:
     return "\n".join(lines)
 
 
+def _read(
+    arguments: Sequence[str],
+    image_shape: tuple[int, int, int],
+    problems: list[UserError],
+) -> Iterator[_Picture]:
+    """Yields the pictures that can be read, and reports the others."""
+
+    def report(error: UserError) -> None:
+        print(f"error: {console.one_line(str(error))}", file=sys.stderr)
+        problems.append(error)
+
+    files: list[str] = []
+    for name in arguments:
+        try:
+            files += pictures.find(name)
+        except UserError as error:
+            report(error)
+    # Without --json, each result is printed as soon as there is one.
+    silent = not flags.FLAGS.json
+    for name in tqdm(files, "Classifying", file=sys.stderr, delay=2, disable=silent):
+        # A closed standard input is None.
+        stdin = getattr(sys.stdin, "buffer", None)
+        try:
+            image = pictures.read_picture(stdin if name == "-" else name, image_shape)
+        except UserError as error:
+            report(error)
+        else:
+            yield _Picture("stdin" if name == "-" else name, image)
+
+
+def _draw(network: Trained, found: Sequence[_Picture], records: list[dict]) -> None:
+    """Draws the first pictures with the bars and the saliency map of each."""
+    # Imported here because matplotlib takes a second and only --show needs it.
+    from cifar_jax.evaluation import prediction_picture
+    from cifar_jax.evaluation.saliency import saliency_map
+
+    options = flags.FLAGS
+    predictions = []
+    for (name, image), record in zip(
+        tqdm(found, "Computing saliency maps", file=sys.stderr, delay=2),
+        records,
+        strict=False,
+    ):
+        probabilities = record["probabilities"]
+        label = network.class_names.index(next(iter(probabilities)))
+        saliency = saliency_map(network, image, label)
+        predictions.append(
+            prediction_picture.Prediction(name, image, probabilities, saliency)
+        )
+    figure = prediction_picture.draw(predictions, options.top)
+    picture_files.write(figure, pathlib.Path(options.out), "out", GENERATOR)
+    if not options.json:
+        which = f"the first {len(found)} are drawn in "
+        words = which if len(found) < len(records) else "drawn in "
+        console.say(console.one_line(words + options.out))
+
+
 def _by_class(
     network: Trained, probabilities: Float[np.ndarray, " classes"]
 ) -> dict[str, float]:
@@ -111,26 +148,19 @@ def _by_class(
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string(
-        "checkpoint_dir", "cifar10_train", "Folder of the run, its --train_dir."
-    )
+    network_flags.define()
     flags.DEFINE_integer("top", 3, "Number of classes to show.", lower_bound=1)
     flags.DEFINE_boolean("json", False, "Print all class probabilities as JSON.")
-    flags.DEFINE_enum(
-        "model", None, list(imagenet.INPUTS), "The network of Keras, with --weights."
+    flags.DEFINE_boolean(
+        "show",
+        False,
+        f"Draw the pictures, up to {_MOST_DRAWN}, with bars of their classes, and with "
+        "maps of the pixels that the first class depends on.",
     )
     flags.DEFINE_string(
-        "weights",
-        None,
-        "File of its weights, in one of Keras's formats: .weights.h5, .h5 or .keras.",
-    )
-    flags.DEFINE_boolean(
-        "best",
-        False,
-        "Use the checkpoint that train --keep_best kept, not the newest.",
-    )
-    flags.DEFINE_boolean(
-        "raw_params", False, "Use the last step's raw parameters, not the averages."
+        "out",
+        "predictions.png",
+        "File of --show, .png or .svg. An earlier one of --show is replaced.",
     )
 
 

@@ -74,7 +74,7 @@ def test_only_the_plot_is_written_and_only_over_a_plot(runs, call_command, tmp_p
     assert files_of(runs / "one") == before
     (tmp_path / "mine.png").write_text("mine")
     result = call_command("compare", runs / "one", "--plot=mine.png")
-    assert_one_line(result, 2, "--plot=mine.png was not written by --plot")
+    assert_one_line(result, 2, "--plot=mine.png was not written by")
     assert (tmp_path / "mine.png").read_text() == "mine"
 
 
@@ -119,7 +119,7 @@ def test_a_plot_that_cannot_be_written_is_a_failure(runs, call_command, monkeypa
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cifar_jax.compare.write_atomically", fail)
+    monkeypatch.setattr("cifar_jax.evaluation.picture_files.write_atomically", fail)
     result = call_command("compare", runs / "one", "--plot=x.png")
     assert_one_line(result, 1, "cannot write --plot=x.png: No space left on device")
 

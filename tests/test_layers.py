@@ -18,7 +18,10 @@ LAYERS = [
     ["ops", "devices"],
     ["basics"],
 ]
-COMMANDS = {"train", "eval", "predict", "compare", "export", "command", "startup"}
+COMMANDS = {
+    *("train", "eval", "predict", "compare", "export"),
+    *("command", "network_flags", "startup"),
+}
 BASICS = {"caches", "checks", "console", "errors", "registry"}
 HEIGHT = {group: -number for number, groups in enumerate(LAYERS) for group in groups}
 

@@ -106,10 +106,83 @@ def test_names_that_the_terminal_cannot_show(flag, tmp_path):
     assert result.stdout.startswith(r"\xe9.png")
 
 
-def test_without_a_picture_or_a_run(call_command):
+def test_without_a_picture(call_command):
     assert_one_line(call_command("predict"), 2, "no image file given")
-    result = call_command("predict", "x.png")
+
+
+@pytest.mark.parametrize("flag", ["--checkpoint_dir=cifar10_train", "--best"])
+def test_a_run_that_is_asked_for_must_be_there(flag, call_command):
+    result = call_command("predict", flag, "x.png")
     assert_one_line(result, 2, "no run in cifar10_train")
+
+
+def test_a_run_in_the_default_place_comes_first(
+    pictures, digits_run, call_command, tmp_path
+):
+    shutil.copytree(digits_run / "run", tmp_path / "cifar10_train")
+    result = call_command("predict", "0.png")
+    assert result.stderr.startswith("step 20 of cifar10_train, averaged parameters")
+
+
+def test_with_the_weights_of_an_export(digits_run, pictures, call_command):
+    exported = ("--out=exported", f"--checkpoint_dir={digits_run / 'run'}")
+    assert call_command("export", *exported).returncode == 0
+    weights = "--weights=exported/model.safetensors"
+    result = call_command("predict", weights, "--json", "0.png")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == "the network of exported/model.safetensors\n"
+    (record,) = json.loads(result.stdout)
+    expected = classify(load_trained(read_run(digits_run / "run")), pictures[:1])[0]
+    for label, probability in record["probabilities"].items():
+        assert probability == pytest.approx(expected[int(label)], rel=1e-6)
+    result = call_command("predict", weights, "--model=vgg16", "0.png")
+    assert_one_line(result, 2, "knows its own network; leave out --model")
+
+
+def test_folders_and_patterns(flag, call_command, tmp_path):
+    for name in ("b/2.png", "b/c/1.png", "a.png", "b/.hidden/3.png", "d/x.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(tmp_path / name, "PNG")
+    result = call_command("predict", flag, "b", "*.png", "d", "*.jpg")
+    assert result.returncode == 2
+    names = [line for line in result.stdout.splitlines() if line[:1] != " "]
+    assert names == ["b/2.png", "b/c/1.png", "a.png"]
+    assert result.stderr.splitlines()[:2] == [
+        "error: there are no pictures in d",
+        "error: there are no pictures in *.jpg",
+    ]
+
+
+def test_show_draws_the_first_pictures(pictures, flag, call_command, tmp_path):
+    for i in range(22):
+        shutil.copy(tmp_path / "0.png", tmp_path / f"copy{i:02}.png")
+    before = set(tmp_path.iterdir())
+    for words, done in (
+        (["0.png"], "drawn in predictions.png"),
+        (["copy*.png"], "the first 20 are drawn in predictions.png"),
+    ):
+        result = call_command("predict", flag, "--show", *words)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.splitlines()[-1] == done
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "predictions.png"}
+    with Image.open(tmp_path / "predictions.png") as picture:
+        assert picture.height > 4_000
+
+
+def test_show_overwrites_no_picture(pictures, flag, call_command, tmp_path):
+    before = (tmp_path / "0.png").read_bytes()
+    result = call_command("predict", flag, "--show", "--out=0.png", "1.png")
+    assert_one_line(result, 2, "--out=0.png was not written by python -m cifar_jax.pre")
+    assert (tmp_path / "0.png").read_bytes() == before
+    result = call_command("predict", flag, "--show", "--out=new", "1.png")
+    assert_one_line(result, 2, "--out=new must end in .png or .svg")
+
+
+def test_show_with_json_prints_only_json(pictures, flag, call_command, tmp_path):
+    words = ("--show", "--json", "--out=new/p.svg", "0.png")
+    result = call_command("predict", flag, *words)
+    assert len(json.loads(result.stdout)) == 1
+    assert "<svg" in (tmp_path / "new" / "p.svg").read_text()
 
 
 def test_an_older_checkpoint_is_used_with_the_reason(

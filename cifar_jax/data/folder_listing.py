@@ -13,8 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
+from cifar_jax.data.pictures import may_be_picture
 from cifar_jax.errors import UserError
 
 _TRAIN, _TEST, _VALIDATION = "train", "test", "val"
@@ -183,7 +182,6 @@ def _picture_files(folder: os.DirEntry[str]) -> tuple[list[os.DirEntry[str]], in
     pictures, others = [], 0
     with os.scandir(folder) as entries:
         for entry in entries:
-            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
@@ -192,8 +190,7 @@ def _picture_files(folder: os.DirEntry[str]) -> tuple[list[os.DirEntry[str]], in
                     f"folder {entry.name}; give --data_dir the folder of all classes, "
                     "or one with train and test in it"
                 )
-            # Photographs often have no suffix, and dots in what looks like one.
-            if not suffix or suffix in Image.registered_extensions():
+            if may_be_picture(entry.name):
                 pictures.append(entry)
             else:
                 others += 1

@@ -1,6 +1,7 @@
 """Reads image files at the size that the networks were trained on."""
 
 import contextlib
+import glob
 import os
 import pathlib
 import stat
@@ -14,6 +15,55 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cifar_jax.data.failure import reason
 from cifar_jax.errors import UserError
+
+
+def find(name: str) -> list[str]:
+    """Returns the files that an argument of a command stands for.
+
+    A folder stands for the pictures in it and in its sub-folders, and a pattern with *,
+    ? or [] for the files that it matches, where ** stands for any folders. The shells
+    of Windows leave patterns to commands. What a pattern could be, but is the name of a
+    file, is that file.
+
+    Raises:
+        UserError: there are no such pictures, or a folder cannot be read.
+    """
+    path = pathlib.Path(name)
+    try:
+        if path.is_dir():
+            found = _in_folder(path)
+        elif glob.has_magic(name) and not path.exists():
+            # Path.glob takes no absolute patterns.
+            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
+            found = [match for match in matches if not pathlib.Path(match).is_dir()]
+        else:
+            return [name]
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {name}: {problem}") from None
+    if not found:
+        raise UserError(f"there are no pictures in {name}")
+    return found
+
+
+def may_be_picture(name: str) -> bool:
+    """Whether a file's name is not that of a hidden file or of another kind of file."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
+    # Photographs often have no suffix.
+    return name[:1] != "." and (not suffix or suffix in Image.registered_extensions())
+
+
+def _in_folder(path: pathlib.Path) -> list[str]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    found = []
+    for folder, folders, files in os.walk(path, onerror=fail):
+        # The walk goes on in this order.
+        folders[:] = sorted(name for name in folders if name[:1] != ".")
+        pictures = sorted(filter(may_be_picture, files))
+        found += [str(pathlib.Path(folder, name)) for name in pictures]
+    return found
 
 
 def read_picture(

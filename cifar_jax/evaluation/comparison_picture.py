@@ -1,16 +1,14 @@
 """Draws the curves of a comparison: training loss and precision over steps."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cifar_jax.console import one_line
-from cifar_jax.evaluation.comparison import GENERATOR, SPLITS, Record
+from cifar_jax.evaluation.comparison import SPLITS, Record
 from cifar_jax.evaluation.comparison_table import title
 
 # Okabe and Ito's, which color-blind readers can tell apart, but gray for their yellow,
@@ -23,40 +21,31 @@ _STYLES = {
     "test": {"ls": "-", "marker": "o"},
     "validation": {"ls": "--", "marker": "s"},
 }
-# Neither dates nor random numbers: equal records give equal files.
-_METADATA: dict[str, dict[str, str | None]] = {
-    "png": {"Software": GENERATOR},
-    "svg": {"Creator": GENERATOR, "Date": None, "Format": None, "Type": None},
-}
 
 
-def draw(records: Sequence[Record], kind: str) -> bytes:
-    """Returns a picture of the training loss and of every evaluation, by steps.
+def draw(records: Sequence[Record]) -> Figure:
+    """Draws the training loss and every evaluation by steps.
 
     Args:
         records: from `comparison.record`; at most `comparison.MOST_CURVES`.
-        kind: png or svg.
     """
-    with matplotlib.rc_context({"svg.hashsalt": "cifar_jax"}):
-        figure = Figure(figsize=(10, 5), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        for record, color in zip(records, _COLORS, strict=False):
-            loss = record["loss"]
-            _curve(left, loss["steps"], loss["total_loss"], color=color)
-            for split in SPLITS:
-                found = (record["evaluations"][split] or {"all": []})["all"]
-                steps = [evaluation["step"] for evaluation in found]
-                values = [evaluation["precision_at_1"] for evaluation in found]
-                _curve(right, steps, values, color=color, ms=5, **_STYLES[split])
-        left.set(title="Training loss", ylabel="total loss, moving average")
-        right.set(title="Precision @ 1, averaged parameters", ylabel="precision @ 1")
-        for axis in (left, right):
-            _finish(axis)
-        _explain_styles(right, records)
-        _name_runs(figure, records)
-        file = io.BytesIO()
-        figure.savefig(file, format=kind, dpi=110, metadata=_METADATA[kind])
-    return file.getvalue()
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for record, color in zip(records, _COLORS, strict=False):
+        loss = record["loss"]
+        _curve(left, loss["steps"], loss["total_loss"], color=color)
+        for split in SPLITS:
+            found = (record["evaluations"][split] or {"all": []})["all"]
+            steps = [evaluation["step"] for evaluation in found]
+            values = [evaluation["precision_at_1"] for evaluation in found]
+            _curve(right, steps, values, color=color, ms=5, **_STYLES[split])
+    left.set(title="Training loss", ylabel="total loss, moving average")
+    right.set(title="Precision @ 1, averaged parameters", ylabel="precision @ 1")
+    for axis in (left, right):
+        _finish(axis)
+    _explain_styles(right, records)
+    _name_runs(figure, records)
+    return figure
 
 
 def _curve(axis: Axes, steps: list[int], values: list[float], **style: Any) -> None:

@@ -6,6 +6,7 @@ config.json         what is known of both, and their checksums; written last
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -15,12 +16,14 @@ from typing import Any
 import jax
 import numpy as np
 from jax import export
-from jaxtyping import Array, Float, UInt8
+from jax.tree_util import KeyPath
+from jaxtyping import Array, Float, Float16, UInt8
 
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation.inference import Trained, eval_step
 from cifar_jax.evaluation.report import is_written_by
 from cifar_jax.models import safetensors_files
+from cifar_jax.models.variables import Variables
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.files import check_folder, write_atomically
 from cifar_jax.runs.run_dir import Run
@@ -53,7 +56,11 @@ def check(directory: pathlib.Path) -> None:
 
 
 def write(
-    directory: pathlib.Path, run: Run, network: Trained, raw_params: bool
+    directory: pathlib.Path,
+    run: Run,
+    network: Trained,
+    raw_params: bool,
+    float16: bool = False,
 ) -> None:
     """Writes the files of a network, each of them atomically.
 
@@ -62,12 +69,15 @@ def write(
         run: that the network is of.
         network: loaded from the run.
         raw_params: whether its parameters are the raw ones.
+        float16: whether to round the variables to float16.
 
     Raises:
         UserError: the network cannot be exported.
         RunError: the files cannot be written.
     """
     contents = record(run, network, raw_params)
+    if float16:
+        network = dataclasses.replace(network, variables=rounded(network.variables))
     trees = dict(network.variables)
     if network.statistics is not None:
         trees["statistics"] = network.statistics._asdict()
@@ -109,6 +119,29 @@ def record(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
     }
 
 
+def rounded(variables: Variables) -> Variables:
+    """Rounds variables to float16, which has three significant digits.
+
+    Raises:
+        UserError: one of them is too large.
+    """
+
+    def to_float16(
+        path: KeyPath, value: Float[Array | np.ndarray, "..."]
+    ) -> Float16[np.ndarray, "..."]:
+        with np.errstate(over="ignore"):
+            result = np.asarray(value).astype(np.float16)
+        if not np.isfinite(result).all():
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise UserError(
+                f"{name} is too large for float16, whose largest number is "
+                f"{np.finfo(np.float16).max:.0f}; export without --float16"
+            )
+        return result
+
+    return jax.tree_util.tree_map_with_path(to_float16, variables)
+
+
 def program(network: Trained) -> bytes:
     """Returns a serialized `jax.export.Exported`, with the variables in it.
 
@@ -123,7 +156,10 @@ def program(network: Trained) -> bytes:
 
     def probabilities(images: UInt8[Array, "b h w c"]) -> Float[Array, "b classes"]:
         logits = eval_step(
-            network.variables,
+            # In the program, so that float16 in it stays small.
+            jax.tree.map(
+                lambda x: jax.lax.convert_element_type(x, np.float32), network.variables
+            ),
             images,
             network.statistics,
             model=model,

@@ -24,17 +24,18 @@ _DTYPES = ("F32", "F16", "BF16")
 
 
 class Contents(NamedTuple):
-    """What a training needs of a file.
+    """What is in a file.
 
     Attributes:
-        model: the name of the network.
-        class_names: of the labels of its last layer, in order.
+        record: what is known of the variables; it has at least the name of the network,
+            `model`, and the names of the labels of its last layer, `class_names`.
         variables: of the network, by collection, layer and name.
+        statistics: of the training images by name, if inputs are normalized by them.
     """
 
-    model: str
-    class_names: tuple[str, ...]
+    record: Mapping[str, Any]
     variables: Variables
+    statistics: Mapping[str, PyTree]
 
 
 def to_bytes(record: Mapping[str, Any], variables: Mapping[str, PyTree]) -> bytes:
@@ -51,14 +52,13 @@ def to_bytes(record: Mapping[str, Any], variables: Mapping[str, PyTree]) -> byte
     return safetensors.numpy.save(arrays, metadata)
 
 
-def read(path: str | pathlib.Path) -> Contents:
+def read(path: pathlib.Path) -> Contents:
     """Reads a file, which may come from anyone.
 
     Raises:
         UserError: the file cannot be read, is damaged, has no record of FORMAT, or has
             numbers of another type than float32, float16 and bfloat16.
     """
-    path = pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     try:
@@ -75,7 +75,7 @@ def read(path: str | pathlib.Path) -> Contents:
             f"{path} is damaged, or not a safetensors file: {error}"
         ) from None
     variables = {name: nested.get(name, {}) for name in ("params", "batch_stats")}
-    return Contents(record["model"], tuple(record["class_names"]), variables)
+    return Contents(record, variables, nested.get("statistics", {}))
 
 
 def _record(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from cifar_jax.config.config import Config
 from cifar_jax.errors import UserError
 from cifar_jax.models import Network, from_keras, safetensors_files, variables
-from cifar_jax.models.safetensors_files import Contents
 from cifar_jax.models.variables import Variables
 from cifar_jax.runs import run_dir
 from cifar_jax.training import trained
@@ -52,13 +51,7 @@ def load(
             f"--init_from={path} does not exist; give the directory of a run, a "
             ".safetensors file of an export, or a file of Keras's weights"
         )
-    if path.is_dir():
-        found = _of_run(path)
-    elif path.suffix == ".safetensors":
-        found = safetensors_files.read(path)
-    else:
-        # Only its shapes tell what a file of Keras is of.
-        found = Contents(config.model, class_names, from_keras(path))
+    found = _read(path, config.model, class_names)
     if found.model != config.model:
         raise UserError(
             f"--init_from={path} is of --model={found.model}, and cannot start a "
@@ -72,7 +65,20 @@ def load(
     return Initial(known, new)
 
 
-def _of_run(path: pathlib.Path) -> Contents:
-    """Returns a run's averaged weights."""
-    run = run_dir.read(path)
-    return Contents(run.config.model, run.class_names, trained.load(run).variables)
+class _Found(NamedTuple):
+    """Weights, the network that they are of, and the names of its labels."""
+
+    model: str
+    class_names: tuple[str, ...]
+    variables: Variables
+
+
+def _read(path: pathlib.Path, model: str, class_names: tuple[str, ...]) -> _Found:
+    """Reads weights; a file of Keras does not say what it is of but by its shapes."""
+    if path.is_dir():
+        run = run_dir.read(path)
+        return _Found(run.config.model, run.class_names, trained.load(run).variables)
+    if path.suffix == ".safetensors":
+        record, variables, _ = safetensors_files.read(path)
+        return _Found(record["model"], tuple(record["class_names"]), variables)
+    return _Found(model, class_names, from_keras(path))

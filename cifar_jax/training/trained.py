@@ -1,23 +1,32 @@
-"""Makes trained networks of states, of runs and of Keras's files."""
+"""Makes trained networks of states, runs, exports and Keras's files."""
 
+import functools
 import os
+import pathlib
 
 import jax
 import numpy as np
 
 from cifar_jax import models
-from cifar_jax.checks import check_type
+from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
+from cifar_jax.data.normalization import Statistics
 from cifar_jax.errors import UserError
-from cifar_jax.evaluation.inference import Trained
-from cifar_jax.models import from_keras, imagenet, variables
+from cifar_jax.evaluation.inference import Trained, eval_step
+from cifar_jax.models import from_keras, imagenet, safetensors_files, variables
+from cifar_jax.models.safetensors_files import Contents
 from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training import program as programs
 from cifar_jax.training import train_state
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
+
+# Comes with this package; README.md beside it says how it was trained.
+PRETRAINED = pathlib.Path(__file__).parents[1] / "pretrained" / "airbench94.safetensors"
+# The settings of a run that its exports record under these names.
+_RECORDED = ("model", "image_size", "normalization", "views")
 
 
 def of_state(
@@ -75,6 +84,57 @@ def of_keras(model: str, path: str | os.PathLike[str]) -> Trained:
         step=0,
         class_names=imagenet.class_names(count),
         image_shape=(inputs.size, inputs.size, 3),
+    )
+
+
+def of_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
+    """Loads the network of a .safetensors file of python -m cifar_jax.export.
+
+    Args:
+        path: of the file, which may come from anyone; by default, of the network that
+            comes with this package.
+
+    Raises:
+        UserError: the file cannot be read, or what it has is not a whole network.
+    """
+    contents = safetensors_files.read(pathlib.Path(path))
+    try:
+        network = _recorded(contents)
+        images = jax.ShapeDtypeStruct((1, *network.image_shape), np.uint8)
+        whole = functools.partial(
+            eval_step, model=network.model, preprocessing=network.preprocessing
+        )
+        jax.eval_shape(whole, network.variables, images, network.statistics)
+    except KeyError as error:
+        raise UserError(f"{path} does not say its {error.args[0]}") from None
+    # What a network and its preprocessing raise if they do not fit together.
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} is not of a whole network: {reason}") from error
+    return network
+
+
+def _recorded(contents: Contents) -> Trained:
+    """Returns the network of a file, whose variables are checked."""
+    record = contents.record
+    config = Config(
+        **{name: record[name] for name in _RECORDED},
+        use_fp16=record["dtype"] == "bfloat16",
+        distortions="",
+    )
+    class_names = tuple(record["class_names"])
+    model = programs.build(config, len(class_names)).model
+    variables.check(contents.variables, model, config.image_size, "it")
+    height, width, channels = record["image_shape"]
+    statistics = contents.statistics
+    return Trained(
+        model=model,
+        variables=contents.variables,
+        preprocessing=config.preprocessing,
+        statistics=Statistics(**statistics) if statistics else None,
+        step=check_integer(record["step"], "step", at_least=0),
+        class_names=class_names,
+        image_shape=(height, width, channels),
     )
 
 

@@ -2,6 +2,7 @@ import contextlib
 import functools
 import io
 import os
+import pathlib
 import struct
 import zlib
 
@@ -32,6 +33,34 @@ def saved(image: Image.Image, format_: str = "PNG", **options) -> io.BytesIO:
 def test_an_image_of_the_right_size_is_taken_as_it_is():
     pixels = np.random.RandomState(0).randint(0, 256, (32, 32, 3), dtype=np.uint8)
     np.testing.assert_array_equal(read_picture(saved(Image.fromarray(pixels))), pixels)
+
+
+def test_a_folder_stands_for_the_pictures_in_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b/1.jpg", "a/z/no suffix", "a/2.PNG", "b/notes.txt", ".g/3.png"):
+        pathlib.Path(name).parent.mkdir(parents=True, exist_ok=True)
+        pathlib.Path(name).touch()
+    everything = ["a/2.PNG", "a/z/no suffix", "b/1.jpg"]
+    assert pictures.find(".") == everything
+    assert pictures.find(str(tmp_path)) == [f"{tmp_path}/{name}" for name in everything]
+    assert pictures.find("**/*.jpg") == ["b/1.jpg"]
+    assert pictures.find("?/*") == ["a/2.PNG", "b/1.jpg", "b/notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["-", "missing.png", "file[1].png", "nul\0"])
+def test_other_names_stand_for_themselves(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("file[1].png").touch()
+    pathlib.Path("file1.png").touch()
+    assert pictures.find(name) == [name]
+
+
+@pytest.mark.parametrize("name", ["*.png", "empty", "nul\0*"])
+def test_nothing_found_is_an_error(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("empty").mkdir()
+    with pytest.raises(UserError, match=r"there are no pictures in|null"):
+        pictures.find(name)
 
 
 def test_by_path_or_name(tmp_path):

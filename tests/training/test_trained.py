@@ -1,0 +1,132 @@
+"""Tests that the network of an export is that of its run, and what is refused."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from helpers import make_dataset
+from safetensors.numpy import load_file, save_file
+
+from cifar_jax import (
+    Config,
+    UserError,
+    classify,
+    fit,
+    load_exported,
+    load_trained,
+    predict_logits,
+    read_run,
+)
+from cifar_jax.evaluation import exports
+
+IMAGES = make_dataset().test.images
+
+
+def export(run, folder, float16=False):
+    run = read_run(run)
+    exports.write(folder, run, load_trained(run), raw_params=False, float16=float16)
+    return folder / "model.safetensors"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": "batch_norm", "normalization": "channel", "views": "ten_crops"},
+        {"model": "small", "use_fp16": True},
+    ],
+)
+def test_an_export_is_the_network_of_its_run(settings, dataset, tmp_path):
+    config = Config(max_steps=4, batch_size=8, train_dir=str(tmp_path), **settings)
+    fit(config, dataset, log=lambda line: None)
+    expected = load_trained(read_run(tmp_path))
+    found = load_exported(export(tmp_path, tmp_path / "exported"))
+    np.testing.assert_array_equal(classify(found, IMAGES), classify(expected, IMAGES))
+    for name in ("step", "class_names", "image_shape"):
+        assert getattr(found, name) == getattr(expected, name)
+    same = {"distortions": (), "mixtures": ()}
+    assert found.preprocessing == dataclasses.replace(expected.preprocessing, **same)
+
+
+def test_float16_halves_the_weights_and_hardly_changes_the_logits(
+    finished_run, tmp_path
+):
+    whole = export(finished_run, tmp_path / "whole")
+    half = export(finished_run, tmp_path / "half", float16=True)
+    for name, value in load_file(half).items():
+        np.testing.assert_array_equal(value, load_file(whole)[name].astype(np.float16))
+    sizes = [half.stat().st_size / whole.stat().st_size]
+    program = tmp_path / "half" / "model.stablehlo"
+    sizes.append(
+        program.stat().st_size / (tmp_path / "whole" / program.name).stat().st_size
+    )
+    assert max(sizes) < 0.7
+    logits = [predict_logits(load_exported(path), IMAGES) for path in (whole, half)]
+    assert 0 < np.abs(logits[0] - logits[1]).max() < 1e-2
+
+
+def test_numbers_that_float16_does_not_have_are_refused():
+    variables = {"params": {"head": {"kernel": np.full((2, 2), 7e4, np.float32)}}}
+    with pytest.raises(UserError, match="params/head/kernel is too large for float16"):
+        exports.rounded(variables)
+
+
+@pytest.mark.wrong_types
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"normalization": None}, "does not say its normalization"),
+        ({"dtype": None}, "does not say its dtype"),
+        ({"step": None}, "does not say its step"),
+        ({"step": -1}, "step=-1 must be at least 0"),
+        ({"model": "unknown"}, "unknown"),
+        ({"model": "batch_norm"}, "it has head/kernel of shape"),
+        ({"image_size": 1 << 70}, "--image_size"),
+        ({"image_size": "24"}, "--image_size"),
+        ({"image_size": 32, "image_shape": [24, 24, 3]}, None),
+        ({"image_shape": [32, 32]}, "not of a whole network"),
+        ({"image_shape": 32}, "not of a whole network"),
+        ({"image_shape": [32, 32, -3]}, "not of a whole network"),
+        ({"image_shape": [32, 32, 1]}, "not of a whole network"),
+        ({"image_shape": ["a", 32, 3]}, "not of a whole network"),
+        ({"normalization": "channel"}, "needs statistics"),
+        ({"normalization": ["image"]}, "normalization"),
+        ({"views": "all"}, "--views=all"),
+        ({"class_names": ["red", "green"]}, "has head/bias of shape"),
+        ({"class_names": []}, "num_classes=0"),
+    ],
+)
+def test_records_that_fit_nothing_are_refused(finished_run, tmp_path, changes, message):
+    path = export(finished_run, tmp_path)
+    record = json.loads((tmp_path / "config.json").read_text()) | changes
+    record = {name: value for name, value in record.items() if value is not None}
+    save_file(load_file(path), path, {"config": json.dumps(record)})
+    if message is None:
+        assert load_exported(path).image_shape == (24, 24, 3)
+        return
+    with pytest.raises(UserError, match=message) as error:
+        load_exported(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_statistics_that_do_not_fit_are_refused(dataset, tmp_path):
+    config = Config(
+        max_steps=1,
+        batch_size=8,
+        model="small",
+        normalization="channel",
+        train_dir=str(tmp_path),
+    )
+    fit(config, dataset, log=lambda line: None)
+    path = export(tmp_path, tmp_path / "exported")
+    record = (tmp_path / "exported" / "config.json").read_text()
+    arrays = load_file(path)
+    arrays["statistics/stddev"] = np.ones(7, np.float32)
+    save_file(arrays, path, {"config": record})
+    with pytest.raises(UserError, match="not of a whole network"):
+        load_exported(path)
+    del arrays["statistics/stddev"]
+    save_file(arrays, path, {"config": record})
+    with pytest.raises(UserError, match="not of a whole network"):
+        load_exported(path)
