@@ -1,12 +1,9 @@
-"""Tests that the README's scripts run and that its links and flags exist."""
+"""Tests that the README's scripts run and that what it lists exists."""
 
-import dataclasses
 import pathlib
 import re
 
 import pytest
-
-from cifar_jax import Config
 
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -25,9 +22,7 @@ def test_the_python_blocks_run_one_after_the_other(capsys):
     assert 4 < float(loss) < 6
 
 
-def test_files_that_are_named_exist():
-    for target in re.findall(r"\]\((?!http|#)([^)]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+def test_files_that_are_listed_exist():
     listing = TEXT.split("## Where to find what")[1].split("##")[0]
     names = re.findall(r"\b(\w+\.py)\b", listing)
     for name in names:
@@ -40,14 +35,3 @@ def test_the_first_two_lines_are_the_commands():
         "pip install -e . && python -m cifar_jax.train --max_steps=1000",
         'pip install -e ".[test]" && python -m pytest',
     ]
-
-
-def test_every_flag_that_is_named_exists():
-    known = {field.name for field in dataclasses.fields(Config)}
-    sources = [
-        *((ROOT / "cifar_jax").rglob("*.py")),
-        *((ROOT / "experiments").glob("*.py")),
-    ]
-    for source in sources:
-        known |= set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source.read_text()))
-    assert set(re.findall(r"--(\w+)", TEXT)) - known == {"logdir", "num_gpus"}
