@@ -1,0 +1,42 @@
+"""Tests that CITATION.cff and CHANGELOG.md say what pyproject.toml and the code do."""
+
+import pathlib
+import re
+import tomllib
+
+from cifar_jax.config import legacy_flags
+from cifar_jax.config.recipes import RECIPES
+
+ROOT = pathlib.Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+CITATION = (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_citation_is_of_this_version_and_license():
+    fields = dict(re.findall(r"^([\w-]+): *(.*)$", CITATION, re.M))
+    assert fields["version"] == PROJECT["version"]
+    assert fields["license"] == PROJECT["license"]
+    assert PROJECT["description"] in fields["title"]
+    keywords = CITATION.split("keywords:\n")[1].split("references:")[0]
+    assert re.findall(r"- (.*)", keywords) == PROJECT["keywords"]
+
+
+def test_the_newest_entry_is_of_this_version():
+    newest = CHANGELOG.split("\n## ")[1]
+    assert re.search(rf"\b{re.escape(PROJECT['version'])}\b", newest)
+
+
+def test_old_flags_are_deprecated_in_favor_of_those_that_replace_them():
+    deprecated = CHANGELOG.split("### Deprecated")[1].split("\n##")[0]
+    words = set(re.findall(r"`--(\w+)`", deprecated))
+    replacements = {new for _, new in legacy_flags._FLAGS.values()}
+    assert words == legacy_flags._FLAGS.keys() | replacements
+
+
+def test_all_recipes_are_counted():
+    counts = {"tutorial": 1, "cuda_convnet": 2, "vgg16_bn": 1, "resnet18": 1}
+    counts |= {"airbench": 4, "sprint": 1}
+    for beginning, count in counts.items():
+        assert sum(name.startswith(beginning) for name in RECIPES) == count
+    assert sum(counts.values()) == len(RECIPES)
