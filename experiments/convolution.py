@@ -4,9 +4,9 @@
 
 Computes a course's worked examples with the operations that the networks use, prints
 the arithmetic of one output of each, and writes convolution.json, with all numbers, and
-convolution.png, where that output and its inputs are highlighted, to --results_dir. The
-cost of a stride is measured on a layer as large as the tutorial's second one. Takes a
-few seconds.
+convolution.png, convolution_pooling.png and convolution_softmax.png, where that output
+and its inputs are highlighted, to --results_dir. The cost of a stride is measured on a
+layer as large as the tutorial's second one. Takes a few seconds.
 
 As in every deep learning library, convolution does not flip its kernel: an output is
 the sum of the products of the kernel and the window below it, plus the bias.
@@ -49,7 +49,7 @@ FEATURES = np.array([[2, 2, 6, -2], [2, 2, -2, -2]], np.float32)
 CLASSES = ("plane", "car", "ship", "cat", "dog", "sun")
 # The course's output of softmax, as printed there; it adds up to 0.991.
 PROBABILITIES = np.array([0.001, 0.030, 0.620, 0.101, 0.020, 0.219], np.float32)
-# What one-hot codes stand for in the course; sex can be coded by one number as well.
+# What one-hot codes stand for in the course.
 CATEGORIES = {
     "sex": ("female", "male"),
     "car": ("sedan", "van", "pickup", "bus", "SUV", "other"),
@@ -196,12 +196,13 @@ def classification() -> dict[str, Any]:
 
 
 def one_hot() -> dict[str, dict[str, list[float]]]:
-    """Returns the one-hot code of each value of the categories."""
+    """Returns the code of each value of the categories, and sex by one number too."""
     codes = {}
     for name, values in CATEGORIES.items():
         rows = jax.nn.one_hot(jnp.arange(len(values)), len(values)).tolist()
         codes[name] = dict(zip(values, rows, strict=True))
-    return codes
+    shorter = {value: code[:1] for value, code in codes["sex"].items()}
+    return {"sex, by one number": shorter} | codes
 
 
 def costs_of_strides(repetitions: int = 5) -> list[dict[str, float]]:
@@ -243,11 +244,12 @@ def main(argv: list[str]) -> None:
     panels, figures, costs = examples(), classification(), costs_of_strides()
     for example in panels:
         print(f"{example.title}\n{example.output}\n{example.arithmetic}\n")
-    print("Softmax and cross-entropy")
-    for name, values in figures.items():
-        print(f"{name}: {values}")
+    values = ("logits", "exponentials", "softmax", "cross_entropy")
+    rows = [[name, *(f"{x:.3f}" for x in figures[name])] for name in values]
+    print(f"Softmax\n{output.table(['', *CLASSES], rows)}")
+    print(f"the exponentials sum to {sum(figures['exponentials']):.3f}")
     for name, codes in one_hot().items():
-        print(f"\nOne-hot codes of {name}")
+        print(f"\nCodes of {name}")
         for value, code in codes.items():
             print(f"{value}: {[int(bit) for bit in code]}")
     rows = [[f"{value:,}" for value in cost.values()] for cost in costs]

@@ -1,4 +1,4 @@
-"""Draws the figure of `experiments.convolution`: grids of numbers with highlights."""
+"""Draws the figures of `experiments.convolution`: grids of numbers with highlights."""
 
 import functools
 import pathlib
@@ -74,13 +74,14 @@ def draw_example(
     if example.fill is not None:
         write(axis, x + 0.6, 0, "\N{ASTERISK OPERATOR}", fontsize=20)
         draw_grid(axis, kernel, x + 1.2)
-        write(axis, x + 4.8, 0, f"+ {bias:g}", fontsize=14)
-        x += 5.0
+        write(axis, x + 5.1, 0, f"+ {bias:g}", fontsize=14)
+        x += 5.6
     write(axis, x + 0.6, 0, "=", fontsize=20)
     row, column = example.cell
     cell = np.s_[row : row + 1, column : column + 1]
     draw_grid(axis, example.output, x + 1.2, marked=cell)
-    finish(axis, example.title, f"{example.arithmetic}\n{example.lesson}")
+    reach = 3.5 if example.fill is not None else 1.5
+    finish(axis, example.title, f"{example.arithmetic}\n{example.lesson}", reach)
 
 
 def draw_classification(axis: Axes, figures: dict[str, Any]) -> None:
@@ -115,7 +116,7 @@ def draw_classification(axis: Axes, figures: dict[str, Any]) -> None:
 
 
 def draw_codes(axis: Axes, codes: dict[str, dict[str, list[float]]]) -> None:
-    """Draws the one-hot codes of categories side by side."""
+    """Draws the codes of categories side by side."""
     left = 1.8
     for values in codes.values():
         top = -3.0
@@ -126,8 +127,8 @@ def draw_codes(axis: Axes, codes: dict[str, dict[str, list[float]]]) -> None:
     finish(
         axis,
         "One-hot codes",
-        "as many numbers as values, one of them 1;\n"
-        "two values, such as sex, can also be a single number, 0 or 1",
+        "as many numbers as values, one of them 1; two values, such as sex,\n"
+        "can also be one number, since the second is 1 minus the first",
     )
 
 
@@ -156,12 +157,19 @@ def draw_costs(axis: Axes, costs: list[dict[str, float]]) -> None:
     )
 
 
-def finish(axis: Axes, title: str, text: str) -> None:
-    """Sets the scale that all panels share, and adds a title and a text below."""
-    axis.set(xlim=(-0.2, 18.6), ylim=(5.6, -5), aspect="equal")
+def finish(axis: Axes, title: str, text: str, reach: float = 3.5) -> None:
+    """Adds a title above and a text below, and sets the scale that panels share.
+
+    Args:
+        axis: Axes of the panel.
+        title: Name of the panel.
+        text: What it shows, in two lines.
+        reach: Height of the drawing above 0, and its depth below.
+    """
+    axis.set(xlim=(-0.2, 19.2), ylim=(reach + 2.2, -reach - 1.5), aspect="equal")
     axis.axis("off")
-    axis.text(0, -4.9, title, va="top", fontsize=13, fontweight="bold")
-    axis.text(0, 3.9, text, va="top", fontsize=11, linespacing=1.5)
+    axis.text(0, -reach - 1.4, title, va="top", fontsize=13, fontweight="bold")
+    axis.text(0, reach + 0.4, text, va="top", fontsize=11, linespacing=1.5)
 
 
 def plot(
@@ -173,12 +181,25 @@ def plot(
     costs: list[dict[str, float]],
     path: pathlib.Path,
 ) -> None:
-    """Draws all examples."""
-    figure = Figure(figsize=(14.5, 17), layout="constrained")
-    *axes, strides, softmax, last = figure.subplots(4, 2).flat
-    for axis, example in zip(axes, panels, strict=True):
-        draw_example(axis, example, kernel, bias)
-    draw_costs(strides, costs)
-    draw_classification(softmax, figures)
-    draw_codes(last, codes)
+    """Draws all examples.
+
+    Convolution is in the file at the path, pooling and classification are beside it.
+    """
+    sums = [panel for panel in panels if panel.form == "sum"]
+    pools = [panel for panel in panels if panel.form != "sum"]
+    draw = functools.partial(draw_example, kernel=kernel, bias=bias)
+    figure = Figure(figsize=(14.5, 8.4), layout="constrained")
+    *axes, last = figure.subplots(2, 2).flat
+    for axis, example in zip(axes, sums, strict=True):
+        draw(axis, example)
+    draw_costs(last, costs)
     output.write_figure(figure, path, dpi=90)
+    figure = Figure(figsize=(14.5, 2.7), layout="constrained")
+    for axis, example in zip(figure.subplots(1, 2), pools, strict=True):
+        draw(axis, example)
+    output.write_figure(figure, path.with_stem(f"{path.stem}_pooling"), dpi=90)
+    figure = Figure(figsize=(14.5, 4.2), layout="constrained")
+    softmax, one_hot = figure.subplots(1, 2)
+    draw_classification(softmax, figures)
+    draw_codes(one_hot, codes)
+    output.write_figure(figure, path.with_stem(f"{path.stem}_softmax"), dpi=90)

@@ -2,17 +2,24 @@
 
     python -m experiments.layers --model=vgg16
 
-Prints each layer with its output and its parameters, as Keras's summary() does; pooling
-has none, so it is not listed. Without --model, prints the networks of Keras
-Applications that are here: their parameters, counted, the size of these in float32, and
-what Keras says of their accuracy on ImageNet. Takes a few seconds.
+Prints each layer with its output and its parameters, as Keras's summary() does, for any
+network; layers without parameters, such as pooling, are not listed. Without --model,
+prints the networks of Keras Applications that are here: their parameters, counted, the
+size of these in float32, and what Keras says of their accuracy on ImageNet. Takes a few
+seconds.
 """
+
+from collections import Counter
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from absl import flags
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
+from jaxtyping import PyTree
 
-from cifar_jax import Config, UserError, models
+from cifar_jax import Config, Network, UserError, models
 from cifar_jax.config.recipes import RECIPES
 from cifar_jax.models import imagenet
 from experiments import common, output
@@ -31,8 +38,8 @@ ACCURACIES = {
 FLAGS = flags.FLAGS
 
 
-def layers(model: str, num_classes: int | None, image_size: int) -> str:
-    """Returns the layers of a network as a table.
+def summary(model: str, num_classes: int | None, image_size: int) -> str:
+    """Returns a table of a network's layers, and the numbers of all parameters.
 
     Args:
         model: one of the networks of --model.
@@ -40,7 +47,7 @@ def layers(model: str, num_classes: int | None, image_size: int) -> str:
         image_size: height and width of the images.
 
     Raises:
-        UserError: there is no such network, or images of this size are too small.
+        UserError: images of this size are too small.
     """
     network = models.create(model, num_classes)
     if image_size < network.smallest_image:
@@ -48,9 +55,59 @@ def layers(model: str, num_classes: int | None, image_size: int) -> str:
             f"--image_size={image_size} must be at least {network.smallest_image}, "
             f"which --model={model} needs"
         )
-    images = jnp.zeros((1, image_size, image_size, 3))
-    console = {"width": 120, "force_terminal": False, "color_system": None}
-    return network.tabulate(jax.random.key(0), images, depth=1, console_kwargs=console)
+    variables, outputs = shapes(network, image_size, images=1)
+    # The axis of the images, which is not the first one in all layers, is left out.
+    _, of_two = shapes(network, image_size, images=2)
+    counts = Counter[str]()
+    for path, leaf in flatten_dict(variables, sep="/").items():
+        counts[path.split("/", 1)[1].rpartition("/")[0]] += leaf.size
+    rows = []
+    for layer, (kind, shape) in outputs.items():
+        if layer in counts:
+            axes = zip(shape, of_two[layer][1], strict=True)
+            size = "x".join(str(axis) for axis, other in axes if axis == other)
+            rows.append((f"{layer} ({kind})", size, f"{counts[layer]:,}"))
+    trained = count(variables["params"])
+    return "\n".join(
+        [
+            output.table(("layer", "output", "parameters"), rows),
+            f"Total params: {count(variables):,}",
+            f"Trainable params: {trained:,}",
+            f"Non-trainable params: {count(variables) - trained:,}",
+        ]
+    )
+
+
+def shapes(
+    network: Network, image_size: int, images: int
+) -> tuple[dict[str, PyTree], dict[str, tuple[str, tuple[int, ...]]]]:
+    """Returns a network's variables, and its layers' kinds and outputs, as shapes.
+
+    Nothing is computed. Layers are in the order of the computation.
+
+    Args:
+        network: the network.
+        image_size: height and width of the images.
+        images: number of images.
+    """
+    layers = {}
+
+    def keep(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        found = call(*args, **kwargs)
+        if context.method_name == "__call__":
+            layer = "/".join(context.module.path)
+            layers[layer] = type(context.module).__name__, found.shape
+        return found
+
+    batch = jax.ShapeDtypeStruct((images, image_size, image_size, 3), jnp.float32)
+    with nn.intercept_methods(keep):
+        variables = jax.eval_shape(network.init, jax.random.key(0), batch)
+    return variables, layers
+
+
+def count(variables: PyTree) -> int:
+    """Returns how many numbers there are."""
+    return sum(leaf.size for leaf in jax.tree.leaves(variables))
 
 
 def usual_size(model: str) -> int:
@@ -69,19 +126,11 @@ def networks() -> list[tuple[str, str, str, str, str]]:
     """
     rows = []
     for name, (top_1, top_5) in ACCURACIES.items():
-        count = parameters(name)
-        size = f"{count * 4 / 2**20:.0f}"
-        rows.append((name, size, f"{top_1:.3f}", f"{top_5:.3f}", f"{count:,}"))
+        variables, _ = shapes(models.create(name), usual_size(name), images=1)
+        total = count(variables)
+        size = f"{total * 4 / 2**20:.0f}"
+        rows.append((name, size, f"{top_1:.3f}", f"{top_5:.3f}", f"{total:,}"))
     return rows
-
-
-def parameters(model: str) -> int:
-    """Returns the number of a network's parameters and running averages."""
-    size = imagenet.inputs(model).size
-    shapes = jax.eval_shape(
-        models.create(model).init, jax.random.key(0), jnp.zeros((1, size, size, 3))
-    )
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
 def define_flags() -> None:
@@ -98,7 +147,7 @@ def main(argv: list[str]) -> None:
     del argv
     if FLAGS.model:
         size = FLAGS.image_size or usual_size(FLAGS.model)
-        print(layers(FLAGS.model, FLAGS.num_classes, size))
+        print(summary(FLAGS.model, FLAGS.num_classes, size))
     else:
         header = ("network", "MB", "top-1", "top-5", "parameters")
         print(output.table(header, networks()))

@@ -1,141 +1,23 @@
-"""Tests the course experiments: worked examples, feature maps, corrupted images."""
+"""Tests the course experiments on trained networks: feature maps, corrupted images."""
 
 import csv
 import json
 import pathlib
-import re
 
 import numpy as np
 import pytest
 from absl import app
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from run_experiments import ROOT, call_experiment
+from run_experiments import call_experiment
 
-from cifar_jax import Config, UserError, fit, load_data
-from experiments import contact_sheet, convolution, feature_maps, layers, noise
+from cifar_jax import Config, fit, load_data
+from experiments import feature_maps, noise
 from experiments.corruptions import CORRUPTIONS, Corruption
 from experiments.feature_maps_picture import mosaic
 
 # Some layers of the tutorial's network, and their shapes.
 LAYERS = {"conv1": [24, 24, 64], "conv2": [12, 12, 64]}
-
-
-def by_hand(image, top, left, height, width):
-    """Returns the sum under a window of ones that may extend beyond the image."""
-    return sum(
-        image[row][column]
-        for row in range(max(top, 0), min(top + height, len(image)))
-        for column in range(max(left, 0), min(left + width, len(image[0])))
-    )
-
-
-def test_worked_examples_match_a_calculation_by_hand():
-    image = convolution.IMAGE.astype(int).tolist()
-    valid, same, strided, largest, mean = convolution.examples()
-    expected = [[by_hand(image, i, j, 3, 3) for j in range(3)] for i in range(3)]
-    assert valid.output.tolist() == expected
-    # The course's answer, and how it writes it.
-    assert expected[0][0] == 6
-    products = "1x1 + 1x1 + 1x1 + 1x0 + 1x1 + 1x1 + 1x0 + 1x0 + 1x1 + 0 = 6"
-    assert valid.arithmetic == products
-    expected = [
-        [by_hand(image, i - 1, j - 1, 3, 3) for j in range(5)] for i in range(5)
-    ]
-    assert same.output.tolist() == expected
-    corners = [[by_hand(image, i, j, 3, 3) for j in (0, 3)] for i in (0, 3)]
-    assert strided.output.tolist() == corners
-    assert largest.output.tolist() == [[2, 6]]
-    assert mean.output.tolist() == [[2, 0]]
-
-
-def test_the_displayed_arithmetic_is_right():
-    for example in convolution.examples():
-        left, right = example.arithmetic.split(" = ")
-        value = eval(re.sub(r"(\d)x(\d)", r"\1*\2", left))
-        assert value == float(right) == example.output[example.cell]
-
-
-def test_every_output_is_computed_from_its_window():
-    reduce = {"sum": np.nansum, "max": np.nanmax, "mean": np.nanmean}
-    for example in convolution.examples():
-        for row, column in np.ndindex(example.output.shape):
-            rows = slice(row * example.stride, row * example.stride + example.window[0])
-            columns = slice(
-                column * example.stride, column * example.stride + example.window[1]
-            )
-            value = reduce[example.form](example.padded[rows, columns])
-            assert example.output[row, column] == value
-
-
-def test_softmax_of_the_courses_six_classes():
-    figures = convolution.classification()
-    printed = np.array([0.001, 0.030, 0.620, 0.101, 0.020, 0.219])
-    assert printed.sum() == pytest.approx(0.991)
-    assert figures["exponentials"] == pytest.approx(printed, rel=1e-5)
-    assert figures["softmax"] == pytest.approx(printed / 0.991, rel=1e-5)
-    assert figures["targets"] == np.eye(6).tolist()
-    assert figures["cross_entropy"] == pytest.approx(-np.log(printed / 0.991), rel=1e-5)
-
-
-def test_one_hot_codes():
-    codes = convolution.one_hot()
-    assert codes["sex"] == {"female": [1, 0], "male": [0, 1]}
-    assert codes["car"]["pickup"] == [0, 0, 1, 0, 0, 0]
-    assert np.array(list(codes["car"].values())).sum() == 6
-
-
-def test_costs_of_strides():
-    costs = convolution.costs_of_strides(repetitions=1)
-    assert [(cost["stride"], cost["size"]) for cost in costs] == [
-        *((1, 24), (2, 12), (3, 8)),
-    ]
-    assert costs[0]["multiplications"] == 128 * 24 * 24 * 64 * 64 * 25
-    assert costs[0]["multiplications"] == 9 * costs[2]["multiplications"]
-
-
-def test_the_committed_examples_match_the_code():
-    kept = json.loads((ROOT / "experiments/results/convolution.json").read_text())
-    assert kept["image"] == convolution.IMAGE.tolist()
-    for example, record in zip(convolution.examples(), kept["examples"], strict=True):
-        assert json.loads(json.dumps(example.record())) == record
-
-
-def test_the_layers_of_vgg16():
-    text = layers.layers("vgg16", None, 224)
-    # As the last lines of Keras's summary have it.
-    for layer, outputs, count in (
-        ("block5_conv3", "14,14,512", "2,359,808"),
-        ("fc1", "1,4096", "102,764,544"),
-        ("predictions", "1,1000", "4,097,000"),
-    ):
-        rows = text[text.index(layer) :].split("├")[0]
-        assert outputs in rows
-        assert count in rows
-    assert "138,357,544" in text
-    assert "\x1b" not in text
-    with pytest.raises(UserError, match="--image_size=31 must be at least 32"):
-        layers.layers("vgg16", None, 31)
-
-
-@pytest.mark.slow
-def test_the_contact_sheet(tmp_path):
-    text = call_experiment(
-        "contact_sheet", "--dataset=digits", f"--results_dir={tmp_path}"
-    )
-    digits = load_data("digits")
-    rows = [line.split("|")[1:4] for line in text.splitlines() if line[:1] == "|"][2:]
-    for label, (name, train, test) in enumerate(rows):
-        assert name.strip() == digits.class_names[label]
-        assert int(train) == (digits.train.labels == label).sum()
-        assert int(test) == (digits.test.labels == label).sum()
-    figure = contact_sheet.draw(digits, seed=0)
-    shown = [axis.images[0].get_array() for axis in figure.axes]
-    assert len(shown) == 100
-    # Each image is one of its row's class.
-    for number, image in enumerate(shown):
-        of_class = digits.train.images[digits.train.labels == number // 10]
-        assert (of_class == image).all(axis=(1, 2, 3)).any()
 
 
 @pytest.fixture(scope="module")
@@ -289,16 +171,6 @@ def run(tmp_path_factory) -> pathlib.Path:
     config = Config(max_steps=3, batch_size=8, train_dir=str(folder))
     fit(config, load_data("digits"), log=lambda line: None)
     return folder
-
-
-@pytest.mark.slow
-def test_convolution_computes_and_draws(tmp_path):
-    text = call_experiment("convolution", f"--results_dir={tmp_path}")
-    kept = json.loads((tmp_path / "convolution.json").read_text())
-    assert "1x1 + 1x1 + 1x1 + 1x0 + 1x1 + 1x1 + 1x0 + 1x0 + 1x1 + 0 = 6" in text
-    assert "SUV: [0, 0, 0, 0, 1, 0]" in text
-    assert len(kept["examples"]) == 5
-    assert (tmp_path / "convolution.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow
