@@ -17,6 +17,7 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
@@ -58,7 +59,7 @@ def costs(network: TutorialCNN) -> dict[str, int]:
     """Returns a network's parameters, and its multiplications for an image."""
 
     def activations(key: Array) -> tuple[Any, Any]:
-        images = np.zeros((1, 24, 24, 3), np.float32)
+        images = jnp.zeros((1, 24, 24, 3))
         variables = network.init(key, images)
         _, sown = network.apply(variables, images, mutable=["intermediates"])
         return variables["params"], sown["intermediates"]["activations"]

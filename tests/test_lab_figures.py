@@ -1,0 +1,197 @@
+"""Tests that the lab quotes what experiments measured, as their results have it.
+
+A result that is measured again changes the rows that are expected here: the failing
+test says which row of which page is missing.
+"""
+
+import json
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+from run_experiments import ROOT
+from test_lab import each_language, read, rows
+
+from experiments.fidelity import TENSORFLOW
+
+RESULTS = ROOT / "experiments" / "results"
+
+
+def result(name: str) -> Any:
+    """Returns the contents of a result."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def grouped(records: list[dict[str, Any]], *keys: str) -> dict[Any, list[dict]]:
+    """Returns records by the values of keys, in order."""
+    found = defaultdict(list)
+    for record in records:
+        values = tuple(record[key] for key in keys)
+        found[values if len(keys) > 1 else values[0]].append(record)
+    return dict(found)
+
+
+def spread(values: list[float], with_count: bool = True) -> str:
+    """Returns mean, standard deviation and number, as the lab writes them."""
+    words = [f"sd {np.std(values, ddof=1):.3f}"] if len(values) > 1 else []
+    words += [f"n {len(values)}"] if with_count else []
+    return f"{np.mean(values):.3f} ({', '.join(words)})"
+
+
+def convolution() -> list[list[str]]:
+    costs = result("convolution")["costs_of_strides"]
+    return [
+        [
+            str(cost["stride"]),
+            f"{cost['size']}x{cost['size']}",
+            f"{cost['multiplications'] / 1e9:.2f}",
+            f"{cost['milliseconds'] / costs[0]['milliseconds']:.2f}",
+        ]
+        for cost in costs
+    ]
+
+
+def pooling() -> list[list[str]]:
+    record = result("pooling")
+    runs = grouped(record["rows"], "variant")
+    found = []
+    for fact in record["pools"]:
+        sizes = ", ".join("x".join(size.split(" x ")[:2]) for size in fact["sizes"][1:])
+        mean = np.mean([run["test"] for run in runs[fact["pools"]]])
+        found.append([fact["pools"], sizes, f"{mean:.3f}"])
+    return found
+
+
+def why_pooling() -> list[list[str]]:
+    figures = ("train_eval", "test", "shift_2", "shift_4", "shift_8")
+    return [
+        [name, *(f"{np.mean([run[key] for run in runs]):.3f}" for key in figures)]
+        for name, runs in grouped(result("why_pooling")["rows"], "variant").items()
+    ]
+
+
+def zeros() -> list[list[str]]:
+    layers = result("feature_maps")["layers"]
+    return [
+        [name, "x".join(map(str, layer["shape"])), f"{layer['share_of_zeros']:.0%}"]
+        for name, layer in layers.items()
+        if name not in ("input", "softmax_linear")
+    ]
+
+
+def changes() -> list[list[str]]:
+    layers = result("feature_maps")["layers"]
+    return [
+        [name, *(f"{change:.3f}" for change in layers[name]["change"].values())]
+        for name in ("conv1", "conv2", "local4")
+    ]
+
+
+def noise() -> list[list[str]]:
+    cases = result("noise")["cases"]
+    return [
+        [f"sigma {case['strength']}", f"{case['precision']:.3f}"]
+        for case in cases
+        if case["corruption"] == "noise"
+    ]
+
+
+def recipes() -> list[list[str]]:
+    return [
+        [
+            f"`{record['name']}`",
+            spread([run["precision"] for run in record["results"]]),
+        ]
+        for record in result("recipes")["recipes"]
+        if record["name"].startswith("cuda_convnet")
+    ]
+
+
+def bayesian_search() -> list[list[str]]:
+    final = [job for job in result("bayesian_search")["jobs"] if "final" in job]
+    return [
+        [setting, spread([job["test_accuracy"] for job in jobs])]
+        for setting, jobs in grouped(final, "final").items()
+    ]
+
+
+def fidelity() -> list[list[str]]:
+    found = result("fidelity")["results"]
+    loss, precision = (
+        spread([run[key] for run in found], with_count=False)
+        for key in ("step_0_loss", "precision")
+    )
+    return [
+        ["cifar_jax", loss, precision],
+        ["TensorFlow", "4.68", spread(list(TENSORFLOW), with_count=False)],
+    ]
+
+
+def max_steps() -> list[list[str]]:
+    found = []
+    for steps, at_step in grouped(result("max_steps")["rows"], "steps").items():
+        by_kind = grouped(at_step, "parameters")
+        kinds = (by_kind[f"{kind} parameters"] for kind in ("averaged", "raw"))
+        cells = (spread([row["precision"] for row in kind]) for kind in kinds)
+        found.append([f"{steps:,}", *cells])
+    return found
+
+
+# The page that has the rows.
+MEASURED = {
+    convolution: "1",
+    pooling: "1",
+    zeros: "2",
+    changes: "2",
+    noise: "2",
+    recipes: "4",
+    bayesian_search: "4",
+    fidelity: "4",
+    max_steps: "4",
+}
+QUOTED = {
+    *("bayesian_search", "convolution", "feature_maps", "fidelity", "max_steps"),
+    *("noise", "pooling", "recipes"),
+}
+
+
+@each_language
+@pytest.mark.parametrize("expected", MEASURED, ids=lambda function: function.__name__)
+def test_the_lab_quotes_what_was_measured(language, expected):
+    page = MEASURED[expected]
+    table = rows(read(language, page))
+    for row in expected():
+        assert row in table, f"no row | {' | '.join(row)} | in {language}/{page}"
+
+
+@each_language
+def test_pooling_and_overfitting(language):
+    text = read(language, "1")
+    if not (RESULTS / "why_pooling.json").exists():
+        assert {"en": "not yet measured", "zh-TW": "尚未量測"}[language] in text
+        return
+    for row in why_pooling():
+        assert row in rows(text)
+
+
+@each_language
+def test_the_lab_names_what_was_not_measured_on_the_official_pixels(language):
+    # The page says so once, in bold, and names them.
+    *_, note = read(language, "0").split("**")
+    copies = {
+        name
+        for name in QUOTED
+        if "not the official archive"
+        in (RESULTS / f"{name}.json").read_text(encoding="utf-8")
+    }
+    assert set(note.split("`")[1::2]) == copies
+
+
+def test_noise_grows_in_the_convolutions_and_shrinks_in_the_dense_layers():
+    layers = result("feature_maps")["layers"]
+    for kind in ("sigma 5", "sigma 10", "sigma 20", "sigma 40"):
+        conv1, conv2, local4 = (
+            layers[name]["change"][kind] for name in ("conv1", "conv2", "local4")
+        )
+        assert conv1 < conv2 > local4
