@@ -100,27 +100,6 @@ def test_both_languages_have_the_same_structure(name):
 
 
 @each_language
-@each_page
-def test_what_is_named_exists(language, name):
-    text = read(language, name)
-    for target in re.findall(r"\]\(([^)#]+)", text):
-        assert (LAB / language / target).exists(), target
-    for target in re.findall(r"`((?:cifar_jax|experiments)/[\w/.]*)`", text):
-        assert (ROOT / target).exists(), target
-    sources = [
-        *(ROOT / "cifar_jax").rglob("*.py"),
-        *(ROOT / "experiments").glob("*.py"),
-    ]
-    known = set(Config.__dataclass_fields__) | {"help"}
-    for source in sources:
-        content = source.read_text(encoding="utf-8")
-        known |= set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', content))
-    assert set(re.findall(r"--(\w+)", text)) <= known
-    for module in re.findall(r"\b((?:cifar_jax|experiments)\.\w+)`? ", text):
-        assert importlib.util.find_spec(module), module
-
-
-@each_language
 def test_every_function_of_the_tutorial_has_a_place_and_a_reason(language):
     table = [row for row in rows(read(language, "5")) if row[1:2] != [""]][2:]
     assert all(len(row) == 3 and all(row) for row in table)

@@ -4,8 +4,10 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 
 import pytest
+import test_notebook
 from PIL import Image
 from test_own_pictures import follow_readme, write_pictures
 
@@ -91,3 +93,15 @@ def test_train_eval_and_predict(data_dir, tmp_path):
     Image.fromarray(images[0]).resize((300, 200)).save(tmp_path / "photo.jpg")
     table = run("-m", "cifar_jax.predict", "--checkpoint_dir=run", "photo.jpg")
     assert table.startswith("photo.jpg\n")
+
+
+def test_the_notebook_runs_within_ten_minutes(data_dir, tmp_path):
+    began = time.monotonic()
+    text = test_notebook.run(tmp_path, DATA_DIR=str(data_dir))
+    seconds = time.monotonic() - began
+    print(f"{seconds:.0f} s\n{text}")
+    assert "50,000 + 10,000 images, official CIFAR-10" in text
+    first, second = test_notebook.check(text)
+    # Chance level is 0.1; this seed reached 0.40 and 0.46.
+    assert 0.3 < first < second
+    assert seconds < 600
