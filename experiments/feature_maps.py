@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from cifar_jax import (
     Run,
@@ -34,35 +34,12 @@ from cifar_jax import (
     read_picture,
     read_run,
 )
+from cifar_jax.evaluation.feature_maps import Layers, activations
 from experiments import common, machine, output
 from experiments.corruptions import Images, noise
-from experiments.feature_maps_picture import (
-    Layers,
-    plot_kernels,
-    plot_maps,
-    plot_noise,
-)
+from experiments.feature_maps_picture import plot_kernels, plot_maps, plot_noise
 
 FLAGS = flags.FLAGS
-
-
-def activations(network: Trained, images: Images) -> Layers:
-    """Returns the input and each layer's activations in evaluation, in order.
-
-    If evaluation uses several views of an image, only the first, central one is taken.
-    """
-
-    def forward(variables: Any, statistics: Any, images: Array) -> tuple:
-        views = jax.vmap(network.preprocessing.evaluation, (0, None))(
-            images, statistics
-        )
-        _, sown = network.model.apply(
-            variables, views[:, 0], train=False, mutable=["intermediates"]
-        )
-        return {"input": views[:, 0]}, *sown["intermediates"]["activations"]
-
-    layers = jax.jit(forward)(network.variables, network.statistics, images)
-    return {name: np.asarray(a) for layer in layers for name, a in layer.items()}
 
 
 def first_kernels(network: Trained) -> Float[np.ndarray, "kh kw 3 k"]:

@@ -11,7 +11,8 @@ from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cifar_jax.training.digest import as_picture
+from cifar_jax.data.pictures import as_picture
+from cifar_jax.evaluation.feature_maps import Layers, convolutions, limits, mosaic
 from experiments import output
 from experiments.corruptions import Images
 
@@ -19,38 +20,12 @@ from experiments.corruptions import Images
 NOISY_LAYERS, NOISY_MAPS = 3, 16
 MOST_COLUMNS = 5
 
-Layers = dict[str, Float[np.ndarray, "n ..."]]
-
-
-def mosaic(maps: Float[np.ndarray, "h w *c k"]) -> Float[np.ndarray, "H W *c"]:
-    """Arranges maps side by side in a near-square grid, with NaN between them."""
-    zoom = -(-24 // len(maps))  # keeps a gap of one pixel thin next to small maps
-    tiles = np.moveaxis(maps, -1, 0).repeat(zoom, axis=1).repeat(zoom, axis=2)
-    columns = int(np.ceil(np.sqrt(len(tiles))))
-    rows = -(-len(tiles) // columns)
-    count, height, width, *channels = tiles.shape
-    padded = np.full((rows * columns, height + 1, width + 1, *channels), np.nan)
-    padded[:count, :height, :width] = tiles
-    grid = padded.reshape(rows, columns, *padded.shape[1:]).swapaxes(1, 2)
-    return grid.reshape(rows * (height + 1), columns * (width + 1), *channels)[:-1, :-1]
-
-
-def limits(values: np.ndarray) -> dict[str, float]:
-    """Returns color limits that include zero and clip one value in 200."""
-    low, high = np.percentile(values, [0.5, 99.5])
-    return {"vmin": min(0.0, float(low)), "vmax": max(float(high), 1e-6)}
-
 
 def show(axis: Axes, image: np.ndarray, title: str, **style: Any) -> Any:
     """Draws an image without axes."""
     axis.set_title(title, fontsize=10)
     axis.axis("off")
     return axis.imshow(image, interpolation="nearest", **style)
-
-
-def convolutions(layers: Layers) -> Layers:
-    """Returns the layers whose activations are maps."""
-    return {k: v for k, v in layers.items() if v.ndim == 4 and k != "input"}
 
 
 def plot_maps(

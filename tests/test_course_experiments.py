@@ -14,7 +14,6 @@ from run_experiments import call_experiment
 from cifar_jax import Config, fit, load_data
 from experiments import feature_maps, noise
 from experiments.corruptions import CORRUPTIONS, Corruption
-from experiments.feature_maps_picture import mosaic
 
 # Some layers of the tutorial's network, and their shapes.
 LAYERS = {"conv1": [24, 24, 64], "conv2": [12, 12, 64]}
@@ -148,15 +147,6 @@ def test_unfinished_cases_are_resumed_under_the_same_settings(tmp_path):
     assert noise.select(again.cases, network="a", corruption="blur") == [case]
     assert noise.select(again.cases, network="b", corruption="blur") == []
     assert noise.Unfinished(tmp_path / "f", {"seed": 1}).cases == []
-
-
-def test_a_mosaic_keeps_every_map():
-    maps = np.arange(24 * 24 * 5, dtype=float).reshape(24, 24, 5)
-    grid = mosaic(maps)
-    assert grid.shape == (2 * 25 - 1, 3 * 25 - 1)
-    np.testing.assert_array_equal(grid[25:, 25:49], maps[..., 4])
-    assert np.isnan(grid[25:, 50:]).all()
-    assert np.isnan(grid[24]).all()
 
 
 def test_change_is_relative_to_the_first():

@@ -1,4 +1,4 @@
-"""Reads image files at the size that the networks were trained on."""
+"""Reads image files at the size that networks take; shows what networks are given."""
 
 import contextlib
 import glob
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from io import BufferedReader, BytesIO
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cifar_jax.data.failure import reason
@@ -69,6 +69,7 @@ def _in_folder(path: pathlib.Path) -> list[str]:
 def read_picture(
     file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
     image_shape: tuple[int, int, int],
+    formats: tuple[str, ...] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Reads a picture of any size and of any format and mode that Pillow supports.
 
@@ -79,12 +80,14 @@ def read_picture(
         file: a file name, or a binary stream such as sys.stdin.buffer; None stands for
             a closed standard input.
         image_shape: the height, width and channels that the network takes.
+        formats: those to accept, by Pillow's names; None for all. Some of the others
+            start a program: EPS, for example, starts Ghostscript.
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
     """
     with quiet_decoders():
-        return decode(file, image_shape)
+        return decode(file, image_shape, formats)
 
 
 @contextlib.contextmanager
@@ -99,6 +102,7 @@ def quiet_decoders() -> Iterator[None]:
 def decode(
     file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
     image_shape: tuple[int, int, int],
+    formats: tuple[str, ...] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Does what `read_picture` does, but lets Pillow warn.
 
@@ -118,7 +122,7 @@ def decode(
     else:
         raise UserError(f"file={file!r} must be a path or an open binary file")
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=formats) as image:
             height, width, _ = image_shape
             # Decodes a JPEG at the smallest scale that is still sufficient.
             image.draft(None, (4 * width, 4 * height))
@@ -133,6 +137,15 @@ def decode(
         ) from None
     except Exception as error:  # decoders can raise almost anything on hostile input
         raise UserError(f"{name} is damaged: {reason(error)}") from None
+
+
+def as_picture(image: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Converts a standardized image as `tf.summary.image` does: 0 becomes gray, 127.
+
+    It is scaled by the largest factor that keeps all values within 0..255.
+    """
+    largest = max(image.max() / 128, -image.min() / 127, np.finfo(np.float32).tiny)
+    return np.clip(image / largest + 127, 0, 255).astype(np.uint8)
 
 
 def _regular_file(path: str | os.PathLike[str]) -> pathlib.Path:

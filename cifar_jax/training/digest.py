@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array
 
+from cifar_jax.data.pictures import as_picture
 from cifar_jax.runs.summaries import Digest, Histogram, Writer
 from cifar_jax.training.steps import Inspection
 
@@ -39,17 +40,6 @@ def digest(inspection: Inspection) -> Digest:
             for i, image in enumerate(np.asarray(inspection.images[:_IMAGES]))
         },
     )
-
-
-def as_picture(
-    image: Float[np.ndarray, "h w 3"],
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Converts a standardized image as `tf.summary.image` does: 0 becomes gray, 127.
-
-    It is scaled by the largest factor that keeps all values within 0..255.
-    """
-    largest = max(image.max() / 128, -image.min() / 127, np.finfo(np.float32).tiny)
-    return np.clip(image / largest + 127, 0, 255).astype(np.uint8)
 
 
 def _by_name(tree: Any) -> dict[str, Array]:

@@ -273,3 +273,14 @@ def test_anything_but_an_open_file_is_refused(tmp_path):
         read_picture(file)
     with pytest.raises(UserError, match="file=3 must be a path"):
         read_picture(3)
+
+
+def test_picture_maps_zero_to_gray_and_uses_the_range():
+    image = np.zeros((2, 2, 3), np.float32)
+    image[0, 0], image[1, 1] = -1.0, 0.5
+    picture = pictures.as_picture(image)
+    assert picture.dtype == np.uint8
+    assert picture[0, 1, 0] == 127
+    assert picture.min() == 0
+    assert 127 < picture.max() <= 255
+    assert (pictures.as_picture(np.zeros((2, 2, 3), np.float32)) == 127).all()

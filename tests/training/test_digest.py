@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cifar_jax import Batch, Config, build_program, init_state, inspect
-from cifar_jax.training.digest import Histogram, as_picture, digest
+from cifar_jax.training.digest import Histogram, digest
 
 
 def test_histogram_counts_and_moments():
@@ -38,14 +38,3 @@ def test_digest_has_what_the_tutorial_shows(dataset):
     assert kept.scalars["softmax_linear/sparsity"] == 0
     assert sorted(kept.images) == [f"images/image/{i}" for i in range(3)]
     assert kept.histograms["conv1/activations"].counts.sum() == 4 * 24 * 24 * 64
-
-
-def test_picture_maps_zero_to_gray_and_uses_the_range():
-    image = np.zeros((2, 2, 3), np.float32)
-    image[0, 0], image[1, 1] = -1.0, 0.5
-    picture = as_picture(image)
-    assert picture.dtype == np.uint8
-    assert picture[0, 1, 0] == 127
-    assert picture.min() == 0
-    assert 127 < picture.max() <= 255
-    assert (as_picture(np.zeros((2, 2, 3), np.float32)) == 127).all()

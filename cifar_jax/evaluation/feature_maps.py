@@ -1,0 +1,73 @@
+"""What the layers of a network make of pictures, as numbers and as mosaics of maps."""
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PyTree, UInt8
+
+from cifar_jax.data.normalization import Statistics
+from cifar_jax.data.preprocessing import Preprocessing
+from cifar_jax.devices.compilation import compiler_options
+from cifar_jax.evaluation.inference import Trained
+from cifar_jax.models import Network
+
+Layers = dict[str, Float[np.ndarray, "n ..."]]
+
+
+def activations(network: Trained, images: UInt8[np.ndarray, "n h w c"]) -> Layers:
+    """Returns the input and each layer's activations in evaluation, in order.
+
+    If evaluation uses several views of an image, only the first, central one is taken.
+    """
+    function = jax.jit(
+        _activations,
+        static_argnames=("model", "preprocessing"),
+        compiler_options=compiler_options(),
+    )
+    layers = function(
+        (network.variables, network.statistics),
+        images,
+        model=network.model,
+        preprocessing=network.preprocessing,
+    )
+    return {name: np.asarray(a) for layer in layers for name, a in layer.items()}
+
+
+def _activations(
+    weights: tuple[PyTree, Statistics | None],
+    images: UInt8[Array, "n h w c"],
+    *,
+    model: Network,
+    preprocessing: Preprocessing,
+) -> tuple[dict[str, Array], ...]:
+    variables, statistics = weights
+    views = jax.vmap(preprocessing.evaluation, (0, None))(images, statistics)
+    _, sown = model.apply(
+        variables, views[:, 0], train=False, mutable=["intermediates"]
+    )
+    # A network need not record any layer.
+    recorded = sown.get("intermediates", {}).get("activations", ())
+    return {"input": views[:, 0]}, *recorded
+
+
+def convolutions(layers: Layers) -> Layers:
+    """Returns the layers whose activations are maps."""
+    return {k: v for k, v in layers.items() if v.ndim == 4 and k != "input"}
+
+
+def mosaic(maps: Float[np.ndarray, "h w *c k"]) -> Float[np.ndarray, "H W *c"]:
+    """Arranges maps side by side in a near-square grid, with NaN between them."""
+    zoom = -(-24 // len(maps))  # keeps a gap of one pixel thin next to small maps
+    tiles = np.moveaxis(maps, -1, 0).repeat(zoom, axis=1).repeat(zoom, axis=2)
+    columns = int(np.ceil(np.sqrt(len(tiles))))
+    rows = -(-len(tiles) // columns)
+    count, height, width, *channels = tiles.shape
+    padded = np.full((rows * columns, height + 1, width + 1, *channels), np.nan)
+    padded[:count, :height, :width] = tiles
+    grid = padded.reshape(rows, columns, *padded.shape[1:]).swapaxes(1, 2)
+    return grid.reshape(rows * (height + 1), columns * (width + 1), *channels)[:-1, :-1]
+
+
+def limits(values: np.ndarray) -> dict[str, float]:
+    """Returns color limits that include zero and clip one value in 200."""
+    low, high = np.percentile(values, [0.5, 99.5])
+    return {"vmin": min(0.0, float(low)), "vmax": max(float(high), 1e-6)}
