@@ -1,7 +1,7 @@
 """TensorFlow's CIFAR-10 tutorial as a functional JAX/Flax research codebase.
 
-The commands are `python -m cifar_jax.train`, `.eval`, `.predict`, `.compare` and
-`.export`. The same can be done from Python, for experiments; importing does no work:
+The commands are `python -m cifar_jax.train`, `.eval`, `.predict`, `.compare`, `.export`
+and `.demo`. The same can be done from Python, for experiments; importing does no work:
 
     config = Config(max_steps=1000, train_dir=None)
     dataset = load_data("cifar10")

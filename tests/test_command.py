@@ -3,7 +3,9 @@
 import pytest
 
 
-@pytest.mark.parametrize("name", ["train", "eval", "predict", "compare", "export"])
+@pytest.mark.parametrize(
+    "name", ["train", "eval", "predict", "compare", "export", "demo"]
+)
 def test_help(call_command, name):
     result = call_command(name, "--help")
     assert result.returncode == 0

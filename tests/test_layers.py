@@ -10,7 +10,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "cifar_jax"
 # From top to bottom. Groups on the same line do not import each other.
 LAYERS = [
     ["commands"],
-    ["training"],
+    ["serving", "training"],
     ["evaluation"],
     ["runs"],
     ["config"],
@@ -19,7 +19,7 @@ LAYERS = [
     ["basics"],
 ]
 COMMANDS = {
-    *("train", "eval", "predict", "compare", "export"),
+    *("train", "eval", "predict", "compare", "export", "demo"),
     *("command", "network_flags", "startup"),
 }
 BASICS = {"caches", "checks", "console", "errors", "registry"}

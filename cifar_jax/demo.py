@@ -1,0 +1,79 @@
+"""Serves a page to try a network on: python -m cifar_jax.demo.
+
+Drop a picture on the page or draw one: it shows the classes, and what each layer makes
+of the picture. Only browsers on this machine can open the page, unless --host says
+otherwise; pictures are neither kept nor sent anywhere else. Ctrl-C ends it.
+"""
+
+from cifar_jax import startup
+
+if __name__ == "__main__":
+    startup.prepare()
+
+import socket
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+
+from cifar_jax import command, console, network_flags
+from cifar_jax.errors import UserError
+from cifar_jax.serving.answer import answer
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the command, until a signal ends it."""
+    command.no_arguments(arguments)
+    options = flags.FLAGS
+    try:
+        from cifar_jax.serving import app
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"the page needs {error.name}: pip install 'cifar-jax[demo]'"
+        ) from None
+    network, _, note = network_flags.load()
+    with _listen(options.host, options.port) as listener:
+        console.say(console.one_line(note))
+        console.say(
+            "compiling the network; this may take a minute, later starts are quick"
+        )
+        answer(network, np.zeros(network.image_shape, np.uint8))
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        port = listener.getsockname()[1]
+        console.say(f"open http://{host}:{port} in a browser; Ctrl-C ends the page")
+        app.server(app.create(network, note, options.host)).run([listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
+    except (OSError, UnicodeError) as error:
+        problem = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"cannot listen at --host={host} --port={port}: {problem}; give another "
+            "one (--port=0 finds a free port)"
+        ) from None
+
+
+def _define_flags() -> None:
+    network_flags.define()
+    flags.DEFINE_string(
+        "host",
+        "127.0.0.1",
+        "Address to listen at. With an address of this machine in its network, or "
+        "0.0.0.0 for all of them, others can open the page too.",
+    )
+    flags.DEFINE_integer(
+        "port",
+        8000,
+        "Port to listen at; 0 finds a free one.",
+        lower_bound=0,
+        upper_bound=65535,
+    )
+
+
+if __name__ == "__main__":
+    _define_flags()
+    command.run(main, __doc__)

@@ -1,0 +1,1 @@
+"""The local page of the demo command, and what answers it."""

@@ -1,0 +1,202 @@
+"""The web application of the demo: a page, and an answer to each picture it sends."""
+
+import asyncio
+import contextlib
+import html
+import importlib.resources
+import io
+import ipaddress
+import string
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cifar_jax.data.pictures import read_picture
+from cifar_jax.errors import UserError
+from cifar_jax.evaluation.inference import Trained
+from cifar_jax.serving.answer import answer
+
+# Photographs of phones have a few megabytes.
+MOST_BYTES = 20 << 20
+# Those that browsers show and Pillow reads without starting other programs.
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+_HEADERS = {
+    # Nothing but this server's own files is loaded or run, and no site may embed them.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
+    "style-src 'self'; img-src data:; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+class _Upload(io.BytesIO):
+    """A file that was sent; messages call it so."""
+
+    name = "the file"
+
+
+def create(network: Trained, note: str, host: str) -> Starlette:
+    """Returns the application.
+
+    It keeps and logs nothing of what it is sent. Pictures are read and classified in
+    one thread, one after the other, while the server goes on taking requests.
+
+    Args:
+        network: classifies the pictures.
+        note: says what network it is.
+        host: the name or address that the server listens at.
+    """
+    thread = ThreadPoolExecutor(1)
+
+    def classified(body: bytes) -> dict[str, Any]:
+        picture = read_picture(_Upload(body), network.image_shape, FORMATS)
+        return answer(network, picture)
+
+    async def classify(request: Request) -> Response:
+        try:
+            body = await _body(request)
+        except ClientDisconnect:
+            return Response(status_code=400)  # Nobody is left to read it.
+        loop = asyncio.get_running_loop()
+        try:
+            return JSONResponse(await loop.run_in_executor(thread, classified, body))
+        except UserError as error:
+            raise HTTPException(400, str(error)) from None
+
+    page = _page(network, note)
+    return Starlette(
+        routes=[
+            Route("/", _file(page, "text/html")),
+            Route("/page.css", _file(_text("page.css"), "text/css")),
+            Route("/page.js", _file(_text("page.js"), "text/javascript")),
+            Route("/classify", classify, methods=["POST"]),
+        ],
+        middleware=[Middleware(_Guard, host=host)],
+        exception_handlers={HTTPException: _explained},
+    )
+
+
+def server(app: Starlette) -> uvicorn.Server:
+    """Returns a server, whose `run([socket])` answers until the process ends."""
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        # uvicorn would wait for open connections, but there is nothing to save: this
+        # process ends as all commands do.
+        yield
+
+
+class _Guard:
+    """Refuses what other sites could send, and adds headers to every response."""
+
+    def __init__(self, app: ASGIApp, host: str):
+        self._app = app
+        self._names = {"localhost", host.lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        app: ASGIApp = self._app
+        if reason := self._refusal(Request(scope)):
+            app = JSONResponse({"error": reason}, 403)
+        await app(scope, receive, send_with_headers)
+
+    def _refusal(self, request: Request) -> str | None:
+        # A site's own name may lead here for an instant, which makes it the same origin
+        # to a browser (DNS rebinding); an address leads nowhere else.
+        host = request.headers.get("host", "")
+        if not self._is_own(host):
+            return f"this page is not at {host!r}; open it by its address"
+        if request.method == "POST" and _is_cross_site(request, host):
+            return "another site's page may not send pictures"
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            if name not in self._names:
+                ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def _is_cross_site(request: Request, host: str) -> bool:
+    """Whether a browser says that a page of another site has sent the request."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site != "same-origin"
+    # Browsers leave that out where a page is not loaded from this machine or by https.
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != host
+
+
+async def _body(request: Request) -> bytes:
+    """Returns the body of a request, which is not read further than allowed."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_BYTES:
+            raise HTTPException(
+                413,
+                f"the file is larger than {MOST_BYTES >> 20} MB; scale it down first",
+            )
+    return bytes(body)
+
+
+async def _explained(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def _page(network: Trained, note: str) -> str:
+    names = network.class_names
+    some = ", ".join(names[:10]) + (" and others" if len(names) > 10 else "")
+    count = f"{len(names):,} class{'es' if len(names) > 1 else ''}"
+    return string.Template(_text("page.html")).substitute(
+        note=html.escape(note),
+        classes=html.escape(f"{count}: {some}"),
+        formats=", ".join(FORMATS),
+        bytes=MOST_BYTES,
+        megabytes=MOST_BYTES >> 20,
+    )
+
+
+def _text(name: str) -> str:
+    return (importlib.resources.files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _file(text: str, kind: str) -> Any:
+    async def send(request: Request) -> Response:
+        return Response(text, media_type=kind)
+
+    return send

@@ -1,0 +1,233 @@
+"""Tests the server of the page: what it answers, what it refuses, what it keeps."""
+
+import asyncio
+import importlib.resources
+import io
+import logging
+import os
+import re
+import socket
+import struct
+import sys
+import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+from cifar_jax import serving
+from cifar_jax.serving import app
+
+
+def png(size: int = 32) -> bytes:
+    """Returns a file with random pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def bomb() -> bytes:
+    """Returns a small file that says it has 900 million pixels."""
+    body = bytearray(png())
+    body[16:24] = struct.pack(">II", 30_000, 30_000)
+    body[29:33] = struct.pack(">I", zlib.crc32(body[12:29]))
+    return bytes(body)
+
+
+# Pillow would start Ghostscript for it.
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+BAD_FILES = {
+    "empty": (b"", "not a readable picture"),
+    "text": (b"no picture", "not a readable picture"),
+    "page": (b"<html><script>alert(1)</script>", "not a readable picture"),
+    "eps": (EPS, "not a readable picture"),
+    "truncated": (png()[:500], "cannot read the file"),
+    "bomb": (bomb(), "the file is too large"),
+}
+
+
+def post(address: str, body: object, **headers: str) -> requests.Response:
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return requests.post(f"{address}/classify", body, headers=headers, timeout=30)
+
+
+def error_of(response: requests.Response) -> str:
+    """Returns the message of a refusal, which is one line."""
+    (name, message), *rest = response.json().items()
+    assert (name, rest) == ("error", [])
+    assert message.isprintable()
+    return message
+
+
+def test_a_picture_gets_an_answer(address):
+    response = post(address, png(50))
+    assert response.status_code == 200
+    answer = response.json()
+    probabilities = [c["probability"] for c in answer["classes"]]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert [layer["name"] for layer in answer["layers"]] == ["conv"]
+
+
+def test_the_page_loads_nothing_from_elsewhere(address):
+    page = requests.get(address, timeout=30)
+    files = re.findall(r'(?:src|href)="([^":]+)"', page.text)
+    assert files == ["page.css", "page.js"]
+    for name in files:
+        found = requests.get(f"{address}/{name}", timeout=30)
+        assert found.text == (importlib.resources.files(serving) / name).read_text()
+        assert found.headers["X-Content-Type-Options"] == "nosniff"
+        assert "//" not in re.sub(r"// .*", "", found.text)
+    assert "a &lt;small&gt; network" in page.text
+    assert "12 classes: a, b, c, d, e, f, g, h, i, j and others" in page.text
+    assert "$" not in page.text
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self';")
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_bad_files_get_a_message(address, kind):
+    body, message = BAD_FILES[kind]
+    response = post(address, body)
+    assert response.status_code == 400
+    assert message in error_of(response)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(("excess", "status"), [(0, 400), (1, 413)])
+def test_the_largest_file(address, chunked, excess, status):
+    body = bytes(app.MOST_BYTES + excess)
+    response = post(address, iter([body[:9], body[9:]]) if chunked else body)
+    assert response.status_code == status
+    message = "larger than 20 MB" if excess else "not a readable picture"
+    assert message in error_of(response)
+
+
+def test_a_body_without_an_end_is_not_read_on(network):
+    received, sent = [], []
+
+    async def receive():
+        received.append(1 << 20)
+        return {"type": "http.request", "body": bytes(1 << 20), "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        **{"type": "http", "method": "POST", "path": "/classify", "root_path": ""},
+        **{"query_string": b"", "headers": [(b"host", b"localhost")]},
+    }
+    asyncio.run(app.create(network, "", "localhost")(scope, receive, send))
+    assert sum(received) == app.MOST_BYTES + (1 << 20)
+    assert sent[0]["status"] == 413
+
+
+@pytest.mark.parametrize(
+    ("host", "is_own"),
+    [
+        *(
+            (host, True)
+            for host in ("127.0.0.1", "localhost", "[::1]:80", "MY-machine")
+        ),
+        *((host, True) for host in ("127.0.0.1:9", "192.168.1.5:8000")),
+        *((host, False) for host in ("evil.example", "evil.example:8000", "")),
+        *((host, False) for host in ("127.0.0.1.evil.example", "localhost.example")),
+        *((host, False) for host in ("evil.example:80:80", "evil_.example", "[::1")),
+        *((host, False) for host in ("x@evil.example", "evil.example#127.0.0.1")),
+    ],
+)
+def test_requests_must_name_this_server(address, host, is_own):
+    response = requests.get(address, headers={"Host": host}, timeout=30)
+    assert response.status_code == (200 if is_own else 403)
+    if not is_own:
+        assert "this page is not at" in error_of(response)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),  # not from a browser
+        ({"Origin": "{address}"}, 200),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://a.tunnel"}, 200),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "{address}"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+    ],
+)
+def test_other_sites_cannot_send_pictures(address, headers, status):
+    headers = {name: value.format(address=address) for name, value in headers.items()}
+    response = post(address, png(), **headers)
+    assert response.status_code == status
+    if status == 403:
+        assert error_of(response) == "another site's page may not send pictures"
+
+
+def test_other_addresses_and_methods(address):
+    assert requests.get(f"{address}/classify", timeout=30).status_code == 405
+    response = requests.get(f"{address}/../page.html", timeout=30)
+    assert (response.status_code, error_of(response)) == (404, "Not Found")
+
+
+@pytest.fixture
+def effects():
+    """Returns a list of the files written and programs started during the test."""
+    found: list[tuple[str, object]] = []
+    recording = True
+
+    def hook(event, arguments):
+        if not recording:
+            return
+        if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            found.append((event, arguments[0]))
+        elif event.startswith(("subprocess", "os.exec", "os.posix_spawn", "os.mkdir")):
+            found.append((event, arguments))
+
+    sys.addaudithook(hook)  # It cannot be removed.
+    yield found
+    recording = False
+
+
+def test_nothing_is_written(address, effects, tmp_path, caplog):
+    bodies = [png(), *(body for body, _ in BAD_FILES.values())]
+    for body in bodies:  # Modules are imported when they are first used.
+        post(address, body)
+    effects.clear()
+    for body in bodies:
+        post(address, body)
+    assert effects == []
+    assert caplog.messages == []
+    (tmp_path / "file").touch()
+    assert len(effects) == 1
+
+
+def test_a_client_that_leaves(address, caplog):
+    host, port = address.removeprefix("http://").split(":")
+    head = "POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(head.encode() + b"abc")
+    assert post(address, png()).status_code == 200
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+def test_pictures_wait_for_each_other_but_the_page_does_not(address, monkeypatch):
+    entered, leave, running = threading.Semaphore(0), threading.Event(), []
+
+    def slow(network, picture):
+        running.append(len(running))
+        entered.release()
+        leave.wait(30)
+        return {"before": running.pop()}
+
+    monkeypatch.setattr(app, "answer", slow)
+    with ThreadPoolExecutor(3) as clients:
+        answers = [clients.submit(post, address, png()) for _ in range(3)]
+        entered.acquire()
+        assert requests.get(address, timeout=30).status_code == 200
+        leave.set()
+        assert [a.result().json() for a in answers] == [{"before": 0}] * 3

@@ -1,0 +1,83 @@
+"""Tests the demo command and its page of documentation."""
+
+import pathlib
+import re
+import signal
+import socket
+import sys
+
+import pytest
+import requests
+from helpers import assert_one_line, read_until, started
+
+from cifar_jax.serving import app
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+TEXT = (DOCS / "demo.md").read_text()
+
+
+@pytest.fixture
+def flag(finished_run):
+    return f"--checkpoint_dir={finished_run}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_the_address_is_printed_and_answers_until_a_signal(
+    tmp_path, digits_run, signum
+):
+    flag = f"--checkpoint_dir={digits_run / 'run'}"
+    with started(tmp_path, "demo", flag, "--port=0") as process:
+        note, compiling, line = read_until(process, "http://")
+        assert note.startswith("step 20 of ")
+        assert compiling.startswith("compiling the network;")
+        address = re.fullmatch(r"open (http://127.0.0.1:\d+) in .*\n", line)[1]
+        assert "It knows 10 classes: 0, 1," in requests.get(address, timeout=30).text
+        # Not even a request that never ends delays the end.
+        with socket.create_connection(("127.0.0.1", int(address.split(":")[2]))) as c:
+            c.sendall(b"POST /classify HTTP/1.1\r\nHost: localhost\r\n")
+            process.send_signal(signum)
+            out, err = process.communicate(timeout=10)
+    assert process.returncode == 128 + signum
+    assert (out, err) == ("", f"error: stopped by {signum.name}\n")
+
+
+def test_a_port_in_use(call_command, flag):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = call_command("demo", flag, f"--port={port}")
+    message = f"cannot listen at --host=127.0.0.1 --port={port}: Address already in use"
+    assert_one_line(result, 2, message, "--port=0 finds a free port")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host", "a..b"])
+def test_a_host_that_is_not_this_machine(call_command, flag, host):
+    result = call_command("demo", flag, f"--host={host}", "--port=0")
+    assert_one_line(result, 2, f"cannot listen at --host={host} --port=0: ")
+
+
+def test_without_a_run_or_with_a_file(call_command):
+    assert_one_line(call_command("demo"), 2, "no run in cifar10_train")
+    assert_one_line(call_command("demo", "cat.png"), 2, "unexpected argument 'cat.png'")
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
+def test_without_the_extra(call_command, flag, missing, monkeypatch):
+    monkeypatch.delitem(sys.modules, "cifar_jax.serving.app")
+    monkeypatch.delattr("cifar_jax.serving.app")
+    for name in [n for n in sys.modules if n.split(".")[0] == missing]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    result = call_command("demo", flag)
+    way_out = ": pip install 'cifar-jax[demo]'"
+    assert_one_line(result, 2, f"the page needs {missing}", way_out)
+
+
+def test_the_documentation_knows_the_limits():
+    assert f"{app.MOST_BYTES >> 20} MB" in TEXT
+    for name in app.FORMATS:
+        assert name in TEXT
+    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
+        assert (DOCS / target).exists(), target
+    (picture,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", TEXT)
+    assert (DOCS / picture).stat().st_size < 150_000
