@@ -30,11 +30,11 @@ TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # What docs/extending.md adds, whose own test runs it with that.
 ADDED = ("all_conv", "--dataset=npz")
-# Flags of other programs: TensorFlow's tutorial, TensorBoard, SLURM, pip, pre-commit.
+# Flags of other programs: TensorFlow's tutorial, TensorBoard, SLURM, XLA, curl.
 OTHERS = {
     *("num_gpus", "logdir"),
     *("nodes", "ntasks-per-node", "gpus-per-node", "signal", "requeue"),
-    *("xla_force_host_platform_device_count",),
+    *("xla_force_host_platform_device_count", "data-binary"),
 }
 
 every_page = pytest.mark.parametrize("name", TEXTS)

@@ -14,6 +14,7 @@ from keras_files import Layer, write
 from PIL import Image
 
 from cifar_jax import classify, load_data, load_trained, models, read_picture, read_run
+from cifar_jax.data import cifar10
 from cifar_jax.models import imagenet, variables
 
 
@@ -108,6 +109,19 @@ def test_names_that_the_terminal_cannot_show(flag, tmp_path):
 
 def test_without_a_picture(call_command):
     assert_one_line(call_command("predict"), 2, "no image file given")
+
+
+def test_without_a_run_the_network_of_the_package_is_used(call_command, tmp_path):
+    Image.new("RGB", (40, 30), "blue").save(tmp_path / "sky.png")
+    result = call_command("predict", "sky.png", "--json")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == (
+        "the network that comes with cifar_jax, airbench94, as no run is named and "
+        "none is in cifar10_train\n"
+    )
+    (record,) = json.loads(result.stdout)
+    assert record["weights"].endswith("airbench94.safetensors")
+    assert record["probabilities"].keys() == set(cifar10.LABELS.class_names)
 
 
 @pytest.mark.parametrize("flag", ["--checkpoint_dir=cifar10_train", "--best"])

@@ -11,8 +11,9 @@ import test_notebook
 from PIL import Image
 from test_own_pictures import follow_readme, write_pictures
 
-from cifar_jax import load_data
+from cifar_jax import evaluate, load_data, load_exported
 from cifar_jax.runs import summaries
+from cifar_jax.training.trained import PRETRAINED
 
 UNPACK = pathlib.Path(__file__).parents[2] / "shared" / "cifar10" / "unpack.py"
 
@@ -43,6 +44,15 @@ def test_photographs_of_three_classes_can_be_told_apart(
     # Chance level is 0.33; this seed reached 0.80.
     assert float(re.search(r"precision @ 1 = (\d\.\d+)", evaluated)[1]) > 0.5
     assert "frog" in predicted
+
+
+def test_the_pretrained_network_is_as_good_as_its_card_says(data_dir):
+    card = (PRETRAINED.parent / "README.md").read_text()
+    (stated,) = re.findall(r"as it is here, (0\.\d+)", card)
+    found = evaluate(load_exported(), load_data("cifar10", data_dir).test)
+    print(found)
+    # Another processor may round a few images to the other side.
+    assert found == pytest.approx(float(stated), abs=0.0005)
 
 
 def test_cifar10_as_60_000_files_has_the_fingerprint_of_the_archive(
