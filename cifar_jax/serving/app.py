@@ -7,7 +7,7 @@ import importlib.resources
 import io
 import ipaddress
 import string
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
@@ -195,7 +195,7 @@ def _text(name: str) -> str:
     return (importlib.resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def _file(text: str, kind: str) -> Any:
+def _file(text: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
     async def send(request: Request) -> Response:
         return Response(text, media_type=kind)
 
