@@ -93,7 +93,7 @@ def noise() -> list[list[str]]:
     return [
         [f"sigma {case['strength']}", f"{case['precision']:.3f}"]
         for case in cases
-        if case["corruption"] == "noise"
+        if case["corruption"] in ("none", "noise")
     ]
 
 
