@@ -57,7 +57,7 @@ def test_a_host_that_is_not_this_machine(call_command, flag, host):
 
 
 def test_without_a_run_or_with_a_file(call_command):
-    assert_one_line(call_command("demo"), 2, "no run in cifar10_train")
+    assert_one_line(call_command("demo", "--best"), 2, "no run in cifar10_train")
     assert_one_line(call_command("demo", "cat.png"), 2, "unexpected argument 'cat.png'")
 
 
