@@ -29,7 +29,7 @@ from cifar_jax.data.dataset import ImageSet
 from cifar_jax.data.published import IMAGE_SHAPE
 from cifar_jax.data.robustness import CorruptedImages
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.evaluation import corruption, metrics, report
+from cifar_jax.evaluation import comparison, corruption, metrics, report
 from cifar_jax.evaluation.inference import BATCH_SIZE, Trained, predict_logits
 from cifar_jax.runs import following, run_dir
 from cifar_jax.runs.files import check_folder
@@ -174,7 +174,17 @@ def _evaluate_split(
     if not options.report:
         return None
     subject = _subject(run, network, task, len(images), images.fingerprint, now)
-    return report.write(pathlib.Path(options.report), subject, part, logits)
+    history = _history(run)
+    return report.write(pathlib.Path(options.report), subject, part, logits, history)
+
+
+def _history(run: Run) -> comparison.History | None:
+    """Returns what the run has left on disk; None, with a warning, if it is damaged."""
+    try:
+        return comparison.read(run)
+    except UserError as error:
+        warn(f"{error}; the report has no curves of the training")
+        return None
 
 
 def _evaluate_corrupted(
@@ -289,10 +299,11 @@ def _define_flags() -> None:
     flags.DEFINE_string(
         "report",
         None,
-        "Folder for report.html, a page with per-class scores, the confusion matrix, "
-        "the calibration and the most confident mistakes, and for report.json with the "
-        "same numbers; of cifar10-c for corruptions.png, a heat map of the errors, and "
-        "corruptions.json. Earlier reports there are replaced.",
+        "Folder for report.html, a page with the curves of the training, per-class "
+        "scores, the confusion matrix, the calibration, and the most confident right "
+        "answers and mistakes, and for report.json with the same numbers; of cifar10-c "
+        "for corruptions.png, a heat map of the errors, and corruptions.json. Earlier "
+        "reports there are replaced.",
     )
 
 

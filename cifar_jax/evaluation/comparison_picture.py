@@ -67,12 +67,15 @@ def _finish(axis: Axes) -> None:
 
 
 def _explain_styles(axis: Axes, records: Sequence[Record]) -> None:
-    """Tells the splits apart where there are evaluations of more than the test set."""
+    """Says of which images the precisions are."""
     used = [s for s in SPLITS if any(r["evaluations"][s] for r in records)]
-    if used == ["test"] or not used:
+    if not used:
         return
     for split in used:
-        style: dict[str, Any] = _STYLES[split] | {"color": "0.4", "label": split}
+        style: dict[str, Any] = _STYLES[split] | {
+            "color": "0.4",
+            "label": f"{split} images",
+        }
         axis.plot([], [], **style)
     axis.legend(loc="lower right")
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 import scipy.special
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 
 _BINS = 15
 
@@ -178,6 +178,32 @@ def confident_mistakes(
     most: int,
 ) -> Integer[np.ndarray, " m"]:
     """Returns indices of up to `most` misclassified images, most confident first."""
+    return _by_confidence(logits, logits.argmax(axis=-1) != labels)[:most]
+
+
+def confident_right_answers(
+    logits: Float[np.ndarray, "n classes"],
+    labels: Integer[np.ndarray, " n"],
+    most: int,
+) -> Integer[np.ndarray, " m"]:
+    """Returns indices of up to `most` correctly classified images.
+
+    The most confident one of each class comes first, then the second of each, and so
+    on: otherwise all might be of the same class.
+    """
+    ordered = _by_confidence(logits, logits.argmax(axis=-1) == labels)
+    seen: Counter[int] = Counter()
+    turns = []
+    for label in labels[ordered].tolist():
+        turns.append(seen[label])
+        seen[label] += 1
+    return ordered[np.argsort(turns, kind="stable")][:most]
+
+
+def _by_confidence(
+    logits: Float[np.ndarray, "n classes"], chosen: Bool[np.ndarray, " n"]
+) -> Integer[np.ndarray, " m"]:
+    """Returns the indices of the chosen images, most confident first."""
     confidence = probabilities(logits).max(axis=-1)
-    wrong = np.flatnonzero(logits.argmax(axis=-1) != labels)
-    return wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    found = np.flatnonzero(chosen)
+    return found[np.argsort(-confidence[found], kind="stable")]

@@ -14,7 +14,7 @@ from jaxtyping import Float, Integer
 
 from cifar_jax.data import Split
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.evaluation import metrics
+from cifar_jax.evaluation import comparison, metrics
 from cifar_jax.runs.files import check_folder, write_atomically
 
 PAGE, RECORD = "report.html", "report.json"
@@ -22,7 +22,9 @@ FILES = (PAGE, RECORD)
 GENERATOR = "python -m cifar_jax.eval --report"
 # All files name their generator within this many bytes.
 _HEAD = 1000
-_MISTAKES = 36
+# Numbers of right answers and of mistakes that are shown, and of points of the curve.
+_ANSWERS = 20
+_POINTS = 500
 _CONFUSIONS = 40
 # With more, the matrix would take hundreds of megabytes.
 _MATRIX_CLASSES = 1_000
@@ -82,6 +84,7 @@ def write(
     subject: Subject,
     split: Split,
     logits: Float[np.ndarray, "n classes"],
+    history: comparison.History | None = None,
 ) -> pathlib.Path:
     """Writes the report of an evaluation and returns the path of the page.
 
@@ -90,6 +93,7 @@ def write(
         subject: what was evaluated.
         split: evaluated images and labels.
         logits: logits of these images.
+        history: of the run, for the curves of its training; None leaves them out.
 
     Raises:
         RunError: the files cannot be written.
@@ -97,8 +101,9 @@ def write(
     # Imported here because matplotlib takes a second and only reports need it.
     from cifar_jax.evaluation import report_page
 
-    contents = record(subject, logits, split.labels)
-    pictures = [split.images[m["index"]] for m in contents["mistakes"]]
+    contents = record(subject, logits, split.labels, history)
+    shown = contents["right_answers"] + contents["mistakes"]
+    pictures = {one["index"]: split.images[one["index"]] for one in shown}
     page = report_page.page(contents, pictures)
     write_files(directory, {RECORD: as_json(contents), PAGE: page})
     return directory / PAGE
@@ -141,10 +146,12 @@ def record(
     subject: Subject,
     logits: Float[np.ndarray, "n classes"],
     labels: Integer[np.ndarray, " n"],
+    history: comparison.History | None = None,
 ) -> dict[str, Any]:
     """Returns the contents of the report, ready for JSON.
 
-    A value is None if it is undefined; so is the confusion matrix of too many classes.
+    A value is None if it is undefined; so is the confusion matrix of too many classes,
+    and the training if nothing is known of it.
     """
     names = subject.class_names
     matrix = None
@@ -173,7 +180,16 @@ def record(
             name: _json(value)
             for name, value in vars(metrics.calibration(logits, labels)).items()
         },
-        "mistakes": _mistakes(names, logits, labels),
+        "right_answers": _answers(
+            names,
+            logits,
+            labels,
+            metrics.confident_right_answers(logits, labels, _ANSWERS),
+        ),
+        "mistakes": _answers(
+            names, logits, labels, metrics.confident_mistakes(logits, labels, _ANSWERS)
+        ),
+        "training": _training(history) if history else None,
     }
 
 
@@ -187,8 +203,8 @@ def _classes(
     ]
 
 
-def _mistakes(
-    names: tuple[str, ...], logits: np.ndarray, labels: np.ndarray
+def _answers(
+    names: tuple[str, ...], logits: np.ndarray, labels: np.ndarray, chosen: np.ndarray
 ) -> list[dict[str, Any]]:
     probabilities = metrics.probabilities(logits)
     return [
@@ -199,8 +215,23 @@ def _mistakes(
             "probability": float(probabilities[i].max()),
             "probability_of_label": float(probabilities[i, labels[i]]),
         }
-        for i in metrics.confident_mistakes(logits, labels, _MISTAKES)
+        for i in chosen
     ]
+
+
+def _training(history: comparison.History) -> dict[str, Any] | None:
+    """Returns pairs of steps and values: the loss, and the precision by split."""
+    [run] = comparison.record([history])
+    loss = list(zip(run["loss"]["steps"], run["loss"]["total_loss"], strict=True))
+    precision = {
+        split: [(one["step"], one["precision_at_1"]) for one in found["all"]]
+        for split, found in run["evaluations"].items()
+        if found
+    }
+    if not loss and not precision:
+        return None
+    every = -(-len(loss) // _POINTS) or 1
+    return {"loss": loss[::every], "precision_at_1": precision}
 
 
 def _json(values: Any) -> Any:

@@ -3,64 +3,29 @@
 import base64
 import html
 import io
-from collections.abc import Iterable, Sequence
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.figure import Figure
 from PIL import Image
 
-# Okabe and Ito's blue and vermilion, which color-blind readers can tell apart.
-_BLUE, _VERMILION = "#0072b2", "#d55e00"
+from cifar_jax.evaluation import report_figures
+
 # A larger confusion matrix would not fit a screen.
 _MATRIX_CLASSES = 30
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 1rem/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 62rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin-top: 2.5rem; break-after: avoid; }
-p { max-width: 42rem; }
-.notice { border: 2px solid #d55e00; border-left-width: 0.6rem; padding: 0.6rem 1rem;
-  max-width: none; white-space: pre-line; overflow-wrap: anywhere; }
-.headline { font-size: 1.3rem; }
-.headline b { font-size: 2rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.2rem 0.6rem; text-align: right; }
-thead th { border-bottom: 1px solid #666; vertical-align: bottom; }
-th { font-weight: 600; }
-tbody th, thead th:first-child { text-align: left; }
-.facts td { text-align: left; overflow-wrap: anywhere; }
-.facts th { vertical-align: top; }
-.heat { font-size: 0.85rem; }
-.heat th { padding: 0.2rem 0.4rem; }
-.heat thead th + th { text-align: center; }
-.heat td { min-width: 3rem; text-align: center; border: 1px solid #fff; color: #000;
-  print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-.heat .dark { color: #fff; }
-.plot { width: 100%; max-width: 30rem; height: auto; }
-.pictures { display: grid; gap: 1rem 0.8rem; padding: 0;
-  grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }
-figure { margin: 0; break-inside: avoid; font-size: 0.85rem; line-height: 1.35; }
-figure img { width: 100%; aspect-ratio: 1; image-rendering: pixelated; }
-@media print { body { font-size: 10pt; max-width: none; padding: 0; }
-  .wide { overflow: visible; break-inside: avoid; } .plot { max-width: 20rem; }
-  .heat { font-size: 7pt; } .heat td { min-width: 0; }
-  .pictures { grid-template-columns: repeat(6, 1fr); } }
-"""
+_STYLE = (pathlib.Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 
 
 def page(
-    record: dict[str, Any], pictures: Sequence[UInt8[np.ndarray, "32 32 3"]]
+    record: dict[str, Any], pictures: Mapping[int, UInt8[np.ndarray, "h w 3"]]
 ) -> str:
     """Returns the HTML page of a record; equal arguments give equal bytes.
 
     Args:
         record: return value of `report.record`.
-        pictures: images of the record's mistakes, in the same order.
+        pictures: the images of the record's answers by their index.
     """
     title = f"{record['run']}, step {record['step']}: {record['split']}"
     notices = "".join(f'<p class="notice">{_text(n)}</p>\n' for n in record["notices"])
@@ -78,13 +43,13 @@ def page(
 <h1>{_text(title)}</h1>
 {notices}{_headline(record)}
 {_facts(record)}
-<h2>Classes</h2>
+{_training(record["training"])}<h2>Classes</h2>
 {_classes(record["classes"])}
 {_confusions(record)}
 <h2>Calibration</h2>
 {_calibration(record)}
-<h2>Most confident mistakes</h2>
-{_mistakes(record["mistakes"], pictures)}
+<h2>Most confident answers</h2>
+{_answers(record, pictures)}
 </main>
 </body>
 </html>
@@ -116,6 +81,21 @@ def _facts(record: dict[str, Any]) -> str:
         "expected calibration error": record["calibration"]["error"],
     }
     return _table([], facts.items(), "facts")
+
+
+def _training(training: dict[str, Any] | None) -> str:
+    """Returns the section on the training; nothing if none of it is known."""
+    if training is None:
+        return ""
+    curves = report_figures.training_curves(training)
+    alt = "The training loss and the precision of evaluations by steps"
+    return (
+        "<h2>Training</h2>\n"
+        "<p>The loss is a moving average over the batches, with distortions and weight "
+        "decay. The precision is that of the averaged parameters, wherever they have "
+        "been evaluated on all images.</p>\n"
+        f"{_image(curves, 'svg+xml', alt, 'plot')}\n"
+    )
 
 
 def _images(record: dict[str, Any]) -> str:
@@ -161,7 +141,7 @@ def _confusion_matrix(record: dict[str, Any]) -> str:
     return (
         "<h2>Confusion matrix</h2>\n"
         "<p>Number of images by true class (rows) and predicted class (columns); "
-        "darker cells hold a larger share of their row.</p>\n"
+        "the stronger its color, the larger a cell's share of its row.</p>\n"
         f'<div class="wide"><table class="heat"><thead><tr>{head}</tr></thead>\n'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
@@ -170,11 +150,9 @@ def _confusion_matrix(record: dict[str, Any]) -> str:
 def _heat(count: int, total: int) -> str:
     """Returns a cell shaded by its share; with one hue, lightness alone encodes it."""
     share = count / max(total, 1)
-    # Above this share, white text has more contrast than black; whichever is used has
-    # a contrast of at least 4.5.
-    dark = ' class="dark"' if share > 0.72 else ""
-    color = f"background:rgb(0 68 136/{share:.3f})"
-    return f'<td{dark} style="{color}" title="{share:.1%}">{count}</td>'
+    # Above this share, text in the other color has more contrast; see report.css.
+    strong = ' class="strong"' if share > 0.72 else ""
+    return f'<td{strong} style="--share:{share:.3f}" title="{share:.1%}">{count}</td>'
 
 
 def _calibration(record: dict[str, Any]) -> str:
@@ -194,68 +172,46 @@ def _calibration(record: dict[str, Any]) -> str:
         "<p>Of the images classified with 80% confidence, 80% should be correct. The "
         "expected calibration error is the mean deviation from this ideal, here "
         f"{calibration['error']:.3f}.</p>\n"
-        + _image(_reliability_diagram(calibration), "svg+xml", alt, "plot")
+        + _image(
+            report_figures.reliability_diagram(calibration), "svg+xml", alt, "plot"
+        )
         + f"\n<details><summary>Values</summary>{_table(head, bins)}</details>"
     )
 
 
-def _reliability_diagram(calibration: dict[str, Any]) -> bytes:
-    """Plots accuracy over confidence, with image counts below, as SVG."""
-    edges = np.array(calibration["edges"])
-    counts = np.array(calibration["counts"])
-    filled = counts > 0
-    left, width = edges[:-1][filled], np.diff(edges)[filled]
-    accuracy, confidence = (
-        np.array(calibration[name], float)[filled]
-        for name in ("accuracy", "confidence")
-    )
-    bars = {"align": "edge", "edgecolor": "white"}
-    gap = {"facecolor": "none", "edgecolor": _VERMILION, "hatch": "////"}
-    # Without a fixed salt, the ids in the file would be random.
-    with matplotlib.rc_context({"svg.hashsalt": "cifar_jax"}):
-        figure = Figure(figsize=(5, 5.5), layout="constrained")
-        top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
-        top.bar(left, accuracy, width, color=_BLUE, label="accuracy", **bars)
-        top.bar(
-            left,
-            confidence - accuracy,
-            width,
-            accuracy,
-            label="gap to confidence",
-            **bars | gap,
-        )
-        top.plot([0, 1], [0, 1], color="black", dashes=(4, 2), label="calibrated")
-        top.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-        figure.legend(loc="outside upper center", ncols=3, frameon=False)
-        bottom.bar(left, counts[filled], width, color="0.5", **bars)
-        bottom.set(xlabel="confidence", ylabel="images")
-        file = io.BytesIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(file, format="svg", metadata=nothing)
-    return file.getvalue()
-
-
-def _mistakes(
-    mistakes: list[dict[str, Any]], pictures: Sequence[UInt8[np.ndarray, "32 32 3"]]
+def _answers(
+    record: dict[str, Any], pictures: Mapping[int, UInt8[np.ndarray, "h w 3"]]
 ) -> str:
-    if not mistakes:
-        return "<p>There are none.</p>"
-    figures = []
-    for mistake, picture in zip(mistakes, pictures, strict=True):
-        file = io.BytesIO()
-        Image.fromarray(picture).save(file, "PNG", optimize=True)
-        alt = f"{mistake['label']}, image {mistake['index']}"
-        figures.append(
-            f"<figure>{_image(file.getvalue(), 'png', alt)}<figcaption>"
-            f"<b>{_text(mistake['label'])}</b>, predicted as "
-            f"<b>{_text(mistake['prediction'])}</b> ({mistake['probability']:.1%})"
-            f"<br>image {mistake['index']}</figcaption></figure>\n"
+    """Returns the right answers and the mistakes beside each other."""
+    sides = []
+    for title, answers in (
+        ("Right", record["right_answers"]),
+        ("Mistakes", record["mistakes"]),
+    ):
+        figures = [_answer(answer, pictures[answer["index"]]) for answer in answers]
+        shown = f'<div class="pictures">\n{"".join(figures)}</div>'
+        sides.append(
+            f"<div><h3>{title}</h3>\n{shown if figures else '<p>There are none.</p>'}"
+            "</div>\n"
         )
     return (
-        f"<p>The {len(mistakes)} with the highest predicted probability. In some cases "
-        'the label itself may be wrong.</p>\n<div class="pictures">\n'
-        + "".join(figures)
-        + "</div>"
+        "<p>Those with the highest predicted probability; of the right ones, first the "
+        "highest of each class, then the second. In some of the mistakes the label "
+        'itself may be wrong.</p>\n<div class="sides">\n' + "".join(sides) + "</div>"
+    )
+
+
+def _answer(answer: dict[str, Any], picture: UInt8[np.ndarray, "h w 3"]) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", optimize=True)
+    label, prediction = answer["label"], answer["prediction"]
+    text = f"<b>{_text(label)}</b>"
+    if label != prediction:
+        text += f", predicted as <b>{_text(prediction)}</b>"
+    image = _image(file.getvalue(), "png", f"{label}, image {answer['index']}")
+    return (
+        f"<figure>{image}<figcaption>{text} ({answer['probability']:.1%})"
+        f"<br>image {answer['index']}</figcaption></figure>\n"
     )
 
 

@@ -59,6 +59,7 @@ def test_a_case_computed_by_hand():
     # The most confident mistakes come first, and at most as many as requested.
     assert metrics.confident_mistakes(LOGITS, LABELS, 5).tolist() == [2, 1]
     assert metrics.confident_mistakes(LOGITS, LABELS, 1).tolist() == [2]
+    assert metrics.confident_right_answers(LOGITS, LABELS, 5).tolist() == [0, 3]
 
 
 def test_calibration_computed_by_hand():
@@ -155,3 +156,22 @@ def test_mistakes_are_all_wrong_and_sorted_by_confidence(answer):
     assert sorted(found) == wrong.tolist()
     confidence = metrics.probabilities(logits).max(axis=1)[found]
     assert (np.diff(confidence) <= 0).all()
+
+
+@given(answers())
+def test_right_answers_take_turns_by_class(answer):
+    logits, labels = answer
+    found = metrics.confident_right_answers(logits, labels, len(labels))
+    right = np.flatnonzero(logits.argmax(axis=1) == labels)
+    assert sorted(found) == right.tolist()
+    confidence = metrics.probabilities(logits).max(axis=1)
+
+    def turn(index: int) -> int:
+        """Returns how many of the class come before."""
+        of_class = right[labels[right] == labels[index]]
+        surer = confidence[of_class] > confidence[index]
+        ties = (confidence[of_class] == confidence[index]) & (of_class < index)
+        return int((surer | ties).sum())
+
+    order = [(turn(index), -confidence[index], index) for index in found]
+    assert order == sorted(order)

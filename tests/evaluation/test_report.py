@@ -27,8 +27,10 @@ from cifar_jax import (
     predict_logits,
     read_run,
 )
-from cifar_jax.evaluation import report, report_page
+from cifar_jax import eval as eval_command
+from cifar_jax.evaluation import comparison, report, report_page
 from cifar_jax.runs import checkpoints, run_dir
+from cifar_jax.runs.run_dir import Run
 
 SUBJECT = report.Subject(
     run="runs/<1>",
@@ -158,7 +160,7 @@ def test_many_classes_have_a_list_of_confusions_instead_of_a_matrix(monkeypatch)
         ("class 3", "class 0", 1),
     ]
     assert np.shape(record["confusion_matrix"]) == (40, 40)
-    pictures = [np.zeros((32, 32, 3), np.uint8)] * len(record["mistakes"])
+    pictures = dict.fromkeys(range(40), np.zeros((32, 32, 3), np.uint8))
     text = report_page.page(record, pictures)
     assert "Most frequent confusions" in text
     assert "Confusion matrix" not in text
@@ -192,6 +194,8 @@ def test_the_page_agrees_with_the_record(written):
     for mistake in record["mistakes"]:
         caption = "{label}, predicted as {prediction} ({probability:.1%})image {index}"
         assert caption.format(**mistake) in text
+    for answer in record["right_answers"]:
+        assert "{label} ({probability:.1%})image {index}".format(**answer) in text
 
 
 def test_the_tables_agree_with_the_record(written):
@@ -223,23 +227,124 @@ def test_the_tables_agree_with_the_record(written):
         assert f"{record[name]:.3f}" in {row[1] for row in rows}
 
 
-def test_the_pictures_show_the_mistakes(written, answers):
+def test_the_pictures_show_right_answers_and_mistakes(written, answers):
     split, logits = answers
     record = json.loads((written / "report.json").read_text())
     _, *pictures = Page((written / "report.html").read_text()).images
-    wrong = int((logits.argmax(axis=1) != split.labels).sum())
-    assert len(pictures) == len(record["mistakes"]) == min(wrong, 36)
-    for picture, mistake in zip(pictures, record["mistakes"], strict=True):
-        i = mistake["index"]
+    right, mistakes = record["right_answers"], record["mistakes"]
+    count = int((logits.argmax(axis=1) == split.labels).sum())
+    assert (len(right), len(mistakes)) == (min(count, 20), min(60 - count, 20))
+    for picture, answer in zip(pictures, right + mistakes, strict=True):
+        i = answer["index"]
         pixels = np.asarray(Image.open(io.BytesIO(content(picture, "png"))))
         np.testing.assert_array_equal(pixels, split.images[i])
-        assert mistake["label"] == SUBJECT.class_names[split.labels[i]]
-        assert mistake["prediction"] == SUBJECT.class_names[logits[i].argmax()]
+        assert answer["label"] == SUBJECT.class_names[split.labels[i]]
+        assert answer["prediction"] == SUBJECT.class_names[logits[i].argmax()]
         p = np.exp(logits[i]) / np.exp(logits[i]).sum()
-        assert mistake["probability"] == pytest.approx(p.max())
-        assert mistake["probability_of_label"] == pytest.approx(p[split.labels[i]])
-    sure = [mistake["probability"] for mistake in record["mistakes"]]
+        assert answer["probability"] == pytest.approx(p.max())
+        assert answer["probability_of_label"] == pytest.approx(p[split.labels[i]])
+    assert all(answer["label"] == answer["prediction"] for answer in right)
+    assert all(answer["label"] != answer["prediction"] for answer in mistakes)
+    sure = [mistake["probability"] for mistake in mistakes]
     assert sure == sorted(sure, reverse=True)
+
+
+def history(losses: int, precisions: dict[str, list[float]]) -> comparison.History:
+    """Returns what a run has left on disk, with a summary and an evaluation a step."""
+    made = Run(
+        path=pathlib.Path("run"),
+        config=Config(train_dir=None),
+        class_names=SUBJECT.class_names,
+        image_shape=(32, 32, 3),
+        data_source=SUBJECT.data_source,
+        data_fingerprint=SUBJECT.data_fingerprint,
+    )
+    summaries = [
+        {"step": step, "total_loss": 0.1, "global_step/sec": 1.0}
+        for step in range(losses)
+    ]
+    evaluations = {
+        split: [
+            {"step": step, "precision_at_1": value, "num_examples": 60}
+            for step, value in enumerate(precisions.get(split, []))
+        ]
+        for split in comparison.SPLITS
+    }
+    return comparison.History(made, None, summaries, evaluations)
+
+
+def test_the_curves_of_the_training_are_on_the_page(answers, tmp_path):
+    split, logits = answers
+    known = history(1200, {"test": [0.1, 0.5], "validation": [0.2]})
+    page = report.write(tmp_path, SUBJECT, split, logits, known).read_text()
+    record = json.loads((tmp_path / "report.json").read_text())["training"]
+    assert record["precision_at_1"] == {
+        "test": [[0, 0.1], [1, 0.5]],
+        "validation": [[0, 0.2]],
+    }
+    # Not every point of a long training.
+    assert [step for step, _ in record["loss"]] == list(range(0, 1200, 3))
+    # The average began at 0, which is corrected for.
+    assert record["loss"][0] == [0, pytest.approx(1.0)]
+    curves, *_ = Page(page).images
+    assert "training loss" in curves["alt"]
+    drawn = content(curves, "svg+xml").decode()
+    for words in ("training loss", "precision @ 1", "test images", "validation images"):
+        assert f"<!-- {words} -->" in drawn
+
+
+@pytest.mark.parametrize(
+    ("known", "shown"),
+    [
+        (history(1, {}), ["training loss"]),
+        (history(0, {"test": [0.1]}), ["precision @ 1"]),
+        (history(0, {}), []),
+    ],
+)
+def test_only_curves_that_are_known_are_drawn(answers, known, shown):
+    split, logits = answers
+    record = report.record(SUBJECT, logits, split.labels, known)
+    text = report_page.page(record, dict(enumerate(split.images)))
+    assert ("<h2>Training</h2>" in text) == bool(shown)
+    if shown:
+        drawn = content(Page(text).images[0], "svg+xml").decode()
+        words = ("training loss", "precision @ 1")
+        assert [word for word in words if f"<!-- {word} -->" in drawn] == shown
+
+
+def test_a_damaged_log_of_the_training_costs_only_its_curves(tmp_path, capsys):
+    made = dataclasses.replace(history(0, {}).run, path=tmp_path)
+    assert eval_command._history(made).training == []
+    (tmp_path / "train.jsonl").write_text('{"step": 0}\n')
+    assert eval_command._history(made) is None
+    assert "train.jsonl is damaged" in capsys.readouterr().err
+
+
+def test_numbers_can_be_read_on_every_cell_of_the_matrix():
+    """Tests the contrast of text on cells in both color schemes, after WCAG 2.1."""
+
+    def luminance(color: np.ndarray) -> float:
+        linear = np.where(
+            color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4
+        )
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    def parsed(name: str, scheme: str) -> np.ndarray:
+        value = re.search(rf"--{name}: ([^;]+);", scheme)[1]
+        if value.startswith("#"):
+            digits = value[1:] if len(value) == 7 else "".join(2 * x for x in value[1:])
+            return np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
+        return np.array(value.split(), float) / 255
+
+    for scheme in re.findall(r":root \{([^}]+)\}", report_page._STYLE):
+        heat, paper = parsed("heat", scheme), parsed("paper", scheme)
+        for count in range(101):
+            cell = report_page._heat(count, 100)
+            kind = "strong" if 'class="strong"' in cell else "weak"
+            ink = parsed(f"on-{kind}", scheme)
+            share = float(re.search(r"--share:(\S+)\"", cell)[1])
+            lights = luminance(ink), luminance(share * heat + (1 - share) * paper)
+            assert (max(lights) + 0.05) / (min(lights) + 0.05) >= 4.5
 
 
 def test_the_diagram_is_a_picture(written):
