@@ -11,6 +11,10 @@ depends on --max_steps. An interrupted experiment resumes where it stopped. Each
 steps of a run take about 2 minutes on 2 cores, and there are 6 runs per seed.
 """
 
+from typing import Any
+
+from matplotlib.figure import Figure
+
 from experiments import common, studies
 from experiments.studies import Variant
 
@@ -25,12 +29,18 @@ DISTORTIONS = {
 VARIANTS = [Variant(name, {"distortions": text}) for name, text in DISTORTIONS.items()]
 
 
+def draw(record: dict[str, Any]) -> Figure:
+    """Draws the study."""
+    title = "What does each kind of augmentation contribute?"
+    return studies.draw(record, title)
+
+
 def main(argv: list[str]) -> None:
     """Runs the study and saves its results."""
     del argv
     record = studies.run(VARIANTS)
-    studies.keep("augmentation", record, "The tutorial without each augmentation")
+    studies.keep("augmentation", record, draw)
 
 
 if __name__ == "__main__":
-    common.run(main, studies.define_flags)
+    common.run(main, studies.define_flags, draw)

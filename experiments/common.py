@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pathlib
 import signal
 import sys
 from collections.abc import Callable
@@ -10,34 +11,50 @@ from absl import app, flags
 
 from cifar_jax import startup
 from cifar_jax.errors import RunError, Stopped, UserError
+from experiments import output
 from experiments.children import ChildFailedError
 
 # --help lists the flags defined here as those of the experiment that is run.
 flags.disclaim_key_flags()
 
 
-def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> None:
+def run(
+    main: Callable[[list[str]], None],
+    define_flags: Callable[[], None],
+    draw: output.Draw | None = None,
+) -> None:
     """Parses the flags and runs an experiment; errors end it as they end the commands.
 
     Args:
         main: runs the experiment; it is given the arguments that are not flags.
         define_flags: defines the experiment's own flags. It is called here and not at
             import, so that experiments can be imported together.
+        draw: returns the picture of the experiment's record, so that --redraw can
+            change pictures without measuring again.
     """
     flags.DEFINE_string("dataset", "cifar10", "Same as for the train command.")
     flags.DEFINE_string("data_dir", "", "Same as for the train command.")
     flags.DEFINE_string("json", "", "Write the result to this file as JSON.")
+    if draw:
+        flags.DEFINE_string(
+            "redraw", "", "Measure nothing; only draw the picture of this .json file."
+        )
     define_flags()
     # Child processes, PyTorch's too, get the memory settings of our commands.
     os.environ.update(startup.environment())
-    app.run(functools.partial(_guarded, main))
+    app.run(functools.partial(_guarded, main, draw))
 
 
-def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
+def _guarded(
+    main: Callable[[list[str]], None], draw: output.Draw | None, argv: list[str]
+) -> None:
     try:
         if len(argv) > 1:
             raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
-        main(argv)
+        if draw and flags.FLAGS.redraw:
+            output.redraw(draw, pathlib.Path(flags.FLAGS.redraw))
+        else:
+            main(argv)
     except (UserError, RunError, Stopped) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

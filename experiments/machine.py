@@ -107,3 +107,11 @@ def isolated(function: Callable, *arguments: Any) -> Any:
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def name(facts: dict[str, Any]) -> str:
+    """Returns what computed, such as "AMD EPYC, 2 cores" or "NVIDIA H100"."""
+    kind, device_name = facts["device"].split(": ", 1)
+    if kind == "cpu":
+        return f"{facts['processor']}, {facts['cores']} cores"
+    return device_name

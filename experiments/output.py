@@ -5,16 +5,19 @@ import io
 import json
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from cifar_jax.errors import UserError
 from cifar_jax.runs.files import write_atomically
 
 if TYPE_CHECKING:  # children begin with this process's memory on their account
     from matplotlib.figure import Figure
 
+# Draws the picture of an experiment's record.
+Draw = Callable[[dict[str, Any]], "Figure"]
 DIRECTORY = pathlib.Path(__file__).parent / "results"
 
 FLAGS = flags.FLAGS
@@ -45,10 +48,33 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(map(line, [header, rule, *rows]))
 
 
-def keep(record: dict[str, Any]) -> None:
-    """Writes the record to --json, if given."""
+def keep(record: dict[str, Any], draw: Draw | None = None) -> None:
+    """Writes the record to --json, if given, and its picture beside it."""
     if FLAGS.json:
-        write(record, pathlib.Path(FLAGS.json))
+        path = pathlib.Path(FLAGS.json)
+        write(record, path)
+        if draw:
+            write_figure(draw(record), path.with_suffix(".png"))
+
+
+def redraw(draw: Draw, path: pathlib.Path) -> None:
+    """Writes the picture of an earlier record beside it.
+
+    Raises:
+        UserError: the file cannot be read, or is not a record of this experiment.
+    """
+    try:
+        figure = draw(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"--redraw={path}: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(
+            f"--redraw={path} is not a result of this experiment; give a .json file "
+            "that it has written"
+        ) from error
+    picture = path.with_suffix(".png")
+    write_figure(figure, picture)
+    print(f"drew {picture}")
 
 
 def write(record: dict[str, Any], path: pathlib.Path) -> None:

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
+from matplotlib.figure import Figure
 
 from cifar_jax import Batch, Config, build_program, init_state, models, train_step
 from cifar_jax.models.tutorial import TutorialCNN
@@ -51,6 +52,12 @@ POOLS: dict[str, dict[str, Any]] = {
     "mean 2x2 stride 2": {"kind": "mean", "window": 2},
     "max 3x3 stride 3 SAME": {"strides": 3},
 }
+
+
+def draw(record: dict[str, Any]) -> Figure:
+    """Draws the study."""
+    title = "Max or mean pooling, and with which window and stride?"
+    return studies.draw(record, title)
 
 
 def shapes(network: TutorialCNN) -> list[tuple[int, ...]]:
@@ -98,8 +105,8 @@ def main(argv: list[str]) -> None:
     ]
     print(output.table(header, rows), flush=True)
     record = studies.run(variants) | {"pools": facts}
-    studies.keep("pooling", record, "The tutorial's network with other pooling")
+    studies.keep("pooling", record, draw)
 
 
 if __name__ == "__main__":
-    common.run(main, studies.define_flags)
+    common.run(main, studies.define_flags, draw)

@@ -88,9 +88,13 @@ def source(run: Run) -> dict[str, str]:
     }
 
 
-def spread(values: Sequence[float]) -> str:
-    """Returns mean, sample standard deviation and count as text."""
-    return f"mean {np.mean(values):.4f}, sd {deviation(values):.4f}, n {len(values)}"
+def mean(values: Sequence[float], digits: int = 3) -> str:
+    """Returns the mean, the sample standard deviation if there is one, and the count.
+
+    Such as "0.601 (sd 0.002, n 3)".
+    """
+    sd = f"sd {deviation(values):.{digits}f}, " if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f} ({sd}n {len(values)})"
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -26,7 +26,7 @@ from cifar_jax import (
     predict_logits,
 )
 from cifar_jax.evaluation import metrics
-from experiments import machine, output, runs
+from experiments import machine, output, pictures, runs
 
 FLAGS = flags.FLAGS
 # Makes --help list the flags defined here as those of the running study.
@@ -150,7 +150,7 @@ def report(record: dict[str, Any]) -> str:
         [
             name,
             f"{np.mean(values):.4f}",
-            f"{runs.deviation(values):.4f}",
+            f"{runs.deviation(values):.4f}" if len(values) > 1 else "",
             f"{100 * (np.mean(values) - first):+.1f}",
             f"{np.mean(train[name]):.4f}",
             f"{np.mean(seconds[name]) / 60:.1f}",
@@ -161,35 +161,25 @@ def report(record: dict[str, Any]) -> str:
     return output.table(header, rows)
 
 
-def plot(record: dict[str, Any], title: str, path: pathlib.Path) -> None:
-    """Plots each run as a dot and each variant's mean as a bar, one variant per row."""
+def draw(record: dict[str, Any], title: str) -> Figure:
+    """Draws a variant per row, with its precision on test and training images."""
     test, train = (by_variant(record, split) for split in SPLITS)
-    figure = Figure(figsize=(8, 1.4 + 0.5 * len(test)), layout="constrained")
+    figure = pictures.figure(2.1 + 0.5 * len(test), title)
     axis = figure.subplots()
-    for found, color, label in (
-        (train, "C1", "training images, undistorted"),
-        (test, "C0", "test images"),
-    ):
-        for y, values in enumerate(found.values()):
-            axis.plot(values, [y] * len(values), "o", color=color, alpha=0.5, ms=5)
-            axis.plot([np.mean(values)] * 2, [y - 0.25, y + 0.25], color=color)
-        axis.plot([], [], "o-", color=color, label=label)
-    axis.set_yticks(range(len(test)), list(test))
-    axis.invert_yaxis()
-    axis.set(
-        xlabel=f"precision @ 1 after {record['settings']['max_steps']:,} steps\n"
-        f"({record['data']['source']})",
-        title=title,
+    series = {"test images": test, "training images, undistorted": train}
+    pictures.draw_rows(axis, series)
+    axis.set_xlabel(
+        f"precision @ 1 after {record['settings']['max_steps']:,} steps\n"
+        f"{pictures.dots(test.values())}\n{record['data']['source']}"
     )
-    axis.grid(axis="x", alpha=0.3)
-    axis.legend(frameon=False, loc="best")
-    output.write_figure(figure, path)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
 
 
-def keep(name: str, record: dict[str, Any], title: str) -> None:
+def keep(name: str, record: dict[str, Any], draw: output.Draw) -> None:
     """Prints the table and writes NAME.json, .csv and .png."""
     print(f"\n{report(record)}")
     directory = pathlib.Path(FLAGS.results_dir)
     output.write(record, directory / f"{name}.json")
     output.write_rows(record["rows"], directory / f"{name}.csv")
-    plot(record, title, directory / f"{name}.png")
+    output.write_figure(draw(record), directory / f"{name}.png")

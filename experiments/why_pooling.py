@@ -13,7 +13,6 @@ where it stopped. Each 1,000 steps of a run take about 2 minutes on 2 cores, and
 are 2 runs per seed.
 """
 
-import pathlib
 from typing import Any
 
 import jax
@@ -24,7 +23,7 @@ from matplotlib.figure import Figure
 
 from cifar_jax import Dataset, Split, Trained, evaluate, models
 from cifar_jax.models.tutorial import TutorialCNN
-from experiments import common, output, studies
+from experiments import common, output, pictures, studies
 from experiments.corruptions import CORRUPTIONS
 from experiments.studies import Variant
 
@@ -89,29 +88,35 @@ def shifted(network: Trained, dataset: Dataset) -> dict[str, float]:
     }
 
 
-def plot(record: dict[str, Any], path: pathlib.Path) -> None:
+def draw(record: dict[str, Any]) -> Figure:
     """Shows precision on training and test images, and on shifted ones."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    test, train = (studies.by_variant(record, name) for name in studies.SPLITS)
-    for number, name in enumerate(TRAINED):
-        color = f"C{number}"
-        for x, values in ((0, train[name]), (1, test[name])):
-            left.plot([x] * len(values), values, "o", color=color, alpha=0.5)
-        left.plot([0, 1], [np.mean(train[name]), np.mean(test[name])], color=color)
-        by_distance = [test[name]] + [
-            studies.by_variant(record, f"shift_{distance:g}")[name]
-            for distance in SHIFTS
-        ]
-        means = [np.mean(values) for values in by_distance]
-        right.plot([0, *SHIFTS], means, "o-", color=color, label=name)
-    left.set_xticks([0, 1], ["training images", "test images"])
-    left.set(xlim=(-0.3, 1.3), ylabel="precision @ 1")
-    right.set(xlabel="shift of the test images in pixels", ylabel="precision @ 1")
-    right.legend(frameon=False)
-    for axis in (left, right):
+    splits = [studies.by_variant(record, name) for name in reversed(studies.SPLITS)]
+    shifts = [studies.by_variant(record, f"shift_{distance:g}") for distance in SHIFTS]
+    figure = pictures.figure(4.6, "What is pooling good for?")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 3])
+    for axis, xs, columns in (
+        (left, [0, 1], splits),
+        (right, [0, *SHIFTS], [splits[1], *shifts]),
+    ):
+        for name, style in zip(columns[0], pictures.STYLES, strict=False):
+            means = [np.mean(found[name]) for found in columns]
+            axis.plot(xs, means, color=style["color"])
+            axis.plot([], [], label=name, **style)
+            for x, found in zip(xs, columns, strict=True):
+                many = [x] * len(found[name])
+                axis.plot(many, found[name], ls="", **style)
         axis.grid(alpha=0.3)
-    output.write_figure(figure, path)
+    left.set_xticks([0, 1], ["training\nimages", "test\nimages"])
+    left.set(xlim=(-0.4, 1.4), ylabel="precision @ 1", title="Overfitting")
+    right.set(xlabel="shift in pixels", title="Shifted test images")
+    figure.supxlabel(
+        f"after {record['settings']['max_steps']:,} steps without distortions; a dot "
+        f"is a run ({pictures.count(splits[0].values())}), lines join the means\n"
+        f"{record['data']['source']}",
+        fontsize=10,
+    )
+    left.legend(frameon=False)
+    return figure
 
 
 def main(argv: list[str]) -> None:
@@ -138,10 +143,9 @@ def main(argv: list[str]) -> None:
         [name, *(f"{np.mean(values[name]):.4f}" for values in means.values())]
         for name in TRAINED
     ]
-    studies.keep("why_pooling", record, "The tutorial with and without pooling")
+    studies.keep("why_pooling", record, draw)
     print(f"\nPrecision by shift in pixels\n{output.table(['variant', *means], rows)}")
-    plot(record, pathlib.Path(studies.FLAGS.results_dir) / "why_pooling.png")
 
 
 if __name__ == "__main__":
-    common.run(main, studies.define_flags)
+    common.run(main, studies.define_flags, draw)
