@@ -29,19 +29,28 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags, logging
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from cifar_jax import Dataset, UserError, command, evaluate, fit, load_data
 from cifar_jax.data.dataset import with_validation
 from cifar_jax.errors import DivergedError
-from experiments import common, machine, output, runs, search_space
+from experiments import common, machine, output, search_space
+from experiments.bayesian_search_report import (
+    METHODS,
+    PROCESS,
+    PUBLISHED,
+    RANDOM,
+    accuracy,
+    best,
+    draw,
+    rows,
+    summary,
+    trials,
+)
 from experiments.jobs import Job, Study
 from experiments.search_space import SPACE, Point
 
 FLAGS = flags.FLAGS
 
-METHODS = PUBLISHED, RANDOM, PROCESS = "published", "random", "Gaussian process"
 QUICK = {
     "trials": 3,
     "initial": 2,
@@ -104,9 +113,9 @@ def main(argv: list[str]) -> None:
     results = pathlib.Path(FLAGS.results_dir)
     output.write(record, results / "bayesian_search.json")
     output.write_rows(rows(finished), results / "bayesian_search.csv")
-    output.write_figure(plot(finished), results / "bayesian_search.png")
+    output.write_figure(draw(record), results / "bayesian_search.png")
     output.keep(record)
-    print(summary(finished))
+    print(summary(finished, FLAGS.initial))
 
 
 def plan(known: Sequence[Job]) -> Job | None:
@@ -119,14 +128,16 @@ def plan(known: Sequence[Job]) -> Job | None:
             if method == RANDOM:
                 point = random_point(number)
             else:
-                point = expected_improvement(trials(known, PROCESS), number)
+                point = expected_improvement(
+                    trials(known, PROCESS, FLAGS.initial), number
+                )
             return _trial(method, number, search_space.setting(point), point)
     if any(job.result is None and "method" in job.task for job in known):
         return None
     names = {job.name for job in known}
     for seed in range(FLAGS.seeds):
         for method in METHODS:
-            chosen = best(trials(known, method))
+            chosen = best(trials(known, method, FLAGS.initial))
             name = f"final-{seed}-{method.replace(' ', '_')}"
             if name not in names:
                 task = {"final": method, "seed": seed}
@@ -140,31 +151,6 @@ def _trial(
     name = f"{method.replace(' ', '_')}-{number:03}"
     task = {"method": method, "number": number, "setting": setting, "point": point}
     return Job(name, task)
-
-
-def trials(known: Sequence[Job], method: str) -> list[Job]:
-    """Returns the trials of a method in order; the first random ones are of both."""
-    return [
-        job
-        for job in sorted(known, key=lambda job: job.task.get("number", -1))
-        if job.task.get("method") == method
-        or (
-            method == PROCESS
-            and job.task.get("method") == RANDOM
-            and job.task["number"] < FLAGS.initial
-        )
-    ]
-
-
-def best(finished: Sequence[Job]) -> Job:
-    """Returns the trial with the highest accuracy on the validation images."""
-    return max(finished, key=accuracy)
-
-
-def accuracy(job: Job) -> float:
-    """Returns the accuracy on the validation images."""
-    assert job.result is not None
-    return job.result["validation_accuracy"]
 
 
 def random_point(number: int) -> Point:
@@ -253,57 +239,5 @@ def report(study: Study, last: str, known: Sequence[Job]) -> None:
     print(f"{count} finished; {last}: {output.describe(job.result or {})}", flush=True)
 
 
-def rows(known: Sequence[Job]) -> list[dict[str, Any]]:
-    """Returns a row of the table for each job."""
-    figures = ("validation_accuracy", "test_accuracy", "seconds")
-    return [
-        {"job": job.name, **job.task["setting"]}
-        | {name: (job.result or {}).get(name, "") for name in figures}
-        for job in known
-    ]
-
-
-def summary(finished: Sequence[Job]) -> str:
-    """Returns the final accuracies as a table."""
-    lines = []
-    for method in METHODS:
-        chosen = best(trials(finished, method))
-        found = [
-            job.result["test_accuracy"]
-            for job in finished
-            if job.result is not None and job.task.get("final") == method
-        ]
-        lines.append((method, f"{accuracy(chosen):.4f}", runs.spread(found)))
-    return output.table(("setting", "validation", "test"), lines)
-
-
-def plot(finished: Sequence[Job]) -> Figure:
-    """Shows the best accuracy after each trial, and every trial."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for method, color, width in ((RANDOM, "tab:orange", 5), (PROCESS, "tab:blue", 2)):
-        found = [accuracy(job) for job in trials(finished, method)]
-        numbers = np.arange(1, len(found) + 1)
-        axes.plot(numbers, found, "o", color=color, alpha=0.6, markersize=width + 2)
-        axes.step(
-            numbers,
-            np.maximum.accumulate(found),
-            where="post",
-            color=color,
-            linewidth=width,
-            label=f"{method}, best so far",
-        )
-    published = accuracy(best(trials(finished, PUBLISHED)))
-    axes.axhline(published, color="tab:red", linestyle="--", label="published setting")
-    axes.axvline(FLAGS.initial + 0.5, color="lightgray")
-    axes.set(
-        xlabel="trials; those before the line are the same random ones for both",
-        ylabel="accuracy on held-out images",
-    )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    return figure
-
-
 if __name__ == "__main__":
-    common.run(main, _define_flags)
+    common.run(main, _define_flags, draw)

@@ -10,13 +10,12 @@ cores are not varied. With the defaults this takes about 6 minutes on 2 cores.
 
 import functools
 import os
-import pathlib
 from typing import Any
 
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments import children, common, machine, output
+from experiments import children, common, machine, output, pictures
 
 FLAGS = flags.FLAGS
 
@@ -68,19 +67,34 @@ def report(cases: list[dict[str, Any]], by: str) -> str:
     return output.table(header, rows)
 
 
-def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
-    """Plots examples/s against the batch size and the number of cores."""
-    figure = Figure(figsize=(5 * len(groups), 4), layout="constrained")
-    axes = figure.subplots(1, len(groups), squeeze=False)
-    for axis, (by, cases) in zip(axes[0], groups.items(), strict=True):
+def draw(record: dict[str, Any]) -> Figure:
+    """Draws examples/s over the batch size and the number of cores."""
+    groups = {by: record[by] for by in ("batch_size", "cores") if by in record}
+    title = "How does training speed depend on the batch size and the cores?"
+    figure = pictures.figure(4.4, title)
+    axes = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for axis, (by, cases) in zip(axes, groups.items(), strict=True):
         x = [case[by] for case in cases]
-        axis.plot(x, [case["examples_per_sec"] for case in cases], "o-")
+        rates = [case["examples_per_sec"] for case in cases]
+        axis.plot(x, rates, label="measured, n = 1", **pictures.STYLES[0])
+        if by == "cores":
+            ideal = [rates[0] * cores / x[0] for cores in x]
+            axis.plot(x, ideal, "--", color="0.4", label="proportional to the cores")
         axis.set_xscale("log", base=2)
-        axis.set_xticks(x, [str(value) for value in x])
-        axis.set_ylim(bottom=0)
-        axis.set(xlabel=by.replace("_", " "), ylabel="examples/s")
+        axis.set_xticks(x, [f"{value:,}" for value in x])
+        first = cases[0]
+        axis.set_xlabel(
+            f"cores, at batch size {first['batch_size']}"
+            if by == "cores"
+            else f"batch size, on {first['cores']} cores"
+        )
         axis.grid(alpha=0.3)
-    output.write_figure(figure, path)
+        axis.legend(frameon=False, loc="lower right")
+    axes[0].set_ylim(bottom=0)
+    axes[0].set_ylabel("examples/s")
+    precision = "bfloat16" if record["use_fp16"] else "float32"
+    figure.supxlabel(f"{precision}; {machine.name(record['machine'])}", fontsize=10)
+    return figure
 
 
 def define_flags() -> None:
@@ -108,10 +122,8 @@ def main(argv: list[str]) -> None:
         ]
     for by, cases in groups.items():
         print(f"\n{report(cases, by)}")
-    output.keep({"machine": facts, "use_fp16": FLAGS.use_fp16} | groups)
-    if FLAGS.json:
-        plot(groups, pathlib.Path(FLAGS.json).with_suffix(".png"))
+    output.keep({"machine": facts, "use_fp16": FLAGS.use_fp16} | groups, draw)
 
 
 if __name__ == "__main__":
-    common.run(main, define_flags)
+    common.run(main, define_flags, draw)

@@ -11,25 +11,33 @@ is the cost of dividing the work. With the defaults this takes about 4 minutes o
 cores.
 """
 
-import pathlib
 import time
 from typing import Any
 
 import numpy as np
 from absl import flags
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import common, machine, output
+from experiments import common, machine, output, pictures
 
 STEPS_PER_CALL = 5
+# The programs that are timed, and how the picture calls them.
+PROGRAMS = {
+    "seconds_per_step": "training",
+    "seconds_without_collective": "without averaging the gradients",
+}
 
 FLAGS = flags.FLAGS
 
 
 def seconds_a_step(
     devices: int, batch_size: int, calls: int, dataset: str, data_dir: str
-) -> tuple[float, float]:
-    """Returns the median seconds per step with and without averaging gradients."""
+) -> tuple[list[float], list[float]]:
+    """Returns each call's seconds per step, with and without averaging gradients.
+
+    A single device has nothing to average, so the second list is empty.
+    """
     import jax
 
     from cifar_jax import Config, build_program, init_state, load_data
@@ -39,7 +47,9 @@ def seconds_a_step(
 
     data = load_data(dataset, data_dir or None)
     program = build_program(Config(batch_size=batch_size), len(data.class_names))
-    found: dict[str | None, list[float]] = {sharding.AXIS: [], None: []}
+    found: dict[str | None, list[float]] = {sharding.AXIS: []}
+    if devices > 1:
+        found[None] = []
     runs = {}
     key, images = jax.random.key(0), data.train.images
     for axis_name in found:
@@ -63,23 +73,33 @@ def seconds_a_step(
             found[axis_name].append((time.perf_counter() - began) / STEPS_PER_CALL)
             runs[axis_name] = steps, state
     # The first call is a warm-up.
-    with_, without = (float(np.median(times[1:])) for times in found.values())
-    return with_, without
+    return found[sharding.AXIS][1:], found.get(None, [])[1:]
 
 
 def measure(devices: int, batch_size: int) -> dict[str, Any]:
     """Measures one case."""
     arguments = (devices, batch_size, FLAGS.calls, FLAGS.dataset, FLAGS.data_dir)
     seconds, alone = machine.isolated(seconds_a_step, *arguments)
-    case = {
+    print(f"{devices} devices, batch {batch_size}: {1e3 * np.median(seconds):.1f} ms")
+    return {
         "devices": devices,
         "batch_size": batch_size,
         "seconds_per_step": seconds,
-        "examples_per_sec": batch_size / seconds,
-        "collective_share": 1 - alone / seconds,
+        "seconds_without_collective": alone,
     }
-    print(f"{devices} devices, batch {batch_size}: {1e3 * seconds:.1f} ms", flush=True)
-    return case
+
+
+def rate(case: dict[str, Any], name: str = "seconds_per_step") -> float:
+    """Returns the examples/s of the median call."""
+    return case["batch_size"] / float(np.median(case[name]))
+
+
+def share(case: dict[str, Any]) -> str:
+    """Returns the collective's share of a step, or why it cannot be given."""
+    if not case["seconds_without_collective"]:
+        return ""
+    found = 1 - rate(case) / rate(case, "seconds_without_collective")
+    return f"{found:.0%}" if found > 0 else "within noise"
 
 
 def report(cases: list[dict[str, Any]]) -> str:
@@ -88,10 +108,10 @@ def report(cases: list[dict[str, Any]]) -> str:
         [
             str(case["devices"]),
             str(case["batch_size"]),
-            f"{case['seconds_per_step'] * 1000:.1f}",
-            f"{case['examples_per_sec']:.0f}",
-            f"{case['examples_per_sec'] / cases[0]['examples_per_sec']:.2f}",
-            f"{case['collective_share']:.0%}",
+            f"{1e3 * np.median(case['seconds_per_step']):.1f}",
+            f"{rate(case):.0f}",
+            f"{rate(case) / rate(cases[0]):.2f}",
+            share(case),
         ]
         for case in cases
     ]
@@ -99,25 +119,50 @@ def report(cases: list[dict[str, Any]]) -> str:
     return output.table([*columns, "collective's share"], rows)
 
 
-def plot(groups: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
-    """Plots throughput and the collective's share against the number of devices."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for name, cases in groups.items():
-        devices = [case["devices"] for case in cases]
-        left.plot(devices, [c["examples_per_sec"] for c in cases], "o-", label=name)
-        share = [100 * case["collective_share"] for case in cases]
-        right.plot(devices, share, "o-", label=name)
-    for axis in (left, right):
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(devices, [str(value) for value in devices])
-        axis.set_xlabel("devices")
-        axis.grid(alpha=0.3)
-        axis.legend()
-    left.set_ylim(bottom=0)
-    left.set_ylabel("examples/s")
-    right.set_ylabel("collective's share of a step, %")
-    output.write_figure(figure, path)
+def draw(record: dict[str, Any]) -> Figure:
+    """Draws throughput over the number of devices, with and without the collective."""
+    title = "What do more devices gain, and what does their all-reduce cost?"
+    figure = pictures.figure(4.6, title)
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, kind in zip(axes, ("strong", "weak"), strict=True):
+        draw_panel(axis, record[kind])
+        batch = record[kind][0]["batch_size"]
+        each = "in all" if kind == "strong" else "per device"
+        axis.set_title(f"{kind} scaling: {batch} images {each}", fontsize=10)
+    axes[0].set_ylim(bottom=0)
+    axes[0].set_ylabel("examples/s")
+    facts = record["machine"]
+    fake = "fake devices on " if facts["device"].startswith("cpu") else ""
+    calls = len(record["strong"][0]["seconds_per_step"])
+    dots = f"a dot is the median of {calls} calls, a bar their range"
+    if calls == 1:
+        dots = "n = 1: no spread is known"
+    figure.supxlabel(f"{dots}; {fake}{machine.name(facts)}", fontsize=10)
+    return figure
+
+
+def draw_panel(axis: Axes, cases: list[dict[str, Any]]) -> None:
+    """Draws one kind of scaling."""
+    for (name, label), style in zip(PROGRAMS.items(), pictures.STYLES, strict=False):
+        shown = [case for case in cases if case[name]]
+        rates = [case["batch_size"] / np.array(case[name]) for case in shown]
+        middle = np.array([np.median(calls) for calls in rates])
+        ends = np.array([[calls.min(), calls.max()] for calls in rates]).T
+        several = any(len(calls) > 1 for calls in rates)
+        axis.errorbar(
+            [case["devices"] for case in shown],
+            middle,
+            np.abs(ends - middle) if several else None,
+            capsize=3,
+            label=label,
+            **style,
+        )
+    devices = [case["devices"] for case in cases]
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(devices, [str(value) for value in devices])
+    axis.set_xlabel("devices")
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, loc="lower right")
 
 
 def define_flags() -> None:
@@ -142,10 +187,8 @@ def main(argv: list[str]) -> None:
     }
     for name, cases in groups.items():
         print(f"\n{name} scaling\n{report(cases)}")
-    output.keep({"machine": facts} | groups)
-    if FLAGS.json:
-        plot(groups, pathlib.Path(FLAGS.json).with_suffix(".png"))
+    output.keep({"machine": facts} | groups, draw)
 
 
 if __name__ == "__main__":
-    common.run(main, define_flags)
+    common.run(main, define_flags, draw)

@@ -146,11 +146,8 @@ def main(argv: list[str]) -> None:
             records.append(by_commands(text))
         records += [by_programs(text, int(number)) for number in FLAGS.at_a_time]
     print(f"\n{sprint_report.table(records)}")
-    output.keep({"machine": facts, "runs": records})
-    if FLAGS.json:
-        path = pathlib.Path(FLAGS.json).with_suffix(".png")
-        output.write_figure(sprint_report.plot(records), path)
+    output.keep({"machine": facts, "runs": records}, sprint_report.draw)
 
 
 if __name__ == "__main__":
-    common.run(main, define_flags)
+    common.run(main, define_flags, sprint_report.draw)

@@ -1,5 +1,6 @@
 """The table and the plot of experiments.sprint."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import output, runs
+from experiments import machine, output, pictures, runs
 
 # The last line of a run of the original: accuracy with six views, and seconds.
 _ORIGINAL = re.compile(r"\|\s+eval\s+\|.*\|\s+([01]\.\d+)\s+\|\s+(\d+\.\d+)\s+\|$")
@@ -48,7 +49,9 @@ def table(records: list[dict[str, Any]]) -> str:
                 f"`{record['name']}`",
                 str(len(accuracies)),
                 f"{100 * np.mean(accuracies):.2f}%",
-                f"{100 * runs.deviation(accuracies):.2f}",
+                f"{100 * runs.deviation(accuracies):.2f}"
+                if len(accuracies) > 1
+                else "",
                 f"{100 * min(accuracies):.2f} to {100 * max(accuracies):.2f}",
                 *(_interval(record["results"], name) for name in times),
                 _seconds(record.get("compile_seconds")),
@@ -59,29 +62,35 @@ def table(records: list[dict[str, Any]]) -> str:
     return output.table([*header, "compilation"], rows)
 
 
-def plot(records: list[dict[str, Any]]) -> Figure:
-    """Plots the accuracy of each seed against its time."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+def draw(record: dict[str, Any]) -> Figure:
+    """Draws the accuracy of each seed against its time."""
+    title = "How accurate is a network, after how long?"
+    figure = pictures.figure(4.6 + 0.25 * len(record["runs"]), title)
     axis = figure.subplots()
     used = set()
-    for record in records:
-        results = record["results"]
+    for run, style in zip(
+        record["runs"], itertools.cycle(pictures.STYLES), strict=False
+    ):
+        results = run["results"]
         of_programs = "seconds_with_evaluation" in results[0]
         time = "seconds_with_evaluation" if of_programs else "train_seconds"
         used.add("training and evaluation" if of_programs else "training")
         seconds = [result[time] for result in results]
         accuracies = [100 * result["accuracy"] for result in results]
-        label = f"{record['name']}: {np.mean(accuracies):.2f}%"
-        (points,) = axis.plot(seconds, accuracies, "o", ms=4, alpha=0.5, label=label)
-        middle = np.median(seconds), np.mean(accuracies)
-        axis.plot(*middle, "D", ms=9, color=points.get_color(), mec="black")
+        label = f"{run['name']}: {np.mean(accuracies):.2f}% (n = {len(results)})"
+        axis.plot(seconds, accuracies, ls="", label=label, **style)
+        if len(results) > 1:
+            middle = np.median(seconds), np.mean(accuracies)
+            axis.plot(*middle, **style | {"ms": 11, "mec": "black", "alpha": 1})
     axis.set_xlabel(f"seconds of {', or of '.join(sorted(used))}")
     axis.set_ylabel("accuracy on the test set, %")
-    axis.set_xscale("log")
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter("{x:g}")
-    axis.grid(alpha=0.3, which="both")
-    axis.legend(fontsize=8, loc="lower right")
+    axis.grid(alpha=0.3)
+    figure.legend(
+        loc="outside lower center",
+        frameon=False,
+        title="small: runs; large: their mean accuracy and median time\n"
+        f"{machine.name(record['machine'])}",
+    )
     return figure
 
 

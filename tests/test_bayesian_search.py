@@ -106,7 +106,7 @@ def test_the_process_finds_what_chance_does_not(search_flags):
     while (job := bayesian_search.plan(known)) and "final" not in job.task:
         known.append(finished_trial(*map(job.task.get, ("method", "number", "point"))))
     process, random = (
-        bayesian_search.trials(known, method)
+        bayesian_search.trials(known, method, 8)
         for method in (bayesian_search.PROCESS, bayesian_search.RANDOM)
     )
     assert len(process) == len(random) == 24

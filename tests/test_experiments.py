@@ -255,8 +255,8 @@ def test_scaling_over_devices_is_measured_and_drawn(benchmark, tmp_path):
     assert [case["batch_size"] for case in kept["strong"]] == [8, 8]
     assert [case["batch_size"] for case in kept["weak"]] == [4, 8]
     for case in kept["strong"] + kept["weak"]:
-        assert case["seconds_per_step"] > 0
-        assert case["collective_share"] < 1
+        assert [seconds > 0 for seconds in case["seconds_per_step"]] == [True]
+        assert len(case["seconds_without_collective"]) == (case["devices"] > 1)
     assert (tmp_path / "kept" / "multi_device_scaling.png").stat().st_size > 10_000
 
 

@@ -47,15 +47,21 @@ def test_the_table_has_means_medians_and_extremes(records):
     assert found["train command"] == "99 (99-99)"
     assert found["with evaluation"] == found["compilation"] == ""
     found = dict(zip(header, second, strict=True))
-    assert (found["seeds"], found["sd"]) == ("1", "nan")
+    assert (found["seeds"], found["sd"]) == ("1", "")
     assert (found["compilation"], found["train command"]) == ("50", "")
 
 
-def test_the_plot_shows_every_seed(records):
-    figure = sprint_report.plot(records)
+def test_the_picture_shows_every_seed(records):
+    facts = {"device": "cpu: cpu", "processor": "Abacus", "cores": 2}
+    figure = sprint_report.draw({"machine": facts, "runs": records})
     [axis] = figure.axes
     points = [line.get_xydata().tolist() for line in axis.get_lines()]
     assert points[0] == [[10, 90], [30, 92], [20, 91]]
     assert points[1] == [[20, pytest.approx(91)]]
-    # A program's time includes its evaluation, as the original's does.
-    assert points[2] == [[1.1, 94]]
+    # A program's time includes its evaluation, as the original's does; a single run has
+    # no mean.
+    assert points[2:] == [[[1.1, 94]]]
+    [legend] = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["--recipe=sprint: 91.00% (n = 3)", "original: 94.00% (n = 1)"]
+    assert "Abacus, 2 cores" in legend.get_title().get_text()
