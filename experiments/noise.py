@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from absl import app, flags
 from jaxtyping import Bool
+from matplotlib.figure import Figure
 
 from cifar_jax import (
     Dataset,
@@ -33,9 +34,9 @@ from cifar_jax import (
     read_run,
 )
 from cifar_jax.runs.files import write_atomically
-from experiments import common, machine, output
+from experiments import common, machine, noise_picture, output
 from experiments.corruptions import CORRUPTIONS
-from experiments.noise_picture import STYLES, plot
+from experiments.pictures import STYLES
 
 # The levels whose drop in precision answers the question.
 ASKED = (1, 3, 5)
@@ -228,6 +229,17 @@ def settings_of(
     }
 
 
+def picture(record: dict[str, Any], dataset: Dataset) -> Figure:
+    """Returns the picture, with --examples of the test images."""
+    examples = dataset.test.images[list(map(int, FLAGS.examples))]
+    return noise_picture.draw(record, examples, 1 / len(dataset.class_names))
+
+
+def draw(record: dict[str, Any]) -> Figure:
+    """Returns the picture of an earlier record, with images of --data_dir."""
+    return picture(record, load_data(FLAGS.dataset, FLAGS.data_dir or None))
+
+
 def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_list(
@@ -259,11 +271,9 @@ def main(argv: list[str]) -> None:
     record = {"machine": machine.machine(), **settings, "cases": cases}
     output.write(record, results / "noise.json")
     output.write_rows(cases, results / "noise.csv")
-    examples = dataset.test.images[list(map(int, FLAGS.examples))]
-    chance = 1 / len(dataset.class_names)
-    plot(cases, examples, FLAGS.seed, chance, note, results / "noise.png")
+    output.write_figure(picture(record, dataset), results / "noise.png")
     unfinished.unlink()
 
 
 if __name__ == "__main__":
-    common.run(main, define_flags)
+    common.run(main, define_flags, draw)

@@ -1,24 +1,19 @@
 """Draws the figure of `experiments.noise`: precision by strength, and examples."""
 
-import pathlib
-import textwrap
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import output
+from experiments import pictures
 from experiments.corruptions import CORRUPTIONS, Images
 
 LEVELS = range(6)
-# Colors of Okabe and Ito, each with a marker.
-STYLES = (
-    ("#0072B2", "o"),
-    ("#D55E00", "s"),
-    ("#009E73", "^"),
-    ("#CC79A7", "D"),
-    ("#000000", "v"),
-)
+COLUMNS = 2
+# Half the width of a 95% interval, in standard errors.
+INTERVAL = 1.96
+# Half the height of a dot, as precision.
+DOT = 0.025
 
 
 def draw_strip(axis: Axes, images: Images, corruption: str, seed: int) -> None:
@@ -38,20 +33,18 @@ def draw_strip(axis: Axes, images: Images, corruption: str, seed: int) -> None:
 def draw_panel(
     axis: Axes, cases: list[dict[str, Any]], corruption: str, chance: float
 ) -> None:
-    """Plots the precision of each network against the strength."""
+    """Draws the precision of each network over the strength."""
     shown = [case for case in cases if case["corruption"] in ("none", corruption)]
     names = dict.fromkeys(case["network"] for case in shown)
-    for name, (color, marker) in zip(names, STYLES, strict=False):
+    for name, style in zip(names, pictures.STYLES, strict=False):
         line = [case for case in shown if case["network"] == name]
         axis.errorbar(
             [case["level"] for case in line],
             [case["precision"] for case in line],
-            [case["standard_error"] for case in line],
-            color=color,
-            marker=marker,
-            markersize=5,
-            capsize=2,
+            [INTERVAL * case["standard_error"] for case in line],
+            capsize=4,
             label=name,
+            **style,
         )
     axis.axhline(chance, color="#595959", ls=":", label="chance")
     of = CORRUPTIONS[corruption]
@@ -60,22 +53,35 @@ def draw_panel(
     axis.grid(alpha=0.3)
 
 
-def plot(
-    cases: list[dict[str, Any]],
-    examples: Images,
-    seed: int,
-    chance: float,
-    note: str,
-    path: pathlib.Path,
-) -> None:
-    """Draws a panel for each corruption, below example images at each strength."""
-    figure = Figure(figsize=(17, 8), layout="constrained")
-    cells = figure.subfigures(2, 4, squeeze=False).flat
-    for cell, corruption in zip(cells, CORRUPTIONS, strict=False):
-        strip, panel = cell.subplots(2, 1, height_ratios=[1, 2])
-        draw_strip(strip, examples, corruption, seed)
+def draw(record: dict[str, Any], examples: Images, chance: float) -> Figure:
+    """Draws a panel for each corruption, below example images at each strength.
+
+    Args:
+        record: the experiment's.
+        examples: test images to show.
+        chance: the precision of guessing.
+    """
+    cases = record["cases"]
+    found = {case["corruption"] for case in cases}
+    measured = [corruption for corruption in CORRUPTIONS if corruption in found]
+    rows = -(-len(measured) // COLUMNS)
+    title = "Does a little noise barely hurt?"
+    figure = pictures.figure(0.9 + 3.4 * rows, title)
+    grid = figure.add_gridspec(2 * rows, COLUMNS, height_ratios=[2, 3] * rows)
+    for place, corruption in enumerate(measured):
+        row, column = divmod(place, COLUMNS)
+        strip = figure.add_subplot(grid[2 * row, column])
+        panel = figure.add_subplot(grid[2 * row + 1, column])
+        draw_strip(strip, examples, corruption, record["seed"])
         draw_panel(panel, cases, corruption, chance)
-    last = cells[len(CORRUPTIONS)]
-    last.legend(*panel.get_legend_handles_labels(), loc="upper left", frameon=False)
-    last.text(0.05, 0.1, textwrap.fill(f"{note}. Bars are standard errors.", 40))
-    output.write_figure(figure, path, dpi=100)
+    widest = INTERVAL * max(case["standard_error"] for case in cases)
+    hidden = ", smaller than the dots" if widest < DOT else ""
+    figure.legend(
+        *panel.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        title=f"{record['images']:,} test images, {record['data']}\n"
+        f"bars: 95% intervals, at most \u00b1{widest:.3f}{hidden}; n = 1 run each",
+    )
+    return figure

@@ -54,11 +54,18 @@ def convolutions(layers: Layers) -> Layers:
     return {k: v for k, v in layers.items() if v.ndim == 4 and k != "input"}
 
 
-def mosaic(maps: Float[np.ndarray, "h w *c k"]) -> Float[np.ndarray, "H W *c"]:
-    """Arranges maps side by side in a near-square grid, with NaN between them."""
+def mosaic(
+    maps: Float[np.ndarray, "h w *c k"], columns: int | None = None
+) -> Float[np.ndarray, "H W *c"]:
+    """Arranges maps side by side, with NaN between them.
+
+    Args:
+        maps: one or more.
+        columns: number of maps in a row; None for a near-square grid.
+    """
     zoom = -(-24 // len(maps))  # keeps a gap of one pixel thin next to small maps
     tiles = np.moveaxis(maps, -1, 0).repeat(zoom, axis=1).repeat(zoom, axis=2)
-    columns = int(np.ceil(np.sqrt(len(tiles))))
+    columns = columns or int(np.ceil(np.sqrt(len(tiles))))
     rows = -(-len(tiles) // columns)
     count, height, width, *channels = tiles.shape
     padded = np.full((rows * columns, height + 1, width + 1, *channels), np.nan)
