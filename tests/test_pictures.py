@@ -1,0 +1,349 @@
+"""Tests that the experiments' pictures are whole, and show what the records have."""
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from run_experiments import ROOT, call
+
+from experiments import (
+    ablation,
+    augmentation,
+    bayesian_search_report,
+    benchmark_scaling,
+    common,
+    feature_maps_picture,
+    fidelity_picture,
+    max_steps,
+    multi_device_scaling,
+    noise_picture,
+    pictures,
+    pooling,
+    recipes,
+    sprint_report,
+    why_pooling,
+)
+from experiments.corruptions import CORRUPTIONS
+
+EXAMPLES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+
+
+def draw_noise(record: dict[str, Any]) -> Figure:
+    return noise_picture.draw(record, EXAMPLES, chance=0.1)
+
+
+# By the name of the kept results.
+DRAW: dict[str, Callable[[dict[str, Any]], Figure]] = {
+    "ablation": ablation.draw,
+    "augmentation": augmentation.draw,
+    "bayesian_search": bayesian_search_report.draw,
+    "fidelity": fidelity_picture.draw,
+    "max_steps": max_steps.draw,
+    "multi_device_scaling": multi_device_scaling.draw,
+    "noise": draw_noise,
+    "pooling": pooling.draw,
+    "recipes": recipes.draw,
+    "scaling": benchmark_scaling.draw,
+    "sprint": sprint_report.draw,
+    "sprint_gpu": sprint_report.draw,
+}
+SOURCE = {"source": "the data", "fingerprint": "0"}
+FACTS = {"device": "cpu: cpu", "processor": "Abacus", "cores": 2}
+
+
+def kept(name: str) -> dict[str, Any]:
+    """Returns the record of the kept results."""
+    path = ROOT / "experiments" / "results" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def texts(figure: Figure) -> str:
+    """Returns all that is written in a figure."""
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def check(figure: Figure) -> None:
+    """Checks that a reader sees all of the figure, and what it is about."""
+    assert figure.get_figwidth() == pictures.WIDTH
+    assert figure.get_suptitle()
+    figure.draw_without_rendering()
+    drawn = figure.get_tightbbox()  # in inches, of all that is visible
+    assert drawn.x0 >= 0
+    assert drawn.y0 >= 0
+    assert drawn.x1 <= figure.get_figwidth()
+    assert drawn.y1 <= figure.get_figheight()
+    written = [text for text in figure.findobj(Text) if text.get_text().strip()]
+    assert min(text.get_fontsize() for text in written) >= 8
+    assert all(axis.has_data() for axis in figure.axes)
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_kept_results_can_be_drawn_again(name):
+    check(DRAW[name](kept(name)))
+
+
+def study(*runs: tuple[str, int, float]) -> dict[str, Any]:
+    """Returns a record with rows of variant, seed and precision."""
+    rows = [
+        {"variant": variant, "seed": seed, "test": value, "train_eval": value + 0.1}
+        | {f"shift_{distance:g}": value - 0.1 for distance in why_pooling.SHIFTS}
+        for variant, seed, value in runs
+    ]
+    return {"data": SOURCE, "settings": {"max_steps": 1000}, "rows": rows}
+
+
+def test_a_study_with_one_seed_has_neither_means_nor_spreads():
+    figure = augmentation.draw(study(("all", 0, 0.5), ("none", 0, 0.4)))
+    check(figure)
+    [axis] = figure.axes
+    drawn = [line for line in axis.lines if len(line.get_xdata())]
+    assert sorted(line.get_xdata()[0] for line in drawn) == [0.4, 0.5, 0.5, 0.6]
+    assert {line.get_linestyle() for line in drawn} == {"None"}
+    assert "a dot is a run (n = 1 per row)\n" in texts(figure)
+
+
+def test_a_study_that_lacks_runs_says_so():
+    runs = [("all", 0, 0.5), ("none", 0, 0.4), ("all", 1, 0.6)]
+    figure = ablation.draw(study(*runs))
+    check(figure)
+    lines = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
+    # The mean of the only variant with two runs, on test and on training images.
+    means = [line.get_xdata() for line in lines]
+    assert means == [pytest.approx([0.55] * 2), pytest.approx([0.65] * 2)]
+    assert "a dot is a run (n = 1 to 2 per row), a line the mean" in texts(figure)
+    # The early drop of the learning rate is in the title.
+    assert "drops here after 600 steps" in figure.get_suptitle()
+    [legend] = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["test images", "training images, undistorted"]
+
+
+def test_what_pooling_is_good_for():
+    runs = [(name, 0, 0.5 + 0.1 * i) for i, name in enumerate(why_pooling.TRAINED)]
+    figure = why_pooling.draw(study(*runs))
+    check(figure)
+    assert [axis.get_title() for axis in figure.axes] == [
+        *("Overfitting", "Shifted test images"),
+    ]
+    assert "a dot is a run (n = 1)" in texts(figure)
+    assert set(why_pooling.TRAINED) <= set(texts(figure).split("\n"))
+
+
+def test_max_steps_has_a_line_for_each_seed_and_the_claim():
+    rows = [
+        {"seed": seed, "steps": steps, "parameters": kind, "precision": 0.5}
+        for seed, all_steps in ((0, (10, 20, 50)), (1, (10, 20)))
+        for steps in all_steps
+        for kind in max_steps.KINDS.values()
+    ]
+    figure = max_steps.draw({"data": SOURCE, "rows": rows})
+    check(figure)
+    *lines, claim = figure.axes[0].lines
+    assert [len(line.get_xdata()) for line in lines] == [3, 2, 3, 2]
+    assert claim.get_xydata().tolist() == [[100_000, 0.86]]
+    assert "n = 2 to step 20, n = 1 to step 50" in texts(figure)
+
+
+def of_programs(**counts: int) -> dict[str, Any]:
+    """Returns a record of fidelity with so many runs of each program."""
+    programs = {
+        name: [
+            {"precision": 0.6, "precision_raw": 0.5, "loss": [[0, 4.7], [10, 4.0 + i]]}
+            for i in range(count)
+        ]
+        for name, count in counts.items()
+    }
+    return {
+        "machine": FACTS,
+        "data": SOURCE,
+        "max_steps": 1000,
+        "programs": programs,
+    }
+
+
+def test_curves_of_tensorflow_and_ours_are_in_one_panel():
+    figure = fidelity_picture.draw(of_programs(TensorFlow=3, float32=2, bfloat16=1))
+    check(figure)
+    losses, precisions = figure.axes
+    assert [line.get_ydata()[-1] for line in losses.lines] == [5.0, 4.5, 4.0]
+    labels = [text.get_text() for text in losses.get_legend().get_texts()]
+    assert labels == [
+        *("TensorFlow: mean, n = 3", "TensorFlow: range", "float32: mean, n = 2"),
+        "bfloat16: n = 1",
+    ]
+    rows = [label.get_text() for label in precisions.get_yticklabels()]
+    assert rows == ["TensorFlow", "float32", "bfloat16"]
+    assert "the course's 0.610" in texts(figure)
+
+
+def test_without_tensorflow_ours_are_still_drawn():
+    record = of_programs(float32=1)
+    record["max_steps"] = 500
+    figure = fidelity_picture.draw(record)
+    check(figure)
+    assert not figure.axes[0].collections  # One run has no range.
+    assert "course" not in texts(figure)
+
+
+def test_losses_are_compared_at_the_steps_that_all_runs_have():
+    runs = [{"loss": [[0, 3], [10, 2]]}, {"loss": [[0, 5], [5, 9]]}, {"loss": []}]
+    steps, values = fidelity_picture.losses(runs)
+    assert steps == [0]
+    assert values.tolist() == [[3], [5]]
+    assert fidelity_picture.losses([{"loss": []}])[0] == []
+
+
+def test_recipes_say_how_far_they_have_been_shortened():
+    shared = {"steps": 500, "steps_of_the_recipe": 20_000, "batch_size": 100}
+    done = [
+        {"name": name, "data": SOURCE, **shared, "results": results}
+        for name, results in {
+            "one": [{"precision": 0.3, "train_seconds": 60}],
+            "two": [{"precision": x, "train_seconds": 600 * x} for x in (0.4, 0.5)],
+        }.items()
+    ]
+    figure = recipes.draw({"machine": FACTS, "recipes": done})
+    check(figure)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "one, 500 of 20,000 steps: 0.300 (n = 1)",
+        "two, 500 of 20,000 steps: 0.450 (n = 2)",
+    ]
+    epochs, minutes = figure.axes
+    assert epochs.lines[1].get_xydata().tolist() == [[1, 0.4], [1, 0.5]]
+    assert minutes.lines[1].get_xydata().tolist() == [[4, 0.4], [5, 0.5]]
+    assert "epochs" in epochs.get_xlabel()
+    assert "minutes" in minutes.get_xlabel()
+
+
+def over_devices(calls: int) -> dict[str, Any]:
+    """Returns a record in which averaging the gradients seems to save time."""
+    cases = [
+        {
+            "devices": devices,
+            "batch_size": 8,
+            "seconds_per_step": [1.0 + 0.1 * call for call in range(calls)],
+            "seconds_without_collective": [1.2] * calls if devices > 1 else [],
+        }
+        for devices in (1, 2)
+    ]
+    return {"machine": FACTS, "strong": cases, "weak": cases}
+
+
+def test_a_share_of_the_collective_is_never_negative():
+    record = over_devices(calls=3)
+    alone, both = record["strong"]
+    assert multi_device_scaling.share(alone) == ""
+    assert multi_device_scaling.share(both) == "within noise"
+    assert multi_device_scaling.share(both | {"seconds_per_step": [2.0]}) == "40%"
+    figure = multi_device_scaling.draw(record)
+    check(figure)
+    assert "a dot is the median of 3 calls, a bar their range" in texts(figure)
+    assert "fake devices on Abacus, 2 cores" in texts(figure)
+    for axis in figure.axes:
+        assert axis.get_ylim()[0] == 0
+        training, without = axis.containers
+        assert training.has_yerr
+        assert [len(part[0].get_xdata()) for part in (training, without)] == [2, 1]
+
+
+def test_a_single_call_has_no_error_bars():
+    figure = multi_device_scaling.draw(over_devices(calls=1))
+    assert "n = 1" in texts(figure)
+    assert not any(part.has_yerr for axis in figure.axes for part in axis.containers)
+
+
+def test_noise_draws_what_is_measured_and_says_how_wide_the_bars_are():
+    cases = [
+        {
+            "network": "ours",
+            "corruption": corruption,
+            "level": level,
+            "precision": 0.5,
+            "standard_error": 0.03,
+        }
+        for corruption, level in [("none", 0), ("noise", 1), ("shift", 1), ("shift", 2)]
+    ]
+    record = {"cases": cases, "seed": 0, "images": 200, "data": "the data"}
+    figure = draw_noise(record)
+    panels = [axis for axis in figure.axes if axis.containers]
+    assert [axis.get_xlabel() for axis in panels] == [
+        CORRUPTIONS[name].parameter for name in ("noise", "shift")
+    ]
+    assert len(figure.axes) == 4  # With a strip of pictures above each panel.
+    assert [len(axis.containers[0][0].get_xdata()) for axis in panels] == [2, 3]
+    written = texts(figure)
+    assert "bars: 95% intervals, at most ±0.059; n = 1 run each" in written
+    narrow = copy.deepcopy(record)
+    for case in narrow["cases"]:
+        case["standard_error"] = 0.004
+    assert "±0.008, smaller than the dots" in texts(draw_noise(narrow))
+
+
+def test_feature_maps_are_large_and_the_strongest_first(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(
+        feature_maps_picture.output,
+        "write_figure",
+        lambda *given: figures.append(given),
+    )
+    values = np.random.default_rng(0).random((1, 12, 12, 64))
+    values[..., 5] += 9
+    found = {"input": np.zeros((1, 24, 24, 3)), "conv1": values, "conv2": values}
+    monkeypatch.setattr(feature_maps_picture, "MOST_ROWS", 6)
+    feature_maps_picture.plot_maps(EXAMPLES[0], found, 64, tmp_path / "maps.png")
+    [(figure, _)] = figures
+    check(figure)
+    axes = [axis for axis in figure.axes if axis.get_title().startswith("conv")]
+    assert [axis.get_title() for axis in axes] == [
+        f"{name}: 24 of 64 maps of 12x12, strongest first"
+        for name in ("conv1", "conv2")
+    ]
+    # At the 110 dots per inch with which pictures are written.
+    width = axes[0].get_window_extent().width / figure.dpi * 110
+    assert width / feature_maps_picture.COLUMNS > 90
+    first = axes[0].images[0].get_array()[:24:2, :24:2]
+    np.testing.assert_array_equal(first, values[0, ..., 5])
+
+
+def test_a_picture_is_drawn_again_without_measuring(tmp_path):
+    path = tmp_path / "study.json"
+    path.write_text(json.dumps(study(("all", 0, 0.5))))
+
+    def measure(argv: list[str]) -> None:
+        raise AssertionError
+
+    def run() -> None:
+        common.run(measure, lambda: None, augmentation.draw)
+
+    said = call(run, f"--redraw={path}")
+    assert said == f"drew {tmp_path / 'study.png'}\n"
+    assert (tmp_path / "study.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "No such file"),
+        ("{", "is not a result of this experiment"),
+        ("{}", "is not a result of this experiment"),
+    ],
+)
+def test_what_cannot_be_drawn_is_an_error(tmp_path, capsys, text, reason):
+    path = tmp_path / "study.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SystemExit) as exit_:
+        call(
+            lambda: common.run(lambda argv: None, lambda: None, augmentation.draw),
+            f"--redraw={path}",
+        )
+    assert exit_.value.code == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: --redraw={path}")
+    assert reason in said
+    assert not (tmp_path / "study.png").exists()
