@@ -13,8 +13,6 @@ import pytest
 from run_experiments import ROOT
 from test_lab import each_language, read, rows
 
-from experiments.fidelity import TENSORFLOW
-
 RESULTS = ROOT / "experiments" / "results"
 
 
@@ -117,14 +115,16 @@ def bayesian_search() -> list[list[str]]:
 
 
 def fidelity() -> list[list[str]]:
-    found = result("fidelity")["results"]
-    loss, precision = (
-        spread([run[key] for run in found], with_count=False)
-        for key in ("step_0_loss", "precision")
-    )
+    programs = result("fidelity")["programs"]
     return [
-        ["cifar_jax", loss, precision],
-        ["TensorFlow", "4.68", spread(list(TENSORFLOW), with_count=False)],
+        [
+            title,
+            *(
+                spread([run[key] for run in programs[name]], with_count=False)
+                for key in ("step_0_loss", "precision")
+            ),
+        ]
+        for title, name in (("cifar_jax", "float32"), ("TensorFlow", "TensorFlow"))
     ]
 
 
