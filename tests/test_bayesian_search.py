@@ -249,4 +249,6 @@ def test_the_experiment(tmp_path):
     assert (tmp_path / "results" / "bayesian_search.png").stat().st_size > 5000
     # Everything is finished, so the command only prints the result again.
     again = call_experiment("bayesian_search", *arguments)
-    assert all(output.endswith(again[-300:]) for output in outputs)
+    table = again[again.index("| setting ") :]
+    assert table.count("(n 1)") == 3
+    assert all(output.endswith(table) for output in outputs)

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import json
 import os
 import pathlib
@@ -34,7 +35,8 @@ def test_a_study_trains_its_variants(tmp_path):
     variant = Variant("no averages", {"model": "small", "ema_decay": 0.0})
 
     def main(argv: list[str]) -> None:
-        studies.keep("study", studies.run([variant]), "A small network")
+        draw = functools.partial(studies.draw, title="A small network")
+        studies.keep("study", studies.run([variant]), draw)
 
     text = call(
         lambda: common.run(main, studies.define_flags),
