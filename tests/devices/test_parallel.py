@@ -140,14 +140,9 @@ def test_many_devices_take_the_steps_of_one(run_steps, mode, num_devices, proces
     assert_same_steps(found, expected, f"{mode} on {num_devices} of {processes}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "processes"),
-    [
-        ("jit", 1),
-        pytest.param("jit", 2, marks=pytest.mark.slow),
-        pytest.param("shard_map", 1, marks=pytest.mark.slow),
-        pytest.param("pmap", 1, marks=pytest.mark.slow),
-    ],
+    ("mode", "processes"), [("jit", 1), ("jit", 2), ("shard_map", 1), ("pmap", 1)]
 )
 def test_batch_norm_takes_the_steps_of_one_device(run_steps, mode, processes):
     """Batch statistics span all devices; this is faster than the tutorial's network."""
