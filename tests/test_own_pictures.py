@@ -5,6 +5,7 @@ import pathlib
 import re
 import shlex
 
+import pytest
 from helpers import make_dataset
 from PIL import Image
 
@@ -46,6 +47,7 @@ def follow_readme(run, folder, max_steps):
     return printed
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_work_on_a_folder_of_pictures(
     call_command, tmp_path, monkeypatch
 ):
