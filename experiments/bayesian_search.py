@@ -28,7 +28,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
 from cifar_jax import Dataset, UserError, command, evaluate, fit, load_data
 from cifar_jax.data.dataset import with_validation
@@ -85,8 +85,6 @@ def main(argv: list[str]) -> None:
         raise UserError(
             "this needs bayesian-optimization: pip install 'cifar-jax[search]'"
         )
-    # app.run lets absl log at level INFO, which the commands do not.
-    logging.set_verbosity(logging.WARNING)
     if FLAGS.quick:
         for name, value in QUICK.items():
             FLAGS[name].value = value

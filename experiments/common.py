@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from cifar_jax import startup
 from cifar_jax.errors import RunError, Stopped, UserError
@@ -48,6 +48,8 @@ def run(
 def _guarded(
     main: Callable[[list[str]], None], draw: output.Draw | None, argv: list[str]
 ) -> None:
+    # app.run lets absl and JAX log at level INFO, which our commands do not.
+    logging.set_verbosity(logging.WARNING)
     try:
         if len(argv) > 1:
             raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")

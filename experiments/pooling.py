@@ -71,7 +71,8 @@ def shapes(network: TutorialCNN) -> list[tuple[int, ...]]:
 
 def milliseconds(model: str, steps: int) -> float:
     """Returns the median duration of a training step on images of noise."""
-    program = build_program(Config(model=model, **studies.settings()), num_classes=10)
+    config = Config(**studies.settings() | {"model": model})
+    program = build_program(config, num_classes=10)
     images = np.random.RandomState(0).randint(
         256, size=(128, 32, 32, 3), dtype=np.uint8
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags, logging
+from absl import flags
 from matplotlib.figure import Figure
 
 from cifar_jax import (
@@ -75,8 +75,6 @@ def run(
         variants: the runs, of each of which there are as many as seeds.
         measure: returns further figures of a trained network.
     """
-    # app.run lets absl log at level INFO, which the commands do not.
-    logging.set_verbosity(logging.WARNING)
     dataset = load_data(FLAGS.dataset, FLAGS.data_dir or None)
     command.banner(dataset.notice)
     seeds = range(1 if FLAGS.quick else FLAGS.seeds)

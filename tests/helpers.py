@@ -22,6 +22,8 @@ from cifar_jax.devices import sharding
 from cifar_jax.devices.strategies import STRATEGIES, Strategy
 from cifar_jax.runs import checkpoints
 
+# Writes the archive of the official CIFAR-10, where there is a copy of the images.
+UNPACK = pathlib.Path(__file__).parents[2] / "shared" / "cifar10" / "unpack.py"
 # The flags of `digits_run` except for --max_steps.
 DIGITS = (
     *("--dataset=digits", "--batch_size=8", "--train_dir=run"),

@@ -1,14 +1,17 @@
 """Tests the demo command and its page of documentation."""
 
+import json
 import pathlib
 import re
 import signal
 import socket
+import subprocess
 import sys
 
 import pytest
 import requests
 from helpers import assert_one_line, read_until, started
+from PIL import Image
 
 from cifar_jax.serving import app
 
@@ -19,6 +22,15 @@ TEXT = (DOCS / "demo.md").read_text()
 @pytest.fixture
 def flag(finished_run):
     return f"--checkpoint_dir={finished_run}"
+
+
+def call_curl(address: str, folder: pathlib.Path) -> dict:
+    """Sends a picture by the command of the page; returns the answer."""
+    Image.new("RGB", (40, 30), "green").save(folder / "cat.jpg")
+    (line,) = re.findall(r"^    (curl .*)$", TEXT, re.MULTILINE)
+    words = line.replace("http://127.0.0.1:8000", address).split()
+    done = subprocess.run(words, cwd=folder, capture_output=True, check=True)
+    return json.loads(done.stdout)
 
 
 @pytest.mark.slow
@@ -33,6 +45,7 @@ def test_the_address_is_printed_and_answers_until_a_signal(
         assert compiling.startswith("compiling the network;")
         address = re.fullmatch(r"open (http://127.0.0.1:\d+) in .*\n", line)[1]
         assert "It knows 10 classes: 0, 1," in requests.get(address, timeout=30).text
+        assert len(call_curl(address, tmp_path)["classes"]) == 10
         # Not even a request that never ends delays the end.
         with socket.create_connection(("127.0.0.1", int(address.split(":")[2]))) as c:
             c.sendall(b"POST /classify HTTP/1.1\r\nHost: localhost\r\n")

@@ -5,7 +5,7 @@ import re
 
 import nbformat
 import pytest
-from helpers import environment
+from helpers import UNPACK, environment
 from nbclient import NotebookClient
 from run_experiments import ROOT
 
@@ -66,6 +66,7 @@ def test_the_notebook_is_valid_and_kept_without_outputs():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(UNPACK.exists(), reason="runs on CIFAR-10, in test_real_data.py")
 def test_the_notebook_runs_on_the_digits(tmp_path):
     text = run(tmp_path, DATASET="digits", STEPS=20)
     assert "a stand-in" in text

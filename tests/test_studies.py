@@ -10,13 +10,23 @@ import signal
 import subprocess
 import sys
 import time
+from types import ModuleType
+from unittest import mock
 
 import pytest
 from helpers import call_in_process, environment
 from run_experiments import ROOT, call, run_experiment
 
-from cifar_jax import read_run
-from experiments import common, runs, studies
+from cifar_jax import models, read_run
+from experiments import (
+    ablation,
+    augmentation,
+    common,
+    pooling,
+    runs,
+    studies,
+    why_pooling,
+)
 from experiments.studies import Variant
 
 
@@ -98,23 +108,29 @@ def test_ctrl_c_while_a_command_ends_is_not_lost(monkeypatch, status, error):
 
 @pytest.fixture
 def run_study(tmp_path):
-    """Runs the quick version of a study as a command; returns its record and rows."""
+    """Runs the quick version of a study in this process; returns record and rows."""
 
-    def run(name: str) -> tuple[dict, list[dict]]:
+    def run(study: ModuleType) -> tuple[dict, list[dict]]:
         folders = (f"--out_dir={tmp_path / 'runs'}", f"--results_dir={tmp_path}")
-        flags = ("--quick", "--dataset=digits", *folders)
-        run_experiment(name, *flags, tmp_path=tmp_path)
-        return read(tmp_path, name)
+        with mock.patch.dict(models.MODELS):
+            call(
+                lambda: common.run(study.main, studies.define_flags, study.draw),
+                *("--quick", "--dataset=digits", *folders),
+            )
+        return read(tmp_path, study.__name__.removeprefix("experiments."))
 
     return run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "variants"), [("augmentation", 6), ("ablation", 5), ("pooling", 6)]
-)
-def test_studies_train_each_variant(run_study, name, variants):
-    record, rows = run_study(name)
+@pytest.mark.parametrize("study", [augmentation, ablation, pooling])
+def test_studies_train_each_variant(run_study, study, monkeypatch):
+    small = {"max_steps": 4, "batch_size": 8, "model": "small"}
+    monkeypatch.setattr(studies, "settings", lambda: small)
+    few = ("max 3x3 stride 2 SAME", "mean 2x2 stride 2")
+    monkeypatch.setattr(pooling, "POOLS", {name: pooling.POOLS[name] for name in few})
+    record, rows = run_study(study)
+    variants = {augmentation: 6, ablation: 5, pooling: 2}[study]
     assert len(record["variants"]) == len(rows) == variants
     assert [row["variant"] for row in rows] == list(record["variants"])
     assert all(0 < float(row["test"]) < 1 for row in rows)
@@ -122,9 +138,24 @@ def test_studies_train_each_variant(run_study, name, variants):
     assert len({row["train_eval_cross_entropy"] for row in rows}) > variants // 2
 
 
+def test_the_sizes_after_pooling():
+    found = {
+        name: [after[0] for after in pooling.shapes(pooling.OtherPools(**options))]
+        for name, options in pooling.POOLS.items()
+    }
+    assert found == {
+        "max 3x3 stride 2 SAME": [24, 12, 6],
+        "mean 3x3 stride 2 SAME": [24, 12, 6],
+        "max 3x3 stride 2 VALID": [24, 11, 5],
+        "max 2x2 stride 2": [24, 12, 6],
+        "mean 2x2 stride 2": [24, 12, 6],
+        "max 3x3 stride 3 SAME": [24, 8, 3],
+    }
+
+
 @pytest.mark.slow
 def test_what_pooling_is_good_for(run_study):
-    record, rows = run_study("why_pooling")
+    record, rows = run_study(why_pooling)
     assert [row["variant"] for row in rows] == ["max pooling", "every second pixel"]
     assert all(0 < float(row["shift_8"]) < 1 for row in rows)
     assert record["networks"]["max pooling"]["parameters"] == 1_068_298
@@ -140,9 +171,15 @@ def test_what_pooling_is_good_for(run_study):
 
 
 @pytest.mark.slow
-def test_max_steps_continues_one_run(run_study):
-    _, rows = run_study("max_steps")
-    assert run_study("max_steps")[1] == rows  # Nothing is left to compute.
+def test_max_steps_continues_one_run(tmp_path):
+    def run() -> list[dict]:
+        folders = (f"--out_dir={tmp_path / 'runs'}", f"--results_dir={tmp_path}")
+        flags = ("--quick", "--dataset=digits", *folders)
+        run_experiment("max_steps", *flags, tmp_path=tmp_path)
+        return read(tmp_path, "max_steps")[1]
+
+    rows = run()
+    assert run() == rows  # Nothing is left to compute.
     assert [(row["steps"], row["parameters"]) for row in rows] == [
         (steps, f"{kind} parameters")
         for steps in ("2", "4", "6")

@@ -32,14 +32,13 @@ def test_help_describes_each_recipe(run_command):
 
 
 @pytest.mark.slow
-def test_a_recipe_trains_evaluates_predicts_and_resumes(run_command, tmp_path):
+def test_a_recipe_trains_evaluates_predicts_and_resumes(call_command, tmp_path):
     def run(*words, code=0):
-        result = run_command(*words)
+        result = call_command(*words)
         assert result.returncode == code, result.stderr
         return result.stdout + result.stderr
 
     train = ("train", "--dataset=digits", "--train_dir=run")
-    # Plain operations compile faster.
     recipe = ("--recipe=cuda_convnet_11pct", "--batch_size=16", "--ops=plain")
     log = run(*train, *recipe, "--max_steps=3")
     assert "network cuda_convnet_11pct with 2,112,970 parameters" in log
@@ -68,9 +67,9 @@ def test_a_recipe_trains_evaluates_predicts_and_resumes(run_command, tmp_path):
     "recipe",
     ["cuda_convnet_18pct", "vgg16_bn", "resnet18", "airbench94", "airbench96"],
 )
-def test_the_other_recipes_train_and_evaluate(run_command, recipe):
+def test_the_other_recipes_train_and_evaluate(call_command, recipe):
     train = ("train", "--dataset=digits", "--train_dir=run", f"--recipe={recipe}")
-    result = run_command(*train, "--max_steps=2", "--batch_size=8")
+    result = call_command(*train, "--max_steps=2", "--batch_size=8")
     assert result.returncode == 0, result.stderr
-    result = run_command("eval", "--checkpoint_dir=run", "--num_examples=80")
+    result = call_command("eval", "--checkpoint_dir=run", "--num_examples=80")
     assert result.returncode == 0, result.stderr

@@ -1,0 +1,122 @@
+"""Runs the commands in the blocks of the pages, shortened, one after the other.
+
+Commands in running text are only parsed, by test_pages.py.
+"""
+
+import pathlib
+import re
+import shlex
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import robustness_files
+from helpers import call_in_process, make_dataset
+from PIL import Image
+from run_experiments import call_experiment
+from test_own_pictures import write_pictures
+from test_pages import ADDED, FENCED, TEXTS
+
+from cifar_jax import Config, Dataset, fit
+from cifar_jax.data import DATASETS, cifar10
+from cifar_jax.serving import app
+
+pytestmark = pytest.mark.slow
+
+# The Chinese pages of the lab have the commands of the English ones: see test_lab.py.
+LAB = [name for name in sorted(TEXTS) if "lab/en/" in name]
+PAGES = {name: text for name, text in TEXTS.items() if "lab/" not in name}
+PAGES["docs/lab/en"] = "\n".join(TEXTS[name] for name in LAB)
+
+# What is appended to a command, and so counts.
+SHORT = {
+    "cifar_jax.train": "--max_steps=2 --batch_size=8 --log_frequency=1",
+    "cifar_jax.demo": "--port=0",
+    "experiments.feature_maps": "--quick",
+}
+# Commands with one of these words are run elsewhere.
+ELSEWHERE = (
+    *("experiments.pooling", "experiments.why_pooling"),  # test_studies.py
+    *("_dir=mine",),  # test_own_pictures.py
+    *(*ADDED, "_dir=own"),  # test_extending_page.py
+    *("--num_processes",),  # devices/test_parallel.py
+)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Returns the words of each Python command in the blocks of a page, in order."""
+    text = re.sub(r"\\\n\s*", " ", text)
+    lines = re.findall(r"^ {4}(.*)$", FENCED.sub("", text), re.M)
+    found = [line.partition("python -m ")[2] for line in lines]
+    # Words after three spaces are in a table of the commands.
+    words = [shlex.split(line, comments=True) for line in found if "   " not in line]
+    return [w for w in words if w and w[0].startswith(("cifar_jax.", "experiments."))]
+
+
+COMMANDS = {name: found for name in PAGES if (found := commands(PAGES[name]))}
+
+
+@pytest.fixture
+def ten_classes(monkeypatch) -> Dataset:
+    """Returns a small data set with the classes of CIFAR-10, which is also loaded."""
+    small = make_dataset()
+    names = cifar10.LABELS.class_names
+    parts = small.train, small.test
+    dataset = Dataset.create("cifar10", *parts, class_names=names, source="a test")
+    for name in ("auto", "cifar10"):
+        monkeypatch.setitem(DATASETS, name, lambda data_dir: dataset)
+    monkeypatch.setitem(DATASETS, "cifar100", lambda data_dir, labels="fine": dataset)
+    return dataset
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, make_once, ten_classes) -> pathlib.Path:
+    """Returns a folder with the runs and the pictures that the pages assume."""
+
+    def train(folder: pathlib.Path) -> None:
+        settings = {"max_steps": 2, "batch_size": 8, "log_frequency": 1}
+        config = Config(**settings, train_dir=str(folder / "run"))
+        fit(config, ten_classes, log=lambda line: None)
+
+    made = make_once("tutorial_run", train)
+    for name in ("cifar10_train", "run1", "run2"):
+        shutil.copytree(made / "run", tmp_path / name)
+    write_pictures(tmp_path / "pictures", make_dataset(), 20)
+    (tmp_path / "photos").mkdir()
+    for name in ("cat.jpg", "new.jpg", "photos/dog.jpg"):
+        Image.fromarray(ten_classes.test.images[0]).save(tmp_path / name)
+    robustness_files.expect_few_images(monkeypatch)
+    (tmp_path / "tfds").mkdir()
+    robustness_files.write_cifar10_1(tmp_path / "tfds")
+    robustness_files.write_folder(tmp_path / "tfds")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def run(words: list[str], folder: pathlib.Path) -> None:
+    """Runs a command in a folder; fails if the command does."""
+    module, *flags = words
+    flags = [flag.replace("$SCRATCH", str(folder)) for flag in flags]
+    flags += SHORT.get(module, "").split()
+    package, name = module.split(".")
+    if package == "experiments":
+        call_experiment(name, *flags)
+        return
+    if name == "train" and not any("--train_dir=" in flag for flag in flags):
+        flags.append("--train_dir=")
+    done = call_in_process(name, *flags, cwd=folder)
+    assert done.returncode == 0, (words, done.stderr)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:keras")
+@pytest.mark.parametrize("page", COMMANDS)
+def test_the_commands_of_the_page_run(page, folder, monkeypatch, request):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(app, "server", lambda _: SimpleNamespace(run=lambda _: None))
+    if ".weights.h5" in PAGES[page]:
+        keras = request.getfixturevalue("keras").applications
+        keras.ResNet50(weights=None).save_weights("resnet50.weights.h5")
+        keras.MobileNet(weights=None).save_weights("mobilenet.weights.h5")
+    for words in COMMANDS[page]:
+        if not any(word in " ".join(words) for word in ELSEWHERE):
+            run(words, folder)
