@@ -177,7 +177,7 @@ def test_figures_are_those_that_were_measured():
     runs = result("fidelity")["programs"]["float32"]
     short = statistics.mean(run["precision"] for run in runs)
     assert f"1,000 steps reach {short:.0%} ([fidelity](fidelity.md))" in words
-    assert f"and 10,000 steps {found[10000]}, " in words
+    assert f"10,000 steps {found[10000]} and 60,000 steps {found[60000]} " in words
 
 
 def test_as_many_checkpoints_are_kept_as_it_says():
