@@ -134,7 +134,7 @@ def test_what_pooling_is_good_for():
     assert set(why_pooling.TRAINED) <= set(texts(figure).split("\n"))
 
 
-def test_max_steps_has_a_line_for_each_seed_and_the_claim():
+def test_max_steps_has_a_line_for_each_seed_and_the_claims():
     rows = [
         {"seed": seed, "steps": steps, "parameters": kind, "precision": 0.5}
         for seed, all_steps in ((0, (10, 20, 50)), (1, (10, 20)))
@@ -143,9 +143,9 @@ def test_max_steps_has_a_line_for_each_seed_and_the_claim():
     ]
     figure = max_steps.draw({"data": SOURCE, "rows": rows})
     check(figure)
-    *lines, claim = figure.axes[0].lines
+    *lines, claims = figure.axes[0].lines
     assert [len(line.get_xdata()) for line in lines] == [3, 2, 3, 2]
-    assert claim.get_xydata().tolist() == [[100_000, 0.86]]
+    assert claims.get_xydata().tolist() == [[60_000, 0.86], [100_000, 0.86]]
     assert "n = 2 to step 20, n = 1 to step 50" in texts(figure)
 
 
