@@ -21,18 +21,14 @@ from helpers import (
 from cifar_jax import Config, Dataset, fit, models
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
-_UNOPTIMIZED = "JAX_DISABLE_MOST_OPTIMIZATIONS"
-# Files and folders whose tests compare with other implementations, or train for long.
-_OPTIMIZED = ("test_golden.py", "test_airbench.py", "test_real_data.py", "ops")
+_OPTIMIZED = ("test_golden.py", "test_airbench.py", "ops")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Shares compiled programs among all workers and subprocesses of a test run."""
     models.MODELS |= {"small": SmallNetwork, "batch_norm": SmallBatchNorm}
-    # Most tests spend longer compiling than running, so XLA may skip optimizations,
-    # here and in the commands that tests start.
+    # Most tests spend longer compiling than running, so XLA may skip optimizations.
     jax.config.update("jax_disable_most_optimizations", True)
-    os.environ[_UNOPTIMIZED] = "True"
     if _CACHE not in os.environ:
         cache = tempfile.TemporaryDirectory(prefix="cifar_jax_tests_")
         config.add_cleanup(cache.cleanup)
@@ -42,13 +38,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_as_for_users(request):
-    """Optimizes as for users in the tests that need it."""
+    """Optimizes as for users where results are compared with other implementations."""
     path = request.path
     if path.name in _OPTIMIZED or path.parent.name in _OPTIMIZED:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.delenv(_UNOPTIMIZED)
-            jax.config.update("jax_disable_most_optimizations", False)
-            yield
+        jax.config.update("jax_disable_most_optimizations", False)
+        yield
         jax.config.update("jax_disable_most_optimizations", True)
     else:
         yield

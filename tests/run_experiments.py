@@ -53,7 +53,10 @@ def run_experiment(name: str, *arguments: object, tmp_path: pathlib.Path) -> str
     done = subprocess.run(
         [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)],
         cwd=ROOT,
-        env=environment(tmp_path) | {"TMPDIR": str(tmp_path)},
+        env=environment(tmp_path)
+        | {"TMPDIR": str(tmp_path)}
+        # Most of them compile longer than they run.
+        | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "True"},
         capture_output=True,
         text=True,
         timeout=300,
