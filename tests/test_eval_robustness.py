@@ -73,6 +73,7 @@ def test_cifar10_1_is_evaluated_like_a_split(run, call_command, few_images, tmp_
     assert "are not the official CIFAR-10.1 v6" in page
 
 
+@pytest.mark.slow
 def test_cifar10_c_prints_and_records_every_error(
     run, call_command, few_images, tmp_path
 ):

@@ -90,6 +90,7 @@ def test_the_weight_of_mixup_is_from_a_beta_distribution():
     assert abs(float(weights.var()) - 1 / 8) < 0.03
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**31))
 def test_cutmix_pastes_a_rectangle_and_its_share_of_the_target(seed):

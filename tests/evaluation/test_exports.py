@@ -75,6 +75,7 @@ class Convolution(Network):
         return nn.Dense(self.num_classes, name="head")(x.mean(axis=(1, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "image_size", "settings", "sizes"),
     [

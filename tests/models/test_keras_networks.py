@@ -136,6 +136,7 @@ def test_any_size_classes_and_dtype(network):
         assert output.dtype == jnp.bfloat16, layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", MARKED_NETWORKS)
 def test_each_layer_is_tapped(network):
     model = models.create(network)

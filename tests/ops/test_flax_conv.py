@@ -124,6 +124,7 @@ def test_the_transforms_of_winograd_are_exact():
     np.testing.assert_allclose(by_winograd, expected.ravel(), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_depthwise():
     assert_equal_lax(
         depthwise.conv,

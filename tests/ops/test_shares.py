@@ -37,6 +37,7 @@ for batch in (8, 6):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [3, 8], ids=["im2col", "fourier"])
 def test_devices_sum_their_shares_and_gather_nothing(channels):
     environment = os.environ | {

@@ -86,6 +86,7 @@ def test_streamed_images_change_no_bit(program, steps, dataset, monkeypatch):
         np.testing.assert_array_equal(resident, read)
 
 
+@pytest.mark.slow
 def test_a_call_may_reach_from_one_phase_into_the_next(dataset):
     groups = "group('head/kernel', until=0.3)"
     config = dataclasses.replace(CONFIG, max_steps=10, param_groups=groups)

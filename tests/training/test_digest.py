@@ -3,6 +3,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from cifar_jax import Batch, Config, build_program, init_state, inspect
 from cifar_jax.training.digest import Histogram, digest
@@ -23,6 +24,7 @@ def test_histogram_of_one_value_and_of_bfloat16():
     assert Histogram.of(jnp.ones(5, jnp.bfloat16)).total == 5
 
 
+@pytest.mark.slow
 def test_digest_has_what_the_tutorial_shows(dataset):
     program = build_program(Config(), num_classes=3)
     state = init_state(program, jax.random.key(0), dataset.train.images)

@@ -31,6 +31,7 @@ def leaves(state):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(raw)]
 
 
+@pytest.mark.slow
 def test_evaluations_come_every_so_many_steps_and_at_the_end(dataset, tmp_path):
     lines = []
     result = fit(config(tmp_path / "run"), dataset, log=lines.append)
@@ -44,6 +45,7 @@ def test_evaluations_come_every_so_many_steps_and_at_the_end(dataset, tmp_path):
     assert f"step 12, test precision @ 1 = {result.precision:.3f}, of raw" in printed[2]
 
 
+@pytest.mark.slow
 def test_precisions_are_those_that_eval_finds(held_out, tmp_path):
     fit(config(tmp_path / "run"), held_out, log=lambda _: None)
     run = read_run(tmp_path / "run")
@@ -121,6 +123,7 @@ def test_training_stops_after_evaluations_without_progress(held_out, tmp_path, c
     assert int(fit(patient, held_out, log=lines.append).state.step) == 10
 
 
+@pytest.mark.slow
 def test_a_resumed_training_keeps_and_stops_what_an_uninterrupted_one_does(
     held_out, tmp_path, correct
 ):

@@ -51,6 +51,7 @@ def test_all_finite(value):
     assert not all_finite(tree | {"b": jnp.ones(3).at[1].set(value)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "value", "where"),
     [

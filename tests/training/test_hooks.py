@@ -230,6 +230,7 @@ def test_a_resumed_run_ends_in_the_same_bits(dataset, tmp_path, changes):
     assert np.array_equal(*kernels) == ("param_groups" in changes)
 
 
+@pytest.mark.slow
 def test_the_loss_has_its_own_name(dataset, tmp_path):
     settings = config(
         "small", loss="squared_error", optimizer="adamw", train_dir=str(tmp_path)

@@ -172,6 +172,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(dataset, tmp_path
     assert evaluate(whole.trained, dataset.test) > 0.9
 
 
+@pytest.mark.slow
 def test_ten_views_are_averaged_as_probabilities(dataset):
     settings = dataclasses.replace(CONFIG, views="ten_crops")
     program = build_program(settings, num_classes=3)

@@ -29,6 +29,7 @@ def export(run, folder, float16=False):
     return folder / "model.safetensors"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -110,6 +111,7 @@ def test_records_that_fit_nothing_are_refused(finished_run, tmp_path, changes, m
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_statistics_that_do_not_fit_are_refused(dataset, tmp_path):
     config = Config(
         max_steps=1,
