@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -45,7 +46,8 @@ def test_the_address_is_printed_and_answers_until_a_signal(
         assert compiling.startswith("compiling the network;")
         address = re.fullmatch(r"open (http://127.0.0.1:\d+) in .*\n", line)[1]
         assert "It knows 10 classes: 0, 1," in requests.get(address, timeout=30).text
-        assert len(call_curl(address, tmp_path)["classes"]) == 10
+        if shutil.which("curl"):
+            assert len(call_curl(address, tmp_path)["classes"]) == 10
         # Not even a request that never ends delays the end.
         with socket.create_connection(("127.0.0.1", int(address.split(":")[2]))) as c:
             c.sendall(b"POST /classify HTTP/1.1\r\nHost: localhost\r\n")

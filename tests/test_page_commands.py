@@ -5,7 +5,6 @@ Commands in running text are only parsed, by test_pages.py.
 
 import pathlib
 import re
-import shlex
 import shutil
 from types import SimpleNamespace
 
@@ -15,7 +14,7 @@ from helpers import call_in_process, make_dataset
 from PIL import Image
 from run_experiments import call_experiment
 from test_own_pictures import write_pictures
-from test_pages import ADDED, FENCED, TEXTS
+from test_pages import ADDED, TEXTS, block_lines, commands
 
 from cifar_jax import Config, Dataset, fit
 from cifar_jax.data import DATASETS, cifar10
@@ -43,17 +42,15 @@ ELSEWHERE = (
 )
 
 
-def commands(text: str) -> list[list[str]]:
-    """Returns the words of each Python command in the blocks of a page, in order."""
-    text = re.sub(r"\\\n\s*", " ", text)
-    lines = re.findall(r"^ {4}(.*)$", FENCED.sub("", text), re.M)
-    found = [line.partition("python -m ")[2] for line in lines]
+def followed(text: str) -> list[list[str]]:
+    """Returns the words of each command in the blocks of a page, in order."""
     # Words after three spaces are in a table of the commands.
-    words = [shlex.split(line, comments=True) for line in found if "   " not in line]
-    return [w for w in words if w and w[0].startswith(("cifar_jax.", "experiments."))]
+    lines = [line for line in block_lines(text) if not re.search(r"   [^#]", line)]
+    words = [found for _, *found in commands(lines, "python", "-m")]
+    return [w for w in words if w[0].startswith(("cifar_jax.", "experiments."))]
 
 
-COMMANDS = {name: found for name in PAGES if (found := commands(PAGES[name]))}
+COMMANDS = {name: found for name in PAGES if (found := followed(PAGES[name]))}
 
 
 @pytest.fixture
@@ -106,6 +103,12 @@ def run(words: list[str], folder: pathlib.Path) -> None:
         flags.append("--train_dir=")
     done = call_in_process(name, *flags, cwd=folder)
     assert done.returncode == 0, (words, done.stderr)
+
+
+def test_what_is_run_elsewhere_is_on_a_page():
+    found = [" ".join(words) for page in COMMANDS.values() for words in page]
+    for word in ELSEWHERE:
+        assert any(word in command for command in found), word
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:keras")

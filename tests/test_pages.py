@@ -43,21 +43,24 @@ every_page = pytest.mark.parametrize("name", TEXTS)
 FENCED = re.compile(r"^```\w*\n(.*?)^```", re.M | re.S)
 
 
+def block_lines(text: str) -> list[str]:
+    """Returns the lines of code blocks; a line that goes on in the next is joined."""
+    text = re.sub(r"\\\n\s*", " ", text)
+    fenced = [line for block in FENCED.findall(text) for line in block.splitlines()]
+    return fenced + re.findall(r"^ {4}(.*)$", FENCED.sub("", text), re.M)
+
+
 def code(text: str) -> list[str]:
     """Returns the lines of code blocks, and what stands between backticks."""
-    text = text.replace("\\\n", " ")
-    blocks = FENCED.findall(text)
-    text = FENCED.sub("", text)
-    spans = [re.sub(r"\s+", " ", span) for span in re.findall(r"`([^`]+)`", text)]
-    indented = re.findall(r"^ {4}(.*)$", text, re.M)
-    return [line for block in blocks for line in block.splitlines()] + spans + indented
+    spans = re.findall(r"`([^`]+)`", FENCED.sub("", text))
+    return block_lines(text) + [re.sub(r"\s+", " ", span) for span in spans]
 
 
-def commands(text: str, *words: str) -> list[list[str]]:
-    """Returns the arguments of each command that begins with these words."""
+def commands(lines: list[str], *words: str) -> list[list[str]]:
+    """Returns the words of commands that begin with these, from the last one on."""
     beginning = " ".join(words)
     found = []
-    for line in code(text):
+    for line in lines:
         for part in re.split(r"&&|\|", line):
             _, match, rest = part.partition(beginning)
             if match:
@@ -92,7 +95,7 @@ def test_files_that_are_named_exist(name):
 
 def test_commands_are_found():
     found = [
-        len(commands(text, "python", "-m", f"{package}."))
+        len(commands(code(text), "python", "-m", f"{package}."))
         for package in ("cifar_jax", "experiments")
         for text in TEXTS.values()
     ]
@@ -101,7 +104,7 @@ def test_commands_are_found():
 
 @every_page
 def test_commands_of_the_package_can_be_parsed(name, tmp_path, monkeypatch):
-    for words in commands(TEXTS[name], "python", "-m", "cifar_jax."):
+    for words in commands(code(TEXTS[name]), "python", "-m", "cifar_jax."):
         if any(word in " ".join(words) for word in ADDED):
             continue
         command, *arguments = words
@@ -116,7 +119,9 @@ def test_commands_of_the_package_can_be_parsed(name, tmp_path, monkeypatch):
 @every_page
 def test_commands_of_experiments_can_be_parsed(name, monkeypatch):
     monkeypatch.setattr(common, "_guarded", lambda *_: None)
-    for experiment, *arguments in commands(TEXTS[name], "python", "-m", "experiments."):
+    for experiment, *arguments in commands(
+        code(TEXTS[name]), "python", "-m", "experiments."
+    ):
         experiment = experiment.removeprefix("experiments.")
         if experiment != "NAME":
             call_experiment(experiment, *arguments)
@@ -144,7 +149,7 @@ def test_every_flag_that_is_named_exists(name):
 @every_page
 def test_extras_that_are_installed_exist(name):
     extras = PROJECT["project"]["optional-dependencies"]
-    for words in commands(TEXTS[name], "pip", "install"):
+    for words in commands(code(TEXTS[name]), "pip", "install"):
         for found in re.findall(r"\[([\w,]+)\]", " ".join(words)):
             assert set(found.split(",")) <= extras.keys(), words
 
@@ -153,7 +158,7 @@ def test_extras_that_are_installed_exist(name):
 def test_tests_that_are_run_exist(name):
     markers = PROJECT["tool"]["pytest"]["ini_options"]["markers"]
     names = {marker.split(":")[0] for marker in markers} | {"not", "and", "or"}
-    for _, *words in commands(TEXTS[name], "python", "-m", "pytest"):
+    for _, *words in commands(code(TEXTS[name]), "python", "-m", "pytest"):
         for before, word in zip(["", *words], words, strict=False):
             if before == "-m":
                 assert set(word.split()) <= names, words
