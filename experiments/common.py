@@ -42,7 +42,16 @@ def run(
     define_flags()
     # Child processes, PyTorch's too, get the memory settings of our commands.
     os.environ.update(startup.environment())
-    app.run(functools.partial(_guarded, main, draw))
+    app.run(functools.partial(_guarded, main, draw), flags_parser=_parse)
+
+
+def _parse(words: list[str]) -> list[str]:
+    """Parses the flags; a wrong one ends the process as it ends the commands."""
+    try:
+        return flags.FLAGS(words)
+    except (flags.Error, ValueError) as error:  # ValueError: --noseeds=3, for example
+        print(f"error: {error} (--help lists the flags)", file=sys.stderr)
+        sys.exit(UserError.exit_code)
 
 
 def _guarded(

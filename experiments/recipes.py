@@ -29,16 +29,15 @@ NETWORKS = {
     "resnet50": "resnet18",
     "mobilenet": "resnet18",
 }
-# Schedules scale with --max_steps, which would make the recipes' warmup far too short
-# here. An epoch is 390.6 steps. The other networks would still guess after minutes.
-SHORT = ["--learning_rate=0.02", "--warmup=0.2"]
+# Schedules scale with --max_steps. An epoch is 390.6 steps, so the warm-up of the long
+# recipes becomes one epoch of five, where it is five of 200.
+FIVE_EPOCHS = ["--max_steps=1955", "--warmup=0.2"]
 REDUCED = {
     "tutorial": ["--max_steps=1000"],
     "cuda_convnet_18pct": ["--max_steps=1000"],
     "cuda_convnet_11pct": ["--max_steps=1000"],
-    "vgg16_bn": ["--max_steps=100", *SHORT],
-    "resnet18": ["--max_steps=60", *SHORT],
-    "vgg19_bn": ["--max_steps=50", *SHORT],
+    "vgg16_bn": FIVE_EPOCHS,
+    "resnet18": FIVE_EPOCHS,
 }
 
 FLAGS = flags.FLAGS

@@ -23,7 +23,9 @@ def call(run: Callable[[], object], *arguments: object) -> str:
     with (
         mock.patch.object(sys, "argv", ["experiment", *map(str, arguments)]),
         # absl's own `run` would change logging for all later tests.
-        mock.patch.object(app, "run", lambda main: main(flags.FLAGS(sys.argv))),
+        mock.patch.object(
+            app, "run", lambda main, flags_parser: main(flags_parser(sys.argv))
+        ),
         contextlib.redirect_stdout(out),
     ):
         try:

@@ -82,6 +82,27 @@ def test_errors_end_an_experiment_as_they_end_a_command(error, status, line, cap
 
 
 @pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("--modl=x", "Unknown command line flag 'modl'"),
+        ("--nojson=3", "Unknown command line flag 'nojson'"),
+        ("--seeds=x", "flag --seeds=x: invalid literal"),
+        ("--seeds=0", "flag --seeds=0: 0 is not a positive integer"),
+        ("seeds", "unknown argument 'seeds'; flags begin with --"),
+    ],
+)
+def test_wrong_flags_end_an_experiment_in_one_line(word, line, capsys):
+    def define_flags() -> None:
+        flags.DEFINE_integer("seeds", 1, "Number of seeds.", lower_bound=1)
+
+    with pytest.raises(SystemExit) as exit_:
+        call(lambda: common.run(lambda argv: None, define_flags), word)
+    assert exit_.value.code == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: {line}")
+
+
+@pytest.mark.parametrize(
     ("name", "write"),
     [
         ("r.json", lambda path: output.write({"n": list(range(9999))}, path)),
