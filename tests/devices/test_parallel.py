@@ -124,7 +124,7 @@ def run_steps(make_once):
 
 
 CASES = [
-    *((mode, devices, 1) for mode in STRATEGIES for devices in (1, 2, 8)),
+    *((mode, devices, 1) for mode in STRATEGIES for devices in (1, 2, 4, 8)),
     *((mode, 8, 2) for mode in STRATEGIES),
 ]
 
