@@ -3,14 +3,16 @@
 import importlib
 import json
 import os
+import types
 
 import jax
 import numpy as np
 import pytest
 from absl import app, flags
-from run_experiments import call_experiment, run_experiment
+from run_experiments import call, call_experiment, run_experiment
 
 from cifar_jax import Config, create_model
+from experiments import common, recipes
 from experiments.benchmark_train_step import over_pytorch, speed
 from experiments.training_programs import MODELS, PEERS, Program
 
@@ -79,6 +81,36 @@ def test_recipes_are_run_and_tabulated(benchmark, tmp_path):
     assert 0 < result["precision"] < 1
     row = cells(text, "`--recipe=tutorial --max_steps=2 --batch_size=8`")
     assert row[:3] == ["1,068,298", "2", "1,000,000"]
+
+
+@pytest.mark.parametrize(
+    ("given", "command", "seeds"),
+    [
+        ("--recipes=tutorial", "--recipe=tutorial --max_steps=1000", 3),
+        ("--recipes=tutorial --seeds=2", "--recipe=tutorial --max_steps=1000", 2),
+        ("--recipes=tutorial --full", "--recipe=tutorial", 3),
+        ("--recipes=vgg16_bn", "--recipe=vgg16_bn --max_steps=1955 --warmup=0.2", 1),
+        ("--recipes=vgg16_bn --max_steps=9", "--recipe=vgg16_bn --max_steps=9", 1),
+        ("--recipes=resnet50", "--recipe=resnet18 --model=resnet50", 1),
+    ],
+)
+def test_recipes_are_shortened_unless_flags_say_otherwise(
+    given, command, seeds, tmp_path, monkeypatch
+):
+    ran = []
+
+    def train_and_evaluate(train_dir, flags):
+        config = Config(recipe="tutorial", train_dir=None)
+        made = types.SimpleNamespace(config=config, data_source="", data_fingerprint="")
+        monkeypatch.setattr(recipes, "read_run", lambda directory: made)
+        ran.append(" ".join(flags))
+        return {"precision": {"test": 0.5}, "train_seconds": 60, "parameters": 1}
+
+    monkeypatch.setattr(recipes.runs, "train_and_evaluate", train_and_evaluate)
+    arguments = [*given.split(), f"--out_dir={tmp_path}"]
+    call(lambda: common.run(recipes.main, recipes.define_flags), *arguments)
+    rest = "--dataset=cifar10 --data_dir="
+    assert ran == [f"{command} --seed={seed} {rest}" for seed in range(seeds)]
 
 
 @pytest.mark.slow
