@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jaxtyping import Bool
 from matplotlib.figure import Figure
 
@@ -27,6 +27,7 @@ from cifar_jax import (
     Run,
     Split,
     Trained,
+    UserError,
     command,
     load_data,
     load_trained,
@@ -48,7 +49,7 @@ def runs_by_name(arguments: list[str]) -> dict[str, pathlib.Path]:
     """Returns the folders of --checkpoint_dirs by the names of their runs.
 
     Raises:
-        UsageError: There are none, more than there are plot styles, or two of one name.
+        UserError: There are none, more than there are plot styles, or two of one name.
     """
     found: dict[str, pathlib.Path] = {}
     for argument in arguments:
@@ -56,12 +57,12 @@ def runs_by_name(arguments: list[str]) -> dict[str, pathlib.Path]:
         path = pathlib.Path(directory)
         name = name if equals else path.resolve().name
         if name in found:
-            raise app.UsageError(
+            raise UserError(
                 f"--checkpoint_dirs: two runs are named {name!r}; use NAME=DIR"
             )
         found[name] = path
     if not 1 <= len(found) <= len(STYLES):
-        raise app.UsageError(
+        raise UserError(
             f"--checkpoint_dirs: {len(found)} runs; pass 1 to {len(STYLES)}"
         )
     return found
@@ -192,14 +193,14 @@ def load_test(runs: dict[str, Run]) -> tuple[Dataset, Split]:
     """Returns the dataset and the requested part of its test images.
 
     Raises:
-        UsageError: A network was trained on different data.
+        UserError: A network was trained on different data.
     """
     data_dir = FLAGS.data_dir or next(iter(runs.values())).config.data_dir
     dataset = load_data(FLAGS.dataset, data_dir)
     command.banner(dataset.notice)
     for name, run in runs.items():
         if run.data_fingerprint != dataset.fingerprint:
-            raise app.UsageError(
+            raise UserError(
                 f"{name} was trained on different data: {run.data_source}; pass its "
                 "--dataset and --data_dir"
             )

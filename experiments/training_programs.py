@@ -7,8 +7,9 @@ import sys
 import tempfile
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
+from cifar_jax import UserError
 from experiments import children
 
 OURS = "cifar_jax"
@@ -85,7 +86,7 @@ def programs(models: list[str], records: str) -> dict[str, list[Program]]:
     known = {model: commands(model, records, tensorflow, pytorch) for model in models}
     names = list(dict.fromkeys(name for group in known.values() for name in group))
     if unknown := set(FLAGS.programs) - set(names):
-        raise app.UsageError(f"--programs: unknown {unknown}; choose from {names}")
+        raise UserError(f"--programs: unknown {unknown}; choose from {names}")
     found = {}
     for model, group in known.items():
         default = list(group) if model == "tutorial" else FEW
@@ -95,9 +96,9 @@ def programs(models: list[str], records: str) -> dict[str, list[Program]]:
 
 
 def check_models(models: list[str]) -> None:
-    """Raises UsageError if a network is unknown."""
+    """Raises UserError if a network is unknown."""
     if unknown := set(models) - set(MODELS):
-        raise app.UsageError(f"--models: unknown {unknown}; choose from {list(MODELS)}")
+        raise UserError(f"--models: unknown {unknown}; choose from {list(MODELS)}")
 
 
 def commands(

@@ -6,12 +6,11 @@ import pathlib
 
 import numpy as np
 import pytest
-from absl import app
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_experiments import call_experiment
 
-from cifar_jax import Config, fit, load_data
+from cifar_jax import Config, UserError, fit, load_data
 from experiments import feature_maps, noise
 from experiments.corruptions import CORRUPTIONS, Corruption
 
@@ -135,7 +134,7 @@ def test_the_fall_in_precision_is_computed_from_pairs():
 def test_runs_are_named_as_requested_or_after_their_folder(tmp_path):
     runs = noise.runs_by_name([f"a={tmp_path}/x", f"{tmp_path}/b"])
     assert runs == {"a": tmp_path / "x", "b": tmp_path / "b"}
-    with pytest.raises(app.UsageError, match="two runs are named 'a'"):
+    with pytest.raises(UserError, match="two runs are named 'a'"):
         noise.runs_by_name(["a=x", "y/a"])
 
 
