@@ -49,7 +49,7 @@ def _parse(words: list[str]) -> list[str]:
     """Parses the flags; a wrong one ends the process as it ends the commands."""
     try:
         return flags.FLAGS(words)
-    except (flags.Error, ValueError) as error:  # ValueError: --noseeds=3, for example
+    except (flags.Error, ValueError) as error:  # ValueError: --nofull=3, for example
         print(f"error: {error} (--help lists the flags)", file=sys.stderr)
         sys.exit(UserError.exit_code)
 

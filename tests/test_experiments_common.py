@@ -85,7 +85,8 @@ def test_errors_end_an_experiment_as_they_end_a_command(error, status, line, cap
     ("word", "line"),
     [
         ("--modl=x", "Unknown command line flag 'modl'"),
-        ("--nojson=3", "Unknown command line flag 'nojson'"),
+        ("--nojson", "Unknown command line flag 'nojson'"),
+        ("--nofull=3", "--nofull=3 does not take an argument"),
         ("--seeds=x", "flag --seeds=x: invalid literal"),
         ("--seeds=0", "flag --seeds=0: 0 is not a positive integer"),
         ("seeds", "unknown argument 'seeds'; flags begin with --"),
@@ -94,6 +95,7 @@ def test_errors_end_an_experiment_as_they_end_a_command(error, status, line, cap
 def test_wrong_flags_end_an_experiment_in_one_line(word, line, capsys):
     def define_flags() -> None:
         flags.DEFINE_integer("seeds", 1, "Number of seeds.", lower_bound=1)
+        flags.DEFINE_boolean("full", False, "Run all of it.")
 
     with pytest.raises(SystemExit) as exit_:
         call(lambda: common.run(lambda argv: None, define_flags), word)
