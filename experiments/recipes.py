@@ -41,8 +41,8 @@ class Reduced:
         seeds: number of seeds, from 0.
     """
 
-    flags: tuple[str, ...]
-    seeds: int
+    flags: tuple[str, ...] = ()
+    seeds: int = 1
 
 
 # Schedules scale with --max_steps. An epoch is 390.6 steps, so the warm-up of the long
@@ -50,10 +50,10 @@ class Reduced:
 FIVE_EPOCHS = ("--max_steps=1955", "--warmup=0.2")
 REDUCED = {
     "tutorial": Reduced(("--max_steps=1000",), seeds=3),
-    "cuda_convnet_18pct": Reduced((), seeds=1),
+    "cuda_convnet_18pct": Reduced(),
     "cuda_convnet_11pct": Reduced(("--max_steps=1000",), seeds=3),
-    "vgg16_bn": Reduced(FIVE_EPOCHS, seeds=1),
-    "resnet18": Reduced(FIVE_EPOCHS, seeds=1),
+    "vgg16_bn": Reduced(FIVE_EPOCHS),
+    "resnet18": Reduced(FIVE_EPOCHS),
 }
 
 FLAGS = flags.FLAGS
@@ -66,8 +66,8 @@ def command(name: str) -> list[str]:
         found.append(f"--model={name}")
     if FLAGS.max_steps:
         found.append(f"--max_steps={FLAGS.max_steps}")
-    elif not FLAGS.full and name in REDUCED:
-        found += REDUCED[name].flags
+    elif not FLAGS.full:
+        found += REDUCED.get(name, Reduced()).flags
     if FLAGS.batch_size:
         found.append(f"--batch_size={FLAGS.batch_size}")
     return found
@@ -76,8 +76,7 @@ def command(name: str) -> list[str]:
 def run(name: str) -> dict[str, Any]:
     """Returns the figures of a recipe or a network over its seeds."""
     results = []
-    seeds = REDUCED[name].seeds if name in REDUCED else 1
-    for seed in range(FLAGS.seeds or seeds):
+    for seed in range(FLAGS.seeds or REDUCED.get(name, Reduced()).seeds):
         train_dir = pathlib.Path(FLAGS.out_dir) / name / f"seed{seed}"
         train_flags = [
             *command(name),

@@ -97,12 +97,12 @@ def test_recipes_are_run_and_tabulated(benchmark, tmp_path):
 def test_recipes_are_shortened_unless_flags_say_otherwise(
     given, command, seeds, tmp_path, monkeypatch
 ):
+    config = Config(train_dir=None)
+    made = types.SimpleNamespace(config=config, data_source="", data_fingerprint="")
+    monkeypatch.setattr(recipes, "read_run", lambda directory: made)
     ran = []
 
     def train_and_evaluate(train_dir, flags):
-        config = Config(recipe="tutorial", train_dir=None)
-        made = types.SimpleNamespace(config=config, data_source="", data_fingerprint="")
-        monkeypatch.setattr(recipes, "read_run", lambda directory: made)
         ran.append(" ".join(flags))
         return {"precision": {"test": 0.5}, "train_seconds": 60, "parameters": 1}
 
@@ -173,11 +173,7 @@ def test_train_step_times_another_network_every_few_steps(benchmark):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        (
-            "benchmark_train_step",
-            "--programs=caffe",
-            "'caffe'.*choose from .*cifar",
-        ),
+        ("benchmark_train_step", "--programs=caffe", "'caffe'.*choose from .*'cifar"),
         ("benchmark_train_step", "--models=alexnet", "'alexnet'.*choose from .*tutori"),
         ("benchmark_eval", "--models=alexnet", "'alexnet'.*choose from .*'tutorial'"),
         ("benchmark_train_step", "--log_frequency=3", "multiples of --log_frequency"),

@@ -18,6 +18,15 @@ def test_the_first_signal_only_requests_a_stop(signum):
     assert signal.getsignal(signum) is before
 
 
+@pytest.fixture
+def python_raises_ctrl_c():
+    """Sets Python's own handler, which it lacks if started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_raises_ctrl_c")
 def test_a_second_ctrl_c_is_not_held_back():
     with StopRequest() as stop:
         signal.raise_signal(signal.SIGINT)
