@@ -84,7 +84,7 @@ def run(
     for first in range(0, STEPS, 7):
         end = min(first + 7, STEPS)
         state, now = steps.train_steps(state, first, end)
-        losses.extend(np.asarray(now["total_loss"]))
+        losses.extend(np.asarray(now["total_loss"])[: end - first])
     trees = {
         "params": state.params,
         "batch_stats": state.batch_stats,

@@ -1,7 +1,7 @@
 """Three strategies for running one function on all devices, by shares of a batch.
 
-The function takes (state, data, batches, count). State, data and results are
-replicated, the state is donated, and batches are sharded.
+The function takes (state, data, batches, numbers). All but the batches, which are
+sharded, and the results are replicated, and the state is donated.
 """
 
 import functools

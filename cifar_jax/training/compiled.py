@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 from cifar_jax.data import Split
 from cifar_jax.data.batches import BatchOrder
-from cifar_jax.devices import placement
+from cifar_jax.devices import placement, sharding
 from cifar_jax.devices.compilation import compiler_options, slow_in_loops
 from cifar_jax.devices.strategies import Batches, Jit, Strategy
 from cifar_jax.training import steps, train_state
@@ -32,7 +32,7 @@ class CompiledSteps:
     phase of the training has a program of its own.
 
     Attributes:
-        max_steps_per_call: the number of steps that `train_steps` is meant for.
+        max_steps_per_call: the largest number of steps for `train_steps`.
         steps_per_call: the largest number of them in one call of the device.
     """
 
@@ -73,6 +73,13 @@ class CompiledSteps:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state
         )
         self._function, self.steps_per_call = _loop, self._feed.max_steps_per_call
+        self._no_losses = sharding.replicate(
+            strategy.mesh,
+            {
+                name: np.zeros(max_steps_per_call, loss.dtype)
+                for name, loss in state.loss_averages.items()
+            },
+        )
         step = int(state.step)
         lowered = self._lowered(state, step)
         if slow_in_loops(lowered):
@@ -99,11 +106,14 @@ class CompiledSteps:
         """Takes the steps first, first + 1, ..., end - 1.
 
         Returns:
-            The state after them, and every loss term of each step in order.
+            The state after them, and every loss term of each step in order. Zeros
+            follow up to max_steps_per_call, because arrays of other lengths would have
+            what is done with them compiled again.
         """
+        assert end - first <= self.max_steps_per_call
         # The program overwrites its argument, so that there are never more than two.
         state = _copy(state)
-        parts = []
+        losses, start = self._no_losses, first
         while first < end:
             phase = self._program.phase(first)
             count = min(end, phase.stop, first + self.steps_per_call) - first
@@ -111,13 +121,13 @@ class CompiledSteps:
                 self._batches(first, count, self.steps_per_call)
             )
             train = self._train[phase].result()
-            state, losses = train(state, self._feed.data, batches, count)
-            parts.append({name: loss[:count] for name, loss in losses.items()})
+            before, places = losses, (first - start, count)
+            state, losses = train(state, (self._feed.data, before), batches, places)
             first += count
-            if self._feed.data is None and len(parts) > 1:
+            if self._feed.data is None:
                 # Otherwise the images of all these calls could be on the devices.
-                jax.block_until_ready(parts[-2])
-        return state, jax.tree.map(lambda *terms: jnp.concatenate(terms), *parts)
+                jax.block_until_ready(before)
+        return state, losses
 
     def inspect(self, state: TrainState, step: int) -> Inspection:
         """Looks inside the step of that number without taking it."""
@@ -160,7 +170,8 @@ class CompiledSteps:
             self._function, self._program.at(step), self._strategy.axis_name
         )
         batches = self._strategy.shard(self._batches(0, 1, self.steps_per_call))
-        return self._strategy.wrap(function).lower(state, self._feed.data, batches, 1)
+        data = (self._feed.data, self._no_losses)
+        return self._strategy.wrap(function).lower(state, data, batches, (0, 1))
 
 
 @jax.jit
@@ -172,36 +183,44 @@ def _loop(
     program: Program,
     axis_name: str | None,
     state: TrainState,
-    data: PyTree,
+    data_and_losses: tuple[PyTree, Losses],
     batches: PyTree,
-    count: Array,
+    places: tuple[Array, Array],
 ) -> tuple[TrainState, Losses]:
-    """Takes a step on each of the first `count` batches."""
+    """Takes a step on each of the first `count` batches.
+
+    Their losses are added to those of earlier calls, from `place` on.
+    """
+    data, losses = data_and_losses
+    place, count = places
 
     def body(i: Array, carry: tuple[TrainState, Losses]) -> tuple[TrainState, Losses]:
         state, losses = carry
         state, now = steps.train_step(
             program, state, _take(data, batches, i), axis_name
         )
-        return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), losses, now)
+        return state, _put(losses, place + i, now)
 
-    room = len(batches["indices"])
-    terms = {name: jnp.zeros(room, x.dtype) for name, x in state.loss_averages.items()}
-    return jax.lax.fori_loop(0, count, body, (state, terms))
+    return jax.lax.fori_loop(0, count, body, (state, losses))
 
 
 def _once(
     program: Program,
     axis_name: str | None,
     state: TrainState,
-    data: PyTree,
+    data_and_losses: tuple[PyTree, Losses],
     batches: PyTree,
-    count: Array,
+    places: tuple[Array, Array],
 ) -> tuple[TrainState, Losses]:
     """Takes a step on the first batch, with the arguments and results of a loop."""
-    del count
-    state, losses = steps.train_step(program, state, _take(data, batches, 0), axis_name)
-    return state, jax.tree.map(lambda loss: loss[None], losses)
+    data, losses = data_and_losses
+    state, now = steps.train_step(program, state, _take(data, batches, 0), axis_name)
+    return state, _put(losses, places[0], now)
+
+
+def _put(losses: Losses, place: Array, now: Losses) -> Losses:
+    """Returns the losses with those of the step at this place."""
+    return jax.tree.map(lambda all_, one: all_.at[place].set(one), losses, now)
 
 
 def _inspect(

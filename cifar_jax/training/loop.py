@@ -35,8 +35,9 @@ _SECONDS_PER_CALL = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-    """The results of a device call that ended before step `end`."""
+    """The results of a device call for the steps from `first` to `end`."""
 
+    first: int
     end: int
     losses: Losses
     ended_at: concurrent.futures.Future[float]
@@ -91,7 +92,7 @@ class Loop:
                 self._report(pending)
             if not finite:
                 raise self._divergence_error(state, end)
-            pending = _Call(end, losses, ended_at)
+            pending = _Call(first, end, losses, ended_at)
             if first == start or self._is_summarized(first):
                 # The first log line should appear at once, to show that the run works.
                 self._report(pending)
@@ -172,7 +173,7 @@ class Loop:
                 1, min(self.steps.max_steps_per_call, affordable)
             )
             # Indexed with NumPy: JAX's indexing would queue up behind the next call.
-            loss = float(np.asarray(call.losses["total_loss"])[-1])
+            loss = float(np.asarray(call.losses["total_loss"])[last - call.first])
             self.on_step(last, loss, seconds)
 
     def _summarize(
@@ -185,7 +186,7 @@ class Loop:
             raise self._divergence_error(state, step + 1)
         if self.summaries is None:
             return
-        raw = {f"{name}_raw": loss[-1] for name, loss in losses.items()}
+        raw = {f"{name}_raw": loss[0] for name, loss in losses.items()}
         rate = {"learning_rate": self.schedule(step)}
         # This process's own copies: it reads them, and the other processes do not.
         values = raw | loss_averages | rate

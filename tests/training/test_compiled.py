@@ -3,7 +3,6 @@ import functools
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -43,8 +42,9 @@ def test_the_division_of_a_run_into_calls_changes_no_bit(program, steps):
         state, curve = fresh(program), []
         for first, end in itertools.pairwise(cuts):
             state, losses = steps.train_steps(state, first, end)
-            assert len(losses["total_loss"]) == end - first
-            curve.extend(np.asarray(losses["total_loss"]))
+            taken, after = np.split(np.asarray(losses["total_loss"]), [end - first])
+            assert not after.any()
+            curve.extend(taken)
         ends.append((bits(state), curve))
     for state, curve in ends[1:]:
         assert curve == ends[0][1]
@@ -78,7 +78,7 @@ def test_streamed_images_change_no_bit(program, steps, dataset, monkeypatch):
     for steps_ in (steps, streamed):
         state, curve = fresh(program), []
         inside = steps_.inspect(state, 0)
-        for first, end in ((0, 1), (1, 6)):
+        for first, end in ((0, 1), (1, 5)):
             state, losses = steps_.train_steps(state, first, end)
             curve.extend(np.asarray(losses["total_loss"]))
         ends.append([*bits(state), *curve, np.asarray(inside.images)])
@@ -96,7 +96,7 @@ def test_a_call_may_reach_from_one_phase_into_the_next(dataset):
     before_it, _ = steps.train_steps(state, 0, 2)
     at_it, _ = steps.train_steps(before_it, 2, 3)
     across_it, losses = steps.train_steps(before_it, 2, 6)
-    assert len(losses["total_loss"]) == 4
+    assert np.asarray(losses["total_loss"]).all()
     for before, after, same in ((before_it, at_it, False), (at_it, across_it, True)):
         kernels = before.params["head"]["kernel"], after.params["head"]["kernel"]
         assert np.array_equal(*kernels) == same
@@ -144,4 +144,6 @@ def test_lax_convolutions_are_never_in_a_loop_on_the_cpu(dataset, monkeypatch):
     assert steps.steps_per_call == 1
     state, losses = steps.train_steps(state, 0, 3)
     assert int(state.step) == 3
-    assert jnp.isfinite(losses["total_loss"]).all()
+    curve = np.asarray(losses["total_loss"])
+    assert np.isfinite(curve).all()
+    assert curve.astype(bool).tolist() == [True, True, True, False]
