@@ -113,5 +113,6 @@ def name(facts: dict[str, Any]) -> str:
     """Returns what computed, such as "AMD EPYC, 2 cores" or "NVIDIA H100"."""
     kind, device_name = facts["device"].split(": ", 1)
     if kind == "cpu":
-        return f"{facts['processor']}, {facts['cores']} cores"
+        cores = "1 core" if facts["cores"] == 1 else f"{facts['cores']} cores"
+        return f"{facts['processor']}, {cores}"
     return device_name

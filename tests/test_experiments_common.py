@@ -18,7 +18,7 @@ from run_experiments import ROOT, call
 import experiments
 from cifar_jax import RunError, UserError
 from cifar_jax.errors import Stopped
-from experiments import common, output
+from experiments import common, machine, output
 from experiments.children import ChildFailedError
 
 MODULES = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
@@ -42,6 +42,19 @@ def test_all_experiments_can_be_imported_together_and_on_windows(monkeypatch):
     for name in MODULES:
         importlib.import_module(f"experiments.{name}")
     assert defined == []
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "named"),
+    [
+        ("cpu: cpu", 1, "AMD EPYC, 1 core"),
+        ("cpu: cpu", 2, "AMD EPYC, 2 cores"),
+        ("gpu: NVIDIA H100", 16, "NVIDIA H100"),
+    ],
+)
+def test_the_name_of_a_machine_is_what_computed(device, cores, named):
+    facts = {"device": device, "processor": "AMD EPYC", "cores": cores}
+    assert machine.name(facts) == named
 
 
 @pytest.mark.parametrize(
