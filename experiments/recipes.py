@@ -6,12 +6,13 @@ Trains and evaluates each with the real commands, once per seed. Prints a table,
 plots the precisions next to the JSON file. An interrupted experiment resumes where it
 stopped.
 
-Most of the whole recipes, --full, need a GPU; REDUCED says how a CPU shortens them.
+The whole recipes, --full, need a GPU; REDUCED says how they are shortened for a CPU.
 """
 
 import dataclasses
 import itertools
 import pathlib
+import shlex
 from typing import Any
 
 import numpy as np
@@ -45,15 +46,15 @@ class Reduced:
     seeds: int = 1
 
 
-# Schedules scale with --max_steps. An epoch is 390.6 steps, so the warm-up of the long
+# Schedules scale with --max_steps. An epoch is 390.6 steps. The warm-up of the long
 # recipes becomes one epoch of five, where it is five of 200.
-FIVE_EPOCHS = ("--max_steps=1955", "--warmup=0.2")
+_FIVE_EPOCHS = "--max_steps=1955"
 REDUCED = {
     "tutorial": Reduced(("--max_steps=1000",), seeds=3),
-    "cuda_convnet_18pct": Reduced(),
-    "cuda_convnet_11pct": Reduced(("--max_steps=1000",), seeds=3),
-    "vgg16_bn": Reduced(FIVE_EPOCHS),
-    "resnet18": Reduced(FIVE_EPOCHS),
+    "cuda_convnet_18pct": Reduced((_FIVE_EPOCHS,), seeds=3),
+    "cuda_convnet_11pct": Reduced((_FIVE_EPOCHS,), seeds=3),
+    "vgg16_bn": Reduced((_FIVE_EPOCHS, "--warmup=0.2")),
+    "resnet18": Reduced((_FIVE_EPOCHS, "--warmup=0.2")),
 }
 
 FLAGS = flags.FLAGS
@@ -70,7 +71,7 @@ def command(name: str) -> list[str]:
         found += REDUCED.get(name, Reduced()).flags
     if FLAGS.batch_size:
         found.append(f"--batch_size={FLAGS.batch_size}")
-    return found
+    return found + shlex.split(FLAGS.train_flags)
 
 
 def run(name: str) -> dict[str, Any]:
@@ -86,6 +87,7 @@ def run(name: str) -> dict[str, Any]:
         ]
         figures = runs.train_and_evaluate(train_dir, train_flags)
         figures["precision"] = figures["precision"]["test"]
+        figures["evaluations"] = runs.evaluations(train_dir, "test")
         results.append({"seed": seed} | figures)
         print(
             f"{name}, seed {seed}: precision @ 1 = {figures['precision']:.4f} after "
@@ -126,7 +128,10 @@ def report(records: list[dict[str, Any]]) -> str:
 
 
 def draw(record: dict[str, Any]) -> Figure:
-    """Draws the precision of each seed over epochs and over minutes."""
+    """Draws the precision of each seed over epochs and over minutes.
+
+    A line leads through the evaluations of a run.
+    """
     recipes = record["recipes"]
     height = 4.4 + 0.25 * len(recipes)
     figure = pictures.figure(height, "What does each recipe reach, and at what cost?")
@@ -136,10 +141,16 @@ def draw(record: dict[str, Any]) -> Figure:
         precision = [result["precision"] for result in results]
         epochs = one["steps"] * one["batch_size"] / 50_000
         minutes = [result["train_seconds"] / 60 for result in results]
+        whole = one["steps"] == one["steps_of_the_recipe"]
+        length = "whole" if whole else f"of {one['steps_of_the_recipe']:,}"
         label = (
-            f"{one['name']}, {one['steps']:,} of {one['steps_of_the_recipe']:,} steps: "
+            f"{one['name']}, {one['steps']:,} steps, {length}: "
             f"{np.mean(precision):.3f} ({pictures.count([results])})"
         )
+        for result in results:
+            curve = np.array(result["evaluations"])
+            seen = curve[:, 0] * one["batch_size"] / 50_000
+            left.plot(seen, curve[:, 1], lw=1, color=style["color"])
         left.plot([epochs] * len(results), precision, ls="", label=label, **style)
         right.plot(minutes, precision, ls="", **style)
     left.set(xlabel="epochs, log scale", ylabel="precision @ 1 on the test images")
@@ -166,6 +177,9 @@ def define_flags() -> None:
     flags.DEFINE_integer("max_steps", 0, "Steps of each run; 0: as in REDUCED.")
     flags.DEFINE_integer("batch_size", 0, "Images per step; 0: as in the recipe.")
     flags.DEFINE_boolean("full", False, "Run the complete recipes.")
+    flags.DEFINE_string(
+        "train_flags", "", "More flags of every run, such as '--use_fp16'."
+    )
     flags.DEFINE_string("out_dir", "recipes", "Directory for runs.")
 
 
@@ -174,9 +188,12 @@ def main(argv: list[str]) -> None:
     del argv
     facts = machine.machine() | {"device": machine.isolated(machine.device)}
     print(output.describe(facts), flush=True)
-    records = [run(name) for name in FLAGS.recipes]
+    records: list[dict[str, Any]] = []
+    for name in FLAGS.recipes:
+        records.append(run(name))
+        # What is done is kept in case the next one fails or has no time left.
+        output.keep({"machine": facts, "recipes": records}, draw)
     print(f"\n{report(records)}")
-    output.keep({"machine": facts, "recipes": records}, draw)
 
 
 if __name__ == "__main__":

@@ -23,15 +23,15 @@ PARAMETERS = re.compile(r"with ([\d,]+) parameters")
 def train_and_evaluate(
     train_dir: pathlib.Path,
     train_flags: Sequence[str],
-    evaluations: Sequence[str] = ("test",),
+    names: Sequence[str] = ("test",),
 ) -> dict[str, Any]:
     """Trains in a folder, resuming any run there, and evaluates.
 
     Args:
         train_dir: Folder of the run.
         train_flags: Flags of the train command except --train_dir.
-        evaluations: "test", with averaged parameters, or "test_raw", with those of the
-            last step, or both.
+        names: Of the evaluations: "test", with averaged parameters, or "test_raw", with
+            those of the last step, or both.
 
     Returns:
         A dict with these keys:
@@ -47,7 +47,7 @@ def train_and_evaluate(
     print(f"training; log: {log}", flush=True)
     with log.open("a", encoding="utf-8") as file:
         _command(file, "train", f"--train_dir={train_dir}", *train_flags)
-    precision = {name: _precision(train_dir, name) for name in evaluations}
+    precision = {name: _precision(train_dir, name) for name in names}
     lines = _log_lines(log)
     rates = [float(lines[step][1]) for step in lines if step]
     return {
@@ -72,12 +72,16 @@ def train_seconds(log: pathlib.Path, before: int | None = None) -> float:
     return round(sum((step - last) * float(lines[step][2]) for last, step in pairs), 1)
 
 
-def evaluated(train_dir: pathlib.Path, name: str, step: int) -> float | None:
-    """Returns the precision of an evaluation at this step, or None if not evaluated."""
+def evaluations(train_dir: pathlib.Path, name: str) -> list[tuple[int, float]]:
+    """Returns (step, precision) of every evaluation of this name, in order."""
     path = train_dir / "eval" / f"{name}.jsonl"
     records = read_evaluations(path) if path.exists() else []
-    found = {record["step"]: record["precision_at_1"] for record in records}
-    return found.get(step)
+    return sorted({one["step"]: one["precision_at_1"] for one in records}.items())
+
+
+def evaluated(train_dir: pathlib.Path, name: str, step: int) -> float | None:
+    """Returns the precision of an evaluation at this step, or None if not evaluated."""
+    return dict(evaluations(train_dir, name)).get(step)
 
 
 def source(run: Run) -> dict[str, str]:

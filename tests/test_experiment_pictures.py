@@ -207,14 +207,21 @@ def test_recipes_say_how_far_they_have_been_shortened():
             "two": [{"precision": x, "train_seconds": 600 * x} for x in (0.4, 0.5)],
         }.items()
     ]
+    for result in (result for record in done for result in record["results"]):
+        result["evaluations"] = [(250, 0.2), (500, result["precision"])]
+    done[1]["steps_of_the_recipe"] = 500
     figure = recipes.draw({"machine": FACTS, "recipes": done})
     check(figure)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "one, 500 of 20,000 steps: 0.300 (n = 1)",
-        "two, 500 of 20,000 steps: 0.450 (n = 2)",
+        "one, 500 steps, of 20,000: 0.300 (n = 1)",
+        "two, 500 steps, whole: 0.450 (n = 2)",
     ]
     epochs, minutes = figure.axes
-    assert epochs.lines[1].get_xydata().tolist() == [[1, 0.4], [1, 0.5]]
+    one, _, first, second, last = epochs.lines
+    assert one.get_xydata().tolist() == [[0.5, 0.2], [1, 0.3]]
+    assert first.get_xydata().tolist() == [[0.5, 0.2], [1, 0.4]]
+    assert second.get_xydata().tolist() == [[0.5, 0.2], [1, 0.5]]
+    assert last.get_xydata().tolist() == [[1, 0.4], [1, 0.5]]
     assert minutes.lines[1].get_xydata().tolist() == [[4, 0.4], [5, 0.5]]
     assert "epochs" in epochs.get_xlabel()
     assert "minutes" in minutes.get_xlabel()

@@ -92,6 +92,11 @@ def test_recipes_are_run_and_tabulated(benchmark, tmp_path):
         ("--recipes=vgg16_bn", "--recipe=vgg16_bn --max_steps=1955 --warmup=0.2", 1),
         ("--recipes=vgg16_bn --max_steps=9", "--recipe=vgg16_bn --max_steps=9", 1),
         ("--recipes=resnet50", "--recipe=resnet18 --model=resnet50", 1),
+        (
+            "--recipes=tutorial --full --train_flags=--use_fp16",
+            "--recipe=tutorial --use_fp16",
+            3,
+        ),
     ],
 )
 def test_recipes_are_shortened_unless_flags_say_otherwise(
@@ -104,6 +109,9 @@ def test_recipes_are_shortened_unless_flags_say_otherwise(
 
     def train_and_evaluate(train_dir, flags):
         ran.append(" ".join(flags))
+        evaluations = train_dir / "eval" / "test.jsonl"
+        evaluations.parent.mkdir(parents=True)
+        evaluations.write_text('{"step": 9, "precision_at_1": 0.5}\n')
         return {"precision": {"test": 0.5}, "train_seconds": 60, "parameters": 1}
 
     monkeypatch.setattr(recipes.runs, "train_and_evaluate", train_and_evaluate)
