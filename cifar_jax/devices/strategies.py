@@ -1,7 +1,7 @@
 """Three strategies for running one function on all devices, by shares of a batch.
 
-The function takes (state, data, batches, numbers). All but the batches, which are
-sharded, and the results are replicated, and the state is donated.
+The function takes (state, data, batches, numbers). Batches are sharded; the other
+arguments and the results are replicated. The state is donated.
 """
 
 import functools

@@ -103,7 +103,7 @@ class CompiledSteps:
     def train_steps(
         self, state: TrainState, first: int, end: int
     ) -> tuple[TrainState, Losses]:
-        """Takes the steps first, first + 1, ..., end - 1.
+        """Takes the steps first, first + 1, ..., end - 1: max_steps_per_call at most.
 
         Returns:
             The state after them, and every loss term of each step in order. Zeros
@@ -121,8 +121,8 @@ class CompiledSteps:
                 self._batches(first, count, self.steps_per_call)
             )
             train = self._train[phase].result()
-            before, places = losses, (first - start, count)
-            state, losses = train(state, (self._feed.data, before), batches, places)
+            before, numbers = losses, (first - start, count)
+            state, losses = train(state, (self._feed.data, before), batches, numbers)
             first += count
             if self._feed.data is None:
                 # Otherwise the images of all these calls could be on the devices.
@@ -185,14 +185,15 @@ def _loop(
     state: TrainState,
     data_and_losses: tuple[PyTree, Losses],
     batches: PyTree,
-    places: tuple[Array, Array],
+    numbers: tuple[Array, Array],
 ) -> tuple[TrainState, Losses]:
-    """Takes a step on each of the first `count` batches.
+    """Takes a step on each of the first batches.
 
-    Their losses are added to those of earlier calls, from `place` on.
+    Two numbers say at which place their losses begin, after those of earlier calls, and
+    how many steps there are.
     """
     data, losses = data_and_losses
-    place, count = places
+    place, count = numbers
 
     def body(i: Array, carry: tuple[TrainState, Losses]) -> tuple[TrainState, Losses]:
         state, losses = carry
@@ -210,12 +211,12 @@ def _once(
     state: TrainState,
     data_and_losses: tuple[PyTree, Losses],
     batches: PyTree,
-    places: tuple[Array, Array],
+    numbers: tuple[Array, Array],
 ) -> tuple[TrainState, Losses]:
     """Takes a step on the first batch, with the arguments and results of a loop."""
     data, losses = data_and_losses
     state, now = steps.train_step(program, state, _take(data, batches, 0), axis_name)
-    return state, _put(losses, places[0], now)
+    return state, _put(losses, numbers[0], now)
 
 
 def _put(losses: Losses, place: Array, now: Losses) -> Losses:

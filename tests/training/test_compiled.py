@@ -43,6 +43,7 @@ def test_the_division_of_a_run_into_calls_changes_no_bit(program, steps):
         for first, end in itertools.pairwise(cuts):
             state, losses = steps.train_steps(state, first, end)
             taken, after = np.split(np.asarray(losses["total_loss"]), [end - first])
+            assert len(taken) + len(after) == steps.max_steps_per_call
             assert not after.any()
             curve.extend(taken)
         ends.append((bits(state), curve))
