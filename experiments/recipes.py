@@ -20,7 +20,7 @@ from absl import flags
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from cifar_jax import Config, read_run
+from cifar_jax import Config, UserError, read_run
 from experiments import common, machine, output, pictures, runs
 
 # Networks without a recipe, and the recipe with which each is run.
@@ -71,7 +71,19 @@ def command(name: str) -> list[str]:
         found += REDUCED.get(name, Reduced()).flags
     if FLAGS.batch_size:
         found.append(f"--batch_size={FLAGS.batch_size}")
-    return found + shlex.split(FLAGS.train_flags)
+    return found + words(FLAGS.train_flags)
+
+
+def words(text: str) -> list[str]:
+    """Returns the flags in a text, split as a shell splits them.
+
+    Raises:
+        UserError: a quotation is not closed.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"--train_flags={text}: {error}") from error
 
 
 def run(name: str) -> dict[str, Any]:
