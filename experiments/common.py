@@ -52,6 +52,8 @@ def _parse(words: list[str]) -> list[str]:
     except (flags.Error, ValueError) as error:  # ValueError: --nofull=3, for example
         print(f"error: {error} (--help lists the flags)", file=sys.stderr)
         sys.exit(UserError.exit_code)
+    except SystemExit:  # absl ends --help with status 1, our commands with 0.
+        sys.exit(0)
 
 
 def _guarded(

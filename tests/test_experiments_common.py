@@ -68,6 +68,7 @@ def test_help_lists_the_flags_of_an_experiment(name, own):
         text=True,
         timeout=60,
     )
+    assert done.returncode == 0, done.stderr
     listed = set(re.findall(r"^  --(\w+): .", done.stdout, re.MULTILINE))
     assert listed >= own | {"dataset", "data_dir", "json"}
     assert "logtostderr" not in listed
