@@ -198,6 +198,8 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Runs all recipes; prints, saves and plots the results."""
     del argv
+    for name in FLAGS.recipes:
+        Config(recipe=NETWORKS.get(name, name))  # Refuses what is none of them.
     facts = machine.machine() | {"device": machine.isolated(machine.device)}
     print(output.describe(facts), flush=True)
     records: list[dict[str, Any]] = []

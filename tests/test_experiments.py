@@ -187,6 +187,7 @@ def test_train_step_times_another_network_every_few_steps(benchmark):
         ("benchmark_train_step", "--log_frequency=3", "multiples of --log_frequency"),
         ("benchmark_distortions", "--recipes=alexnet", "choose from tutorial, "),
         ("noise", "--checkpoint_dirs=a=x,y/a", "two runs are named 'a'"),
+        ("recipes", "--recipes=tutorial,x", "--recipe=x is unknown; choose from tut"),
         ("recipes", "--train_flags='x", "--train_flags='x: No closing quotation"),
     ],
 )
