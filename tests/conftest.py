@@ -21,7 +21,7 @@ from helpers import (
 from cifar_jax import Config, Dataset, fit, models
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
-_OPTIMIZED = ("test_golden.py", "test_airbench.py", "ops")
+_OPTIMIZED = ("test_golden.py", "test_airbench.py", "test_real_data.py", "ops")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_as_for_users(request):
-    """Optimizes as for users where results are compared with other implementations."""
+    """Optimizes as for users where others' results are compared or data are large."""
     path = request.path
     if path.name in _OPTIMIZED or path.parent.name in _OPTIMIZED:
         jax.config.update("jax_disable_most_optimizations", False)

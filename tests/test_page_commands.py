@@ -37,6 +37,7 @@ SHORT = {
 ELSEWHERE = (
     *("experiments.pooling", "experiments.why_pooling"),  # test_studies.py
     *("_dir=mine",),  # test_own_pictures.py
+    *("--recipe=resnet18",),  # config/test_recipes.py
     *(*ADDED, "_dir=own"),  # test_extending_page.py
     *("--num_processes",),  # devices/test_parallel.py
 )
