@@ -24,10 +24,11 @@ from absl import flags
 
 from cifar_jax import command, data
 from cifar_jax.console import say, warn
-from cifar_jax.data import Split, cifar10, robustness
+from cifar_jax.data import Split
+from cifar_jax.data.cifar import cifar10, robustness
+from cifar_jax.data.cifar.published import IMAGE_SHAPE
+from cifar_jax.data.cifar.robustness import CorruptedImages
 from cifar_jax.data.dataset import ImageSet
-from cifar_jax.data.published import IMAGE_SHAPE
-from cifar_jax.data.robustness import CorruptedImages
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import comparison, corruption, metrics, report
 from cifar_jax.evaluation.inference import BATCH_SIZE, Trained, predict_logits

@@ -7,7 +7,7 @@ from absl import flags
 
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import Trained
-from cifar_jax.models import imagenet
+from cifar_jax.models.keras import imagenet
 from cifar_jax.runs import run_dir
 from cifar_jax.training import trained
 

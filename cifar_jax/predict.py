@@ -26,7 +26,7 @@ from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
 from cifar_jax import command, console, network_flags
-from cifar_jax.data import pictures
+from cifar_jax.data.folder import pictures
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation import picture_files
 from cifar_jax.evaluation.inference import Trained, classify

@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
-from cifar_jax.data.pictures import as_picture
+from cifar_jax.data.folder.pictures import as_picture
 from cifar_jax.evaluation.feature_maps import Layers, convolutions, limits, mosaic
 from experiments import output, pictures
 from experiments.corruptions import Images

@@ -21,7 +21,7 @@ from jaxtyping import PyTree
 
 from cifar_jax import Config, Network, UserError, models
 from cifar_jax.config.recipes import RECIPES
-from cifar_jax.models import imagenet
+from cifar_jax.models.keras import imagenet
 from experiments import common, output
 
 # Top-1 and top-5 accuracy on ImageNet's validation images, in the documentation of

@@ -54,7 +54,7 @@ from cifar_jax import (
     read_run,
 )
 from cifar_jax.config import flags as config_flags
-from cifar_jax.data import cifar10, cifar100, download
+from cifar_jax.data.cifar import cifar10, cifar100, download
 from cifar_jax.evaluation import comparison
 from cifar_jax.runs import summaries
 

@@ -7,7 +7,7 @@ import tarfile
 
 import numpy as np
 
-from cifar_jax.data import robustness
+from cifar_jax.data.cifar import robustness
 
 IMAGES = 6  # of CIFAR-10.1, and of each corruption and severity
 NAMES = ("cifar10.1_v6_data.npy", "cifar10.1_v6_labels.npy")

@@ -10,7 +10,7 @@ import robustness_files as files
 from helpers import assert_one_line
 
 from cifar_jax import load_trained, predict_logits, read_run
-from cifar_jax.data import cifar10, download
+from cifar_jax.data.cifar import cifar10, download
 from cifar_jax.runs import summaries
 
 

@@ -17,7 +17,8 @@ from test_own_pictures import write_pictures
 from test_pages import ADDED, TEXTS, block_lines, commands
 
 from cifar_jax import Config, Dataset, fit
-from cifar_jax.data import DATASETS, cifar10
+from cifar_jax.data import DATASETS
+from cifar_jax.data.cifar import cifar10
 from cifar_jax.serving import app
 
 pytestmark = pytest.mark.slow

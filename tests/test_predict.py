@@ -22,8 +22,9 @@ from cifar_jax import (
     read_picture,
     read_run,
 )
-from cifar_jax.data import cifar10
-from cifar_jax.models import imagenet, variables
+from cifar_jax.data.cifar import cifar10
+from cifar_jax.models import variables
+from cifar_jax.models.keras import imagenet
 
 
 @pytest.fixture

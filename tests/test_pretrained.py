@@ -6,7 +6,7 @@ import safetensors
 from safetensors.numpy import load_file
 
 from cifar_jax import load_exported
-from cifar_jax.data import cifar10
+from cifar_jax.data.cifar import cifar10
 from cifar_jax.models import safetensors_files
 from cifar_jax.training.trained import PRETRAINED
 

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from cifar_jax.data import robustness
+from cifar_jax.data.cifar import robustness
 from cifar_jax.evaluation import corruption
 
 TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "robustness.md").read_text()

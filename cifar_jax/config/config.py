@@ -6,7 +6,7 @@ from typing import Any, get_args
 from cifar_jax import models
 from cifar_jax.config.options import NOT_GIVEN, option, settled
 from cifar_jax.config.recipes import RECIPES
-from cifar_jax.data.cifar100 import LABELS
+from cifar_jax.data.cifar.cifar100 import LABELS
 from cifar_jax.data.distortions import DISTORTIONS, MIXTURES
 from cifar_jax.data.normalization import NORMALIZATIONS
 from cifar_jax.data.preprocessing import Preprocessing, parse_distortions

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from cifar_jax.checks import check_integer
-from cifar_jax.data import cifar10, cifar100, digits, folder
+from cifar_jax.data import digits
+from cifar_jax.data.cifar import cifar10, cifar100
 from cifar_jax.data.dataset import Dataset, Split, with_validation
+from cifar_jax.data.folder import source as pictures
 from cifar_jax.errors import UserError
 
 __all__ = ["DATASETS", "Dataset", "Split", "load"]
@@ -19,7 +21,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "cifar10": cifar10.load,
     "cifar100": cifar100.load,
     "digits": digits.load,
-    "folder": folder.load,
+    "folder": pictures.load,
 }
 
 

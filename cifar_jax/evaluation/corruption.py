@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from cifar_jax.data.dataset import fingerprint
-from cifar_jax.data.robustness import (
+from cifar_jax.data.cifar.robustness import (
     BENCHMARK,
     CORRUPTIONS,
     SEVERITIES,
     CorruptedImages,
 )
+from cifar_jax.data.dataset import fingerprint
 from cifar_jax.evaluation import metrics, report
 from cifar_jax.evaluation.inference import Trained, predict_logits
 

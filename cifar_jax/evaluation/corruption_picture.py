@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from cifar_jax.console import one_line
-from cifar_jax.data.robustness import BENCHMARK, SEVERITIES
+from cifar_jax.data.cifar.robustness import BENCHMARK, SEVERITIES
 from cifar_jax.evaluation import corruption, report
 
 

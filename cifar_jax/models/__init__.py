@@ -16,14 +16,14 @@ from cifar_jax.models.airbench import (
     sprint,
 )
 from cifar_jax.models.cuda_convnet import CudaConvnet11pct, CudaConvnet18pct
-from cifar_jax.models.inception import InceptionResNetV2, InceptionV3
-from cifar_jax.models.keras_weights import from_keras
-from cifar_jax.models.mobilenet import MobileNet
+from cifar_jax.models.keras.inception import InceptionResNetV2, InceptionV3
+from cifar_jax.models.keras.mobilenet import MobileNet
+from cifar_jax.models.keras.weights import from_keras
+from cifar_jax.models.keras.xception import Xception
 from cifar_jax.models.network import Network
 from cifar_jax.models.resnet import resnet18, resnet50
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.models.vgg import vgg16, vgg16_bn, vgg19, vgg19_bn
-from cifar_jax.models.xception import Xception
 from cifar_jax.ops import Implementation
 
 __all__ = ["MODELS", "Network", "create", "from_keras"]

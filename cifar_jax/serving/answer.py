@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.colors import Normalize
 from PIL import Image
 
-from cifar_jax.data.pictures import as_picture
+from cifar_jax.data.folder.pictures import as_picture
 from cifar_jax.evaluation import metrics
 from cifar_jax.evaluation.feature_maps import (
     activations,

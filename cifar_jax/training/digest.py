@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from cifar_jax.data.pictures import as_picture
+from cifar_jax.data.folder.pictures import as_picture
 from cifar_jax.runs.summaries import Digest, Histogram, Writer
 from cifar_jax.training.steps import Inspection
 

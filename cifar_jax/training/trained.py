@@ -14,7 +14,8 @@ from cifar_jax.data import Dataset
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import Trained, eval_step
-from cifar_jax.models import from_keras, imagenet, safetensors_files, variables
+from cifar_jax.models import from_keras, safetensors_files, variables
+from cifar_jax.models.keras import imagenet
 from cifar_jax.models.safetensors_files import Contents
 from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run

@@ -1,7 +1,7 @@
 import pytest
 import small_cifar
 
-from cifar_jax.data import cifar10, cifar100
+from cifar_jax.data.cifar import cifar10, cifar100
 
 
 @pytest.fixture(scope="module")

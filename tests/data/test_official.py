@@ -10,7 +10,8 @@ import pytest
 import small_cifar
 from test_tfds_builder import write_tfds
 
-from cifar_jax.data import cifar10, load
+from cifar_jax.data import load
+from cifar_jax.data.cifar import cifar10
 
 pytestmark = pytest.mark.usefixtures("small_batches")
 

@@ -20,8 +20,8 @@ from cifar_jax import (
     eval_step,
     init_state,
 )
-from cifar_jax.data import robustness
-from cifar_jax.data.cifar10 import LABELS
+from cifar_jax.data.cifar import robustness
+from cifar_jax.data.cifar.cifar10 import LABELS
 from cifar_jax.evaluation import corruption, report
 from cifar_jax.training import trained
 

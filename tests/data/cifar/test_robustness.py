@@ -13,7 +13,7 @@ import pytest
 import robustness_files as files
 import small_cifar
 
-from cifar_jax.data import download, robustness
+from cifar_jax.data.cifar import download, robustness
 from cifar_jax.data.dataset import fingerprint
 from cifar_jax.errors import RunError, UserError
 

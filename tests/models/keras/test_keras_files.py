@@ -10,7 +10,8 @@ from golden.keras_weights import KERAS_NAMES
 from keras_files import Layer, write, write_first_version
 
 from cifar_jax import UserError, models
-from cifar_jax.models import imagenet, variables
+from cifar_jax.models import variables
+from cifar_jax.models.keras import imagenet
 
 FORMATS = (".weights.h5", ".h5", ".keras")
 

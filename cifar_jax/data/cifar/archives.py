@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_jax.data.batch_files import PIXELS
+from cifar_jax.data.cifar.batch_files import PIXELS
+from cifar_jax.data.cifar.published import HOME_PAGE, Layout, Part, Published
+from cifar_jax.data.cifar.records import Records
 from cifar_jax.data.failure import reason
-from cifar_jax.data.published import HOME_PAGE, Layout, Part, Published
-from cifar_jax.data.records import Records
 from cifar_jax.errors import UserError
 
 # The official archives unpack to at most 187 MB, their files to about 3,200 bytes for

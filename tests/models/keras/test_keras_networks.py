@@ -18,7 +18,7 @@ from golden import keras_weights
 from cifar_jax import models
 from cifar_jax.errors import UserError
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "keras.npz")
+GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "keras.npz")
 
 # The order of sums differs. Measured on a CPU against TensorFlow: 3.1e-7 (vgg16),
 # 6.5e-7 (vgg19), 3.5e-7 (resnet50) and 1.4e-6 (mobilenet) in the logits, and at most

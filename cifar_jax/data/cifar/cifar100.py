@@ -2,9 +2,10 @@
 
 import os
 
-from cifar_jax.data import batch_files, cifar
+from cifar_jax.data.cifar import batch_files
+from cifar_jax.data.cifar import source as cifar
+from cifar_jax.data.cifar.published import Labels, Layout, Part, Published, RecordsMD5
 from cifar_jax.data.dataset import Dataset
-from cifar_jax.data.published import Labels, Layout, Part, Published, RecordsMD5
 from cifar_jax.errors import UserError
 
 # The groups, and the classes of each, are numbered in alphabetical order.

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from cifar_jax.checks import check_integer
-from cifar_jax.data import folder_listing, picture_cache
 from cifar_jax.data.dataset import Dataset
-from cifar_jax.data.folder_listing import Listing
+from cifar_jax.data.folder import listing as folder_listing
+from cifar_jax.data.folder import picture_cache
+from cifar_jax.data.folder.listing import Listing
 from cifar_jax.errors import RunError, UserError
 
 _NAMED = 5  # damaged pictures in a message

@@ -26,9 +26,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cifar_jax.caches import user_cache
-from cifar_jax.data import pictures
 from cifar_jax.data.dataset import Split, fingerprint
-from cifar_jax.data.folder_listing import Picture
+from cifar_jax.data.folder import pictures
+from cifar_jax.data.folder.listing import Picture
 from cifar_jax.errors import UserError
 
 _CONTENTS = "contents.json"

@@ -10,8 +10,9 @@ import pytest
 import small_cifar
 from test_tfds_builder import write_info, write_tfds
 
-from cifar_jax.data import Dataset, cifar10, download, load, tfds_builder
-from cifar_jax.data.published import HOME_PAGE
+from cifar_jax.data import Dataset, load
+from cifar_jax.data.cifar import cifar10, download, tfds_builder
+from cifar_jax.data.cifar.published import HOME_PAGE
 from cifar_jax.errors import RunError, UserError
 
 pytestmark = pytest.mark.usefixtures("small_batches")

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_archives import KINDS, SMALL, assert_is_original, read
 
-from cifar_jax.data import archives, cifar10, cifar100
+from cifar_jax.data.cifar import archives, cifar10, cifar100
 from cifar_jax.errors import UserError
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cifar_jax import UserError
-from cifar_jax.data import pictures
+from cifar_jax.data.folder import pictures
 
 read_picture = functools.partial(pictures.read_picture, image_shape=(32, 32, 3))
 
@@ -231,7 +231,7 @@ def test_an_error_unknown_to_pillow_blames_the_file(monkeypatch, error, words):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("cifar_jax.data.pictures._resized", fail)
+    monkeypatch.setattr("cifar_jax.data.folder.pictures._resized", fail)
     with pytest.raises(UserError, match=f"stdin is damaged: {words}$"):
         read_picture(saved(Image.fromarray(gradient())))
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_jax.data.pictures import may_be_picture
+from cifar_jax.data.folder.pictures import may_be_picture
 from cifar_jax.errors import UserError
 
 _TRAIN, _TEST, _VALIDATION = "train", "test", "val"

@@ -5,16 +5,16 @@ import os
 import stat
 from pathlib import Path
 
-from cifar_jax.data import archives, download, tfds_builder
-from cifar_jax.data.dataset import Dataset, unordered_fingerprint
-from cifar_jax.data.published import (
+from cifar_jax.data.cifar import archives, download, tfds_builder
+from cifar_jax.data.cifar.published import (
     HOME_PAGE,
     Fingerprints,
     Labels,
     Published,
     RecordsMD5,
 )
-from cifar_jax.data.records import Records
+from cifar_jax.data.cifar.records import Records
+from cifar_jax.data.dataset import Dataset, unordered_fingerprint
 from cifar_jax.errors import UserError
 
 

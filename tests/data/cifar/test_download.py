@@ -7,7 +7,7 @@ from importlib import resources
 import pytest
 import small_cifar
 
-from cifar_jax.data import archives, cifar10, cifar100, download
+from cifar_jax.data.cifar import archives, cifar10, cifar100, download
 from cifar_jax.errors import RunError
 
 ARCHIVE = small_cifar.archive_bytes("binary", small_cifar.files("binary"))

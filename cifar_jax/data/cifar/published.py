@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Integer
 
-from cifar_jax.data.batch_files import Format
-from cifar_jax.data.download import Download
+from cifar_jax.data.cifar.batch_files import Format
+from cifar_jax.data.cifar.download import Download
 
 IMAGE_SHAPE = (32, 32, 3)
 HOME_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar_jax import UserError
-from cifar_jax.data import folder_listing
-from cifar_jax.data.folder_listing import Listing, find
+from cifar_jax.data.folder import listing as folder_listing
+from cifar_jax.data.folder.listing import Listing, find
 
 
 def write(directory, *names):

@@ -14,8 +14,8 @@ import small_cifar
 from PIL import Image
 from test_archives import assert_is_original
 
-from cifar_jax.data import archives, tfds_builder
-from cifar_jax.data.published import Part
+from cifar_jax.data.cifar import archives, tfds_builder
+from cifar_jax.data.cifar.published import Part
 from cifar_jax.errors import UserError
 
 CIFAR10 = small_cifar.CIFAR10
@@ -66,7 +66,7 @@ def test_killed_preparation_is_done_again(tmp_path):
         import os, signal, sys
         from pathlib import Path
         import small_cifar
-        from cifar_jax.data import tfds_builder
+        from cifar_jax.data.cifar import tfds_builder
 
         def killed(self, records):
             yield 0, {"image": records.images[0], "label": 0}
@@ -77,10 +77,10 @@ def test_killed_preparation_is_done_again(tmp_path):
         folder = Path(sys.argv[1])
         tfds_builder.prepare(small, folder, small_cifar.write_archive(folder))
     """
-    root = Path(__file__).parents[2]
+    data = Path(__file__).parents[1]
     killed = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), tmp_path],
-        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{Path(__file__).parent}"},
+        env={**os.environ, "PYTHONPATH": f"{data.parents[1]}{os.pathsep}{data}"},
         capture_output=True,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr

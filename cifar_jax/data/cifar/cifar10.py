@@ -3,9 +3,11 @@
 import dataclasses
 import os
 
-from cifar_jax.data import batch_files, cifar, digits
+from cifar_jax.data import digits
+from cifar_jax.data.cifar import batch_files
+from cifar_jax.data.cifar import source as cifar
+from cifar_jax.data.cifar.published import Fingerprints, Labels, Layout, Part, Published
 from cifar_jax.data.dataset import Dataset
-from cifar_jax.data.published import Fingerprints, Labels, Layout, Part, Published
 
 LABELS = Labels(
     key="labels",

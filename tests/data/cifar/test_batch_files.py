@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import small_cifar
 
-from cifar_jax.data import batch_files
+from cifar_jax.data.cifar import batch_files
 
 LIMIT = 100_000
 

@@ -21,10 +21,10 @@ from absl import logging
 from jaxtyping import UInt8
 from PIL import Image
 
-from cifar_jax.data import archives
+from cifar_jax.data.cifar import archives
+from cifar_jax.data.cifar.published import HOME_PAGE, Published
+from cifar_jax.data.cifar.records import Records
 from cifar_jax.data.failure import reason
-from cifar_jax.data.published import HOME_PAGE, Published
-from cifar_jax.data.records import Records
 from cifar_jax.errors import RunError, UserError
 
 _VERSION = "1.0.0"

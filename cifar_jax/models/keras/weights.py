@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from cifar_jax.errors import UserError
-from cifar_jax.models import keras_files
-from cifar_jax.models.keras_files import Layer
+from cifar_jax.models.keras import files as keras_files
+from cifar_jax.models.keras.files import Layer
 
 Collection = dict[str, dict[str, Float32[np.ndarray, "..."]]]
 

@@ -24,12 +24,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Integer
 
-from cifar_jax.data import archives, cifar, cifar10, download, npy_files
+from cifar_jax.data.cifar import archives, cifar10, download, npy_files
+from cifar_jax.data.cifar import source as cifar
+from cifar_jax.data.cifar.download import Download
+from cifar_jax.data.cifar.npy_files import NpyArray
+from cifar_jax.data.cifar.published import IMAGE_SHAPE
 from cifar_jax.data.dataset import ImageSet, Split, fingerprint
-from cifar_jax.data.download import Download
 from cifar_jax.data.failure import reason
-from cifar_jax.data.npy_files import NpyArray
-from cifar_jax.data.published import IMAGE_SHAPE
 from cifar_jax.errors import UserError
 
 # Papers average over these.

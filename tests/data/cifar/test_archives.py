@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import small_cifar
 
-from cifar_jax.data import archives
+from cifar_jax.data.cifar import archives
 from cifar_jax.data.dataset import fingerprint
 
 KINDS = small_cifar.KINDS

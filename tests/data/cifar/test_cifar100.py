@@ -6,7 +6,7 @@ import pytest
 import small_cifar
 
 from cifar_jax import UserError, load_data
-from cifar_jax.data import cifar100
+from cifar_jax.data.cifar import cifar100
 from cifar_jax.runs import run_dir
 
 pytestmark = pytest.mark.usefixtures("small_batches")
@@ -70,7 +70,9 @@ def test_one_download_is_enough_for_both_kinds_of_labels(tmp_path, monkeypatch):
 
 
 def test_without_data_or_network_the_error_names_the_archive(tmp_path, monkeypatch):
-    monkeypatch.setattr("cifar_jax.data.download.why_unreachable", lambda url: "no")
+    monkeypatch.setattr(
+        "cifar_jax.data.cifar.download.why_unreachable", lambda url: "no"
+    )
     with pytest.raises(UserError, match=r"CIFAR-100 is not in .*cifar-100-binary\.tar"):
         load_data("cifar100", tmp_path)
 

@@ -1,0 +1,1 @@
+"""Networks of Keras Applications, and the files of weights that Keras writes."""
