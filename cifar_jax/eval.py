@@ -15,10 +15,11 @@ if __name__ == "__main__":
 
 import dataclasses
 import datetime
+import functools
 import math
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
@@ -30,15 +31,19 @@ from cifar_jax.data.cifar.published import IMAGE_SHAPE
 from cifar_jax.data.cifar.robustness import CorruptedImages
 from cifar_jax.data.dataset import ImageSet
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.evaluation import comparison, corruption, metrics, report
+from cifar_jax.evaluation import comparison, corruption, report
 from cifar_jax.evaluation.inference import BATCH_SIZE, Trained, predict_logits
+from cifar_jax.metrics import EVAL_METRICS, scores
+from cifar_jax.registry import resolve_all, signatures
 from cifar_jax.runs import following, run_dir
 from cifar_jax.runs.files import check_folder
 from cifar_jax.runs.run_dir import Run
-from cifar_jax.runs.summaries import Writer
 from cifar_jax.training import trained
+from cifar_jax.writers import Summary, Writers
 
 _POLL_SECS = 1.0
+# Writes the step of a checkpoint, its results by name, and how many images there were.
+Record = Callable[[int, dict[str, float], dict[str, int]], None]
 _LARGEST = 2**31 - 1
 
 
@@ -69,13 +74,14 @@ def main(arguments: Sequence[str]) -> int:
     name = options.eval_data + ("_raw" if options.raw_params else "")
     if task.count < len(task.images):
         name += "_partial"
-    with Writer(eval_dir, name, prefix=f"{name}/") as writer:
+    with Writers(run.config.writers, eval_dir) as writers:
+        record = functools.partial(_record, writers, name)
         if options.run_once:
-            _evaluate(run, None, task, writer)
+            _evaluate(run, None, task, record)
         else:
             for step in following.new_steps(run, options.eval_interval_secs):
                 try:
-                    _evaluate(run, step, task, writer)
+                    _evaluate(run, step, task, record)
                 except (RunError, UserError) as error:
                     # Damaged, or deleted in the meantime in favor of newer ones.
                     warn(f"{error}; skipped")
@@ -138,7 +144,7 @@ def _task(run: Run) -> _Task:
     return _Task(images, count, notice, warning)
 
 
-def _evaluate(run: Run, step: int | None, task: _Task, writer: Writer) -> None:
+def _evaluate(run: Run, step: int | None, task: _Task, record: Record) -> None:
     """Evaluates one checkpoint, or the newest if step is None, and reports it."""
     options = flags.FLAGS
     network = trained.load(run, step, options.raw_params, options.best)
@@ -153,13 +159,13 @@ def _evaluate(run: Run, step: int | None, task: _Task, writer: Writer) -> None:
         f"step {network.step} of {run.path}, {kind} parameters, "
         f"{count} {options.eval_data} {which}"
     )
-    page = evaluate(run, network, task, writer)
+    page = evaluate(run, network, task, record)
     if page is not None:
         say(f"report written to {page}")
 
 
 def _evaluate_split(
-    run: Run, network: Trained, task: _Task, writer: Writer
+    run: Run, network: Trained, task: _Task, record: Record
 ) -> pathlib.Path | None:
     """Prints and records the precision; returns the path of the report, if any."""
     options = flags.FLAGS
@@ -167,11 +173,15 @@ def _evaluate_split(
     assert isinstance(images, ImageSet)
     part = Split(images.split.images[: task.count], images.split.labels[: task.count])
     logits = predict_logits(network, part.images, options.batch_size)
-    precision = metrics.accuracy(logits, part.labels)
+    precision = scores.accuracy(logits, part.labels)
+    others: dict[str, float] = {}
+    for metric in resolve_all(options.eval_metrics, EVAL_METRICS, "eval_metrics"):
+        others |= metric(logits, part.labels, run.class_names)
     now = _now()
-    say(f"{now}: precision @ 1 = {precision:.3f}")
+    words = "".join(f"; {name} = {value:.4g}" for name, value in others.items())
+    say(f"{now}: precision @ 1 = {precision:.3f}{words}")
     counts = {"num_examples": len(part), "examples_in_split": len(images)}
-    writer.write(network.step, {"precision_at_1": precision}, facts=counts)
+    record(network.step, {"precision_at_1": precision} | others, counts)
     if not options.report:
         return None
     subject = _subject(run, network, task, len(images), images.fingerprint, now)
@@ -189,7 +199,7 @@ def _history(run: Run) -> comparison.History | None:
 
 
 def _evaluate_corrupted(
-    run: Run, network: Trained, task: _Task, writer: Writer
+    run: Run, network: Trained, task: _Task, record: Record
 ) -> pathlib.Path | None:
     """Prints and records the errors; returns the path of their picture, if any."""
     options = flags.FLAGS
@@ -205,7 +215,7 @@ def _evaluate_corrupted(
         "num_examples": errors.size * task.count,
         "examples_in_split": errors.size * len(images),
     }
-    writer.write(network.step, corruption.scalars(errors), facts=counts)
+    record(network.step, corruption.scalars(errors), counts)
     if not options.report:
         return None
     whole = counts["examples_in_split"]
@@ -229,6 +239,17 @@ def _subject(
         notices=tuple(filter(None, [task.notice, task.warning])),
         time=now,
     )
+
+
+def _record(
+    writers: Writers,
+    series: str,
+    step: int,
+    scalars: dict[str, float],
+    counts: dict[str, int],
+) -> None:
+    """Writes the results of one evaluation."""
+    writers.write(Summary(series, step, scalars, counts))
 
 
 def _now() -> str:
@@ -259,6 +280,11 @@ def _define_flags() -> None:
         "photographs of the same classes, and cifar10-c, the test images under 19 "
         "corruptions at five severities. The last two are read from the data folder, "
         "or downloaded to it.",
+    )
+    flags.DEFINE_string(
+        "eval_metrics",
+        "",
+        f"What else to measure. Choices: {signatures(EVAL_METRICS)}.",
     )
     flags.DEFINE_boolean(
         "run_once", True, "Evaluate once; --run_once=False follows the run."

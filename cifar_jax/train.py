@@ -23,7 +23,7 @@ from cifar_jax.devices import processes
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.files import check_folder
 from cifar_jax.training.fit import FitResult, fit
-from cifar_jax.training.progress import ProgressBar
+from cifar_jax.training.hooks.bar import ProgressBar
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,8 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     command.banner(dataset.notice)
     if sys.stdout.isatty() and sys.stderr.isatty():
-        with ProgressBar(config.max_steps, config.batch_size) as bar:
-            result = fit(config, dataset, bar.log, bar.on_step)
+        bar = ProgressBar(config.max_steps, config.batch_size)
+        result = fit(config, dataset, bar.log, [bar])
     else:
         result = fit(config, dataset)
     command.banner(dataset.notice)

@@ -42,38 +42,41 @@ def seconds_a_step(
 
     from cifar_jax import Config, build_program, init_state, load_data
     from cifar_jax.devices import sharding
-    from cifar_jax.devices.strategies import ShardMap
+    from cifar_jax.devices.share import WHOLE
+    from cifar_jax.devices.strategies import Pmap
     from cifar_jax.training.compiled import CompiledSteps
+
+    class Alone(Pmap):
+        """Each device trains on its own: useless results, but the same work."""
+
+        share = WHOLE  # type: ignore[assignment]
 
     data = load_data(dataset, data_dir or None)
     program = build_program(Config(batch_size=batch_size), len(data.class_names))
-    found: dict[str | None, list[float]] = {sharding.AXIS: []}
+    found: dict[type[Pmap], list[float]] = {Pmap: []}
     if devices > 1:
-        found[None] = []
+        found[Alone] = []
     runs = {}
     key, images = jax.random.key(0), data.train.images
-    for axis_name in found:
-        strategy = ShardMap(sharding.create_mesh(devices))
-        # Without the axis name each device trains on its own: useless results, but the
-        # same work without the collective.
-        strategy.axis_name = axis_name
+    for kind in found:
+        strategy = kind(sharding.create_mesh(devices))
         state = sharding.create_replicated(
             strategy.mesh, lambda: init_state(program, key, images)
         )
         steps = CompiledSteps(
             program, data.train, batch_size, state, STEPS_PER_CALL, strategy
         )
-        runs[axis_name] = steps, state
+        runs[kind] = steps, state
     for call in range(1 + calls):
-        for axis_name, (steps, state) in runs.items():
+        for kind, (steps, state) in runs.items():
             began = time.perf_counter()
             first = call * STEPS_PER_CALL
             state, _ = steps.train_steps(state, first, first + STEPS_PER_CALL)
             jax.block_until_ready(state)
-            found[axis_name].append((time.perf_counter() - began) / STEPS_PER_CALL)
-            runs[axis_name] = steps, state
+            found[kind].append((time.perf_counter() - began) / STEPS_PER_CALL)
+            runs[kind] = steps, state
     # The first call is a warm-up.
-    return found[sharding.AXIS][1:], found.get(None, [])[1:]
+    return found[Pmap][1:], found.get(Alone, [])[1:]
 
 
 def measure(devices: int, batch_size: int) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Int32, Key, UInt8
 
 from cifar_jax import (
-    Batch,
     Config,
     Dataset,
     Program,
@@ -19,10 +18,10 @@ from cifar_jax import (
     build_program,
     compiler_options,
     eval_step,
-    train_step,
 )
 from cifar_jax.devices.compilation import slow_in_loops
 from cifar_jax.training import train_state
+from cifar_jax.training.compiled import take_steps
 
 # Images evaluated at a time, at most.
 EVAL_BATCH_SIZE = 2000
@@ -60,9 +59,13 @@ class ParallelRuns:
         self._start = _compiled(jax.vmap(lambda key: start(key=key)), keys)
         self._order = _compiled(jax.vmap(self._indices), keys)
         states, order = self._start(keys), self._order(keys)
-        self._phases = [
-            self._compiled_phase(phase, states, order) for phase in self._program.phases
-        ]
+        self._phases = []
+        step, last = 0, config.max_steps
+        while step < last:
+            program, end = self._program.at(step)
+            end = min(end or last, last)
+            self._phases.append(self._compiled_phase(program, step, end, states, order))
+            step = end
         self._logits = self._compiled_evaluation(states)
 
     def train(self, first_seed: int) -> TrainState:
@@ -72,8 +75,8 @@ class ParallelRuns:
         """
         keys = self._keys(first_seed)
         states, order = self._start(keys), self._order(keys)
-        for take_steps in self._phases:
-            states = take_steps(states, order)
+        for take_phase in self._phases:
+            states = take_phase(states, order)
         return jax.block_until_ready(states)
 
     def evaluate(self, states: TrainState) -> list[float]:
@@ -96,50 +99,39 @@ class ParallelRuns:
         )
         return orders[:, :count].reshape(-1)[:visited].reshape(config.max_steps, -1)
 
-    def _step(
-        self,
-        program: Program,
-        data: tuple[Array, Array],
-        order: Int32[Array, "steps batch"],
-        number: Array,
-        state: TrainState,
-    ) -> TrainState:
-        """Takes the step of that number in one run."""
-        images, labels = data
-        indices = order[number]
-        positions = number * self._config.batch_size + jnp.arange(len(indices))
+    def _batches(self, order: Array, first: int, end: int) -> dict[str, Array]:
+        """Returns the batches of these steps, of which only the indices are a run's."""
+        size = self._config.batch_size
+        positions = jnp.arange(first * size, end * size).reshape(-1, size)
         epochs = positions // self._images_per_epoch
-        batch = Batch(images[indices], labels[indices], indices, epochs)
-        return train_step(program, state, batch)[0]
+        return {"indices": order[:, first:end], "epochs": epochs}
 
     def _compiled_phase(
-        self, phase: range, states: TrainState, order: Array
+        self, program: Program, first: int, end: int, states: TrainState, order: Array
     ) -> Callable[[TrainState, Array], TrainState]:
-        """Returns the function that takes all steps of a phase."""
-        step = functools.partial(self._step, self._program.at(phase.start))
-        first, end = phase.start, min(phase.stop, self._config.max_steps)
-        steps = jax.vmap(step, (None, 0, None, 0))
+        """Returns the function that takes the steps from `first` to `end`."""
 
-        def loop(states: TrainState, order: Array, data: Any) -> TrainState:
-            return jax.lax.fori_loop(
-                first, end, lambda i, states: steps(data, order, i, states), states
+        def lowered(looped: bool, stop: int) -> jax.stages.Lowered:
+            steps = jax.vmap(
+                functools.partial(take_steps, program, looped),
+                (0, None, {"indices": 0, "epochs": None}, None),
             )
+            batches = self._batches(order, first, stop)
+            wrapped = jax.jit(steps, donate_argnums=0)
+            return wrapped.lower(states, self._data, batches, stop - first)
 
-        def once(states: TrainState, order: Array, data: Any, i: Array) -> TrainState:
-            return steps(data, order, i, states)
+        whole = lowered(True, end)
+        stride = 1 if slow_in_loops(whole) else end - first
+        chosen = whole if stride > 1 else lowered(False, first + 1)
+        compiled = chosen.compile(compiler_options())
 
-        lowered = jax.jit(loop, donate_argnums=0).lower(states, order, self._data)
-        if not slow_in_loops(lowered):
-            compiled = lowered.compile(compiler_options())
-            return lambda states, order: compiled(states, order, self._data)
-        one = _compiled(once, states, order, self._data, 0, donate_argnums=0)
-
-        def from_host(states: TrainState, order: Array) -> TrainState:
-            for i in range(first, end):
-                states = one(states, order, self._data, i)
+        def take(states: TrainState, order: Array) -> TrainState:
+            for step in range(first, end, stride):
+                batches = self._batches(order, step, step + stride)
+                states, _ = compiled(states, self._data, batches, stride)
             return states
 
-        return from_host
+        return take
 
     def _compiled_evaluation(self, states: TrainState) -> Callable[[TrainState], Array]:
         """Returns the function that computes the logits of the test set in each run."""

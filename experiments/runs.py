@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cifar_jax import Run, read_run
-from cifar_jax.runs.summaries import read_evaluations, read_training
+from cifar_jax.writers.jsonl import read_evaluations, read_training
 from experiments import output
 
 LOG_LINE = re.compile(

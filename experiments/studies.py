@@ -25,7 +25,7 @@ from cifar_jax import (
     load_data,
     predict_logits,
 )
-from cifar_jax.evaluation import metrics
+from cifar_jax.metrics import scores
 from experiments import machine, output, pictures, runs
 
 FLAGS = flags.FLAGS
@@ -119,8 +119,8 @@ def _figures(
     for name in SPLITS:
         split = dataset.split(name)
         logits = predict_logits(network, split.images)
-        found[name] = metrics.accuracy(logits, split.labels)
-        loss = metrics.negative_log_likelihood(logits, split.labels)
+        found[name] = scores.accuracy(logits, split.labels)
+        loss = scores.negative_log_likelihood(logits, split.labels)
         found[f"{name}_cross_entropy"] = loss
     found |= measure(network, dataset)
     text = ", ".join(f"{name} {value:.4f}" for name, value in found.items())

@@ -56,7 +56,7 @@ from cifar_jax import (
 from cifar_jax.config import flags as config_flags
 from cifar_jax.data.cifar import cifar10, cifar100, download
 from cifar_jax.evaluation import comparison
-from cifar_jax.runs import summaries
+from cifar_jax.writers import jsonl as summaries
 
 STEPS = 40
 SAVING = (

@@ -4,11 +4,11 @@ import json
 import shutil
 
 import pytest
+from cifar_jax.runs.summaries import Writer
 from helpers import assert_one_line, files_of
 from PIL import Image
 
 from cifar_jax.runs import checkpoints
-from cifar_jax.runs.summaries import Writer
 
 
 @pytest.fixture(scope="module")

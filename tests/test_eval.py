@@ -9,7 +9,8 @@ import signal
 import pytest
 from helpers import DIGITS, assert_one_line, damages, read_until, started
 
-from cifar_jax.runs import checkpoints, summaries
+from cifar_jax.runs import checkpoints
+from cifar_jax.writers import jsonl as summaries
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from helpers import assert_one_line
 
 from cifar_jax import load_trained, predict_logits, read_run
 from cifar_jax.data.cifar import cifar10, download
-from cifar_jax.runs import summaries
+from cifar_jax.writers import jsonl as summaries
 
 
 @pytest.fixture

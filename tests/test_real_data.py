@@ -11,8 +11,8 @@ from PIL import Image
 from test_own_pictures import follow_readme, write_pictures
 
 from cifar_jax import evaluate, load_data, load_exported
-from cifar_jax.runs import summaries
 from cifar_jax.training.trained import PRETRAINED
+from cifar_jax.writers import jsonl as summaries
 
 pytestmark = [
     pytest.mark.real_data,

@@ -8,9 +8,9 @@ import threading
 import time
 
 import pytest
+from cifar_jax.runs.summaries import Writer
 
 from cifar_jax import Stopped, UserError
-from cifar_jax.runs.summaries import Writer
 from experiments import machine, side_by_side, sweep_table
 from experiments.jobs import Job
 from experiments.side_by_side import Processes, Share

@@ -24,7 +24,8 @@ from helpers import (
 )
 
 from cifar_jax import load_data
-from cifar_jax.runs import checkpoints, summaries
+from cifar_jax.runs import checkpoints
+from cifar_jax.writers import jsonl as summaries
 
 
 def test_train_says_what_it_does(digits_run):

@@ -13,12 +13,14 @@ from cifar_jax.data.preprocessing import Preprocessing, parse_distortions
 from cifar_jax.data.views import VIEWS
 from cifar_jax.devices.strategies import STRATEGIES
 from cifar_jax.errors import UserError
+from cifar_jax.metrics import EVAL_METRICS, METRICS
 from cifar_jax.models import MODELS
 from cifar_jax.ops import Implementation
 from cifar_jax.optimization import LOSSES, OPTIMIZERS
 from cifar_jax.optimization.chain import PARAM_GROUPS
 from cifar_jax.optimization.schedules import SCHEDULES, ScheduleSettings
 from cifar_jax.registry import resolve
+from cifar_jax.writers import WRITERS
 
 # The limit for numbers of steps and images, which are int32 on the device.
 _LARGEST = 2**31 - 1
@@ -178,8 +180,8 @@ class Config:
     )
     data_parallel: str = option(
         "jit",
-        "How a step is spread over devices: jit, divided by XLA; shard_map or pmap, "
-        "one program for each share of the batch.",
+        "How a step is spread over devices: jit, divided by XLA; pmap, one program for "
+        "each share of the batch.",
         choices=STRATEGIES.keys(),
     )
     seed: int = option(
@@ -250,6 +252,13 @@ class Config:
     log_frequency: int = option(
         10, "Print the loss every this many steps.", at_least=1, at_most=_LARGEST
     )
+    metrics: str = option(
+        "",
+        "What else to measure in the logged steps, on the batch; it is in the log, the "
+        "summaries and TensorBoard.",
+        registry=METRICS,
+        listed=True,
+    )
     summary_frequency: int = option(
         100, "Write summaries every this many steps.", at_least=1, at_most=_LARGEST
     )
@@ -259,6 +268,12 @@ class Config:
         "the test images if none are held out. 0: never.",
         at_least=0,
         at_most=_LARGEST,
+    )
+    eval_metrics: str = option(
+        "",
+        "What else to measure in these evaluations.",
+        registry=EVAL_METRICS,
+        listed=True,
     )
     keep_best: bool = option(
         False,
@@ -271,6 +286,12 @@ class Config:
         "images. 0: never.",
         at_least=0,
         at_most=_LARGEST,
+    )
+    writers: str = option(
+        "jsonl, tensorboard",
+        "Where summaries and evaluations go.",
+        registry=WRITERS,
+        listed=True,
     )
     save_interval_secs: float = option(
         600.0, "Save a checkpoint every this many seconds.", at_least=0
@@ -302,6 +323,9 @@ class Config:
         for name in ("keep_best", "early_stopping"):
             if getattr(self, name) and not self.eval_frequency:
                 raise UserError(f"--{name} needs evaluations; give --eval_frequency")
+            # A resumed training reads earlier evaluations there.
+            if getattr(self, name) and "jsonl" not in self.writers:
+                raise UserError(f"--{name} needs jsonl among --writers={self.writers}")
         if self.learning_rate_drops and self.schedule != "piecewise":
             raise UserError(
                 f"--schedule={self.schedule} has no --learning_rate_drops; leave them "

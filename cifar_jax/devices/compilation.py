@@ -5,36 +5,53 @@ import os
 import pathlib
 import platform
 import re
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import jax
 import jaxlib
+from jaxtyping import PyTree
 
 from cifar_jax import console
 from cifar_jax.caches import user_cache
 from cifar_jax.errors import UserError
 
 _YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
+# JAX's default for the shortest compilation that it keeps.
+_USUAL_SECS = 1.0
+# What this process has compiled lately; the oldest is forgotten first.
+_MADE: dict[Hashable, Any] = {}
+_MOST = 16
+
+Value = TypeVar("Value")
 
 
-def enable(directory: str | None) -> None:
+def enable(directory: str | None = None) -> None:
     """Keeps compiled programs in a directory that only this user can write to.
 
     Args:
-        directory: None for JAX_COMPILATION_CACHE_DIR or else a directory in the user's
-            cache, and if that cannot be used, no cache; an empty string for no cache.
+        directory: None for what was chosen before: by an earlier call, by
+            JAX_COMPILATION_CACHE_DIR or in jax.config, or else for a directory in the
+            user's cache, and if that cannot be used, no cache; an empty string for no
+            cache.
 
     Raises:
         UserError: the given directory cannot be used.
     """
     if directory == "":
         jax.config.update("jax_enable_compilation_cache", False)
+    known = jax.config.values
+    if not known["jax_enable_compilation_cache"]:
         return
     # Cache everything: a start compiles many small programs, which add up.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if known["jax_persistent_cache_min_compile_time_secs"] == _USUAL_SECS:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if directory is None and known["jax_compilation_cache_dir"]:
+        return
     try:
         if directory is not None:
             _use(pathlib.Path(directory).expanduser())
-        elif not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        else:
             _use(_default())
     # RuntimeError: there is no home directory for a ~.
     except (OSError, RuntimeError, ValueError) as error:
@@ -68,6 +85,31 @@ def _default() -> pathlib.Path:
         features = platform.processor()
     kind = hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()
     return user_cache() / "compiled" / kind[:12]
+
+
+def once(what: Hashable, arguments: PyTree, make: Callable[[], Value]) -> Value:
+    """Returns what was made for equal arguments earlier in this process, or makes it.
+
+    Args:
+        what: is computed: functions and their static arguments.
+        arguments: what is made depends on their structure, shapes and shardings alone.
+        make: compiles it.
+    """
+    leaves, structure = jax.tree.flatten(arguments)
+    shapes = tuple(
+        (leaf.shape, leaf.dtype, getattr(leaf, "sharding", None)) for leaf in leaves
+    )
+    key = (what, structure, shapes)
+    if key not in _MADE:
+        _MADE[key] = make()
+        if len(_MADE) > _MOST:
+            _MADE.pop(next(iter(_MADE)))
+    return _MADE[key]
+
+
+def compile_(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compiles a program with this package's options."""
+    return lowered.compile(compiler_options())
 
 
 def slow_in_loops(lowered: jax.stages.Lowered) -> bool:

@@ -1,12 +1,13 @@
-"""Three strategies for running one function on all devices, by shares of a batch.
+"""Two ways to run a function on all devices, each of which holds a share of a batch.
 
-The function takes (state, data, batches, numbers). Batches are sharded; the other
+The function takes (state, data, batches, count). Batches are sharded; the other
 arguments and the results are replicated. The state is donated.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -14,17 +15,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree, Shaped
 
 from cifar_jax.devices import sharding
+from cifar_jax.devices.share import Share, Whole
 from cifar_jax.errors import UserError
 
 # Of each step's batch: the indices, for example, or the images.
 Batches = dict[str, Shaped[np.ndarray, "steps batch ..."]]
-_REPLICATED = PartitionSpec()
-_SHARDED = PartitionSpec(None, sharding.AXIS)
 
 
 @runtime_checkable
 class Strategy(Protocol):
-    """How a function is spread over the devices of a mesh."""
+    """How a function is spread over the devices of a mesh; hashable."""
 
     @property
     def mesh(self) -> Mesh:
@@ -32,11 +32,8 @@ class Strategy(Protocol):
         ...
 
     @property
-    def axis_name(self) -> str | None:
-        """The mesh axis that the function must reduce over by itself.
-
-        None if it is written for the whole batch and XLA divides the work.
-        """
+    def share(self) -> Whole | Share:
+        """What the function sees of a batch."""
         ...
 
     def wrap(self, function: Callable) -> jax.stages.Wrapped:
@@ -48,25 +45,25 @@ class Strategy(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True)
 class Jit:
     """The function is written for the whole batch; XLA divides the work."""
 
-    axis_name: str | None = None
-
-    def __init__(self, mesh: Mesh):
-        self.mesh = mesh
+    mesh: Mesh
+    share: ClassVar[Whole] = Whole()
 
     def wrap(self, function: Callable) -> jax.stages.Wrapped:
         """Returns the function on all devices, to be lowered and compiled."""
         return jax.jit(
             functools.partial(_on_mesh, self.mesh, function),
             donate_argnums=0,
-            out_shardings=NamedSharding(self.mesh, _REPLICATED),
+            out_shardings=NamedSharding(self.mesh, PartitionSpec()),
         )
 
     def shard(self, batches: Batches) -> PyTree:
         """Returns the batches as the wrapped function takes them."""
-        return sharding.place(batches, NamedSharding(self.mesh, _SHARDED))
+        sharded = NamedSharding(self.mesh, PartitionSpec(None, sharding.AXIS))
+        return sharding.place(batches, sharded)
 
 
 def _on_mesh(mesh: Mesh, function: Callable, *arguments: PyTree) -> PyTree:
@@ -75,47 +72,25 @@ def _on_mesh(mesh: Mesh, function: Callable, *arguments: PyTree) -> PyTree:
         return function(*arguments)
 
 
-class ShardMap:
-    """The function is written for one device's share and averages over the axis."""
-
-    axis_name: str | None = sharding.AXIS
-
-    def __init__(self, mesh: Mesh):
-        self.mesh = mesh
-
-    def wrap(self, function: Callable) -> jax.stages.Wrapped:
-        """Returns the function on all devices, to be lowered and compiled."""
-        mapped = jax.shard_map(
-            function,
-            mesh=self.mesh,
-            in_specs=(_REPLICATED, _REPLICATED, _SHARDED, _REPLICATED),
-            out_specs=_REPLICATED,
-            # With the check, JAX would sum gradients implicitly, unlike pmap.
-            check_vma=False,
-        )
-        return jax.jit(mapped, donate_argnums=0)
-
-    def shard(self, batches: Batches) -> PyTree:
-        """Returns the batches as the wrapped function takes them."""
-        return Jit(self.mesh).shard(batches)
-
-
+@dataclasses.dataclass(frozen=True)
 class Pmap:
-    """As ShardMap, by the older transformation that courses and older code use.
+    """The function is written for one device's share and averages over the axis.
+
+    In the versions of JAX that this package runs on, pmap is shard_map underneath.
 
     Raises:
         UserError: this version of JAX has no pmap.
     """
 
-    axis_name: str | None = sharding.AXIS
+    mesh: Mesh
+    share: ClassVar[Share] = Share(sharding.AXIS)
 
-    def __init__(self, mesh: Mesh):
+    def __post_init__(self) -> None:
         if not hasattr(jax, "pmap"):
             raise UserError(
                 f"--data_parallel=pmap: JAX {jax.__version__} has no pmap any more; "
-                "shard_map does the same"
+                "--data_parallel=jit gives the same results"
             )
-        self.mesh = mesh
 
     def wrap(self, function: Callable) -> jax.stages.Wrapped:
         """Returns the function on all devices.
@@ -141,8 +116,4 @@ class Pmap:
         return Jit(self.mesh).shard(by_device)
 
 
-STRATEGIES: dict[str, Callable[[Mesh], Strategy]] = {
-    "jit": Jit,
-    "shard_map": ShardMap,
-    "pmap": Pmap,
-}
+STRATEGIES: dict[str, Callable[[Mesh], Strategy]] = {"jit": Jit, "pmap": Pmap}

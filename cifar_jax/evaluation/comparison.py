@@ -14,10 +14,11 @@ from typing import Any
 from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import differing
 from cifar_jax.errors import UserError
-from cifar_jax.evaluation.metrics import wilson_interval
+from cifar_jax.metrics.scores import wilson_interval
 from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY
-from cifar_jax.runs import checkpoints, summaries
+from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
+from cifar_jax.writers import jsonl
 
 SPLITS = ("test", "validation")
 # What plots of a comparison name as their origin, and how many runs they can show.
@@ -48,9 +49,9 @@ class History:
     Attributes:
         run: its config and data.
         saved: the step of its newest checkpoint; None if there is none.
-        training: its summaries, see `summaries.read_training`.
+        training: its summaries, see `jsonl.read_training`.
         evaluations: those of the averaged parameters in its folder `eval`, for each of
-            SPLITS, see `summaries.read_evaluations`.
+            SPLITS, see `jsonl.read_evaluations`.
     """
 
     run: Run
@@ -70,10 +71,10 @@ def read(run: Run) -> History:
         return History(
             run,
             saved[-1] if saved else None,
-            _read(summaries.read_training, run.path / "train.jsonl", _TRAINING),
+            _read(jsonl.read_training, run.path / "train.jsonl", _TRAINING),
             {
                 split: _read(
-                    summaries.read_evaluations,
+                    jsonl.read_evaluations,
                     run.evaluations / f"{split}.jsonl",
                     _EVALUATION,
                 )

@@ -19,8 +19,9 @@ from cifar_jax.data.cifar.robustness import (
     CorruptedImages,
 )
 from cifar_jax.data.dataset import fingerprint
-from cifar_jax.evaluation import metrics, report
+from cifar_jax.evaluation import report
 from cifar_jax.evaluation.inference import Trained, predict_logits
+from cifar_jax.metrics import scores
 
 PICTURE, RECORD = "corruptions.png", "corruptions.json"
 FILES = (PICTURE, RECORD)
@@ -62,7 +63,7 @@ def evaluate(
                 split = images.split(corruption, severity, count)
                 digest.update(fingerprint(split).encode())
                 logits = predict_logits(network, split.images, batch_size)
-                errors[row, column] = 1 - metrics.accuracy(logits, split.labels)
+                errors[row, column] = 1 - scores.accuracy(logits, split.labels)
                 progress.update(count)
     return errors, digest.hexdigest()
 

@@ -17,7 +17,7 @@ from cifar_jax.data.normalization import Statistics
 from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.devices import sharding
 from cifar_jax.devices.compilation import compiler_options, slow_in_loops
-from cifar_jax.evaluation import metrics
+from cifar_jax.metrics import scores
 from cifar_jax.models import Network
 
 # The fastest for the tutorial's network on a CPU, of those tried from 25 to 1,000.
@@ -148,7 +148,7 @@ def evaluate(network: Trained, split: Split, batch_size: int = BATCH_SIZE) -> fl
     check_type(network, "network", Trained)
     check_split(split, "split", len(network.class_names), network.image_shape)
     logits = predict_logits(network, split.images, batch_size)
-    return metrics.accuracy(logits, split.labels)
+    return scores.accuracy(logits, split.labels)
 
 
 def classify(

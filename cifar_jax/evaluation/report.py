@@ -14,7 +14,8 @@ from jaxtyping import Float, Integer
 
 from cifar_jax.data import Split
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.evaluation import comparison, metrics
+from cifar_jax.evaluation import comparison
+from cifar_jax.metrics import scores
 from cifar_jax.runs.files import check_folder, write_atomically
 
 PAGE, RECORD = "report.html", "report.json"
@@ -156,8 +157,8 @@ def record(
     names = subject.class_names
     matrix = None
     if len(names) <= _MATRIX_CLASSES:
-        matrix = metrics.confusion_matrix(logits, labels).tolist()
-    precision = metrics.accuracy(logits, labels)
+        matrix = scores.confusion_matrix(logits, labels).tolist()
+    precision = scores.accuracy(logits, labels)
     correct = round(precision * len(labels))
     return {
         "generator": GENERATOR,
@@ -165,29 +166,29 @@ def record(
         "num_images": len(labels),
         "correct": correct,
         "precision_at_1": precision,
-        "precision_at_1_interval_95": metrics.wilson_interval(correct, len(labels)),
-        "precision_at_5": metrics.accuracy_at(5, logits, labels),
-        "negative_log_likelihood": metrics.negative_log_likelihood(logits, labels),
+        "precision_at_1_interval_95": scores.wilson_interval(correct, len(labels)),
+        "precision_at_5": scores.accuracy_at(5, logits, labels),
+        "negative_log_likelihood": scores.negative_log_likelihood(logits, labels),
         "classes": _classes(names, logits, labels),
         "confusion_matrix": matrix,
         "confusions": [
             {"label": names[label], "prediction": names[prediction], "count": count}
-            for label, prediction, count in metrics.confusions(
+            for label, prediction, count in scores.confusions(
                 logits, labels, _CONFUSIONS
             )
         ],
         "calibration": {
             name: _json(value)
-            for name, value in vars(metrics.calibration(logits, labels)).items()
+            for name, value in vars(scores.calibration(logits, labels)).items()
         },
         "right_answers": _answers(
             names,
             logits,
             labels,
-            metrics.confident_right_answers(logits, labels, _ANSWERS),
+            scores.confident_right_answers(logits, labels, _ANSWERS),
         ),
         "mistakes": _answers(
-            names, logits, labels, metrics.confident_mistakes(logits, labels, _ANSWERS)
+            names, logits, labels, scores.confident_mistakes(logits, labels, _ANSWERS)
         ),
         "training": _training(history) if history else None,
     }
@@ -196,9 +197,9 @@ def record(
 def _classes(
     names: tuple[str, ...], logits: np.ndarray, labels: np.ndarray
 ) -> list[dict[str, Any]]:
-    scores = vars(metrics.class_scores(logits, labels))
+    found = vars(scores.class_scores(logits, labels))
     return [
-        {"name": name} | {score: _json(values[i]) for score, values in scores.items()}
+        {"name": name} | {score: _json(values[i]) for score, values in found.items()}
         for i, name in enumerate(names)
     ]
 
@@ -206,7 +207,7 @@ def _classes(
 def _answers(
     names: tuple[str, ...], logits: np.ndarray, labels: np.ndarray, chosen: np.ndarray
 ) -> list[dict[str, Any]]:
-    probabilities = metrics.probabilities(logits)
+    probabilities = scores.probabilities(logits)
     return [
         {
             "index": int(i),

@@ -11,7 +11,6 @@ from matplotlib.colors import Normalize
 from PIL import Image
 
 from cifar_jax.data.folder.pictures import as_picture
-from cifar_jax.evaluation import metrics
 from cifar_jax.evaluation.feature_maps import (
     activations,
     convolutions,
@@ -19,6 +18,7 @@ from cifar_jax.evaluation.feature_maps import (
     mosaic,
 )
 from cifar_jax.evaluation.inference import Trained, predict_logits
+from cifar_jax.metrics import scores
 
 _MOST_CLASSES = 10
 # Networks of ImageNet have up to 244 convolutions, whose maps would take seconds to
@@ -36,7 +36,7 @@ def answer(network: Trained, picture: UInt8[np.ndarray, "h w 3"]) -> dict[str, A
     """
     # Not by `classify`, which computes eight images whatever their number.
     logits = predict_logits(network, picture[None], batch_size=1)
-    probabilities = metrics.probabilities(logits)[0]
+    probabilities = scores.probabilities(logits)[0]
     order = np.argsort(-probabilities, kind="stable")[:_MOST_CLASSES]
     layers = activations(network, picture[None])
     given = layers["input"][0]

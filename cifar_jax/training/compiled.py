@@ -1,7 +1,9 @@
 """The steps of a program, compiled, over a training set."""
 
 import concurrent.futures
+import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +13,20 @@ from jaxtyping import Array, PyTree
 
 from cifar_jax.data import Split
 from cifar_jax.data.batches import BatchOrder
-from cifar_jax.devices import placement, sharding
-from cifar_jax.devices.compilation import compiler_options, slow_in_loops
+from cifar_jax.devices import compilation, placement
 from cifar_jax.devices.strategies import Batches, Jit, Strategy
 from cifar_jax.training import steps, train_state
 from cifar_jax.training.feeds import Feed, OnDevices, Streamed
 from cifar_jax.training.program import Program
-from cifar_jax.training.steps import Batch, Inspection, Losses
+from cifar_jax.training.steps import Batch, Inspection, Metrics
 from cifar_jax.training.train_state import TrainState
+
+
+class _Compiled(NamedTuple):
+    """The compiled steps of a program, and how many a call may take."""
+
+    call: jax.stages.Compiled
+    steps_per_call: int
 
 
 class CompiledSteps:
@@ -28,12 +36,10 @@ class CompiledSteps:
     the indices of its batches; with `stream`, a call sends their images.
 
     A call runs a loop on the device whose length is an argument, so one program serves
-    all lengths, and the way that a run is divided into calls changes no bit of it. Each
-    phase of the training has a program of its own.
+    all lengths, and the way that a run is divided into calls changes no bit of it.
 
     Attributes:
-        max_steps_per_call: the largest number of steps for `train_steps`.
-        steps_per_call: the largest number of them in one call of the device.
+        steps_per_call: the largest number of steps in one call of the devices.
     """
 
     def __init__(
@@ -50,12 +56,11 @@ class CompiledSteps:
     ):
         """Compiles for states like this one, which is left as it is.
 
-        States are replicated over `strategy.mesh`. The first phase is compiled at once,
-        and the later ones in the background. So is `inspect` if it will be needed for
-        sure, otherwise it is compiled when it is first called. `drop_remainder` is that
-        of `BatchOrder`.
+        What this process has compiled for an equal program is used again. States are
+        replicated over `strategy.mesh`. `inspect` is compiled when it is first called,
+        unless it will be needed for sure. `drop_remainder` is that of `BatchOrder`.
         """
-        self.max_steps_per_call = max_steps_per_call
+        self._program = dataclasses.replace(program, share=strategy.share)
         self._strategy = strategy
         # This process's own copy: what is computed from it concerns no other process.
         key = state.key.addressable_data(0)
@@ -66,79 +71,53 @@ class CompiledSteps:
             if stream
             else OnDevices(train, order, max_steps_per_call, strategy.mesh)
         )
-        self._program = program
-        self._jit = Jit(strategy.mesh)
-        whole = NamedSharding(strategy.mesh, PartitionSpec())
-        self._like = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state
-        )
-        self._function, self.steps_per_call = _loop, self._feed.max_steps_per_call
-        self._no_losses = sharding.replicate(
-            strategy.mesh,
-            {
-                name: np.zeros(max_steps_per_call, loss.dtype)
-                for name, loss in state.loss_averages.items()
-            },
-        )
-        step = int(state.step)
-        lowered = self._lowered(state, step)
-        if slow_in_loops(lowered):
-            self._function, self.steps_per_call = _once, 1
-            lowered = self._lowered(state, step)
         # XLA compiles each program on one core, so two at a time.
-        self._compiling = concurrent.futures.ThreadPoolExecutor(2)
-        self._first = self._compiling.submit(lowered.compile, compiler_options())
-        self._inspect: concurrent.futures.Future[jax.stages.Compiled] | None = None
-        if will_inspect:
-            self._inspect = self._compiling.submit(self._compiled_inspect)
-        self._train = {program.phase(step): self._first} | {
-            phase: self._compiling.submit(
-                self._lowered(state, phase.start).compile, compiler_options()
-            )
-            for phase in program.phases
-            if phase.start > step
-        }
-        self._first.result()
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            if will_inspect:
+                pool.submit(self._inspect_of, state)
+            step: int | None = int(state.step)
+            phases = []
+            while step is not None:
+                one, step = self._program.at(step)
+                phases.append((step, pool.submit(self._train_of, one, state)))
+            self._phases = [(end, compiled.result()) for end, compiled in phases]
+        self.steps_per_call = self._phases[0][1].steps_per_call
 
     def train_steps(
         self, state: TrainState, first: int, end: int
-    ) -> tuple[TrainState, Losses]:
-        """Takes the steps first, first + 1, ..., end - 1: max_steps_per_call at most.
+    ) -> tuple[TrainState, Metrics]:
+        """Takes the steps first, first + 1, ..., end - 1, one at least.
 
         Returns:
-            The state after them, and every loss term of each step in order. Zeros
-            follow up to max_steps_per_call, because arrays of other lengths would have
-            what is done with them compiled again.
+            The state after them, and the metrics of the last one.
         """
-        assert end - first <= self.max_steps_per_call
         # The program overwrites its argument, so that there are never more than two.
         state = _copy(state)
-        losses, start = self._no_losses, first
+        metrics: Metrics = {}
         while first < end:
-            phase = self._program.phase(first)
-            count = min(end, phase.stop, first + self.steps_per_call) - first
-            batches = self._strategy.shard(
-                self._batches(first, count, self.steps_per_call)
+            stop, (call, most) = next(
+                (stop, compiled)
+                for stop, compiled in self._phases
+                if stop is None or first < stop
             )
-            train = self._train[phase].result()
-            before, numbers = losses, (first - start, count)
-            state, losses = train(state, (self._feed.data, before), batches, numbers)
+            count = min(end, stop or end, first + most) - first
+            batches = self._strategy.shard(self._batches(first, count, most))
+            before = metrics
+            state, metrics = call(state, self._feed.data, batches, count)
             first += count
             if self._feed.data is None:
                 # Otherwise the images of all these calls could be on the devices.
                 jax.block_until_ready(before)
-        return state, losses
+        return state, metrics
 
     def inspect(self, state: TrainState, step: int) -> Inspection:
         """Looks inside the step of that number without taking it."""
-        if self._inspect is None:
-            self._inspect = self._compiling.submit(self._compiled_inspect)
-        batches = self._jit.shard(self._batches(step, 1, 1))
-        return self._inspect.result()(state, self._feed.data, batches)
+        batches = Jit(self._strategy.mesh).shard(self._batches(step, 1, 1))
+        return self._inspect_of(state)(state, self._feed.data, batches)
 
     def placement(self, state: TrainState) -> str:
         """Describes where the state, the data and the compiled step are, as a table."""
-        return placement.describe(state, self._feed.data, self._first.result())
+        return placement.describe(state, self._feed.data, self._phases[0][1].call)
 
     def _batches(self, first: int, count: int, room: int) -> Batches:
         """Returns the batches of these steps, padded to `room` batches."""
@@ -151,27 +130,44 @@ class CompiledSteps:
             np.stack([batch[name] for batch in batches], out=padded[name][:count])
         return padded
 
-    def _compiled_inspect(self) -> jax.stages.Compiled:
-        """Compiles for XLA to divide the work, whatever the strategy: it is rare."""
-        whole = NamedSharding(self._jit.mesh, PartitionSpec())
-        function = functools.partial(_inspect, self._program)
-        batches = self._jit.shard(self._batches(0, 1, 1))
-        lowered = jax.jit(function, out_shardings=whole).lower(
-            self._like, self._feed.data, batches
-        )
-        return lowered.compile(compiler_options())
-
-    def _lowered(self, state: TrainState, step: int) -> jax.stages.Lowered:
-        """Returns the program of this step's phase, before compilation.
+    def _train_of(self, program: Program, state: TrainState) -> _Compiled:
+        """Returns the compiled steps of a program: in a loop, if that is not slow.
 
         It needs an actual state: in many processes, pmap takes no description of one.
         """
-        function = functools.partial(
-            self._function, self._program.at(step), self._strategy.axis_name
-        )
-        batches = self._strategy.shard(self._batches(0, 1, self.steps_per_call))
-        data = (self._feed.data, self._no_losses)
-        return self._strategy.wrap(function).lower(state, data, batches, (0, 1))
+        room = self._feed.max_steps_per_call
+
+        def lowered(looped: bool) -> jax.stages.Lowered:
+            function = functools.partial(take_steps, program, looped)
+            batches = self._strategy.shard(self._batches(0, 1, room if looped else 1))
+            wrapped = self._strategy.wrap(function)
+            return wrapped.lower(state, self._feed.data, batches, 1)
+
+        def compiled() -> _Compiled:
+            if jax.default_backend() == "cpu":
+                once = lowered(looped=False)
+                if compilation.slow_in_loops(once):
+                    return _Compiled(compilation.compile_(once), 1)
+            return _Compiled(compilation.compile_(lowered(looped=True)), room)
+
+        batch = self._feed.batch(0)
+        what = (take_steps, program, self._strategy, room)
+        return compilation.once(what, (state, self._feed.data, batch), compiled)
+
+    def _inspect_of(self, state: TrainState) -> jax.stages.Compiled:
+        """Compiles for XLA to divide the work, whatever the strategy: it is rare."""
+        strategy = Jit(self._strategy.mesh)
+        program = dataclasses.replace(self._program, share=strategy.share)
+        whole = NamedSharding(strategy.mesh, PartitionSpec())
+        batches = strategy.shard(self._batches(0, 1, 1))
+        arguments = state, self._feed.data, batches
+
+        def compiled() -> jax.stages.Compiled:
+            function = functools.partial(_inspect, program)
+            wrapped = jax.jit(function, out_shardings=whole)
+            return compilation.compile_(wrapped.lower(*arguments))
+
+        return compilation.once((_inspect, program, strategy), arguments, compiled)
 
 
 @jax.jit
@@ -179,49 +175,40 @@ def _copy(state: TrainState) -> TrainState:
     return jax.tree.map(jnp.copy, state)
 
 
-def _loop(
+def take_steps(
     program: Program,
-    axis_name: str | None,
+    looped: bool,
     state: TrainState,
-    data_and_losses: tuple[PyTree, Losses],
+    data: PyTree,
     batches: PyTree,
-    numbers: tuple[Array, Array],
-) -> tuple[TrainState, Losses]:
-    """Takes a step on each of the first batches.
+    count: int | Array,
+) -> tuple[TrainState, Metrics]:
+    """Takes a step on each of the first `count` batches.
 
-    Two numbers say at which place their losses begin, after those of earlier calls, and
-    how many steps there are.
+    Args:
+        program: what is trained and how.
+        looped: whether to do so in a loop on the device; otherwise `count` is 1.
+        state: before the steps.
+        data: the whole training set, or None if each batch brings its own images.
+        batches: what `Feed.batch` returns, of each step.
+        count: the number of steps, one at least.
+
+    Returns:
+        The state after them, and the metrics of the last one.
     """
-    data, losses = data_and_losses
-    place, count = numbers
 
-    def body(i: Array, carry: tuple[TrainState, Losses]) -> tuple[TrainState, Losses]:
-        state, losses = carry
-        state, now = steps.train_step(
-            program, state, _take(data, batches, i), axis_name
-        )
-        return state, _put(losses, place + i, now)
+    def body(i: int | Array, state: TrainState) -> tuple[TrainState, Metrics]:
+        return steps.train_step(program, state, _take(data, batches, i))
 
-    return jax.lax.fori_loop(0, count, body, (state, losses))
-
-
-def _once(
-    program: Program,
-    axis_name: str | None,
-    state: TrainState,
-    data_and_losses: tuple[PyTree, Losses],
-    batches: PyTree,
-    numbers: tuple[Array, Array],
-) -> tuple[TrainState, Losses]:
-    """Takes a step on the first batch, with the arguments and results of a loop."""
-    data, losses = data_and_losses
-    state, now = steps.train_step(program, state, _take(data, batches, 0), axis_name)
-    return state, _put(losses, numbers[0], now)
-
-
-def _put(losses: Losses, place: Array, now: Losses) -> Losses:
-    """Returns the losses with those of the step at this place."""
-    return jax.tree.map(lambda all_, one: all_.at[place].set(one), losses, now)
+    if not looped:
+        return body(0, state)
+    metrics = jax.tree.map(
+        lambda like: jnp.zeros(like.shape, like.dtype),
+        jax.eval_shape(lambda state: body(0, state)[1], state),
+    )
+    return jax.lax.fori_loop(
+        0, count, lambda i, carry: body(i, carry[0]), (state, metrics)
+    )
 
 
 def _inspect(

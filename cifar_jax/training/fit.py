@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import functools
+import signal
 import time
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from jax.sharding import Mesh
@@ -13,41 +15,43 @@ from cifar_jax.checks import check_type
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
 from cifar_jax.data.dataset import check_dataset
-from cifar_jax.devices import processes, sharding
-from cifar_jax.devices.strategies import STRATEGIES, Strategy
-from cifar_jax.errors import Stopped, UserError
+from cifar_jax.devices import compilation, processes, sharding
+from cifar_jax.devices.strategies import STRATEGIES
+from cifar_jax.errors import DivergedError, Stopped, UserError
 from cifar_jax.evaluation.inference import Trained
-from cifar_jax.models.variables import Variables
 from cifar_jax.runs import checkpoints, run_dir
+from cifar_jax.runs.opening import opened
 from cifar_jax.runs.run_dir import Run
-from cifar_jax.runs.summaries import Writer
-from cifar_jax.training import initial, train_state
+from cifar_jax.training import initial, loop
 from cifar_jax.training import program as programs
 from cifar_jax.training.compiled import CompiledSteps
-from cifar_jax.training.digest import BackgroundWriter
-from cifar_jax.training.evaluating import Evaluator
-from cifar_jax.training.interrupts import StopRequest
-from cifar_jax.training.loop import MAX_STEPS_PER_CALL, Log, Loop, OnStep
-from cifar_jax.training.profiling import Trace
+from cifar_jax.training.hooks import around, recorder
+from cifar_jax.training.hooks.agreement import Agreement
+from cifar_jax.training.hooks.evaluation import Evaluation
+from cifar_jax.training.loop import Hook, Moment
 from cifar_jax.training.program import Program
-from cifar_jax.training.progress import Stopwatch, log_line
 from cifar_jax.training.train_state import TrainState
 from cifar_jax.training.trained import of_state
+from cifar_jax.writers import Writers
 
 # What the training images may fill of a device's memory.
 _SHARE_OF_MEMORY = 0.25
+# Steps in one call of the devices, at most.
+_MAX_STEPS_PER_CALL = 100
+
+Log = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """The result of a training.
+    """The result of a training run.
 
     Attributes:
         state: the last one; it is saved if there is a train_dir.
         trained: the network in that state, with averaged variables.
         steps: number of steps that were taken, without those before a resumption.
-        seconds: that they took, without compilation, evaluations and checkpoints.
-        precision: of that network, if it was evaluated; see `Evaluator`.
+        seconds: that they took, without compilation and what hooks do.
+        precision: of that network, if it was evaluated; see `Evaluation`.
     """
 
     state: TrainState
@@ -61,7 +65,7 @@ def fit(
     config: Config,
     dataset: Dataset,
     log: Log = console.log,
-    on_step: OnStep | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> FitResult:
     """Trains until config.max_steps, from the newest checkpoint if there is one.
 
@@ -74,7 +78,7 @@ def fit(
         config: what to train.
         dataset: the data.
         log: called with each line of the log.
-        on_step: called every config.log_frequency steps; None logs the tutorial's line.
+        hooks: what else is to happen around the steps.
 
     Raises:
         UserError: config or data cannot be used, or do not match what is in train_dir.
@@ -83,75 +87,54 @@ def fit(
         Stopped: Ctrl-C or SIGTERM, in the main thread; the state has been saved if
             there is a train_dir. It is a KeyboardInterrupt.
     """
-    config = _checked(config, dataset)
-    size = min(dataset.image_shape[:2])
-    if config.image_size > size:
-        log(f"images of {size}x{size} are enlarged to --image_size={config.image_size}")
-    strategy = STRATEGIES[config.data_parallel](
-        sharding.create_mesh(config.num_devices)
-    )
-    sharding.check_batch_size(config.batch_size, strategy.mesh.size)
+    config = _checked(config, dataset, log)
+    compilation.enable()
+    mesh = sharding.create_mesh(config.num_devices)
+    sharding.check_batch_size(config.batch_size, mesh.size)
+    program = programs.build(config, len(dataset.class_names))
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.lost_process_as_run_error())
-        program = programs.build(config, len(dataset.class_names))
-        weights = _given_weights(config, program, dataset, log)
-        run = _claim(config, dataset, stack)
-        state = _start(config, program, run, strategy, dataset, weights, log)
-        start = int(state.step)
-        if start == config.max_steps:
-            log(f"already at step {start}, which is --max_steps: nothing to do")
-            return FitResult(state, of_state(program, state, dataset))
-        evaluator = None
+        weights = initial.weights(config, program, dataset, log)
+        found = stack.enter_context(opened(config, dataset))
+        images, run = dataset.train.images, found.run
+        state = initial.state(program, config.seed, images, weights, found, mesh)
+        if run is not None and found.step is not None:
+            log(f"resumed from step {found.step} of {run.path}")
+        network = functools.partial(of_state, program, data=dataset)
+        now = Moment.at_start(state, network)
+        start = now.step
+        directory = run.path if run is not None and processes.is_main() else None
+        writers = stack.enter_context(Writers(config.writers, directory, start))
+        last: list[Hook] = [*hooks]
+        evaluation = None
         if config.eval_frequency:
-            evaluator = Evaluator(config, program, dataset, run, start, log)
-            if evaluator.should_stop:
-                log(f"stopped early at step {start}: {evaluator.why_stopped()}")
-                return FitResult(state, of_state(program, state, dataset))
-        steps = _compile(config, program, dataset, state, strategy, log)
-        if run is not None:
-            processes.run_on_main(lambda: run_dir.write_config(run, dataset))
-        background, trace = None, None
-        if run is not None and processes.is_main():
-            writer = Writer(run.path, "train", resume_step=start)
-            background = BackgroundWriter(stack.enter_context(writer))
-            stack.enter_context(background)
-            if config.profile:
-                trace = stack.enter_context(Trace(run.path / "profile", log))
-        stop = stack.enter_context(StopRequest())
-        watch = stack.enter_context(Stopwatch())
-        loop = Loop(
-            config=config,
-            schedule=program.schedule,
-            steps=steps,
-            evaluator=evaluator,
-            on_disk=run,
-            summaries=background,
-            trace=trace,
-            stop=stop,
-            watch=watch,
-            log=log,
-            on_step=on_step or functools.partial(_log_step, config, log),
-        )
-        state, signum = loop.run(state)
-    end = int(state.step)
-    if signum is not None:
-        raise Stopped(signum, f"before step {end}; {_kept(run, state)}")
-    if evaluator is not None and end < config.max_steps:
-        log(f"stopped early at step {end}: {evaluator.why_stopped()}")
+            evaluation = Evaluation(config, dataset, run, start, writers, log)
+            now.stopped = evaluation.why_stop()
+            last.append(evaluation)
+        if start < config.max_steps and now.stopped is None:
+            steps = _compile(config, program, dataset, state, mesh, log)
+            if run is not None:
+                processes.run_on_main(lambda: run_dir.write_config(run, dataset))
+            first = around(config, program, steps, state, run, writers, log)
+            with _explaining_divergence(run):
+                now = loop.run(
+                    steps,
+                    now,
+                    config.max_steps,
+                    [*first, *last, Agreement()],
+                    recorder(writers, log),
+                )
+    _say_why_it_ended(now, start, config.max_steps, run, log)
     return FitResult(
-        state=state,
-        trained=of_state(program, state, dataset),
-        steps=end - start,
-        seconds=watch.seconds,
-        precision=evaluator.latest if evaluator is not None else None,
+        state=now.state,
+        trained=now.trained(),
+        steps=now.step - start,
+        seconds=now.seconds,
+        precision=None if evaluation is None else evaluation.latest,
     )
 
 
-def _log_step(config: Config, log: Log, step: int, loss: float, seconds: float) -> None:
-    log(log_line(step, loss, config.batch_size, seconds))
-
-
-def _checked(config: Config, dataset: Dataset) -> Config:
+def _checked(config: Config, dataset: Dataset, log: Log) -> Config:
     """Returns the config for this data set; raises UserError if they do not match."""
     check_type(config, "config", Config)
     check_dataset(dataset)
@@ -169,41 +152,10 @@ def _checked(config: Config, dataset: Dataset) -> Config:
                     "give --validation_size=5000, for example: who chooses by the test "
                     "images overestimates the precision"
                 )
+    size = min(dataset.image_shape[:2])
+    if config.image_size > size:
+        log(f"images of {size}x{size} are enlarged to --image_size={config.image_size}")
     return dataclasses.replace(config, dataset=dataset.name)
-
-
-def _kept(run: Run | None, state: TrainState) -> str:
-    if run is None:
-        return "nothing is kept without a train_dir"
-    return (
-        f"saved {run.checkpoints / str(int(state.step))}; run the same command to "
-        "continue from it"
-    )
-
-
-def _claim(config: Config, dataset: Dataset, stack: contextlib.ExitStack) -> Run | None:
-    """Returns the run on disk, claimed by the main process for all of them."""
-    processes.check_same(run_dir.identity(config, dataset))
-    if config.train_dir is None:
-        return None
-    run = run_dir.of(config, dataset)
-    processes.run_on_main(lambda: stack.enter_context(run_dir.claim(run)))
-    return run
-
-
-def _given_weights(
-    config: Config, program: Program, dataset: Dataset, log: Log
-) -> Variables | None:
-    """Returns the weights of --init_from; None if a run is to be resumed instead."""
-    if config.init_from is None:
-        return None
-    on_disk = config.train_dir is not None
-    if on_disk and checkpoints.steps(run_dir.of(config, dataset).checkpoints):
-        return None
-    start = initial.load(config.init_from, config, program.model, dataset.class_names)
-    new = f"; new are the layers {', '.join(start.new)}" if start.new else ""
-    log(f"starting from the weights of {config.init_from}{new}")
-    return start.variables
 
 
 def _compile(
@@ -211,28 +163,27 @@ def _compile(
     program: Program,
     dataset: Dataset,
     state: TrainState,
-    strategy: Strategy,
+    mesh: Mesh,
     log: Log,
 ) -> CompiledSteps:
     """Compiles the steps, and logs that this takes a while."""
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     log(
         f"network {config.model} with {count:,} parameters, seed {config.seed}; "
-        f"compiling for {sharding.describe(strategy.mesh, config.batch_size)}; this "
+        f"compiling for {sharding.describe(mesh, config.batch_size)}; this "
         "may take a minute, later starts are quick"
     )
     began = time.monotonic()
-    max_steps_per_call = min(config.log_frequency, MAX_STEPS_PER_CALL)
     steps = CompiledSteps(
         program,
         dataset.train,
         config.batch_size,
         state,
-        max_steps_per_call,
-        strategy,
+        min(config.log_frequency, _MAX_STEPS_PER_CALL),
+        STRATEGIES[config.data_parallel](mesh),
         will_inspect=config.train_dir is not None,
         drop_remainder=config.drop_remainder,
-        stream=_streams(config, dataset, strategy.mesh, log),
+        stream=_streams(config, dataset, mesh, log),
     )
     log(f"compiled in {time.monotonic() - began:.1f} s")
     if config.log_device_placement:
@@ -252,33 +203,32 @@ def _streams(config: Config, dataset: Dataset, mesh: Mesh, log: Log) -> bool:
     return bool(config.stream)
 
 
-def _start(
-    config: Config,
-    program: Program,
-    run: Run | None,
-    strategy: Strategy,
-    dataset: Dataset,
-    weights: Variables | None,
-    log: Log,
-) -> TrainState:
-    """Returns the state of the newest whole checkpoint, or the initial one."""
-    key, images = jax.random.key(config.seed), dataset.train.images
-    state = sharding.create_replicated(
-        strategy.mesh,
-        lambda variables: train_state.create(program, key, images, variables),
-        weights,
-    )
-    if run is None:
-        return state
-    newest = processes.run_on_main(lambda: checkpoints.newest(run.checkpoints))
-    step = int(processes.all_gather(-1 if newest is None else newest)[0, 0])
-    if step < 0:
-        return state
-    if step > config.max_steps:
-        raise UserError(
-            f"--max_steps={config.max_steps} is below step {step}, which the run in "
-            f"{run.path} has reached; raise it, or choose another --train_dir"
-        )
-    state = checkpoints.restore(run.checkpoints, step, state)
-    log(f"resumed from step {step} of {run.path}")
-    return state
+@contextlib.contextmanager
+def _explaining_divergence(run: Run | None) -> Iterator[None]:
+    """Adds to the error of a run that has diverged what is left of it."""
+    try:
+        yield
+    except DivergedError as error:
+        saved = checkpoints.steps(run.checkpoints) if run is not None else []
+        kept = "nothing was saved yet"
+        if run is not None and saved:
+            kept = f"the last checkpoint is {run.checkpoints / str(saved[-1])}"
+        raise DivergedError(
+            f"{error}; {kept}; try a lower --learning_rate in another --train_dir"
+        ) from None
+
+
+def _say_why_it_ended(
+    now: Moment, start: int, max_steps: int, run: Run | None, log: Log
+) -> None:
+    """Logs why a run ended early; raises Stopped after a signal."""
+    kept = "nothing is kept without a train_dir"
+    if run is not None:
+        kept = f"saved {run.checkpoints / str(now.step)}; run the same command to "
+        kept += "continue from it"
+    if isinstance(now.stopped, signal.Signals):
+        raise Stopped(now.stopped, f"before step {now.step}; {kept}")
+    if start == max_steps:
+        log(f"already at step {start}, which is --max_steps: nothing to do")
+    elif now.stopped is not None and now.step < max_steps:
+        log(f"stopped early at step {now.step}: {now.stopped}")

@@ -1,15 +1,79 @@
-"""Weights that a training starts from instead of random ones."""
+"""The state that a training run starts from."""
 
 import os
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import UInt8
+
 from cifar_jax.config.config import Config
+from cifar_jax.data import Dataset
+from cifar_jax.devices import sharding
 from cifar_jax.errors import UserError
 from cifar_jax.models import Network, from_keras, safetensors_files, variables
 from cifar_jax.models.variables import Variables
-from cifar_jax.runs import run_dir
-from cifar_jax.training import trained
+from cifar_jax.runs import checkpoints, run_dir
+from cifar_jax.runs.opening import Opened
+from cifar_jax.training import train_state, trained
+from cifar_jax.training.program import Program
+from cifar_jax.training.train_state import TrainState
+
+
+def weights(
+    config: Config, program: Program, dataset: Dataset, log: Callable[[str], None]
+) -> Variables | None:
+    """Returns the weights of --init_from; None if a run is to be resumed instead.
+
+    Raises:
+        UserError: they cannot be used.
+        RunError: they are those of a damaged checkpoint.
+    """
+    if config.init_from is None:
+        return None
+    on_disk = config.train_dir is not None
+    if on_disk and checkpoints.steps(run_dir.of(config, dataset).checkpoints):
+        return None
+    found = load(config.init_from, config, program.model, dataset.class_names)
+    new = f"; new are the layers {', '.join(found.new)}" if found.new else ""
+    log(f"starting from the weights of {config.init_from}{new}")
+    return found.variables
+
+
+def state(
+    program: Program,
+    seed: int,
+    images: UInt8[np.ndarray, "n h w c"],
+    weights: Variables | None,
+    opened: Opened,
+    mesh: Mesh,
+) -> TrainState:
+    """Returns the state of a run's newest whole checkpoint, or the one at step 0.
+
+    Args:
+        program: what is trained.
+        seed: of the run.
+        images: of the training set.
+        weights: what a new run starts from; None: random numbers.
+        opened: says whether the run is to be resumed.
+        mesh: the devices, each of which gets a whole copy.
+
+    Raises:
+        RunError: the checkpoint is damaged.
+    """
+    created = sharding.create_replicated(
+        mesh,
+        lambda weights: train_state.create(
+            program, jax.random.key(seed), images, weights
+        ),
+        weights,
+    )
+    if opened.run is None or opened.step is None:
+        return created
+    return checkpoints.restore(opened.run.checkpoints, opened.step, created)
 
 
 class Initial(NamedTuple):
@@ -57,10 +121,10 @@ def load(
             f"--init_from={path} is of --model={found.model}, and cannot start a "
             f"training of --model={config.model}"
         )
-    weights = found.variables
+    known = found.variables
     if found.class_names != class_names:
-        weights = variables.without(weights, model.classifier[-1:])
-    known, new = variables.without_misfits(weights, model, config.image_size)
+        known = variables.without(known, model.classifier[-1:])
+    known, new = variables.without_misfits(known, model, config.image_size)
     variables.check(known, model, config.image_size, str(path), missing=new)
     return Initial(known, new)
 

@@ -1,11 +1,9 @@
-"""What is trained and how: the parts that the pure functions of steps.py are given."""
+"""What is trained and how: all that is constant in a training run."""
 
 import dataclasses
 import functools
-import itertools
 import math
 import re
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -16,58 +14,85 @@ from cifar_jax import models
 from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config.config import Config
 from cifar_jax.data.preprocessing import Preprocessing
+from cifar_jax.devices.share import WHOLE, Share, Whole
+from cifar_jax.metrics import METRICS, Metric
 from cifar_jax.models import Network
 from cifar_jax.optimization import LOSSES, OPTIMIZERS, chain, schedules
-from cifar_jax.optimization.chain import PARAM_GROUPS
+from cifar_jax.optimization.chain import PARAM_GROUPS, ParamGroup
 from cifar_jax.optimization.losses import Loss, weight_losses
+from cifar_jax.optimization.optimizers import Optimizer
+from cifar_jax.optimization.schedules import ScheduleSettings
 from cifar_jax.registry import resolve, resolve_all
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A network and how it is trained; hashable, so it can be a static argument.
+    """A network and how it is trained; a static argument of the pure functions.
+
+    Programs that are built from equal settings are equal, so that what is compiled for
+    one is used for the other.
 
     Attributes:
         model: the network.
         preprocessing: what is done to images before the network sees them.
         loss: of logits and targets.
-        tx: the optax chain.
-        schedule: the learning rate of a step.
-        weight_decay: coefficient of the penalty of kernels in the loss; 0 if the
-            optimizer decays them in another way.
+        optimizer: turns gradients into updates.
+        groups: parameters with settings of their own.
+        schedule_name: the schedule of the learning rate.
+        schedule_settings: what it reads.
+        weight_decay: coefficient of the decay of kernels.
         ema_decay: upper limit of the decay of the moving averages.
-        ends: for groups of parameters that are not trained to the end, the pattern of
-            their names and the step from which on they stay as they are.
-        frozen: the patterns of parameters whose gradients are not needed.
+        metrics: what is measured in each step besides the losses.
+        frozen: patterns of the parameters whose gradients are not needed.
+        share: what a step sees of its batch.
     """
 
     model: Network
     preprocessing: Preprocessing
     loss: Loss
-    tx: optax.GradientTransformation
-    schedule: optax.Schedule
+    optimizer: Optimizer
+    groups: tuple[ParamGroup, ...]
+    schedule_name: str
+    schedule_settings: ScheduleSettings
     weight_decay: float
     ema_decay: float
-    ends: tuple[tuple[str, int], ...] = ()
+    metrics: tuple[Metric, ...] = ()
     frozen: tuple[str, ...] = ()
+    share: Whole | Share = WHOLE
 
-    @property
-    def phases(self) -> tuple[range, ...]:
-        """The steps that train the same parameters, in order; the last are endless."""
-        bounds = sorted({0, *(end for _, end in self.ends), sys.maxsize})
-        return tuple(itertools.starmap(range, itertools.pairwise(bounds)))
+    @functools.cached_property
+    def tx(self) -> optax.GradientTransformation:
+        """The optax chain: weight decay, schedule, and the average of the params."""
+        return chain.create(
+            self.optimizer,
+            self._schedule,
+            max_steps=self.schedule_settings.max_steps,
+            weight_decay=self.weight_decay,
+            weight_decays=self.model.weight_decays,
+            ema_decay=self.ema_decay,
+            groups=self.groups,
+        )
 
-    def phase(self, step: int) -> range:
-        """Returns the phase of a step."""
-        return next(phase for phase in self.phases if step in phase)
+    def learning_rate(self, step: int) -> float:
+        """Returns the learning rate of a step, for parameters that are in no group."""
+        return float(self._schedule("")(step))
 
-    def at(self, step: int) -> "Program":
-        """Returns the program of this step's phase.
+    def _schedule(self, name: str) -> optax.Schedule:
+        """Returns the schedule of a name; that of the run for an empty name."""
+        return schedules.create(name or self.schedule_name, self.schedule_settings)
 
-        Its steps give the same parameters as those of this program, in less time.
+    def at(self, step: int) -> tuple["Program", int | None]:
+        """Returns the program of a step, and where it ends; None: never.
+
+        In it, parameters that are not trained any more are constants: its steps give
+        the same results as those of this program, in less time.
         """
-        frozen = tuple(pattern for pattern, end in self.ends if end <= step)
-        return dataclasses.replace(self, frozen=frozen)
+        max_steps = self.schedule_settings.max_steps
+        ends = [(g.pattern, math.ceil(g.until * max_steps)) for g in self.groups]
+        ends = [(pattern, end) for pattern, end in ends if end < max_steps]
+        frozen = tuple(pattern for pattern, end in ends if end <= step)
+        later = [end for _, end in ends if end > step]
+        return dataclasses.replace(self, frozen=frozen), min(later, default=None)
 
     def trained(self, params: PyTree) -> PyTree:
         """Returns the params, with the frozen ones as constants of the gradient."""
@@ -82,17 +107,22 @@ class Program:
 
     def penalties(self, params: PyTree) -> dict[str, Float[Scalar, ""]]:
         """Returns the loss terms of weight decay by name."""
-        if not self.weight_decay:
+        if not self.weight_decay or not self.optimizer.decay_in_loss:
             return {}
         return weight_losses(params, self.model.weight_decays, self.weight_decay)
 
     def loss_terms(
-        self, loss: Float[Scalar, ""], params: PyTree
+        self, losses: dict[str, Float[Scalar, ""]], params: PyTree
     ) -> dict[str, Float[Array, ""]]:
-        """Returns every term of the loss by name, and their sum, `total_loss`."""
-        penalties = self.penalties(params)
-        total = sum(penalties.values(), start=loss)
-        return {self.loss.name: loss, **penalties, "total_loss": total}
+        """Returns every term of the loss by name, and their sum, `total_loss`.
+
+        Args:
+            losses: the terms without weight decay.
+            params: of the network.
+        """
+        terms = losses | self.penalties(params)
+        first, *rest = terms.values()
+        return terms | {"total_loss": sum(rest, start=first)}
 
 
 def build(config: Config, num_classes: int) -> Program:
@@ -104,8 +134,6 @@ def build(config: Config, num_classes: int) -> Program:
     check_type(config, "config", Config)
     num_classes = check_integer(num_classes, "num_classes", at_least=1)
     dtype = jnp.bfloat16 if config.use_fp16 else jnp.float32
-    optimizer = resolve(config.optimizer, OPTIMIZERS, "optimizer")
-    schedule = functools.partial(_schedule, config)
     groups = resolve_all(config.param_groups, PARAM_GROUPS, "param_groups")
     model = models.create(config.model, num_classes, dtype, config.ops)
     model = model.clone(frozen=tuple(g.pattern for g in groups if g.frozen))
@@ -113,26 +141,11 @@ def build(config: Config, num_classes: int) -> Program:
         model=model,
         preprocessing=config.preprocessing,
         loss=resolve(config.loss, LOSSES, "loss"),
-        tx=chain.create(
-            optimizer,
-            schedule,
-            max_steps=config.max_steps,
-            weight_decay=config.weight_decay,
-            weight_decays=model.weight_decays,
-            ema_decay=config.ema_decay,
-            groups=groups,
-        ),
-        schedule=schedule(""),
-        weight_decay=config.weight_decay if optimizer.decay_in_loss else 0.0,
+        optimizer=resolve(config.optimizer, OPTIMIZERS, "optimizer"),
+        groups=groups,
+        schedule_name=config.schedule,
+        schedule_settings=config.schedule_settings,
+        weight_decay=config.weight_decay,
         ema_decay=config.ema_decay,
-        ends=tuple(
-            (group.pattern, end)
-            for group in groups
-            if (end := math.ceil(group.until * config.max_steps)) < config.max_steps
-        ),
+        metrics=resolve_all(config.metrics, METRICS, "metrics"),
     )
-
-
-def _schedule(config: Config, name: str) -> optax.Schedule:
-    """Returns the schedule of a name; that of the run for an empty name."""
-    return schedules.create(name or config.schedule, config.schedule_settings)

@@ -12,14 +12,15 @@ from jaxtyping import Array, Bool, Float, Int32, Integer, Key, PyTree, UInt8
 
 from cifar_jax.checks import check_type
 from cifar_jax.data.dataset import check_images, check_labels
+from cifar_jax.metrics.steps import StepResults
 from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY, update_average
 from cifar_jax.optimization.losses import Targets, as_probabilities
 from cifar_jax.training import train_state
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
 
-# Every loss term by name.
-Losses = dict[str, Float[Array, "..."]]
+# Every loss term, and what else is measured in a step, by name.
+Metrics = dict[str, Float[Array, "..."]]
 
 # No image has this position in a batch, so no key of an image is the batch's.
 _BATCH = 2**32 - 1
@@ -62,29 +63,120 @@ class Batch(NamedTuple):
         )
 
 
-def image_keys(
-    state: TrainState, count: int, axis_name: str | None = None
-) -> Key[Array, " count"]:
-    """Returns the keys that the distortions of this step are drawn from, one per image.
+class Forward(NamedTuple):
+    """What the network makes of a batch in a step.
+
+    Attributes:
+        logits: of the distorted images.
+        targets: labels, or probabilities of the classes.
+        losses: the terms of the loss without weight decay: that of the logits, and
+            those that the network itself has sown.
+        batch_stats: BatchNorm's running averages after the step.
+        inputs: the distorted images.
+        recorded: {layer: activations} of each recorded layer, in order.
+    """
+
+    logits: Float[Array, "n classes"]
+    targets: Targets
+    losses: dict[str, Float[Array, ""]]
+    batch_stats: PyTree
+    inputs: Float[Array, "n h w c"]
+    recorded: tuple[dict[str, Array], ...]
+
+
+def train_step(
+    program: Program, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """Takes one step of training.
 
     Args:
+        program: what is trained and how.
         state: before the step.
-        count: number of images: of the batch, or of this device's share.
-        axis_name: see `train_step`.
+        batch: the batch, or one device's share of it: then the function is mapped over
+            `program.share.axis_name`, and the step is that of the whole batch.
+
+    Returns:
+        The state after the step, and the metrics: every term of the loss before the
+        step and their sum, `total_loss`, and those that the program names.
+
+    Raises:
+        UserError: images or labels cannot be used.
     """
-    # By the position in the whole batch, whatever device holds it.
-    positions = jnp.arange(count)
-    if axis_name is not None:
-        positions += jax.lax.axis_index(axis_name) * count
-    return jax.vmap(jax.random.fold_in, (None, 0))(_step_key(state), positions)
+    _check(batch)
+    loss_and_grad = jax.value_and_grad(forward, argnums=1, has_aux=True)
+    (_, seen), grads = loss_and_grad(program, state.params, state, batch)
+    losses, grads = program.share.mean((seen.losses, grads))
+    losses = program.loss_terms(losses, state.params)
+    updates, opt_state = program.tx.update(grads, state.opt_state, state.params)
+    results = StepResults(seen.logits, seen.targets, grads, updates, state.params)
+    metrics = {metric.name: metric(results) for metric in program.metrics}
+    step = state.step + 1
+    state = dataclasses.replace(
+        state,
+        step=step,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=seen.batch_stats,
+        opt_state=opt_state,
+        averaged_batch_stats=update_average(
+            seen.batch_stats, state.averaged_batch_stats, step, program.ema_decay
+        ),
+        # From zero and without bias correction, as TensorFlow averages a tensor, so
+        # these curves start low, as the tutorial's do.
+        loss_averages=optax.incremental_update(
+            {name: losses[name] for name in state.loss_averages},
+            state.loss_averages,
+            1 - LOSS_AVERAGE_DECAY,
+        ),
+    )
+    return state, losses | program.share.mean(metrics)
+
+
+def forward(
+    program: Program,
+    params: PyTree,
+    state: TrainState,
+    batch: Batch,
+    record: bool = False,
+) -> tuple[Float[Array, ""], Forward]:
+    """Returns the loss of a batch as a function of the params, and what led to it.
+
+    The loss is without weight decay, which the optax chain adds to the gradients.
+
+    Args:
+        program: what is trained and how.
+        params: of the network.
+        state: before the step; its params are not used.
+        batch: see `train_step`.
+        record: whether to record the activations.
+    """
+    inputs, targets = distort(program, state, batch)
+    streams = train_state.streams(state.key)
+    dropout = program.share.own_key(jax.random.fold_in(streams.dropout, state.step))
+    model = program.model.clone(axis_name=program.share.axis_name)
+    logits, updated = model.apply(
+        {"params": program.trained(params), "batch_stats": state.batch_stats},
+        inputs,
+        train=True,
+        mutable=["batch_stats", "losses", *(["intermediates"] if record else [])],
+        # Flax draws streams with other names than dropout's from that of the params.
+        rngs={"dropout": dropout, "params": jax.random.fold_in(dropout, _BATCH)},
+    )
+    losses = {program.loss.name: program.loss(logits, targets)}
+    losses |= _sown(updated.get("losses", {}))
+    first, *rest = losses.values()
+    recorded = updated.get("intermediates", {}).get("activations", ())
+    batch_stats = updated.get("batch_stats", {})
+    return sum(rest, start=first), Forward(
+        logits, targets, losses, batch_stats, inputs, recorded
+    )
 
 
 def distort(
-    program: Program, state: TrainState, batch: Batch, axis_name: str | None = None
+    program: Program, state: TrainState, batch: Batch
 ) -> tuple[Float[Array, "n size size c"], Targets]:
     """Returns the network's inputs and targets in this step."""
     preprocessing = program.preprocessing
-    keys = image_keys(state, len(batch.images), axis_name)
+    keys = image_keys(program, state, len(batch.images))
     each = (keys, batch.images, batch.epochs, batch.indices)
     if not preprocessing.mixtures:
         training = jax.vmap(preprocessing.training, (0, 0, 0, 0, None))
@@ -92,68 +184,26 @@ def distort(
     images = jax.vmap(preprocessing.distorted)(*each)
     targets = as_probabilities(batch.labels, program.model.num_classes)
     key = jax.random.fold_in(_step_key(state), jnp.uint32(_BATCH))
-    if axis_name is None:
-        images, targets = preprocessing.mixed(key, images, targets)
-    else:
-        # Images are mixed across shares, so every device mixes the whole batch.
-        whole = jax.lax.all_gather((images, targets), axis_name, tiled=True)
-        mixed = preprocessing.mixed(key, *whole)
-        count = len(images)
-        start = jax.lax.axis_index(axis_name) * count
-        images, targets = (
-            jax.lax.dynamic_slice_in_dim(array, start, count) for array in mixed
-        )
+
+    def mixed(images: Array, targets: Array) -> tuple[Array, Array]:
+        return preprocessing.mixed(key, images, targets)
+
+    images, targets = program.share.on_whole(mixed, images, targets)
     finish = jax.vmap(preprocessing.finished, (0, None))
     return finish(images, state.statistics), targets
 
 
-def train_step(
-    program: Program,
-    state: TrainState,
-    batch: Batch,
-    axis_name: str | None = None,
-) -> tuple[TrainState, Losses]:
-    """Takes one step of training.
+def image_keys(program: Program, state: TrainState, count: int) -> Key[Array, " count"]:
+    """Returns the keys that the distortions of this step are drawn from, one per image.
 
     Args:
-        program: what is trained and how.
+        program: says which share of the batch this is.
         state: before the step.
-        batch: the batch, or this device's share of it.
-        axis_name: the mesh axis over which the batch is shared equally by shard_map or
-            pmap; the step is that of the whole batch. None if the batch is whole.
-
-    Returns:
-        The state after the step, and each loss term before it.
-
-    Raises:
-        UserError: images or labels cannot be used.
+        count: number of images: of the batch, or of this share of it.
     """
-    _check(batch)
-    inputs, targets = distort(program, state, batch, axis_name)
-    (loss, (batch_stats, _)), grads = jax.value_and_grad(_forward, has_aux=True)(
-        state.params, program, state, inputs, targets, axis_name
-    )
-    if axis_name is not None:
-        loss, grads = jax.lax.pmean((loss, grads), axis_name)
-    losses = program.loss_terms(loss, state.params)
-    updates, opt_state = program.tx.update(grads, state.opt_state, state.params)
-    step = state.step + 1
-    state = dataclasses.replace(
-        state,
-        step=step,
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=batch_stats,
-        opt_state=opt_state,
-        averaged_batch_stats=update_average(
-            batch_stats, state.averaged_batch_stats, step, program.ema_decay
-        ),
-        # From zero and without bias correction, as TensorFlow averages a tensor, so
-        # these curves start low, as the tutorial's do.
-        loss_averages=optax.incremental_update(
-            losses, state.loss_averages, 1 - LOSS_AVERAGE_DECAY
-        ),
-    )
-    return state, losses
+    # By the position in the whole batch, whatever device holds it.
+    positions = program.share.positions(count)
+    return jax.vmap(jax.random.fold_in, (None, 0))(_step_key(state), positions)
 
 
 @struct.dataclass
@@ -190,17 +240,14 @@ def inspect(program: Program, state: TrainState, batch: Batch) -> Inspection:
         UserError: images or labels cannot be used.
     """
     _check(batch)
-    inputs, targets = distort(program, state, batch)
 
-    def total_loss(params: PyTree) -> tuple[Array, PyTree]:
-        loss, (_, recorded) = _forward(
-            params, program, state, inputs, targets, record=True
-        )
-        return sum(program.penalties(params).values(), start=loss), recorded
+    def total_loss(params: PyTree) -> tuple[Array, Forward]:
+        loss, seen = forward(program, params, state, batch, record=True)
+        return sum(program.penalties(params).values(), start=loss), seen
 
-    grads, recorded = jax.grad(total_loss, has_aux=True)(state.params)
-    finite = all_finite((recorded, state.params, grads))
-    return Inspection(inputs, recorded, state.params, grads, finite)
+    grads, seen = jax.grad(total_loss, has_aux=True)(state.params)
+    finite = all_finite((seen.recorded, state.params, grads))
+    return Inspection(seen.inputs, seen.recorded, state.params, grads, finite)
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
@@ -213,32 +260,13 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
     return jnp.array(finite, bool).all()
 
 
-def _forward(
-    params: PyTree,
-    program: Program,
-    state: TrainState,
-    inputs: Float[Array, "n h w c"],
-    targets: Targets,
-    axis_name: str | None = None,
-    record: bool = False,
-) -> tuple[Float[Array, ""], tuple[PyTree, PyTree]]:
-    """Returns the loss without penalties, the new batch_stats, and the activations.
-
-    The latter are recorded only if that is asked for.
-    """
-    model = program.model.clone(axis_name=axis_name)
-    dropout = jax.random.fold_in(train_state.streams(state.key).dropout, state.step)
-    if axis_name is not None:
-        dropout = jax.random.fold_in(dropout, jax.lax.axis_index(axis_name))
-    logits, updated = model.apply(
-        {"params": program.trained(params), "batch_stats": state.batch_stats},
-        inputs,
-        train=True,
-        mutable=["batch_stats", "intermediates"] if record else ["batch_stats"],
-        rngs={"dropout": dropout},
-    )
-    recorded = updated.get("intermediates", {}).get("activations", ())
-    return program.loss(logits, targets), (updated.get("batch_stats", {}), recorded)
+def _sown(collection: PyTree) -> dict[str, Float[Array, ""]]:
+    """Returns the losses that layers have sown, by path; several of one are added."""
+    found: dict[str, Array] = {}
+    for path, value in jax.tree_util.tree_leaves_with_path(collection):
+        name = "/".join(key.key for key in path if hasattr(key, "key"))
+        found[name] = found.get(name, 0) + value
+    return found
 
 
 def _step_key(state: TrainState) -> Key[Array, ""]:

@@ -133,7 +133,7 @@ def of_statistics(
         variables.get(collection, {}) | (initial or {}).get(collection, {})
         for collection in ("params", "batch_stats")
     )
-    losses = program.loss_terms(jnp.float32(0), params)
+    losses = program.loss_terms({program.loss.name: jnp.float32(0)}, params)
     return TrainState(
         step=jnp.int32(0),
         params=params,

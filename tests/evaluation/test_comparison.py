@@ -5,11 +5,11 @@ import json
 import pathlib
 
 import pytest
+from cifar_jax.runs.summaries import Writer
 
 from cifar_jax import Config, Run, UserError
 from cifar_jax.evaluation import comparison, comparison_picture, comparison_table
 from cifar_jax.evaluation.comparison import History
-from cifar_jax.runs.summaries import Writer
 
 
 def run(name: str, pixels: str = "5f7b", **settings) -> Run:

@@ -18,7 +18,8 @@ from cifar_jax import (
     fit,
     read_run,
 )
-from cifar_jax.runs import checkpoints, summaries
+from cifar_jax.runs import checkpoints
+from cifar_jax.writers import jsonl as summaries
 
 
 def config(train_dir, **changes) -> Config:
@@ -250,7 +251,7 @@ def test_the_speed_in_the_log_leaves_saves_out(dataset, tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "save", save_for_an_hour)
     monkeypatch.setattr(
-        "cifar_jax.training.progress.time.perf_counter",
+        "cifar_jax.training.loop.time.perf_counter",
         lambda: real() + 3600 * hours[0],
     )
     lines: list[str] = []

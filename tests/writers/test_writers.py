@@ -7,9 +7,10 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from cifar_jax import Batch, Config, RunError, build_program, init_state, inspect
-from cifar_jax.runs import summaries
-from cifar_jax.runs.summaries import Writer
-from cifar_jax.training.digest import digest as digest_of
+from cifar_jax.training.hooks.summaries import summary
+from cifar_jax.writers import Summary, Writers, jsonl
+
+BOTH = "jsonl, tensorboard"
 
 
 def read_events(directory) -> list:
@@ -25,20 +26,21 @@ def read_events(directory) -> list:
 
 
 @pytest.fixture(scope="module")
-def digest(dataset):
+def inspection(dataset):
     program = build_program(Config(model="small"), num_classes=3)
     state = init_state(program, jax.random.key(0), dataset.train.images)
     batch = Batch.of(dataset.train.images[:4], dataset.train.labels[:4])
-    return digest_of(jax.jit(functools.partial(inspect, program))(state, batch))
+    return jax.jit(functools.partial(inspect, program))(state, batch)
 
 
-def test_lines_and_events_agree(tmp_path, digest):
-    with Writer(tmp_path, "train") as writer:
-        writer.write(0, {"loss": 2.5}, digest)
-        writer.write(1, {"loss": 1.5})
-    first, second = summaries.read_training(tmp_path / "train.jsonl")
+def test_lines_and_events_agree(tmp_path, inspection):
+    whole = summary(0, {"loss": 2.5}, inspection)
+    with Writers(BOTH, tmp_path) as writers:
+        writers.write(lambda: whole)
+        writers.write(Summary("train", 1, {"loss": 1.5}))
+    first, second = jsonl.read_training(tmp_path / "train.jsonl")
     assert (first["step"], first["loss"], second["loss"]) == (0, 2.5, 1.5)
-    assert first["hidden/sparsity"] == digest.scalars["hidden/sparsity"]
+    assert first["hidden/sparsity"] == whole.scalars["hidden/sparsity"]
     assert sum(first["histograms"]["hidden/kernel"]["counts"]) == 192 * 32
     assert "histograms" not in second
 
@@ -48,45 +50,47 @@ def test_lines_and_events_agree(tmp_path, digest):
     assert values["loss"].simple_value == 2.5
     assert values["hidden/kernel"].histo.num == 192 * 32
     assert values["images/image/0"].image.width == 24
-    assert set(values) == {
-        "loss",
-        *digest.scalars,
-        *digest.histograms,
-        *digest.images,
-    }
+    assert set(values) == {*whole.scalars, *whole.histograms, *whole.images}
 
 
 def test_tags_are_kept_and_tensorboard_shows_the_tutorials_names(tmp_path):
     scalars = {"total_loss": 1, "total_loss_raw": 2, "global_step/sec": 3}
-    with Writer(tmp_path, "train") as writer:
-        writer.write(0, scalars)
-    with Writer(tmp_path / "eval", "test_raw", prefix="test_raw/") as writer:
-        writer.write(5, {"precision_at_1": 0.5}, facts={"num_examples": 8})
-    values = [
-        value
-        for folder in (tmp_path, tmp_path / "eval")
-        for event in read_events(folder)
-        for value in event.summary.value
-    ]
+    facts = {"num_examples": 8}
+    with Writers(BOTH, tmp_path) as writers:
+        writers.write(Summary("train", 0, scalars))
+        writers.write(Summary("eval/test_raw", 5, {"precision_at_1": 0.5}, facts))
+        writers.write(Summary("hooks", 5, {"test/top_5": 0.9}))
+    values = [v for event in read_events(tmp_path) for v in event.summary.value]
     assert {value.tag: value.metadata.display_name for value in values} == {
         "total_loss": "",
         "total_loss_raw": "total_loss (raw)",
         "global_step/sec": "",
         "test_raw/precision_at_1": "Precision @ 1",
+        "test/top_5": "",
     }
     line = json.loads((tmp_path / "eval" / "test_raw.jsonl").read_text())
     assert (line["precision_at_1"], line["num_examples"]) == (0.5, 8)
+    assert json.loads((tmp_path / "hooks.jsonl").read_text())["test/top_5"] == 0.9
+    assert len(list(tmp_path.rglob("events.*"))) == 1
+
+
+def test_a_number_that_is_not_finite_is_null_in_json(tmp_path):
+    with Writers("jsonl", tmp_path) as writers:
+        writers.write(Summary("hooks", 1, {"a": float("nan"), "b": float("inf")}))
+    line = (tmp_path / "hooks.jsonl").read_text()
+    assert json.loads(line, parse_constant=pytest.fail)["a"] is None
+    assert not list(tmp_path.glob("events.*"))
 
 
 def test_a_resumed_training_replaces_what_came_after_its_checkpoint(tmp_path):
-    with Writer(tmp_path, "train", resume_step=0) as writer:
-        writer.write(0, {"loss": 3})
-        writer.write(100, {"loss": 2})
+    with Writers(BOTH, tmp_path, 0) as writers:
+        writers.write(Summary("train", 0, {"loss": 3}))
+        writers.write(Summary("train", 100, {"loss": 2}))
     with (tmp_path / "train.jsonl").open("a") as file:
         file.write('{"step": 200, "lo')  # Killed here.
-    with Writer(tmp_path, "train", resume_step=70) as writer:
-        writer.write(80, {"loss": 1})
-    records = summaries.read_training(tmp_path / "train.jsonl")
+    with Writers(BOTH, tmp_path, 70) as writers:
+        writers.write(Summary("train", 80, {"loss": 1}))
+    records = jsonl.read_training(tmp_path / "train.jsonl")
     assert [(r["step"], r["loss"]) for r in records] == [(0, 3), (80, 1)]
     assert len((tmp_path / "train.jsonl").read_text().splitlines()) == 4
     restarts = [e for e in read_events(tmp_path) if e.HasField("session_log")]
@@ -95,17 +99,18 @@ def test_a_resumed_training_replaces_what_came_after_its_checkpoint(tmp_path):
 
 
 def test_evaluations_of_some_images_are_not_taken_for_full_ones(tmp_path):
-    with Writer(tmp_path, "test") as writer:
+    with Writers(BOTH, tmp_path) as writers:
         for step, precision, count in [(9, 0.9, 10), (5, 0.5, 10), (9, 0.1, 3)]:
             facts = {"num_examples": count, "examples_in_split": 10}
-            writer.write(step, {"precision_at_1": precision}, facts=facts)
-    records = summaries.read_evaluations(tmp_path / "test.jsonl")
+            scalars = {"precision_at_1": precision}
+            writers.write(Summary("test", step, scalars, facts))
+    records = jsonl.read_evaluations(tmp_path / "test.jsonl")
     assert [(r["step"], r["precision_at_1"]) for r in records] == [(5, 0.5), (9, 0.9)]
 
 
 def test_every_write_is_on_disk_at_once(tmp_path):
-    with Writer(tmp_path, "train") as writer:
-        writer.write(0, {"loss": 3})
+    with Writers(BOTH, tmp_path) as writers:
+        writers.write(Summary("train", 0, {"loss": 3}))
         assert json.loads((tmp_path / "train.jsonl").read_text())["loss"] == 3
         assert len(read_events(tmp_path)) == 2
 
@@ -113,10 +118,10 @@ def test_every_write_is_on_disk_at_once(tmp_path):
 def test_a_full_disk_is_a_failed_run(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with Writer(tmp_path, "train") as writer:
+        with Writers(BOTH, tmp_path) as writers:
             resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
             with pytest.raises(RunError, match=r"cannot write .*train\.jsonl"):
-                writer.write(0, {f"loss {i}": i for i in range(50)})
+                writers.write(Summary("train", 0, {f"{i}": i for i in range(99)}))
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -124,5 +129,8 @@ def test_a_full_disk_is_a_failed_run(tmp_path):
 
 def test_a_directory_that_cannot_be_created(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot write"):
-        Writer(tmp_path / "file" / "eval", "test")
+    with (
+        pytest.raises(RunError, match="cannot write"),
+        Writers(BOTH, tmp_path / "file" / "eval") as writers,
+    ):
+        writers.write(Summary("test", 0, {}))

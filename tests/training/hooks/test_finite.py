@@ -1,12 +1,13 @@
 import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from cifar_jax import Batch, Config, build_program, init_state, inspect, train_step
-from cifar_jax.training.finite import explain, first_non_finite, is_finite
+from cifar_jax.training.hooks.finite import explain, first_non_finite, is_finite
 from cifar_jax.training.steps import all_finite
 
 
@@ -27,12 +28,10 @@ def functions(program, dataset):
     look_inside = jax.jit(lambda state, step: inspect(program, state, batch))
 
     def train_steps(state, first, end, spoil=lambda state, step: state):
-        parts = []
         for step in range(first, end):
-            state, losses = take_step(state)
+            state, metrics = take_step(state)
             state = spoil(state, step)
-            parts.append(losses)
-        return state, jax.tree.map(lambda *terms: jnp.stack(terms), *parts)
+        return state, metrics
 
     return train_steps, look_inside
 
@@ -92,7 +91,8 @@ def test_the_step_between_checks_is_found(state, functions):
     assert is_finite((state, losses))
     after, losses = poisoned(state, 2, 5)
     assert not is_finite((after, losses))
-    found = explain(state, 5, poisoned, inspect)
+    steps = types.SimpleNamespace(train_steps=poisoned, inspect=inspect)
+    found = explain(steps, state, 5)
     assert found == (3, "the parameters of conv2")
 
 
@@ -103,5 +103,6 @@ def test_a_state_spoiled_by_the_last_update_is_rejected(state, functions):
     )
     after, losses = poisoned(state, 0, 1)
     assert not is_finite((after, losses))
-    found = explain(state, 1, poisoned, inspect)
+    steps = types.SimpleNamespace(train_steps=poisoned, inspect=inspect)
+    found = explain(steps, state, 1)
     assert found == (0, "the updated variables or their averages")

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import datetime
 from collections.abc import Callable
 
 import numpy as np
@@ -10,17 +9,17 @@ import numpy as np
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
 from cifar_jax.devices import processes
-from cifar_jax.evaluation import metrics
-from cifar_jax.evaluation.inference import predict_logits
-from cifar_jax.runs import checkpoints, summaries
+from cifar_jax.evaluation.inference import Trained, predict_logits
+from cifar_jax.metrics import EVAL_METRICS, scores
+from cifar_jax.registry import resolve_all
+from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
-from cifar_jax.runs.summaries import Writer
-from cifar_jax.training.program import Program
-from cifar_jax.training.train_state import TrainState
-from cifar_jax.training.trained import of_state
+from cifar_jax.training.hooks.log import now as time_now
+from cifar_jax.training.loop import Hook, Moment
+from cifar_jax.writers import Summary, Writers, jsonl
 
 
-class Evaluator:
+class Evaluation(Hook):
     """Evaluates a training every `eval_frequency` steps, and at its end.
 
     Images are those that were held out for validation, or the test images if none were.
@@ -35,34 +34,32 @@ class Evaluator:
     def __init__(
         self,
         config: Config,
-        program: Program,
         dataset: Dataset,
-        on_disk: Run | None,
+        run: Run | None,
         start: int,
+        writers: Writers,
         log: Callable[[str], None],
     ):
         """Reads the results of evaluations up to the step at which training starts."""
         self._config = config
-        self._program = program
-        self._dataset = dataset
-        self._on_disk = on_disk
+        self._run = run
+        self._writers = writers
         self._log = log
         self._name = "test" if dataset.validation is None else "validation"
         self._split = dataset.split(self._name)
+        self._class_names = dataset.class_names
+        self._metrics = resolve_all(config.eval_metrics, EVAL_METRICS, "eval_metrics")
         self.latest: float | None = None
         self._best = _Best(0, -1, 0)
-        if on_disk is not None:
-            earlier = processes.run_on_main(lambda: self._earlier(on_disk, start))
+        if run is not None:
+            earlier = processes.run_on_main(lambda: self._earlier(run, start))
             values = dataclasses.astuple(earlier or self._best)
             self._best = _Best(*processes.all_gather(*values)[0].tolist())
 
-    @property
-    def should_stop(self) -> bool:
-        """Whether the last evaluations, --early_stopping of them, were no progress."""
-        return 0 < self._config.early_stopping <= self._best.since
-
-    def why_stopped(self) -> str:
-        """Says why the training stopped early."""
+    def why_stop(self) -> str | None:
+        """Says why the training should stop; None if it should go on."""
+        if not 0 < self._config.early_stopping <= self._best.since:
+            return None
         precision = self._best.correct / len(self._split)
         return (
             f"no progress in {self._best.since} evaluations since step "
@@ -70,56 +67,57 @@ class Evaluator:
             f"(--early_stopping={self._config.early_stopping})"
         )
 
-    def next_after(self, step: int) -> int:
-        """Returns the first step after this one at which an evaluation is due."""
+    def due(self, step: int) -> int:
+        """At multiples of eval_frequency, and at the end."""
         frequency = self._config.eval_frequency
         return min((step // frequency + 1) * frequency, self._config.max_steps)
 
-    def __call__(self, state: TrainState) -> None:
-        """Evaluates a state; every process must call it.
-
-        Raises:
-            RunError: a file cannot be written.
-        """
-        step = int(state.step)
-        logits = self._logits(state, raw=False)
-        correct = metrics.num_correct(logits, self._split.labels)
+    def __call__(self, now: Moment) -> None:
+        """Evaluates the state, if it is due; every process must call it."""
+        if now.step != self.due(now.first):
+            return
+        logits = self._logits(now.trained())
+        correct = scores.num_correct(logits, self._split.labels)
         self.latest = correct / len(self._split)
-        precisions, words = {self._name: self.latest}, f"{self.latest:.3f}"
+        words = f"{self.latest:.3f}"
+        found = {self._name: self._measured(logits)}
         if self._config.ema_decay > 0:  # otherwise both are the same
-            logits = self._logits(state, raw=True)
-            raw = metrics.accuracy(logits, self._split.labels)
-            precisions[f"{self._name}_raw"] = raw
-            words += f", of raw parameters {raw:.3f}"
-        now = datetime.datetime.now().isoformat(sep=" ", timespec="microseconds")
-        self._log(f"{now}: step {step}, {self._name} precision @ 1 = {words}")
-        if self._on_disk is not None and processes.is_main():
-            self._write(self._on_disk, step, precisions)
-        self._best = self._best.after(step, correct)
-        if self._best.step == step and self._config.keep_best:
-            assert self._on_disk is not None, "Config makes sure of that"
-            checkpoints.save(self._on_disk.best, step, state, kept=1)
-
-    def _logits(self, state: TrainState, raw: bool) -> np.ndarray:
-        network = of_state(self._program, state, self._dataset, raw)
-        images, devices = self._split.images, self._config.num_devices
-        return predict_logits(network, images, num_devices=devices)
-
-    def _write(self, run: Run, step: int, precisions: dict[str, float]) -> None:
+            logits = self._logits(now.trained(raw_params=True))
+            found[f"{self._name}_raw"] = raw = self._measured(logits)
+            words += f", of raw parameters {raw['precision_at_1']:.3f}"
+        others = list(found[self._name].items())[1:]
+        words += "".join(f"; {name} = {value:.4g}" for name, value in others)
+        self._log(
+            f"{time_now()}: step {now.step}, {self._name} precision @ 1 = {words}"
+        )
         count = len(self._split)
-        for name, precision in precisions.items():
-            with Writer(run.evaluations, name, prefix=f"{name}/") as writer:
-                writer.write(
-                    step,
-                    {"precision_at_1": precision},
-                    facts={"num_examples": count, "examples_in_split": count},
-                )
+        facts = {"num_examples": count, "examples_in_split": count}
+        for name, numbers in found.items():
+            self._writers.write(Summary(f"eval/{name}", now.step, numbers, facts))
+        self._best = self._best.after(now.step, correct)
+        if self._best.step == now.step and self._config.keep_best:
+            assert self._run is not None, "Config makes sure of that"
+            checkpoints.save(self._run.best, now.step, now.state, kept=1)
+        if (reason := self.why_stop()) is not None:
+            now.stop(reason)
+
+    def _logits(self, network: Trained) -> np.ndarray:
+        devices = self._config.num_devices
+        return predict_logits(network, self._split.images, num_devices=devices)
+
+    def _measured(self, logits: np.ndarray) -> dict[str, float]:
+        """Returns the precision, and what else --eval_metrics asks for, by name."""
+        labels, names = np.asarray(self._split.labels), self._class_names
+        found = {"precision_at_1": scores.accuracy(logits, labels)}
+        for metric in self._metrics:
+            found |= metric(logits, labels, names)
+        return found
 
     def _earlier(self, run: Run, start: int) -> "_Best":
         """Returns the best of the evaluations that a resumed training has made."""
         best, path = self._best, run.evaluations / f"{self._name}.jsonl"
         with contextlib.suppress(FileNotFoundError):
-            for record in summaries.read_evaluations(path):
+            for record in jsonl.read_evaluations(path):
                 step = record["step"]
                 regular = step % self._config.eval_frequency == 0
                 # The last step of a training that is prolonged need not be regular.

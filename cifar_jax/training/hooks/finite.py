@@ -1,14 +1,53 @@
-"""Finds out where the numbers of a train state stopped being finite."""
+"""Ends a run whose numbers are not finite any more, and says where that began."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from cifar_jax.errors import DivergedError
 from cifar_jax.training import steps
-from cifar_jax.training.steps import Inspection, Losses
+from cifar_jax.training.loop import Hook, Moment, Steps
+from cifar_jax.training.program import Program
+from cifar_jax.training.steps import Inspection
 from cifar_jax.training.train_state import TrainState
+
+is_finite = jax.jit(steps.all_finite)
+
+
+class Finite(Hook):
+    """Checks every state before another hook uses it."""
+
+    def __init__(self, program: Program, steps: Steps, state: TrainState):
+        """Begins with a finite state."""
+        self._program = program
+        self._steps = steps
+        self._finite = state
+
+    def __call__(self, now: Moment) -> None:
+        """Raises DivergedError if the state or the loss is not finite."""
+        if not is_finite((now.state, now.metrics["total_loss"])):
+            raise diverged(self._program, self._steps, self._finite, now.step)
+        self._finite = now.state
+
+
+def diverged(
+    program: Program, steps: Steps, state: TrainState, end: int
+) -> DivergedError:
+    """Returns the error that says where numbers stopped being finite.
+
+    Args:
+        program: what is trained.
+        steps: of the training.
+        state: the last finite one.
+        end: the number of steps after which numbers were not finite.
+    """
+    found = explain(steps, state, end)
+    rate = program.learning_rate(found.step)
+    return DivergedError(
+        f"training diverged at step {found.step}, learning rate {rate:g}: "
+        f"{found.where} are not finite"
+    )
 
 
 class NotFinite(NamedTuple):
@@ -42,31 +81,23 @@ def first_non_finite(inspection: Inspection) -> str | None:
     raise AssertionError("every layer is finite, but not all together")
 
 
-is_finite = jax.jit(steps.all_finite)
-
-
-def explain(
-    state: TrainState,
-    end: int,
-    train_steps: Callable[[TrainState, int, int], tuple[TrainState, Losses]],
-    inspect: Callable[[TrainState, int], Inspection],
-) -> NotFinite:
+def explain(steps: Steps, state: TrainState, end: int) -> NotFinite:
     """Returns the first step whose numbers are not finite, and which of them.
 
     The steps are taken again, which is exact, and each is inspected.
 
     Args:
+        steps: of the training.
         state: the last finite state.
         end: the number of steps after which the state, or a loss, was not finite.
-        train_steps: see `CompiledSteps`.
-        inspect: likewise.
     """
     for step in range(int(state.step), end):
-        where = first_non_finite(inspect(state, step))
+        where = first_non_finite(steps.inspect(state, step))
         if where is not None:
             return NotFinite(step, where)
-        state, losses = train_steps(state, step, step + 1)
-        for name, loss in losses.items():
-            if not np.isfinite(loss).all():
+        terms = state.loss_averages
+        state, metrics = steps.train_steps(state, step, step + 1)
+        for name in terms:
+            if not np.isfinite(metrics[name]).all():
                 return NotFinite(step, f"the values of the loss term {name}")
     return NotFinite(end - 1, "the updated variables or their averages")

@@ -8,8 +8,9 @@ from helpers import make_dataset
 
 from cifar_jax import Config, Stopped, UserError, evaluate, fit, load_trained, read_run
 from cifar_jax.data.dataset import with_validation
-from cifar_jax.runs import checkpoints, summaries
-from cifar_jax.training import evaluating
+from cifar_jax.runs import checkpoints
+from cifar_jax.training.hooks import evaluation
+from cifar_jax.writers import jsonl as summaries
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +80,14 @@ def correct(monkeypatch):
             return by_step[seen[0]]
 
         seen = [0]
-        call = evaluating.Evaluator.__call__
+        call = evaluation.Evaluation.__call__
 
-        def remember(self, state):
-            seen[0] = int(state.step)
-            call(self, state)
+        def remember(self, now):
+            seen[0] = now.step
+            call(self, now)
 
-        monkeypatch.setattr(evaluating.metrics, "num_correct", num_correct)
-        monkeypatch.setattr(evaluating.Evaluator, "__call__", remember)
+        monkeypatch.setattr(evaluation.scores, "num_correct", num_correct)
+        monkeypatch.setattr(evaluation.Evaluation, "__call__", remember)
 
     return set_to
 
@@ -156,6 +157,10 @@ def test_nothing_is_chosen_by_the_test_images(dataset, tmp_path, choice):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (
+            {"keep_best": True, "eval_frequency": 1, "writers": "tensorboard"},
+            "--keep_best needs jsonl among --writers=tensorboard",
+        ),
         ({"keep_best": True}, "--keep_best needs evaluations; give --eval_frequency"),
         ({"early_stopping": 1}, "--early_stopping needs evaluations"),
         (

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cifar_jax import Batch, Config, build_program, init_state, inspect
-from cifar_jax.training.digest import Histogram, digest
+from cifar_jax.training.hooks.summaries import summary
+from cifar_jax.writers import Histogram
 
 
 def test_histogram_counts_and_moments():
@@ -25,11 +26,11 @@ def test_histogram_of_one_value_and_of_bfloat16():
 
 
 @pytest.mark.slow
-def test_digest_has_what_the_tutorial_shows(dataset):
+def test_a_summary_has_what_the_tutorial_shows(dataset):
     program = build_program(Config(), num_classes=3)
     state = init_state(program, jax.random.key(0), dataset.train.images)
     batch = Batch.of(dataset.train.images[:4], dataset.train.labels[:4])
-    kept = digest(jax.jit(functools.partial(inspect, program))(state, batch))
+    kept = summary(0, {}, jax.jit(functools.partial(inspect, program))(state, batch))
     layers = ["conv1", "conv2", "local3", "local4", "softmax_linear"]
     parameters = [f"{layer}/{kind}" for layer in layers for kind in ("bias", "kernel")]
     expected = [f"{layer}/activations" for layer in layers] + parameters

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cifar_jax.evaluation import metrics
+from cifar_jax.metrics import scores
 
 # Three classes: the last has no image, and the second is never predicted.
 LOGITS = np.log([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4], [0.1, 0.1, 0.8], [0.6, 0.3, 0.1]])
@@ -41,29 +41,29 @@ def naive_calibration_error(logits, labels, bins=15):
 
 
 def test_a_case_computed_by_hand():
-    assert metrics.accuracy(LOGITS, LABELS) == 0.5
-    assert metrics.confusion_matrix(LOGITS, LABELS).tolist() == [
+    assert scores.accuracy(LOGITS, LABELS) == 0.5
+    assert scores.confusion_matrix(LOGITS, LABELS).tolist() == [
         [2, 0, 0],
         [1, 0, 1],
         [0, 0, 0],
     ]
-    scores = metrics.class_scores(LOGITS, LABELS)
-    np.testing.assert_allclose(scores.precision, [2 / 3, np.nan, 0])
-    np.testing.assert_allclose(scores.recall, [1, 0, np.nan])
-    np.testing.assert_allclose(scores.f1, [0.8, 0, 0])
-    assert scores.support.tolist() == [2, 2, 0]
-    assert metrics.negative_log_likelihood(LOGITS, LABELS) == pytest.approx(
+    found = scores.class_scores(LOGITS, LABELS)
+    np.testing.assert_allclose(found.precision, [2 / 3, np.nan, 0])
+    np.testing.assert_allclose(found.recall, [1, 0, np.nan])
+    np.testing.assert_allclose(found.f1, [0.8, 0, 0])
+    assert found.support.tolist() == [2, 2, 0]
+    assert scores.negative_log_likelihood(LOGITS, LABELS) == pytest.approx(
         -np.log([0.7, 0.1, 0.1, 0.6]).mean()
     )
-    assert [metrics.accuracy_at(k, LOGITS, LABELS) for k in (1, 2, 3)] == [0.5, 0.5, 1]
+    assert [scores.accuracy_at(k, LOGITS, LABELS) for k in (1, 2, 3)] == [0.5, 0.5, 1]
     # The most confident mistakes come first, and at most as many as requested.
-    assert metrics.confident_mistakes(LOGITS, LABELS, 5).tolist() == [2, 1]
-    assert metrics.confident_mistakes(LOGITS, LABELS, 1).tolist() == [2]
-    assert metrics.confident_right_answers(LOGITS, LABELS, 5).tolist() == [0, 3]
+    assert scores.confident_mistakes(LOGITS, LABELS, 5).tolist() == [2, 1]
+    assert scores.confident_mistakes(LOGITS, LABELS, 1).tolist() == [2]
+    assert scores.confident_right_answers(LOGITS, LABELS, 5).tolist() == [0, 3]
 
 
 def test_calibration_computed_by_hand():
-    found = metrics.calibration(LOGITS, LABELS, bins=2)
+    found = scores.calibration(LOGITS, LABELS, bins=2)
     assert found.edges.tolist() == [0, 0.5, 1]
     # A confidence of exactly one half falls into the lower bin.
     assert found.counts.tolist() == [1, 3]
@@ -75,18 +75,18 @@ def test_calibration_computed_by_hand():
 def test_large_logits_do_not_overflow():
     logits = np.array([[1e4, 0.0], [0.0, 1e4]], np.float32)
     labels = np.array([0, 0])
-    np.testing.assert_allclose(metrics.probabilities(logits), np.eye(2))
-    assert metrics.negative_log_likelihood(logits, labels) == 5e3
+    np.testing.assert_allclose(scores.probabilities(logits), np.eye(2))
+    assert scores.negative_log_likelihood(logits, labels) == 5e3
 
 
 def test_a_calibrated_network_has_no_calibration_error():
     """Of the predictions with a confidence of 60% and 90%, that share is right."""
     p = np.repeat([[0.6, 0.4], [0.9, 0.1]], 10, axis=0)
     labels = np.array([0] * 6 + [1] * 4 + [0] * 9 + [1])
-    found = metrics.calibration(np.log(p), labels)
+    found = scores.calibration(np.log(p), labels)
     assert found.error == pytest.approx(0, abs=1e-12)
     assert np.isnan(found.accuracy).sum() == 13
-    assert metrics.calibration(np.log(p), 1 - labels).error == pytest.approx(0.5)
+    assert scores.calibration(np.log(p), 1 - labels).error == pytest.approx(0.5)
 
 
 def test_wilson_interval():
@@ -94,9 +94,9 @@ def test_wilson_interval():
     z, n, p = 1.959963985, 50, 0.8
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    interval = metrics.wilson_interval(40, 50)
+    interval = scores.wilson_interval(40, 50)
     assert interval == pytest.approx((middle - half, middle + half))
-    low, high = metrics.wilson_interval(50, 50)
+    low, high = scores.wilson_interval(50, 50)
     assert 0.9 < low < 1
     assert high == 1
 
@@ -104,19 +104,19 @@ def test_wilson_interval():
 @given(answers())
 def test_the_confusion_matrix_counts_every_image_once(answer):
     logits, labels = answer
-    matrix = metrics.confusion_matrix(logits, labels)
+    matrix = scores.confusion_matrix(logits, labels)
     classes = logits.shape[1]
     guesses = logits.argmax(axis=1)
     assert matrix.sum(axis=1).tolist() == np.bincount(labels, None, classes).tolist()
     assert matrix.sum(axis=0).tolist() == np.bincount(guesses, None, classes).tolist()
-    assert np.trace(matrix) / len(labels) == metrics.accuracy(logits, labels)
-    scores = metrics.class_scores(logits, labels)
+    assert np.trace(matrix) / len(labels) == scores.accuracy(logits, labels)
+    found = scores.class_scores(logits, labels)
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(
-            scores.recall, np.diag(matrix) / matrix.sum(axis=1), rtol=1e-12
+            found.recall, np.diag(matrix) / matrix.sum(axis=1), rtol=1e-12
         )
         np.testing.assert_allclose(
-            scores.precision, np.diag(matrix) / matrix.sum(axis=0), rtol=1e-12
+            found.precision, np.diag(matrix) / matrix.sum(axis=0), rtol=1e-12
         )
 
 
@@ -125,9 +125,9 @@ def test_calibration_matches_a_plain_loop(answer):
     logits, labels = answer
     # On an edge, as for three equal logits, rounding alone decides on the bin; which
     # bin an edge belongs to is tested by hand above.
-    places = 15 * metrics.probabilities(logits).max(axis=-1)
+    places = 15 * scores.probabilities(logits).max(axis=-1)
     assume((np.abs(places - places.round()) > 1e-9).all())
-    found = metrics.calibration(logits, labels)
+    found = scores.calibration(logits, labels)
     assert found.error == pytest.approx(naive_calibration_error(logits, labels))
     assert found.counts.sum() == len(labels)
     filled = found.counts > 0
@@ -141,30 +141,30 @@ def test_calibration_matches_a_plain_loop(answer):
 def test_more_guesses_never_lower_the_accuracy(answer):
     logits, labels = answer
     shares = [
-        metrics.accuracy_at(k, logits, labels) for k in range(1, logits.shape[1] + 1)
+        scores.accuracy_at(k, logits, labels) for k in range(1, logits.shape[1] + 1)
     ]
     assert shares == sorted(shares)
-    assert shares[0] == metrics.accuracy(logits, labels)
+    assert shares[0] == scores.accuracy(logits, labels)
     assert shares[-1] == 1
 
 
 @given(answers())
 def test_mistakes_are_all_wrong_and_sorted_by_confidence(answer):
     logits, labels = answer
-    found = metrics.confident_mistakes(logits, labels, len(labels))
+    found = scores.confident_mistakes(logits, labels, len(labels))
     wrong = np.flatnonzero(logits.argmax(axis=1) != labels)
     assert sorted(found) == wrong.tolist()
-    confidence = metrics.probabilities(logits).max(axis=1)[found]
+    confidence = scores.probabilities(logits).max(axis=1)[found]
     assert (np.diff(confidence) <= 0).all()
 
 
 @given(answers())
 def test_right_answers_take_turns_by_class(answer):
     logits, labels = answer
-    found = metrics.confident_right_answers(logits, labels, len(labels))
+    found = scores.confident_right_answers(logits, labels, len(labels))
     right = np.flatnonzero(logits.argmax(axis=1) == labels)
     assert sorted(found) == right.tolist()
-    confidence = metrics.probabilities(logits).max(axis=1)
+    confidence = scores.probabilities(logits).max(axis=1)
 
     def turn(index: int) -> int:
         """Returns how many of the class come before."""

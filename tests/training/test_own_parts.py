@@ -28,7 +28,7 @@ from cifar_jax import (
     read_run,
     train_step,
 )
-from cifar_jax.runs import summaries
+from cifar_jax.writers import jsonl as summaries
 
 take_step = jax.jit(train_step, static_argnums=0)
 look_inside = jax.jit(inspect, static_argnums=0)

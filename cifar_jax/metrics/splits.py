@@ -1,0 +1,110 @@
+"""What can be measured of a whole split, by name: functions of logits and labels."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from cifar_jax.metrics import scores
+from cifar_jax.registry import check_range
+
+
+@runtime_checkable
+class SplitMetric(Protocol):
+    """What a class in EVAL_METRICS provides; its dataclass fields are its options."""
+
+    def __call__(
+        self,
+        logits: Float[np.ndarray, "n classes"],
+        labels: Integer[np.ndarray, " n"],
+        class_names: Sequence[str],
+    ) -> dict[str, float]:
+        """Returns numbers by name: one, or one for each class, for example."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """Fraction of the images whose highest logit is that of their label."""
+
+    def __call__(
+        self,
+        logits: Float[np.ndarray, "n classes"],
+        labels: Integer[np.ndarray, " n"],
+        class_names: Sequence[str],
+    ) -> dict[str, float]:
+        """Returns numbers by name."""
+        return {"accuracy": scores.accuracy(logits, labels)}
+
+
+@dataclasses.dataclass(frozen=True)
+class TopK:
+    """Fraction of the images whose label is among the k highest logits."""
+
+    k: int = 5
+
+    def __post_init__(self) -> None:
+        check_range("k", self.k, at_least=1)
+
+    def __call__(
+        self,
+        logits: Float[np.ndarray, "n classes"],
+        labels: Integer[np.ndarray, " n"],
+        class_names: Sequence[str],
+    ) -> dict[str, float]:
+        """Returns numbers by name."""
+        return {f"top_{self.k}": scores.accuracy_at(self.k, logits, labels)}
+
+
+@dataclasses.dataclass(frozen=True)
+class NLL:
+    """Mean negative log-likelihood of the labels, in nats."""
+
+    def __call__(
+        self,
+        logits: Float[np.ndarray, "n classes"],
+        labels: Integer[np.ndarray, " n"],
+        class_names: Sequence[str],
+    ) -> dict[str, float]:
+        """Returns numbers by name."""
+        return {"nll": scores.negative_log_likelihood(logits, labels)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ECE:
+    """Expected calibration error, see `scores.calibration`."""
+
+    bins: int = 15
+
+    def __post_init__(self) -> None:
+        check_range("bins", self.bins, at_least=1)
+
+    def __call__(
+        self,
+        logits: Float[np.ndarray, "n classes"],
+        labels: Integer[np.ndarray, " n"],
+        class_names: Sequence[str],
+    ) -> dict[str, float]:
+        """Returns numbers by name."""
+        return {"ece": scores.calibration(logits, labels, self.bins).error}
+
+
+@dataclasses.dataclass(frozen=True)
+class PerClass:
+    """Accuracy among the images of each class that has any."""
+
+    def __call__(
+        self,
+        logits: Float[np.ndarray, "n classes"],
+        labels: Integer[np.ndarray, " n"],
+        class_names: Sequence[str],
+    ) -> dict[str, float]:
+        """Returns numbers by name."""
+        recall = scores.class_scores(logits, labels).recall
+        return {
+            f"accuracy/{name}": float(value)
+            for name, value in zip(class_names, recall, strict=True)
+            if not np.isnan(value)
+        }

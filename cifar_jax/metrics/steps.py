@@ -1,0 +1,94 @@
+"""What can be measured in a train step besides its losses, by name.
+
+Metrics are computed on the devices, of the batch of each step. Those of a whole split
+are in `splits.py`.
+"""
+
+import dataclasses
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from cifar_jax.optimization.losses import Targets
+
+
+class StepResults(NamedTuple):
+    """What a metric of a train step can be computed from.
+
+    Attributes:
+        logits: of the network for the batch, or for this device's share of it.
+        targets: of the same examples.
+        grads: of the loss of the whole batch, without weight decay.
+        updates: what is added to the params.
+        params: before the step.
+    """
+
+    logits: Float[Array, "n classes"]
+    targets: Targets
+    grads: PyTree
+    updates: PyTree
+    params: PyTree
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """What a class in METRICS provides; its dataclass fields are its options.
+
+    Attributes:
+        name: of the numbers in logs and summaries.
+    """
+
+    name: ClassVar[str]
+
+    def __call__(self, step: StepResults) -> Float[Array, ""]:
+        """Returns the number; those of several devices are averaged."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class GradNorm:
+    """L2 norm of all gradients together, before an optimizer clips them."""
+
+    name: ClassVar[str] = "grad_norm"
+
+    def __call__(self, step: StepResults) -> Float[Array, ""]:
+        """Returns the norm."""
+        return optax.tree.norm(step.grads)
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateNorm:
+    """L2 norm of what the step adds to the params: learning rate and all."""
+
+    name: ClassVar[str] = "update_norm"
+
+    def __call__(self, step: StepResults) -> Float[Array, ""]:
+        """Returns the norm."""
+        return optax.tree.norm(step.updates)
+
+
+@dataclasses.dataclass(frozen=True)
+class ParamNorm:
+    """L2 norm of all params before the step."""
+
+    name: ClassVar[str] = "param_norm"
+
+    def __call__(self, step: StepResults) -> Float[Array, ""]:
+        """Returns the norm."""
+        return optax.tree.norm(step.params)
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchAccuracy:
+    """Share of the batch whose highest logit is that of its likeliest target."""
+
+    name: ClassVar[str] = "accuracy"
+
+    def __call__(self, step: StepResults) -> Float[Array, ""]:
+        """Returns the accuracy; NaN if a logit is NaN."""
+        targets = step.targets
+        labels = targets if targets.ndim == 1 else targets.argmax(axis=-1)
+        right = (step.logits.argmax(axis=-1) == labels).mean()
+        return jnp.where(jnp.isnan(step.logits).any(), jnp.nan, right)

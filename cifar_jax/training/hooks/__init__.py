@@ -1,0 +1,65 @@
+"""Everything that happens around the steps of a training, a hook in each file."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cifar_jax.config.config import Config
+from cifar_jax.devices import processes, sharding
+from cifar_jax.errors import UserError
+from cifar_jax.runs.run_dir import Run
+from cifar_jax.training.hooks.checkpoints import Checkpoints
+from cifar_jax.training.hooks.finite import Finite
+from cifar_jax.training.hooks.log import LogLines, now
+from cifar_jax.training.hooks.signals import Signals
+from cifar_jax.training.hooks.summaries import Summaries
+from cifar_jax.training.hooks.trace import Trace
+from cifar_jax.training.loop import Hook, Numbers, Steps
+from cifar_jax.training.program import Program
+from cifar_jax.training.train_state import TrainState
+from cifar_jax.writers import Summary, Writers
+
+Log = Callable[[str], None]
+
+
+def around(
+    config: Config,
+    program: Program,
+    steps: Steps,
+    state: TrainState,
+    run: Run | None,
+    writers: Writers,
+    log: Log,
+) -> list[Hook]:
+    """Returns the hooks of every run, which come before others.
+
+    The first ones see to it that nothing is lost, whatever those after them raise.
+    """
+    found: list[Hook] = [Signals(), Finite(program, steps, state)]
+    if run is not None:
+        found.append(Checkpoints(run, config.save_interval_secs, log))
+    found.append(LogLines(config, program, int(state.step), log))
+    if run is not None:
+        frequency = config.summary_frequency
+        found.append(Summaries(program, steps, state, frequency, writers))
+    if run is not None and config.profile and processes.is_main():
+        found.append(Trace(run.path / "profile", config.max_steps, log))
+    return found
+
+
+def recorder(writers: Writers, log: Log) -> Callable[[int, Numbers], None]:
+    """Returns the function that records what hooks return, in the log and on disk."""
+
+    def record(step: int, numbers: Numbers) -> None:
+        try:
+            own = sharding.local(dict(numbers))
+            scalars = {str(k): float(np.asarray(v)) for k, v in own.items()}
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"a hook returned {numbers!r}, not numbers by name: {error}"
+            ) from None
+        words = ", ".join(f"{name} = {v:.4g}" for name, v in scalars.items())
+        log(f"{now()}: step {step}, {words}")
+        writers.write(Summary("hooks", step, scalars))
+
+    return record

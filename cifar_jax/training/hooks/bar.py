@@ -1,0 +1,43 @@
+"""A progress bar on a terminal."""
+
+import numpy as np
+from tqdm import tqdm
+
+from cifar_jax.training.loop import Hook, Moment
+
+
+class ProgressBar(Hook):
+    """Shows loss, speed and the time left on one line, with log lines above it."""
+
+    def __init__(self, max_steps: int, batch_size: int):
+        self._max_steps = max_steps
+        self._batch_size = batch_size
+        self._bar: tqdm | None = None
+        self._seconds = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def log(self, line: str) -> None:
+        """Prints a line above the bar."""
+        tqdm.write(line)
+
+    def __call__(self, now: Moment) -> None:
+        """Moves the bar."""
+        if self._bar is None:
+            # Created now so that the time left does not count the compilation.
+            self._bar = tqdm(
+                total=self._max_steps,
+                initial=now.first,
+                unit="step",
+                dynamic_ncols=True,
+            )
+        seconds = (now.seconds - self._seconds) / (now.step - now.first)
+        self._seconds = now.seconds
+        loss = float(np.asarray(now.metrics["total_loss"]))
+        self._bar.set_postfix_str(
+            f"loss = {loss:.2f}, {self._batch_size / seconds:.1f} examples/sec",
+            refresh=False,
+        )
+        self._bar.update(now.step - self._bar.n)

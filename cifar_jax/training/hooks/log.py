@@ -1,0 +1,59 @@
+"""The tutorial's log lines."""
+
+import datetime
+from collections.abc import Callable
+
+import numpy as np
+
+from cifar_jax.config.config import Config
+from cifar_jax.training.loop import Hook, Moment
+from cifar_jax.training.program import Program
+
+
+class LogLines(Hook):
+    """Logs the loss and the speed of every `log_frequency`-th step, the first included.
+
+    The speed is that of the steps since the last line, without what hooks do.
+    """
+
+    def __init__(
+        self, config: Config, program: Program, start: int, log: Callable[[str], None]
+    ):
+        """Begins at step `start`; the metrics of the program come after the loss."""
+        self._log = log
+        self._log_frequency = config.log_frequency
+        self._batch_size = config.batch_size
+        self._metrics = [metric.name for metric in program.metrics]
+        self._before = start, 0.0
+
+    def due(self, step: int) -> int:
+        """After the next step that is a multiple of log_frequency."""
+        return step + -step % self._log_frequency + 1
+
+    def __call__(self, now: Moment) -> None:
+        """Logs a line, if the last step is to be logged."""
+        if (now.step - 1) % self._log_frequency:
+            return
+        step, seconds = self._before
+        self._before = now.step, now.seconds
+        values = {name: float(np.asarray(now.metrics[name])) for name in self._metrics}
+        line = log_line(
+            now.step - 1,
+            float(np.asarray(now.metrics["total_loss"])),
+            self._batch_size,
+            (now.seconds - seconds) / (now.step - step),
+        )
+        self._log(line + "".join(f", {name} = {v:.4g}" for name, v in values.items()))
+
+
+def log_line(step: int, loss: float, batch_size: int, seconds: float) -> str:
+    """Returns the tutorial's log line; `seconds` is the time of one step."""
+    return (
+        f"{now()}: step {step}, loss = {loss:.2f} "
+        f"({batch_size / seconds:.1f} examples/sec; {seconds:.3f} sec/batch)"
+    )
+
+
+def now() -> str:
+    """Returns the time as in the tutorial's log lines."""
+    return datetime.datetime.now().isoformat(sep=" ", timespec="microseconds")

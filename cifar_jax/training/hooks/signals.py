@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM: they end a run after its state is saved."""
+
+import signal
+
+from cifar_jax.devices import processes
+from cifar_jax.training.interrupts import StopRequest
+from cifar_jax.training.loop import Hook, Moment
+
+# Limits on the steps and the approximate duration of one call of the devices: it cannot
+# be interrupted, and Ctrl-C should not have to wait.
+_STEPS_PER_CALL = 100
+_SECONDS_PER_CALL = 2.0
+
+
+class Signals(Hook):
+    """Stops all processes of a run if any of them receives a signal.
+
+    It keeps calls of the devices so short that Ctrl-C need not wait. Their length is
+    decided by the main process.
+    """
+
+    def __init__(self) -> None:
+        self._request = StopRequest()
+        self._steps_per_call = _STEPS_PER_CALL
+        self._seconds = 0.0
+
+    def __enter__(self) -> "Signals":
+        self._request.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._request.__exit__(*error)
+
+    def due(self, step: int) -> int:
+        """After as many steps as a call may take."""
+        return step + self._steps_per_call
+
+    def __call__(self, now: Moment) -> None:
+        """Asks to stop if there was a signal."""
+        of_step = (now.seconds - self._seconds) / (now.step - now.first)
+        self._seconds = now.seconds
+        affordable = min(int(_SECONDS_PER_CALL / of_step), _STEPS_PER_CALL)
+        gathered = processes.all_gather(self._request.signum or 0, max(1, affordable))
+        self._steps_per_call = int(gathered[0, 1])
+        if signum := int(gathered[:, 0].max()):
+            now.stop(signal.Signals(signum))

@@ -1,0 +1,98 @@
+"""Where the summaries of a run go, by name."""
+
+import concurrent.futures
+import contextlib
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+from cifar_jax.errors import RunError
+from cifar_jax.registry import resolve_all
+from cifar_jax.writers.base import Histogram, Summary, Writer
+from cifar_jax.writers.jsonl import JsonLines
+from cifar_jax.writers.tensorboard import TensorBoard
+
+__all__ = ["WRITERS", "Histogram", "Summary", "Writer", "Writers"]
+
+WRITERS: dict[str, Callable[..., Writer]] = {
+    "jsonl": JsonLines,
+    "tensorboard": TensorBoard,
+}
+
+
+class Writers(contextlib.AbstractContextManager):
+    """The writers of a run. All of them write each summary, in a thread of their own.
+
+    They are opened when there is something to write. An error is raised by `write`, or
+    else by the next one or in the end.
+    """
+
+    def __init__(
+        self,
+        names: str,
+        directory: pathlib.Path | None,
+        resume_step: int | None = None,
+    ):
+        """Makes the writers of these names.
+
+        Args:
+            names: as in --writers, such as "jsonl, tensorboard".
+            directory: of the run, or of other results; it is created if need be. None:
+                nothing is written.
+            resume_step: see `Writer.open`.
+        """
+        self._writers: Sequence[Writer] = resolve_all(names, WRITERS, "writers")
+        self._directory = directory
+        self._resume_step = resume_step
+        self._opened: list[Writer] = []
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._last: concurrent.futures.Future[None] | None = None
+
+    def write(self, summary: Summary | Callable[[], Summary]) -> None:
+        """Writes a summary; it does not wait for one that is still to be computed.
+
+        Raises:
+            RunError: it, or the one before, cannot be written.
+        """
+        self._wait()
+        if self._directory is None:
+            return
+        if isinstance(summary, Summary):
+            self._last = self._thread.submit(self._write, lambda: summary)
+            self._wait()
+        else:
+            self._last = self._thread.submit(self._write, summary)
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self._wait()
+        finally:
+            self._thread.shutdown()
+            for writer in self._opened:
+                with _writing(writer):
+                    writer.close()
+
+    def _wait(self) -> None:
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def _write(self, summary: Callable[[], Summary]) -> None:
+        assert self._directory is not None
+        made = summary()
+        for writer in self._writers:
+            with _writing(writer):
+                if writer not in self._opened:
+                    self._directory.mkdir(parents=True, exist_ok=True)
+                    writer.open(self._directory, self._resume_step)
+                    self._opened.append(writer)
+                writer.write(made)
+
+
+@contextlib.contextmanager
+def _writing(writer: Writer) -> Iterator[None]:
+    """Turns an error of the disk into a RunError."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or f"by {type(writer).__name__}"
+        raise RunError(f"cannot write {where}: {error.strerror or error}") from error
