@@ -91,7 +91,9 @@ def create_replicated(
 
 def local(tree: PyTree) -> PyTree:
     """Returns this process's own copies of replicated arrays."""
-    return jax.tree.map(lambda x: x.addressable_data(0), tree)
+    return jax.tree.map(
+        lambda x: x.addressable_data(0) if isinstance(x, jax.Array) else x, tree
+    )
 
 
 def memory(mesh: Mesh) -> int | None:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from jaxtyping import Array
 
+from cifar_jax.devices import sharding
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.training.steps import Inspection, Metrics
@@ -99,7 +101,7 @@ def run(
     now: Moment,
     max_steps: int,
     hooks: Sequence[Hook],
-    record: Callable[[int, Numbers], None],
+    record: Callable[[int, dict[str, float]], None],
 ) -> Moment:
     """Takes steps until max_steps, or until a hook asks to stop.
 
@@ -114,20 +116,41 @@ def run(
         for hook in hooks:
             stack.enter_context(hook)
         while now.step < max_steps and now.stopped is None:
-            first = now.step
-            ends = [end for hook in hooks if (end := hook.due(first)) is not None]
-            end = min([max_steps, *ends])
-            if end <= first:
-                raise UserError(f"due({first}) of a hook is {end}; it must be later")
+            end = _end_of_call(now.step, max_steps, hooks)
             began = time.perf_counter()
-            state, metrics = steps.train_steps(now.state, first, end)
+            state, metrics = steps.train_steps(now.state, now.step, end)
             jax.block_until_ready(metrics)
             seconds = now.seconds + time.perf_counter() - began
-            now = Moment(first, end, state, metrics, seconds, now.network)
-            numbers: dict[str, float | Array] = {}
+            now = Moment(now.step, end, state, metrics, seconds, now.network)
+            numbers: dict[str, float] = {}
             for hook in hooks:
                 if hook.every is None or end % hook.every == 0:
-                    numbers |= hook(now) or {}
+                    numbers |= _numbers(hook, hook(now))
             if numbers:
                 record(end, numbers)
     return now
+
+
+def _end_of_call(step: int, max_steps: int, hooks: Sequence[Hook]) -> int:
+    """Returns where the next call of the devices ends."""
+    ends = {max_steps}
+    for hook in hooks:
+        if (due := hook.due(step)) is not None:
+            if due <= step:
+                name = type(hook).__name__
+                raise UserError(f"{name}.due({step}) is {due}; it must be later")
+            ends.add(due)
+    return min(ends)
+
+
+def _numbers(hook: Hook, returned: Numbers | None) -> dict[str, float]:
+    """Returns what a hook has returned, as Python's own numbers."""
+    try:
+        return {
+            str(name): float(np.asarray(sharding.local(value)))
+            for name, value in dict(returned or {}).items()
+        }
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{type(hook).__name__} returned {returned!r}, not numbers by name: {error}"
+        ) from None

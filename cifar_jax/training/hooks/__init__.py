@@ -2,11 +2,8 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
 from cifar_jax.config.config import Config
-from cifar_jax.devices import processes, sharding
-from cifar_jax.errors import UserError
+from cifar_jax.devices import processes
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training.hooks.checkpoints import Checkpoints
 from cifar_jax.training.hooks.finite import Finite
@@ -14,7 +11,7 @@ from cifar_jax.training.hooks.log import LogLines, now
 from cifar_jax.training.hooks.signals import Signals
 from cifar_jax.training.hooks.summaries import Summaries
 from cifar_jax.training.hooks.trace import Trace
-from cifar_jax.training.loop import Hook, Numbers, Steps
+from cifar_jax.training.loop import Hook, Steps
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
 from cifar_jax.writers import Summary, Writers
@@ -47,19 +44,12 @@ def around(
     return found
 
 
-def recorder(writers: Writers, log: Log) -> Callable[[int, Numbers], None]:
+def recorder(writers: Writers, log: Log) -> Callable[[int, dict[str, float]], None]:
     """Returns the function that records what hooks return, in the log and on disk."""
 
-    def record(step: int, numbers: Numbers) -> None:
-        try:
-            own = sharding.local(dict(numbers))
-            scalars = {str(k): float(np.asarray(v)) for k, v in own.items()}
-        except (TypeError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"a hook returned {numbers!r}, not numbers by name: {error}"
-            ) from None
-        words = ", ".join(f"{name} = {v:.4g}" for name, v in scalars.items())
+    def record(step: int, numbers: dict[str, float]) -> None:
+        words = ", ".join(f"{name} = {value:.4g}" for name, value in numbers.items())
         log(f"{now()}: step {step}, {words}")
-        writers.write(Summary("hooks", step, scalars))
+        writers.write(Summary("hooks", step, numbers))
 
     return record
