@@ -15,10 +15,11 @@ from cifar_jax.data import Split
 from cifar_jax.data.batches import BatchOrder
 from cifar_jax.devices import compilation, placement
 from cifar_jax.devices.strategies import Batches, Jit, Strategy
-from cifar_jax.training import steps, train_state
+from cifar_jax.training import inspection, steps, train_state
 from cifar_jax.training.feeds import Feed, OnDevices, Streamed
+from cifar_jax.training.inspection import Inspection
 from cifar_jax.training.program import Program
-from cifar_jax.training.steps import Batch, Inspection, Metrics
+from cifar_jax.training.steps import Batch, Metrics
 from cifar_jax.training.train_state import TrainState
 
 
@@ -215,7 +216,7 @@ def _inspect(
     program: Program, state: TrainState, data: PyTree, batches: PyTree
 ) -> Inspection:
     """Inspects the step on the first batch."""
-    return steps.inspect(program, state, _take(data, batches, 0))
+    return inspection.inspect(program, state, _take(data, batches, 0))
 
 
 def _take(data: PyTree, batches: PyTree, number: int | Array) -> Batch:

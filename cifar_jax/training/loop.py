@@ -13,7 +13,8 @@ from jaxtyping import Array
 from cifar_jax.devices import sharding
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import Trained
-from cifar_jax.training.steps import Inspection, Metrics
+from cifar_jax.training.inspection import Inspection
+from cifar_jax.training.steps import Metrics
 from cifar_jax.training.train_state import TrainState
 
 # What a hook returns to be recorded: numbers by name.

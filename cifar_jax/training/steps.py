@@ -1,4 +1,4 @@
-"""One step of training, and a look inside it: pure functions of their arguments."""
+"""One step of training: pure functions of their arguments."""
 
 import dataclasses
 from typing import NamedTuple
@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct
-from jaxtyping import Array, Bool, Float, Int32, Integer, Key, PyTree, UInt8
+from jaxtyping import Array, Float, Int32, Integer, Key, PyTree, UInt8
 
 from cifar_jax.checks import check_type
 from cifar_jax.data.dataset import check_images, check_labels
@@ -102,7 +101,7 @@ def train_step(
     Raises:
         UserError: images or labels cannot be used.
     """
-    _check(batch)
+    check(batch)
     loss_and_grad = jax.value_and_grad(forward, argnums=1, has_aux=True)
     (_, seen), grads = loss_and_grad(program, state.params, state, batch)
     losses, grads = program.share.mean((seen.losses, grads))
@@ -206,60 +205,6 @@ def image_keys(program: Program, state: TrainState, count: int) -> Key[Array, " 
     return jax.vmap(jax.random.fold_in, (None, 0))(_step_key(state), positions)
 
 
-@struct.dataclass
-class Inspection:
-    """What happens inside the network in one step, layer by layer.
-
-    Attributes:
-        images: the distorted inputs.
-        recorded: {layer: activations} of each recorded layer, in order.
-        params: before the step.
-        grads: of the whole loss, penalties included.
-        finite: whether all of these numbers are finite.
-    """
-
-    images: Float[Array, "n h w c"]
-    recorded: tuple[dict[str, Array], ...]
-    params: PyTree
-    grads: PyTree
-    finite: Bool[Array, ""]
-
-    @property
-    def activations(self) -> dict[str, Array]:
-        """The activations by layer, in the order of the network.
-
-        Not a field: a dict that passes through jit is sorted by name.
-        """
-        return {k: v for layer in self.recorded for k, v in layer.items()}
-
-
-def inspect(program: Program, state: TrainState, batch: Batch) -> Inspection:
-    """Looks inside the step that `train_step` would take, without taking it.
-
-    Raises:
-        UserError: images or labels cannot be used.
-    """
-    _check(batch)
-
-    def total_loss(params: PyTree) -> tuple[Array, Forward]:
-        loss, seen = forward(program, params, state, batch, record=True)
-        return sum(program.penalties(params).values(), start=loss), seen
-
-    grads, seen = jax.grad(total_loss, has_aux=True)(state.params)
-    finite = all_finite((seen.recorded, state.params, grads))
-    return Inspection(seen.inputs, seen.recorded, state.params, grads, finite)
-
-
-def all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether no floating-point leaf holds an infinity or a NaN."""
-    finite = [
-        jnp.isfinite(leaf).all()
-        for leaf in jax.tree.leaves(tree)
-        if jnp.issubdtype(leaf.dtype, jnp.floating)
-    ]
-    return jnp.array(finite, bool).all()
-
-
 def _sown(collection: PyTree) -> dict[str, Float[Array, ""]]:
     """Returns the losses that layers have sown, by path; several of one are added."""
     found: dict[str, Array] = {}
@@ -274,7 +219,8 @@ def _step_key(state: TrainState) -> Key[Array, ""]:
     return jax.random.fold_in(train_state.streams(state.key).distortion, state.step)
 
 
-def _check(batch: Batch) -> None:
+def check(batch: Batch) -> None:
+    """Raises UserError unless the parts of a batch can be used."""
     check_type(batch, "batch", Batch)
     check_images(batch.images, "images")
     check_labels(batch.labels, "labels", len(batch.images))

@@ -19,7 +19,7 @@ from cifar_jax import (
     inspect,
     train_step,
 )
-from cifar_jax.training.steps import all_finite
+from cifar_jax.training.inspection import all_finite
 from cifar_jax.training.trained import of_state
 
 MOMENTUM = 0.9  # SmallBatchNorm's weight of the old value.

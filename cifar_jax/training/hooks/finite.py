@@ -6,13 +6,12 @@ import jax
 import numpy as np
 
 from cifar_jax.errors import DivergedError
-from cifar_jax.training import steps
+from cifar_jax.training.inspection import Inspection, all_finite
 from cifar_jax.training.loop import Hook, Moment, Steps
 from cifar_jax.training.program import Program
-from cifar_jax.training.steps import Inspection
 from cifar_jax.training.train_state import TrainState
 
-is_finite = jax.jit(steps.all_finite)
+is_finite = jax.jit(all_finite)
 
 
 class Finite(Hook):
@@ -68,15 +67,15 @@ def first_non_finite(inspection: Inspection) -> str | None:
     named = inspection.activations
     unrecorded = [layer for layer in inspection.params if layer not in named]
     for layer in unrecorded:
-        if not steps.all_finite(inspection.params[layer]):
+        if not all_finite(inspection.params[layer]):
             return f"the parameters of {layer}"
     for layer, activations in named.items():
-        if not steps.all_finite(inspection.params.get(layer)):
+        if not all_finite(inspection.params.get(layer)):
             return f"the parameters of {layer}"
-        if not steps.all_finite(activations):
+        if not all_finite(activations):
             return f"the activations of {layer}"
     for layer in [*reversed(named), *unrecorded]:
-        if not steps.all_finite(inspection.grads.get(layer)):
+        if not all_finite(inspection.grads.get(layer)):
             return f"the gradients of {layer}"
     raise AssertionError("every layer is finite, but not all together")
 

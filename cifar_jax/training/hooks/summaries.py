@@ -10,9 +10,9 @@ from jaxtyping import Array
 from cifar_jax.data.folder.pictures import as_picture
 from cifar_jax.devices import sharding
 from cifar_jax.training.hooks.finite import diverged
+from cifar_jax.training.inspection import Inspection
 from cifar_jax.training.loop import Hook, Moment, Steps
 from cifar_jax.training.program import Program
-from cifar_jax.training.steps import Inspection
 from cifar_jax.training.train_state import TrainState
 from cifar_jax.writers import Histogram, Summary, Writers
 

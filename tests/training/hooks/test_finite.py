@@ -8,7 +8,7 @@ import pytest
 
 from cifar_jax import Batch, Config, build_program, init_state, inspect, train_step
 from cifar_jax.training.hooks.finite import explain, first_non_finite, is_finite
-from cifar_jax.training.steps import all_finite
+from cifar_jax.training.inspection import all_finite
 
 
 @pytest.fixture(scope="module")
