@@ -21,7 +21,7 @@ from absl import flags
 
 from cifar_jax import command, console
 from cifar_jax.errors import UserError
-from cifar_jax.evaluation import comparison, comparison_table, picture_files
+from cifar_jax.evaluation import comparison, comparison_table, plot_files
 from cifar_jax.evaluation.comparison import GENERATOR, MOST_CURVES, Record
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.run_dir import Run
@@ -66,7 +66,7 @@ def _runs(paths: Sequence[str]) -> list[Run]:
 
 def _check_plot(path: pathlib.Path, count: int) -> None:
     """Raises UserError unless the curves of this many runs can be drawn in a file."""
-    picture_files.check(path, "plot", GENERATOR)
+    plot_files.check(path, "plot", GENERATOR)
     if count > MOST_CURVES:
         raise UserError(
             f"--plot can tell {MOST_CURVES} runs apart, but there are {count}; name "
@@ -76,9 +76,9 @@ def _check_plot(path: pathlib.Path, count: int) -> None:
 
 def _write_plot(path: pathlib.Path, records: Sequence[Record]) -> None:
     # Imported here because matplotlib takes a second and only plots need it.
-    from cifar_jax.evaluation import comparison_picture
+    from cifar_jax.evaluation import comparison_plot
 
-    picture_files.write(comparison_picture.draw(records), path, "plot", GENERATOR)
+    plot_files.write(comparison_plot.draw(records), path, "plot", GENERATOR)
 
 
 def _define_flags() -> None:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from cifar_jax import command, console, network_flags
 from cifar_jax.data.folder import pictures
 from cifar_jax.errors import UserError
-from cifar_jax.evaluation import picture_files
+from cifar_jax.evaluation import plot_files
 from cifar_jax.evaluation.inference import Trained, classify
 
 GENERATOR = "python -m cifar_jax.predict"
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments:
         raise UserError(f"no image file given: {GENERATOR} FILE...")
     if options.show:
-        picture_files.check(pathlib.Path(options.out), "out", GENERATOR)
+        plot_files.check(pathlib.Path(options.out), "out", GENERATOR)
     network, origin, note = network_flags.load()
     problems: list[UserError] = []
     records: list[dict] = []
@@ -115,7 +115,7 @@ def _read(
 def _draw(network: Trained, found: Sequence[_Picture], records: list[dict]) -> None:
     """Draws the first pictures with the bars and the saliency map of each."""
     # Imported here because matplotlib takes a second and only --show needs it.
-    from cifar_jax.evaluation import prediction_picture
+    from cifar_jax.evaluation import prediction_plot
     from cifar_jax.evaluation.saliency import saliency_map
 
     options = flags.FLAGS
@@ -129,10 +129,10 @@ def _draw(network: Trained, found: Sequence[_Picture], records: list[dict]) -> N
         label = network.class_names.index(next(iter(probabilities)))
         saliency = saliency_map(network, image, label)
         predictions.append(
-            prediction_picture.Prediction(name, image, probabilities, saliency)
+            prediction_plot.Prediction(name, image, probabilities, saliency)
         )
-    figure = prediction_picture.draw(predictions, options.top)
-    picture_files.write(figure, pathlib.Path(options.out), "out", GENERATOR)
+    figure = prediction_plot.draw(predictions, options.top)
+    plot_files.write(figure, pathlib.Path(options.out), "out", GENERATOR)
     if not options.json:
         which = f"the first {len(found)} are drawn in "
         words = which if len(found) < len(records) else "drawn in "

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments import output, pictures, runs
+from experiments import output, plots, runs
 from experiments.jobs import Job
 
 METHODS = PUBLISHED, RANDOM, PROCESS = "published", "random", "Gaussian process"
@@ -67,9 +67,9 @@ def draw(record: dict[str, Any]) -> Figure:
     jobs = [Job(row["job"], row, row) for row in record["jobs"]]
     initial = record["settings"]["initial"]
     title = "Does a Gaussian process find better hyperparameters than chance?"
-    figure = pictures.figure(5.2, title)
+    figure = plots.figure(5.2, title)
     axes = figure.subplots()
-    process, random, published = pictures.STYLES[:3]
+    process, random, published = plots.STYLES[:3]
     for method, style, width in ((RANDOM, random, 5), (PROCESS, process, 2)):
         found = [accuracy(job) for job in trials(jobs, method, initial)]
         numbers = np.arange(1, len(found) + 1)

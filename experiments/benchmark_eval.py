@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags
 
 from experiments import children, common, machine, output
-from experiments.training_programs import (
+from experiments.contenders import (
     MODELS,
     OURS,
     PYTORCH,
@@ -36,7 +36,7 @@ CALLS = 3
 LINE = re.compile(r"evaluated \d+ images in ([\d.]+) s")
 
 FLAGS = flags.FLAGS
-Program = Callable[[], list[float]]
+Contender = Callable[[], list[float]]
 
 
 def write_records(path: str, count: int) -> None:
@@ -93,9 +93,9 @@ def theirs(command: list[str]) -> list[float]:
     return [float(found[1]) for found in map(LINE.match, lines) if found]
 
 
-def programs(model: str, path: str, pytorch: str | None) -> dict[str, Program]:
+def programs(model: str, path: str, pytorch: str | None) -> dict[str, Contender]:
     """Returns the functions that time each program, by name."""
-    found: dict[str, Program] = {
+    found: dict[str, Contender] = {
         OURS: functools.partial(machine.isolated, ours, model, path, FLAGS.batch_size)
     }
     options = PYTORCH_OPTIONS | {"PyTorch folded": ["--channels_last", "--fold"]}

@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments import children, common, machine, output, pictures
+from experiments import children, common, machine, output, plots
 
 FLAGS = flags.FLAGS
 
@@ -71,12 +71,12 @@ def draw(record: dict[str, Any]) -> Figure:
     """Draws examples/s over the batch size and the number of cores."""
     groups = {by: record[by] for by in ("batch_size", "cores") if by in record}
     title = "How does training speed depend on the batch size and the cores?"
-    figure = pictures.figure(4.4, title)
+    figure = plots.figure(4.4, title)
     axes = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for axis, (by, cases) in zip(axes, groups.items(), strict=True):
         x = [case[by] for case in cases]
         rates = [case["examples_per_sec"] for case in cases]
-        axis.plot(x, rates, label="measured, n = 1", **pictures.STYLES[0])
+        axis.plot(x, rates, label="measured, n = 1", **plots.STYLES[0])
         if by == "cores":
             ideal = [rates[0] * cores / x[0] for cores in x]
             axis.plot(x, ideal, "--", color="0.4", label="proportional to the cores")

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import children, common, machine, output, training_programs
-from experiments.training_programs import OURS, OURS_BF16, PYTORCH_OPTIONS, Program
+from experiments import children, common, contenders, machine, output
+from experiments.contenders import OURS, OURS_BF16, PYTORCH_OPTIONS, Contender
 
 # Matrix products of one step, for each image. The tutorial's network needs 13.4 GFLOP
 # for 128 images. For the others, this is six times the multiplications of a forward
@@ -43,7 +43,7 @@ DTYPES = ("float32", "bfloat16")
 FLAGS = flags.FLAGS
 
 
-def measure(all_programs: list[Program]) -> list[dict[str, Any]]:
+def measure(all_programs: list[Contender]) -> list[dict[str, Any]]:
     """Runs the rounds; returns the matrix-product rates, one dict per round."""
     peaks = []
     for number in range(FLAGS.rounds):
@@ -67,7 +67,7 @@ def ratios(over: list[float], under: list[float]) -> dict[str, float]:
 
 
 def summary(
-    program: Program, ours: dict[str, Program], peaks: list[dict], gflop: float
+    program: Contender, ours: dict[str, Contender], peaks: list[dict], gflop: float
 ) -> dict[str, Any]:
     """Returns the record of a program; ratios are taken round by round."""
     rates = program.examples_per_sec
@@ -148,7 +148,7 @@ def define_flags() -> None:
     )
 
 
-def compare(model: str, everyone: list[Program]) -> dict[str, Any]:
+def compare(model: str, everyone: list[Contender]) -> dict[str, Any]:
     """Measures the programs of a network, and prints and returns their results."""
     print(f"\n{model}", flush=True)
     peaks = measure(everyone)
@@ -175,7 +175,7 @@ def compare(model: str, everyone: list[Program]) -> dict[str, Any]:
     }
 
 
-def over_pytorch(ran: list[Program]) -> dict[str, Any] | None:
+def over_pytorch(ran: list[Contender]) -> dict[str, Any] | None:
     """Compares ours with the fastest PyTorch program; None if one of them is missing.
 
     It is the fastest by its median; bfloat16 does not count.
@@ -210,7 +210,7 @@ def main(argv: list[str]) -> None:
     facts = machine.machine()
     with tempfile.TemporaryDirectory() as folder:
         records = f"{folder}/train.bin"
-        everyone = training_programs.programs(FLAGS.models, records)
+        everyone = contenders.programs(FLAGS.models, records)
         source = machine.isolated(
             children.write_records, FLAGS.dataset, FLAGS.data_dir, records
         )

@@ -29,7 +29,7 @@ from jaxtyping import Float
 from cifar_jax.ops import conv, max_pool
 from cifar_jax.optimization.losses import CrossEntropy
 from experiments import common, machine, output
-from experiments.convolution_picture import plot
+from experiments.convolution_plot import plot
 
 # The course's f(x) = x w + b: a picture, nine ones, and b = [0].
 IMAGE = np.array(

@@ -37,7 +37,7 @@ from cifar_jax import (
 from cifar_jax.evaluation.feature_maps import Layers, activations
 from experiments import common, machine, output
 from experiments.corruptions import Images, noise
-from experiments.feature_maps_picture import plot_kernels, plot_maps, plot_noise
+from experiments.feature_maps_plot import plot_kernels, plot_maps, plot_noise
 
 FLAGS = flags.FLAGS
 

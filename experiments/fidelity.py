@@ -20,8 +20,8 @@ from typing import Any
 from absl import flags
 
 from cifar_jax import UserError
-from experiments import children, common, machine, output, runs, training_programs
-from experiments.fidelity_picture import draw
+from experiments import children, common, contenders, machine, output, runs
+from experiments.fidelity_plot import draw
 
 TENSORFLOW = "TensorFlow"
 # Flags of the train command by program.
@@ -82,7 +82,7 @@ def by_tensorflow(
                 f"{path} has other settings or data; give another --out_dir"
             )
         return kept["figures"]
-    command = [python, training_programs.TENSORFLOW, *settings()]
+    command = [python, contenders.TENSORFLOW, *settings()]
     for flag, split in (("records", "train_eval"), ("test_records", "test")):
         file = records / split
         if not file.exists():
@@ -102,7 +102,7 @@ def by_tensorflow(
 
 def tensorflow_runs(seeds: range, data: dict[str, str]) -> list[dict[str, Any]]:
     """Returns the runs in TensorFlow; none if there is no TensorFlow."""
-    python = training_programs.interpreter(FLAGS.tensorflow_python, "tensorflow")
+    python = contenders.interpreter(FLAGS.tensorflow_python, "tensorflow")
     if python is None:
         return []
     with tempfile.TemporaryDirectory() as records:

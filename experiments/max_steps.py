@@ -16,7 +16,7 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from cifar_jax import read_run
-from experiments import common, machine, output, pictures, runs
+from experiments import common, machine, output, plots, runs
 
 KINDS = {"test": "averaged parameters", "test_raw": "raw parameters"}
 
@@ -79,9 +79,9 @@ def report(rows: list[dict[str, Any]]) -> str:
 def draw(record: dict[str, Any]) -> Figure:
     """Draws precision over steps, a line for each seed and kind of parameters."""
     rows = record["rows"]
-    figure = pictures.figure(5, "max_steps up, precision up?")
+    figure = plots.figure(5, "max_steps up, precision up?")
     axis = figure.subplots()
-    for kind, style in zip(KINDS.values(), pictures.STYLES, strict=False):
+    for kind, style in zip(KINDS.values(), plots.STYLES, strict=False):
         label: str | None = kind
         for seed in sorted({row["seed"] for row in rows}):
             of = [r for r in rows if (r["parameters"], r["seed"]) == (kind, seed)]

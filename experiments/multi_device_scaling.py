@@ -19,7 +19,7 @@ from absl import flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import common, machine, output, pictures
+from experiments import common, machine, output, plots
 
 STEPS_PER_CALL = 5
 # The programs that are timed, and how the picture calls them.
@@ -125,7 +125,7 @@ def report(cases: list[dict[str, Any]]) -> str:
 def draw(record: dict[str, Any]) -> Figure:
     """Draws throughput over the number of devices, with and without the collective."""
     title = "What do more devices gain, and what does their all-reduce cost?"
-    figure = pictures.figure(4.6, title)
+    figure = plots.figure(4.6, title)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, kind in zip(axes, ("strong", "weak"), strict=True):
         draw_panel(axis, record[kind])
@@ -146,7 +146,7 @@ def draw(record: dict[str, Any]) -> Figure:
 
 def draw_panel(axis: Axes, cases: list[dict[str, Any]]) -> None:
     """Draws one kind of scaling."""
-    for (name, label), style in zip(PROGRAMS.items(), pictures.STYLES, strict=False):
+    for (name, label), style in zip(PROGRAMS.items(), plots.STYLES, strict=False):
         shown = [case for case in cases if case[name]]
         rates = [case["batch_size"] / np.array(case[name]) for case in shown]
         middle = np.array([np.median(calls) for calls in rates])

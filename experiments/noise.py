@@ -35,9 +35,9 @@ from cifar_jax import (
     read_run,
 )
 from cifar_jax.runs.files import write_atomically
-from experiments import common, machine, noise_picture, output
+from experiments import common, machine, noise_plot, output
 from experiments.corruptions import CORRUPTIONS
-from experiments.pictures import STYLES
+from experiments.plots import STYLES
 
 # The levels whose drop in precision answers the question.
 ASKED = (1, 3, 5)
@@ -233,7 +233,7 @@ def settings_of(
 def picture(record: dict[str, Any], dataset: Dataset) -> Figure:
     """Returns the picture, with --examples of the test images."""
     examples = dataset.test.images[list(map(int, FLAGS.examples))]
-    return noise_picture.draw(record, examples, 1 / len(dataset.class_names))
+    return noise_plot.draw(record, examples, 1 / len(dataset.class_names))
 
 
 def draw(record: dict[str, Any]) -> Figure:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from cifar_jax import Config, UserError, read_run
-from experiments import common, machine, output, pictures, runs
+from experiments import common, machine, output, plots, runs
 
 # Networks without a recipe, and the recipe with which each is run.
 NETWORKS = {
@@ -146,9 +146,9 @@ def draw(record: dict[str, Any]) -> Figure:
     """
     recipes = record["recipes"]
     height = 4.4 + 0.25 * len(recipes)
-    figure = pictures.figure(height, "What does each recipe reach, and at what cost?")
+    figure = plots.figure(height, "What does each recipe reach, and at what cost?")
     left, right = figure.subplots(1, 2, sharey=True)
-    for one, style in zip(recipes, itertools.cycle(pictures.STYLES), strict=False):
+    for one, style in zip(recipes, itertools.cycle(plots.STYLES), strict=False):
         results = one["results"]
         precision = [result["precision"] for result in results]
         epochs = one["steps"] * one["batch_size"] / 50_000
@@ -157,7 +157,7 @@ def draw(record: dict[str, Any]) -> Figure:
         length = "whole" if whole else f"of {one['steps_of_the_recipe']:,}"
         label = (
             f"{one['name']}, {one['steps']:,} steps, {length}: "
-            f"{np.mean(precision):.3f} ({pictures.count([results])})"
+            f"{np.mean(precision):.3f} ({plots.count([results])})"
         )
         for result in results:
             curve = np.array(result["evaluations"])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import machine, output, pictures, runs
+from experiments import machine, output, plots, runs
 
 # The last line of a run of the original: accuracy with six views, and seconds.
 _ORIGINAL = re.compile(r"\|\s+eval\s+\|.*\|\s+([01]\.\d+)\s+\|\s+(\d+\.\d+)\s+\|$")
@@ -65,12 +65,10 @@ def table(records: list[dict[str, Any]]) -> str:
 def draw(record: dict[str, Any]) -> Figure:
     """Draws the accuracy of each seed against its time."""
     title = "How accurate is a network, after how long?"
-    figure = pictures.figure(4.6 + 0.25 * len(record["runs"]), title)
+    figure = plots.figure(4.6 + 0.25 * len(record["runs"]), title)
     axis = figure.subplots()
     used = set()
-    for run, style in zip(
-        record["runs"], itertools.cycle(pictures.STYLES), strict=False
-    ):
+    for run, style in zip(record["runs"], itertools.cycle(plots.STYLES), strict=False):
         results = run["results"]
         of_programs = "seconds_with_evaluation" in results[0]
         time = "seconds_with_evaluation" if of_programs else "train_seconds"

@@ -26,7 +26,7 @@ from cifar_jax import (
     predict_logits,
 )
 from cifar_jax.metrics import scores
-from experiments import machine, output, pictures, runs
+from experiments import machine, output, plots, runs
 
 FLAGS = flags.FLAGS
 # Makes --help list the flags defined here as those of the running study.
@@ -162,13 +162,13 @@ def report(record: dict[str, Any]) -> str:
 def draw(record: dict[str, Any], title: str) -> Figure:
     """Draws a variant per row, with its precision on test and training images."""
     test, train = (by_variant(record, split) for split in SPLITS)
-    figure = pictures.figure(2.1 + 0.5 * len(test), title)
+    figure = plots.figure(2.1 + 0.5 * len(test), title)
     axis = figure.subplots()
     series = {"test images": test, "training images, undistorted": train}
-    pictures.draw_rows(axis, series)
+    plots.draw_rows(axis, series)
     axis.set_xlabel(
         f"precision @ 1 after {record['settings']['max_steps']:,} steps\n"
-        f"{pictures.dots(test.values())}\n{record['data']['source']}"
+        f"{plots.dots(test.values())}\n{record['data']['source']}"
     )
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure

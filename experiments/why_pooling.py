@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from cifar_jax import Dataset, Split, Trained, evaluate, models
 from cifar_jax.models.tutorial import TutorialCNN
-from experiments import common, output, pictures, studies
+from experiments import common, output, plots, studies
 from experiments.corruptions import CORRUPTIONS
 from experiments.studies import Variant
 
@@ -92,13 +92,13 @@ def draw(record: dict[str, Any]) -> Figure:
     """Shows precision on training and test images, and on shifted ones."""
     splits = [studies.by_variant(record, name) for name in reversed(studies.SPLITS)]
     shifts = [studies.by_variant(record, f"shift_{distance:g}") for distance in SHIFTS]
-    figure = pictures.figure(4.6, "What is pooling good for?")
+    figure = plots.figure(4.6, "What is pooling good for?")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 3])
     for axis, xs, columns in (
         (left, [0, 1], splits),
         (right, [0, *SHIFTS], [splits[1], *shifts]),
     ):
-        for name, style in zip(columns[0], pictures.STYLES, strict=False):
+        for name, style in zip(columns[0], plots.STYLES, strict=False):
             means = [np.mean(found[name]) for found in columns]
             axis.plot(xs, means, color=style["color"])
             axis.plot([], [], label=name, **style)
@@ -111,7 +111,7 @@ def draw(record: dict[str, Any]) -> Figure:
     right.set(xlabel="shift in pixels", title="Shifted test images")
     figure.supxlabel(
         f"after {record['settings']['max_steps']:,} steps without distortions; a dot "
-        f"is a run ({pictures.count(splits[0].values())}), lines join the means\n"
+        f"is a run ({plots.count(splits[0].values())}), lines join the means\n"
         f"{record['data']['source']}",
         fontsize=10,
     )

@@ -119,7 +119,7 @@ def test_a_plot_that_cannot_be_written_is_a_failure(runs, call_command, monkeypa
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cifar_jax.evaluation.picture_files.write_atomically", fail)
+    monkeypatch.setattr("cifar_jax.evaluation.plot_files.write_atomically", fail)
     result = call_command("compare", runs / "one", "--plot=x.png")
     assert_one_line(result, 1, "cannot write --plot=x.png: No space left on device")
 

@@ -14,7 +14,7 @@ from run_experiments import call, call_experiment, run_experiment
 from cifar_jax import Config, create_model
 from experiments import common, recipes
 from experiments.benchmark_train_step import over_pytorch, speed
-from experiments.training_programs import MODELS, PEERS, Program
+from experiments.contenders import MODELS, PEERS, Program
 
 
 @pytest.fixture

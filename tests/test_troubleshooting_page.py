@@ -8,13 +8,13 @@ import statistics
 from unittest import mock
 
 import pytest
+from cifar_jax.training.finite import NotFinite
 
 from cifar_jax import Config, UserError, load_data
 from cifar_jax.data.cifar import cifar10, download
 from cifar_jax.devices import sharding
 from cifar_jax.runs import checkpoints, lock, run_dir
 from cifar_jax.training import loop
-from cifar_jax.training.finite import NotFinite
 from cifar_jax.training.train_state import TrainState
 
 ROOT = pathlib.Path(__file__).parents[1]

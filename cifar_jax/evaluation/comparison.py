@@ -1,7 +1,7 @@
 """Compares runs by their settings, speed and precision.
 
 `record` reduces what the runs have left on disk to one record each, ready for JSON. The
-table of comparison_table.py and the plot of comparison_picture.py show only these.
+table of comparison_table.py and the plot of comparison_plot.py show only these.
 """
 
 import dataclasses

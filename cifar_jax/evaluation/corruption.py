@@ -149,9 +149,9 @@ def write(
         RunError: the files cannot be written.
     """
     # Imported here because matplotlib takes a second and only reports need it.
-    from cifar_jax.evaluation import corruption_picture
+    from cifar_jax.evaluation import corruption_plot
 
     text = report.as_json(record(subject, errors, count))
-    picture = corruption_picture.draw(subject, errors, count)
+    picture = corruption_plot.draw(subject, errors, count)
     report.write_files(directory, {RECORD: text, PICTURE: picture})
     return directory / PICTURE

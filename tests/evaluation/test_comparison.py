@@ -8,7 +8,7 @@ import pytest
 from cifar_jax.runs.summaries import Writer
 
 from cifar_jax import Config, Run, UserError
-from cifar_jax.evaluation import comparison, comparison_picture, comparison_table
+from cifar_jax.evaluation import comparison, comparison_plot, comparison_table
 from cifar_jax.evaluation.comparison import History
 
 
@@ -266,7 +266,7 @@ def test_what_is_no_file_is_named(tmp_path):
 def test_the_plot_has_a_curve_for_each_run(count):
     made = [PLAIN, FAST, FOREIGN, UNSAVED, *(history(run(f"{i}")) for i in range(4))]
     records = comparison.record(made[:count])
-    figure = comparison_picture.draw(records)
+    figure = comparison_plot.draw(records)
     (legend,) = figure.legends
     assert len(legend.get_texts()) == count
     losses = [line for line in figure.axes[0].lines if len(line.get_xdata())]

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cifar_jax import UserError
-from cifar_jax.evaluation import picture_files
+from cifar_jax.evaluation import plot_files
 
 GENERATOR = "python -m cifar_jax.test"
 
@@ -21,8 +21,8 @@ def figure():
 def test_equal_figures_give_equal_files(figure, name, tmp_path):
     first, second = tmp_path / "new" / name, tmp_path / name
     for path in (first, second, second):
-        picture_files.check(path, "plot", GENERATOR)
-        picture_files.write(figure, path, "plot", GENERATOR)
+        plot_files.check(path, "plot", GENERATOR)
+        plot_files.write(figure, path, "plot", GENERATOR)
     assert first.read_bytes() == second.read_bytes()
     if name.endswith("png"):
         with Image.open(first) as picture:
@@ -33,11 +33,11 @@ def test_equal_figures_give_equal_files(figure, name, tmp_path):
 
 def test_pictures_of_others_stay(figure, tmp_path):
     path = tmp_path / "a.png"
-    picture_files.write(figure, path, "plot", GENERATOR)
+    plot_files.write(figure, path, "plot", GENERATOR)
     with pytest.raises(UserError, match=r"--plot=.*a.png was not written by another"):
-        picture_files.check(path, "plot", "another")
+        plot_files.check(path, "plot", "another")
 
 
 def test_other_kinds_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"--plot=.*a.jpg must end in .png or .svg"):
-        picture_files.check(tmp_path / "a.jpg", "plot", GENERATOR)
+        plot_files.check(tmp_path / "a.jpg", "plot", GENERATOR)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cifar_jax.evaluation.prediction_picture import Prediction, draw
+from cifar_jax.evaluation.prediction_plot import Prediction, draw
 
 
 def prediction(name: str, classes: int) -> Prediction:

@@ -7,20 +7,20 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import machine, pictures
+from experiments import machine, plots
 
 # The precision that the course shows, and the steps after which it does.
 COURSE, COURSE_STEPS = 0.610, 1000
 KINDS = {"averaged parameters": "precision", "raw parameters": "precision_raw"}
 
-Programs = dict[str, list[dict[str, Any]]]
+Runs = dict[str, list[dict[str, Any]]]
 
 
 def draw(record: dict[str, Any]) -> Figure:
     """Draws the loss of each program over the steps, and the precision of each run."""
-    programs: Programs = record["programs"]
+    programs: Runs = record["programs"]
     title = "Does training go as in TensorFlow's tutorial, and end as well?"
-    figure = pictures.figure(6.2 + 0.45 * len(programs), title)
+    figure = plots.figure(6.2 + 0.45 * len(programs), title)
     top, bottom = figure.subplots(2, 1, height_ratios=[3.8, 1 + 0.45 * len(programs)])
     draw_losses(top, programs)
     precisions = {
@@ -31,12 +31,12 @@ def draw(record: dict[str, Any]) -> Figure:
         }
         for label, key in KINDS.items()
     }
-    pictures.draw_rows(bottom, precisions)
+    plots.draw_rows(bottom, precisions)
     if record["max_steps"] == COURSE_STEPS:
         bottom.axvline(COURSE, color="0.4", ls=":", label=f"the course's {COURSE:.3f}")
     bottom.set_xlabel(
         f"precision @ 1 on the test images after {record['max_steps']:,} steps\n"
-        f"{pictures.dots(programs.values())}\n"
+        f"{plots.dots(programs.values())}\n"
         f"{machine.name(record['machine'])}; {record['data']['source']}"
     )
     figure.legend(
@@ -48,10 +48,10 @@ def draw(record: dict[str, Any]) -> Figure:
     return figure
 
 
-def draw_losses(axis: Axes, programs: Programs) -> None:
+def draw_losses(axis: Axes, programs: Runs) -> None:
     """Draws each program's mean, and around the first one the range of its runs."""
     # From the last on, since the first ones stand for other things below.
-    colors = [style["color"] for style in reversed(pictures.STYLES)]
+    colors = [style["color"] for style in reversed(plots.STYLES)]
     has_range = False
     for (name, runs), color in zip(programs.items(), colors, strict=False):
         steps, values = losses(runs)

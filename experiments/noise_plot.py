@@ -5,7 +5,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import pictures
+from experiments import plots
 from experiments.corruptions import CORRUPTIONS, Images
 
 LEVELS = range(6)
@@ -36,7 +36,7 @@ def draw_panel(
     """Draws the precision of each network over the strength."""
     shown = [case for case in cases if case["corruption"] in ("none", corruption)]
     names = dict.fromkeys(case["network"] for case in shown)
-    for name, style in zip(names, pictures.STYLES, strict=False):
+    for name, style in zip(names, plots.STYLES, strict=False):
         line = [case for case in shown if case["network"] == name]
         axis.errorbar(
             [case["level"] for case in line],
@@ -66,7 +66,7 @@ def draw(record: dict[str, Any], examples: Images, chance: float) -> Figure:
     measured = [corruption for corruption in CORRUPTIONS if corruption in found]
     rows = -(-len(measured) // COLUMNS)
     title = "Does a little noise barely hurt?"
-    figure = pictures.figure(0.9 + 3.4 * rows, title)
+    figure = plots.figure(0.9 + 3.4 * rows, title)
     grid = figure.add_gridspec(2 * rows, COLUMNS, height_ratios=[2, 3] * rows)
     for place, corruption in enumerate(measured):
         row, column = divmod(place, COLUMNS)

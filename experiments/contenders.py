@@ -41,8 +41,8 @@ FLAGS = flags.FLAGS
 
 
 @dataclasses.dataclass
-class Program:
-    """A training program and the results of its runs, one per round."""
+class Contender:
+    """A program that trains, and the results of its runs, one per round."""
 
     name: str
     command: list[str]
@@ -78,7 +78,7 @@ class Program:
         print(f"  {self.name}: {rate:.1f} examples/s", flush=True)
 
 
-def programs(models: list[str], records: str) -> dict[str, list[Program]]:
+def programs(models: list[str], records: str) -> dict[str, list[Contender]]:
     """Returns the programs to run for each network, in the order of the tables."""
     check_models(models)
     tensorflow = interpreter(FLAGS.tensorflow_python, "tensorflow")
@@ -91,7 +91,9 @@ def programs(models: list[str], records: str) -> dict[str, list[Program]]:
     for model, group in known.items():
         default = list(group) if model == "tutorial" else FEW
         wanted = {OURS, *(FLAGS.programs or default)}
-        found[model] = [Program(name, group[name]) for name in group if name in wanted]
+        found[model] = [
+            Contender(name, group[name]) for name in group if name in wanted
+        ]
     return found
 
 

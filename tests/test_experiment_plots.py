@@ -17,12 +17,12 @@ from experiments import (
     bayesian_search_report,
     benchmark_scaling,
     common,
-    feature_maps_picture,
-    fidelity_picture,
+    feature_maps_plot,
+    fidelity_plot,
     max_steps,
     multi_device_scaling,
-    noise_picture,
-    pictures,
+    noise_plot,
+    plots,
     pooling,
     recipes,
     sprint_report,
@@ -34,7 +34,7 @@ EXAMPLES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
 
 
 def draw_noise(record: dict[str, Any]) -> Figure:
-    return noise_picture.draw(record, EXAMPLES, chance=0.1)
+    return noise_plot.draw(record, EXAMPLES, chance=0.1)
 
 
 # By the name of the kept results.
@@ -42,7 +42,7 @@ DRAW: dict[str, Callable[[dict[str, Any]], Figure]] = {
     "ablation": ablation.draw,
     "augmentation": augmentation.draw,
     "bayesian_search": bayesian_search_report.draw,
-    "fidelity": fidelity_picture.draw,
+    "fidelity": fidelity_plot.draw,
     "max_steps": max_steps.draw,
     "multi_device_scaling": multi_device_scaling.draw,
     "noise": draw_noise,
@@ -69,7 +69,7 @@ def texts(figure: Figure) -> str:
 
 def check(figure: Figure) -> None:
     """Checks that a reader sees all of the figure, and what it is about."""
-    assert figure.get_figwidth() == pictures.WIDTH
+    assert figure.get_figwidth() == plots.WIDTH
     assert figure.get_suptitle()
     figure.draw_without_rendering()
     drawn = figure.get_tightbbox()  # in inches, of all that is visible
@@ -167,7 +167,7 @@ def of_programs(**counts: int) -> dict[str, Any]:
 
 
 def test_curves_of_tensorflow_and_ours_are_in_one_panel():
-    figure = fidelity_picture.draw(of_programs(TensorFlow=3, float32=2, bfloat16=1))
+    figure = fidelity_plot.draw(of_programs(TensorFlow=3, float32=2, bfloat16=1))
     check(figure)
     losses, precisions = figure.axes
     assert [line.get_ydata()[-1] for line in losses.lines] == [5.0, 4.5, 4.0]
@@ -184,7 +184,7 @@ def test_curves_of_tensorflow_and_ours_are_in_one_panel():
 def test_without_tensorflow_ours_are_still_drawn():
     record = of_programs(float32=1)
     record["max_steps"] = 500
-    figure = fidelity_picture.draw(record)
+    figure = fidelity_plot.draw(record)
     check(figure)
     assert not figure.axes[0].collections  # One run has no range.
     assert "course" not in texts(figure)
@@ -192,10 +192,10 @@ def test_without_tensorflow_ours_are_still_drawn():
 
 def test_losses_are_compared_at_the_steps_that_all_runs_have():
     runs = [{"loss": [[0, 3], [10, 2]]}, {"loss": [[0, 5], [5, 9]]}, {"loss": []}]
-    steps, values = fidelity_picture.losses(runs)
+    steps, values = fidelity_plot.losses(runs)
     assert steps == [0]
     assert values.tolist() == [[3], [5]]
-    assert fidelity_picture.losses([{"loss": []}])[0] == []
+    assert fidelity_plot.losses([{"loss": []}])[0] == []
 
 
 def test_recipes_say_how_far_they_have_been_shortened():
@@ -294,15 +294,15 @@ def test_noise_draws_what_is_measured_and_says_how_wide_the_bars_are():
 def test_feature_maps_are_large_and_the_strongest_first(monkeypatch, tmp_path):
     figures = []
     monkeypatch.setattr(
-        feature_maps_picture.output,
+        feature_maps_plot.output,
         "write_figure",
         lambda *given: figures.append(given),
     )
     values = np.random.default_rng(0).random((1, 12, 12, 64))
     values[..., 5] += 9
     found = {"input": np.zeros((1, 24, 24, 3)), "conv1": values, "conv2": values}
-    monkeypatch.setattr(feature_maps_picture, "MOST_ROWS", 6)
-    feature_maps_picture.plot_maps(EXAMPLES[0], found, 64, tmp_path / "maps.png")
+    monkeypatch.setattr(feature_maps_plot, "MOST_ROWS", 6)
+    feature_maps_plot.plot_maps(EXAMPLES[0], found, 64, tmp_path / "maps.png")
     [(figure, _)] = figures
     check(figure)
     axes = [axis for axis in figure.axes if axis.get_title().startswith("conv")]
@@ -312,7 +312,7 @@ def test_feature_maps_are_large_and_the_strongest_first(monkeypatch, tmp_path):
     ]
     # At the 110 dots per inch with which pictures are written.
     width = axes[0].get_window_extent().width / figure.dpi * 110
-    assert width / feature_maps_picture.COLUMNS > 90
+    assert width / feature_maps_plot.COLUMNS > 90
     first = axes[0].images[0].get_array()[:24:2, :24:2]
     np.testing.assert_array_equal(first, values[0, ..., 5])
 

@@ -12,7 +12,7 @@ from matplotlib.figure import SubFigure
 
 from cifar_jax.data.folder.pictures import as_picture
 from cifar_jax.evaluation.feature_maps import Layers, convolutions, limits, mosaic
-from experiments import output, pictures
+from experiments import output, plots
 from experiments.corruptions import Images
 
 # Number of layers whose maps are shown under noise, and of maps per layer.
@@ -41,10 +41,10 @@ def plot_maps(
     panels = convolutions(layers)
     most = min(maps, COLUMNS * max(FEWEST_ROWS, MOST_ROWS // len(panels)))
     heights = [
-        1.2 + pictures.WIDTH / COLUMNS * -(-min(most, values.shape[-1]) // COLUMNS)
+        1.2 + plots.WIDTH / COLUMNS * -(-min(most, values.shape[-1]) // COLUMNS)
         for values in panels.values()
     ]
-    figure = pictures.figure(2.9 + sum(heights), "What does each convolution see?")
+    figure = plots.figure(2.9 + sum(heights), "What does each convolution see?")
     ratios = [2.5, *heights]
     parts = figure.subfigures(len(ratios), 1, height_ratios=ratios, squeeze=False)
     top, *blocks = parts.flat
@@ -87,8 +87,8 @@ def plot_kernels(
     kernels = kernels[..., :maps]
     scaled = 0.5 + 0.5 * kernels / np.abs(kernels).max(axis=(0, 1, 2))
     grid = np.nan_to_num(mosaic(scaled, COLUMNS), nan=1)
-    height = 0.9 + pictures.WIDTH * len(grid) / grid.shape[1]
-    figure = pictures.figure(height, "What does the first convolution look for?")
+    height = 0.9 + plots.WIDTH * len(grid) / grid.shape[1]
+    figure = plots.figure(height, "What does the first convolution look for?")
     size = "{3} kernels of {0}x{1}".format(*kernels.shape)
     show(
         figure.subplots(), grid, f"{size}, each scaled by its largest weight; gray is 0"
@@ -104,8 +104,8 @@ def plot_noise(
     chosen = np.linspace(0, len(panels) - 1, min(NOISY_LAYERS, len(panels)))
     rows = [panels[round(i)] for i in chosen]
     kinds = ["picture", *figures["answers"]]
-    height = 1.25 * pictures.WIDTH / len(kinds) * (len(rows) + 1)
-    figure = pictures.figure(height + 5, "How does noise change what each layer sees?")
+    height = 1.25 * plots.WIDTH / len(kinds) * (len(rows) + 1)
+    figure = plots.figure(height + 5, "How does noise change what each layer sees?")
     ratios = [height, 4.5]
     top, bottom = figure.subfigures(2, 1, height_ratios=ratios, squeeze=False).flat
     top.supxlabel(
@@ -131,7 +131,7 @@ def draw_changes(axis: Axes, figures: dict[str, Any]) -> None:
     colors = matplotlib.colormaps["viridis"](np.linspace(0.85, 0, len(noises)))
     lines = zip(noises, colors, itertools.cycle("os^Dv"), strict=False)
     styles = {kind: {"color": color, "marker": marker} for kind, color, marker in lines}
-    styles[shuffled] = {"color": pictures.STYLES[1]["color"], "ls": "--", "marker": "x"}
+    styles[shuffled] = {"color": plots.STYLES[1]["color"], "ls": "--", "marker": "x"}
     for kind, style in styles.items():
         means = [layer["change"][kind] for layer in layers.values()]
         deviations = [layer["change_sd"][kind] for layer in layers.values()]
