@@ -22,7 +22,7 @@ from absl import flags
 from cifar_jax import command, console
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation import comparison, comparison_table, plot_files
-from cifar_jax.evaluation.comparison import GENERATOR, MOST_CURVES, Record
+from cifar_jax.evaluation.comparison import GENERATOR, MOST_CURVES, Compared
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.run_dir import Run
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     plot = None if options.plot is None else pathlib.Path(options.plot)
     if plot is not None:
         _check_plot(plot, len(arguments))
-    records = comparison.record([comparison.read(run) for run in _runs(arguments)])
+    records = comparison.compared([comparison.read(run) for run in _runs(arguments)])
     if options.json:
         console.say(json.dumps(records, indent=2, allow_nan=False))
     else:
@@ -74,7 +74,7 @@ def _check_plot(path: pathlib.Path, count: int) -> None:
         )
 
 
-def _write_plot(path: pathlib.Path, records: Sequence[Record]) -> None:
+def _write_plot(path: pathlib.Path, records: Sequence[Compared]) -> None:
     # Imported here because matplotlib takes a second and only plots need it.
     from cifar_jax.evaluation import comparison_plot
 

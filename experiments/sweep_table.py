@@ -17,7 +17,7 @@ _COMPARED = 4
 def ranked(jobs: Sequence[Job], directory: pathlib.Path) -> list[dict[str, Any]]:
     """Returns a record of each run, ready for JSON, the most precise first.
 
-    `varied` has the settings. Finished runs have all of `comparison.record` besides;
+    `varied` has the settings. Finished runs have all of `comparison.compared` besides;
     of the others, `diverged` or `failed` has the reason.
     """
     ended = [
@@ -28,7 +28,9 @@ def ranked(jobs: Sequence[Job], directory: pathlib.Path) -> list[dict[str, Any]]
     finished = [record for record in ended if "precision" in record]
     finished.sort(key=lambda record: -record["precision"]["precision_at_1"])
     runs = [read_run(directory / record["name"]) for record in finished]
-    compared = comparison.record([comparison.read(run) for run in runs]) if runs else []
+    compared = (
+        comparison.compared([comparison.read(run) for run in runs]) if runs else []
+    )
     others = [
         record
         for outcome in ("diverged", "failed")

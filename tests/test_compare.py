@@ -4,11 +4,11 @@ import json
 import shutil
 
 import pytest
-from cifar_jax.runs.summaries import Writer
 from helpers import assert_one_line, files_of
 from PIL import Image
 
 from cifar_jax.runs import checkpoints
+from cifar_jax.writers import Summary, Writers
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +26,12 @@ def runs(digits_run, tmp_path_factory):
     config["data"]["fingerprint"] = "ab" * 32
     (two / "config.json").write_text(json.dumps(config))
     for run, speed in ((one, 10), (two, 20)):
-        with Writer(run, "train") as writer:
-            writer.write(10, {"total_loss": 3, "global_step/sec": speed})
-    with Writer(two / "eval", "test") as writer:
+        with Writers("jsonl", run) as writers:
+            scalars = {"total_loss": 3, "global_step/sec": speed}
+            writers.write(Summary("train", 10, scalars))
+    with Writers("jsonl", two) as writers:
         counts = {"num_examples": 300, "examples_in_split": 300}
-        writer.write(20, {"precision_at_1": 0.25}, facts=counts)
+        writers.write(Summary("eval/test", 20, {"precision_at_1": 0.25}, counts))
     return folder
 
 

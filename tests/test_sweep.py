@@ -8,9 +8,9 @@ import threading
 import time
 
 import pytest
-from cifar_jax.runs.summaries import Writer
 
 from cifar_jax import Stopped, UserError
+from cifar_jax.writers import Summary, Writers
 from experiments import machine, side_by_side, sweep_table
 from experiments.jobs import Job
 from experiments.side_by_side import Processes, Share
@@ -141,9 +141,10 @@ def swept(digits_run, tmp_path):
         run = tmp_path / f"seed={seed}"
         if isinstance(result, float):
             shutil.copytree(digits_run / "run", run)
-            with Writer(run / "eval", "test") as writer:
+            with Writers("jsonl", run / "eval") as writers:
                 counts = {"num_examples": 300, "examples_in_split": 300}
-                writer.write(20, {"precision_at_1": result}, facts=counts)
+                scalars = {"precision_at_1": result}
+                writers.write(Summary("test", 20, scalars, counts))
             interval = [result - 0.05, result + 0.05]
             names = ("precision_at_1", "precision_at_1_interval_95")
             result = {"precision": dict(zip(names, (result, interval), strict=True))}

@@ -1,7 +1,7 @@
 """Compares runs by their settings, speed and precision.
 
-`record` reduces what the runs have left on disk to one record each, ready for JSON. The
-table of comparison_table.py and the plot of comparison_plot.py show only these.
+`compared` reduces what the runs have left on disk to a few facts of each, ready for
+JSON. The table of comparison_table.py and the plot of comparison_plot.py show these.
 """
 
 import dataclasses
@@ -33,13 +33,15 @@ _TRAINING = {
     "total_loss": (-1e38, 1e38),
     "global_step/sec": (1e-9, 1e9),
 }
+# What else an evaluation has, besides what --eval_metrics asked for.
+_KNOWN = {"step", "time", "precision_at_1", "num_examples", "examples_in_split"}
 _EVALUATION = {
     "step": (0, _LARGEST),
     "precision_at_1": (0, 1),
     "num_examples": (1, _LARGEST),
 }
 
-Record = dict[str, Any]
+Compared = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _read(
     return records
 
 
-def record(histories: Sequence[History]) -> list[Record]:
+def compared(histories: Sequence[History]) -> list[Compared]:
     """Returns what is compared, one record for each run, ready for JSON.
 
     `settings` has those that are not the same in all runs. `other_pixels` says whether
@@ -211,4 +213,9 @@ def _evaluation(record: Mapping[str, Any]) -> dict[str, Any]:
         "precision_at_1": precision,
         "precision_at_1_interval_95": list(interval),
         "num_examples": count,
+        "metrics": {
+            name: value
+            for name, value in record.items()
+            if name not in _KNOWN and isinstance(value, int | float)
+        },
     }

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cifar_jax.console import one_line
-from cifar_jax.evaluation.comparison import SPLITS, Record
+from cifar_jax.evaluation.comparison import SPLITS, Compared
 from cifar_jax.evaluation.comparison_table import title
 
 # Okabe and Ito's, which color-blind readers can tell apart, but gray for their yellow,
@@ -23,11 +23,11 @@ _STYLES = {
 }
 
 
-def draw(records: Sequence[Record]) -> Figure:
+def draw(records: Sequence[Compared]) -> Figure:
     """Draws the training loss and every evaluation by steps.
 
     Args:
-        records: from `comparison.record`; at most `comparison.MOST_CURVES`.
+        records: from `comparison.compared`; at most `comparison.MOST_CURVES`.
     """
     figure = Figure(figsize=(10, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -66,7 +66,7 @@ def _finish(axis: Axes) -> None:
         axis.set_title(f"{axis.get_title()}: none recorded")
 
 
-def _explain_styles(axis: Axes, records: Sequence[Record]) -> None:
+def _explain_styles(axis: Axes, records: Sequence[Compared]) -> None:
     """Says of which images the precisions are."""
     used = [s for s in SPLITS if any(r["evaluations"][s] for r in records)]
     if not used:
@@ -80,7 +80,7 @@ def _explain_styles(axis: Axes, records: Sequence[Record]) -> None:
     axis.legend(loc="lower right")
 
 
-def _name_runs(figure: Figure, records: Sequence[Record]) -> None:
+def _name_runs(figure: Figure, records: Sequence[Compared]) -> None:
     """Names the colors below both panels."""
     keys = [
         Line2D([], [], color=color, lw=3)

@@ -9,21 +9,21 @@ from typing import Any
 
 from cifar_jax.config.flags import written
 from cifar_jax.console import one_line
-from cifar_jax.evaluation.comparison import SPLITS, Record
+from cifar_jax.evaluation.comparison import SPLITS, Compared
 
 # A narrower column could not be read.
 _NARROWEST = 12
 _GAP = 2
 
 
-def table(records: Sequence[Record], width: int) -> str:
+def table(records: Sequence[Compared], width: int) -> str:
     """Returns a table of the records, one column for each run.
 
     Cells are wrapped to fit the width. Runs that do not fit beside each other follow
     below, in a table of their own.
 
     Args:
-        records: from `comparison.record`.
+        records: from `comparison.compared`.
         width: of the terminal, in characters.
     """
     rows = _rows(records)
@@ -64,7 +64,7 @@ def _block(rows: Sequence[tuple[str, list[str]]], labels: int, room: int) -> str
     return "\n".join(lines)
 
 
-def _rows(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+def _rows(records: Sequence[Compared]) -> list[tuple[str, list[str]]]:
     """Returns the rows of the table: a label and a cell for each run."""
 
     def row(label: str, cell: Callable[[Any], str]) -> tuple[str, list[str]]:
@@ -98,7 +98,9 @@ def _precision(
     """Returns the rows of the last or the best evaluation of each run."""
     chosen = [evaluations and evaluations[which] for evaluations in found]
 
-    def row(label: str, cell: Callable[[Any], str]) -> tuple[str, list[str]]:
+    names = dict.fromkeys(name for e in chosen if e for name in e["metrics"])
+
+    def row(label: str, cell: Callable[..., str]) -> tuple[str, list[str]]:
         return label, [cell(e) if e else "-" for e in chosen]
 
     return [
@@ -108,10 +110,16 @@ def _precision(
             lambda e: "{:.3f}-{:.3f}".format(*e["precision_at_1_interval_95"]),
         ),
         row("  at step", lambda e: f"{e['step']:,}"),
+        *(
+            row(
+                f"  {name}", lambda e, name=name: _number(e["metrics"].get(name), ".4g")
+            )
+            for name in names
+        ),
     ]
 
 
-def title(record: Record) -> str:
+def title(record: Compared) -> str:
     """Returns the name of a run, with a mark if its pixels are not the first run's."""
     return record["name"] + (" *" if record["other_pixels"] else "")
 
@@ -120,11 +128,11 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def notes(records: Sequence[Record], width: int) -> str:
+def notes(records: Sequence[Compared], width: int) -> str:
     """Returns what readers of the table have to know, and the evaluations left to do.
 
     Args:
-        records: from `comparison.record`.
+        records: from `comparison.compared`.
         width: of the terminal, in characters; commands are not wrapped.
     """
     found = [
@@ -154,7 +162,7 @@ def notes(records: Sequence[Record], width: int) -> str:
     return "\n".join(lines)
 
 
-def _left_to_do(record: Record) -> list[str]:
+def _left_to_do(record: Compared) -> list[str]:
     """Returns lines on the evaluation that a run lacks, with the command for it."""
     tested = record["evaluations"]["test"]
     if record["saved"] is None:

@@ -102,11 +102,11 @@ def write(
     # Imported here because matplotlib takes a second and only reports need it.
     from cifar_jax.evaluation import report_page
 
-    contents = record(subject, logits, split.labels, history)
-    shown = contents["right_answers"] + contents["mistakes"]
+    found = contents(subject, logits, split.labels, history)
+    shown = found["right_answers"] + found["mistakes"]
     pictures = {one["index"]: split.images[one["index"]] for one in shown}
-    page = report_page.page(contents, pictures)
-    write_files(directory, {RECORD: as_json(contents), PAGE: page})
+    page = report_page.page(found, pictures)
+    write_files(directory, {RECORD: as_json(found), PAGE: page})
     return directory / PAGE
 
 
@@ -143,7 +143,7 @@ def is_written_by(generator: str, path: pathlib.Path) -> bool:
         return generator.encode() in file.read(_HEAD)
 
 
-def record(
+def contents(
     subject: Subject,
     logits: Float[np.ndarray, "n classes"],
     labels: Integer[np.ndarray, " n"],
@@ -222,7 +222,7 @@ def _answers(
 
 def _training(history: comparison.History) -> dict[str, Any] | None:
     """Returns pairs of steps and values: the loss, and the precision by split."""
-    [run] = comparison.record([history])
+    [run] = comparison.compared([history])
     loss = list(zip(run["loss"]["steps"], run["loss"]["total_loss"], strict=True))
     precision = {
         split: [(one["step"], one["precision_at_1"]) for one in found["all"]]

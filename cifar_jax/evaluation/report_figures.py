@@ -19,7 +19,7 @@ def training_curves(training: dict[str, Any]) -> bytes:
     """Plots the loss over the steps, and below it the precision, where they are known.
 
     Args:
-        training: of a record of `report.record`; not None.
+        training: of a record of `report.contents`; not None.
     """
     loss, precision = training["loss"], training["precision_at_1"]
     panels = [name for name, of in (("loss", loss), ("precision", precision)) if of]

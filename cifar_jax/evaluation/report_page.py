@@ -24,7 +24,7 @@ def page(
     """Returns the HTML page of a record; equal arguments give equal bytes.
 
     Args:
-        record: return value of `report.record`.
+        record: return value of `report.contents`.
         pictures: the images of the record's answers by their index.
     """
     title = f"{record['run']}, step {record['step']}: {record['split']}"

@@ -5,11 +5,11 @@ import json
 import pathlib
 
 import pytest
-from cifar_jax.runs.summaries import Writer
 
 from cifar_jax import Config, Run, UserError
 from cifar_jax.evaluation import comparison, comparison_plot, comparison_table
 from cifar_jax.evaluation.comparison import History
+from cifar_jax.writers import Summary, Writers
 
 
 def run(name: str, pixels: str = "5f7b", **settings) -> Run:
@@ -75,12 +75,36 @@ validation precision  -                0.650
   at step             -                400"""
 
 
+def test_other_metrics_of_the_evaluations_are_rows():
+    measured = dataclasses.replace(
+        PLAIN,
+        evaluations=PLAIN.evaluations
+        | {
+            "test": [
+                {
+                    "step": 400,
+                    "time": 1.5,
+                    "precision_at_1": 0.6,
+                    "num_examples": 10_000,
+                    "examples_in_split": 10_000,
+                    "top_5": 0.95125,
+                    "nll": None,
+                }
+            ]
+        },
+    )
+    records = comparison.compared([measured, FAST])
+    assert records[0]["evaluations"]["test"]["last"]["metrics"] == {"top_5": 0.95125}
+    lines = comparison_table.table(records, 60).splitlines()
+    assert "  top_5               0.9513           -" in lines
+
+
 def test_the_table_has_what_differs_and_what_came_out():
-    assert comparison_table.table(comparison.record([PLAIN, FAST]), 60) == TABLE
+    assert comparison_table.table(comparison.compared([PLAIN, FAST]), 60) == TABLE
 
 
 def test_one_run_is_summarized():
-    record = comparison.record([FOREIGN])
+    record = comparison.compared([FOREIGN])
     assert comparison_table.table(record, 80) == (
         "                 $x_1\n"
         "steps            301\n"
@@ -94,7 +118,7 @@ def test_one_run_is_summarized():
 
 
 def test_other_pixels_are_marked_and_explained():
-    records = comparison.record([PLAIN, FOREIGN])
+    records = comparison.compared([PLAIN, FOREIGN])
     lines = comparison_table.table(records, 80).splitlines()
     assert lines[0].split() == ["plain", "$x_1", "*"]
     assert lines[1].split() == ["pixels", "(SHA-256)", "5f7b5f7b5f7b", "ab12ab12ab12"]
@@ -104,20 +128,20 @@ def test_other_pixels_are_marked_and_explained():
         "compare: archive ab12; plain: archive 5f7b"
     ) in notes
     assert "other pixels" not in comparison_table.notes(
-        comparison.record([PLAIN, FAST]), 80
+        comparison.compared([PLAIN, FAST]), 80
     )
 
 
 def test_an_evaluation_that_is_missing_comes_with_its_command():
     old = history(run("it's old"), 300, SPEEDS, {200: 0.5})
-    notes = comparison_table.notes(comparison.record([PLAIN, old, UNSAVED]), 60)
+    notes = comparison_table.notes(comparison.compared([PLAIN, old, UNSAVED]), 60)
     assert notes.splitlines()[-3:] == [
         "it's old: not evaluated at step 300:",
         """  python -m cifar_jax.eval '--checkpoint_dir=it'"'"'s old'""",
         "_new: has no checkpoint to evaluate",
     ]
     assert "optimistic" in notes
-    once = comparison.record([history(run("once"), 300, SPEEDS, {300: 0.5})])
+    once = comparison.compared([history(run("once"), 300, SPEEDS, {300: 0.5})])
     notes = comparison_table.notes(once, 60)
     assert "optimistic" not in notes
     assert "not evaluated" not in notes
@@ -127,7 +151,7 @@ def test_an_evaluation_that_is_missing_comes_with_its_command():
 def test_many_runs_follow_below_each_other():
     many = [history(run(f"{i}-{'x' * 40}", seed=i), 9, SPEEDS) for i in range(8)]
     for width in (80, 100, 120):
-        blocks = comparison_table.table(comparison.record(many), width).split("\n\n")
+        blocks = comparison_table.table(comparison.compared(many), width).split("\n\n")
         assert len(blocks) == 2
         lines = "\n".join(blocks).splitlines()
         assert max(map(len, lines)) <= width
@@ -135,7 +159,7 @@ def test_many_runs_follow_below_each_other():
 
 
 def test_every_step_counts_once_at_the_speed_of_its_time():
-    (found,) = comparison.record([PLAIN])
+    (found,) = comparison.compared([PLAIN])
     # The steps after the last summary are as fast as those before it.
     expected = 1 / 1 + 100 / 10 + 100 / 5 + 199 / 20
     assert found["minutes"] == pytest.approx(expected / 60)
@@ -144,13 +168,13 @@ def test_every_step_counts_once_at_the_speed_of_its_time():
 
 
 def test_the_first_summary_alone_tells_no_time():
-    (found,) = comparison.record([history(run("short"), 20, {0: 1.0})])
+    (found,) = comparison.compared([history(run("short"), 20, {0: 1.0})])
     assert (found["minutes"], found["examples_per_second"]) == (None, None)
     assert found["steps"] == 20
 
 
 def test_a_run_that_was_killed_has_got_as_far_as_its_last_summary():
-    (found,) = comparison.record([history(run("killed"), 250, SPEEDS, {200: 0.5})])
+    (found,) = comparison.compared([history(run("killed"), 250, SPEEDS, {200: 0.5})])
     assert (found["steps"], found["saved"]) == (301, 250)
 
 
@@ -159,21 +183,21 @@ def test_the_loss_is_free_of_the_bias_of_its_start():
         {"step": 0, "total_loss": 0.4, "global_step/sec": 1.0},
         {"step": 500, "total_loss": 3.0, "global_step/sec": 1.0},
     ]
-    (found,) = comparison.record([dataclasses.replace(UNSAVED, training=records)])
+    (found,) = comparison.compared([dataclasses.replace(UNSAVED, training=records)])
     assert found["loss"]["steps"] == [0, 500]
     assert found["loss"]["total_loss"] == pytest.approx([4, 3])
 
 
 def test_runs_of_the_same_name_are_told_apart_by_their_paths():
     made = [history(run(name)) for name in ("a/run", "b/run", "c/other")]
-    names = [record["name"] for record in comparison.record(made)]
+    names = [record["name"] for record in comparison.compared(made)]
     assert names == ["a/run", "b/run", "other"]
 
 
 def test_recipes_stand_for_their_settings():
     recipes = [("resnet18", {}), ("vgg16_bn", {}), ("vgg16_bn", {"warmup": 0.5})]
     made = [history(run(r, recipe=r, **given)) for r, given in recipes]
-    found = [record["settings"] for record in comparison.record(made)]
+    found = [record["settings"] for record in comparison.compared(made)]
     assert [settings["recipe"] for settings in found] == [
         "resnet18",
         "vgg16_bn",
@@ -185,14 +209,14 @@ def test_recipes_stand_for_their_settings():
 
 def test_speed_settings_differ_too_but_places_do_not():
     made = [history(run("a", num_devices=1, data_dir="/a")), history(run("b"))]
-    assert [r["settings"] for r in comparison.record(made)] == [
+    assert [r["settings"] for r in comparison.compared(made)] == [
         {"num_devices": 1},
         {"num_devices": None},
     ]
 
 
 def test_the_record_is_json():
-    records = comparison.record([PLAIN, FAST, FOREIGN, UNSAVED])
+    records = comparison.compared([PLAIN, FAST, FOREIGN, UNSAVED])
     assert json.loads(json.dumps(records, allow_nan=False)) == records
 
 
@@ -201,17 +225,18 @@ def write_run(folder: pathlib.Path) -> Run:
     made = run(str(folder))
     made.checkpoints.mkdir(parents=True)
     (made.checkpoints / "20").mkdir()
-    with Writer(made.path, "train") as writer:
-        writer.write(0, {"total_loss": 4, "global_step/sec": 5})
+    with Writers("jsonl", made.path) as writers:
+        writers.write(Summary("train", 0, {"total_loss": 4, "global_step/sec": 5}))
     for name, precision, count in [
         ("test", 0.5, 10),
         ("test", 0.9, 8),
         ("test_partial", 0.9, 8),
         ("test_raw", 0.8, 10),
     ]:
-        with Writer(made.path / "eval", name) as writer:
+        with Writers("jsonl", made.path) as writers:
             facts = {"num_examples": count, "examples_in_split": 10}
-            writer.write(20, {"precision_at_1": precision}, facts=facts)
+            scalars = {"precision_at_1": precision}
+            writers.write(Summary(f"eval/{name}", 20, scalars, facts))
     return made
 
 
@@ -265,7 +290,7 @@ def test_what_is_no_file_is_named(tmp_path):
 @pytest.mark.parametrize("count", [1, 8])
 def test_the_plot_has_a_curve_for_each_run(count):
     made = [PLAIN, FAST, FOREIGN, UNSAVED, *(history(run(f"{i}")) for i in range(4))]
-    records = comparison.record(made[:count])
+    records = comparison.compared(made[:count])
     figure = comparison_plot.draw(records)
     (legend,) = figure.legends
     assert len(legend.get_texts()) == count

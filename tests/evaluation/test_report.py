@@ -35,7 +35,7 @@ def test_the_record_is_strict_json_and_correct(written, answers):
     split, logits = answers
     refuse = pytest.fail  # NaN and infinities are not JSON.
     record = json.loads((written / "report.json").read_text(), parse_constant=refuse)
-    expected = json.loads(json.dumps(report.record(SUBJECT, logits, split.labels)))
+    expected = json.loads(json.dumps(report.contents(SUBJECT, logits, split.labels)))
     assert record == expected
     guesses = logits.argmax(axis=1)
     right = int((guesses == split.labels).sum())

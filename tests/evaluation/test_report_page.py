@@ -104,7 +104,7 @@ def of_many_classes(count):
     guesses = np.where(labels < 4, (labels + 1) % 2, labels)
     names = tuple(f"class {label}" for label in labels)
     subject = dataclasses.replace(SUBJECT, class_names=names)
-    return report.record(subject, np.eye(count)[guesses], labels)
+    return report.contents(subject, np.eye(count)[guesses], labels)
 
 
 def test_many_classes_have_a_list_of_confusions_instead_of_a_matrix(monkeypatch):
@@ -178,7 +178,7 @@ def test_the_curves_of_the_training_are_on_the_page(answers, tmp_path):
 )
 def test_only_curves_that_are_known_are_drawn(answers, known, shown):
     split, logits = answers
-    record = report.record(SUBJECT, logits, split.labels, known)
+    record = report.contents(SUBJECT, logits, split.labels, known)
     text = report_page.page(record, dict(enumerate(split.images)))
     assert ("<h2>Training</h2>" in text) == bool(shown)
     if shown:
