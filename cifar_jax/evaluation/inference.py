@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from cifar_jax.checks import check_integer, check_type
@@ -15,8 +16,7 @@ from cifar_jax.data import Split
 from cifar_jax.data.dataset import check_images, check_split
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.data.preprocessing import Preprocessing
-from cifar_jax.devices import sharding
-from cifar_jax.devices.compilation import compiler_options, slow_in_loops
+from cifar_jax.devices import compilation, sharding
 from cifar_jax.metrics import scores
 from cifar_jax.models import Network
 
@@ -100,35 +100,67 @@ def predict_logits(
     check_images(images, "images", network.image_shape)
     batch_size = check_integer(batch_size, "batch_size", at_least=1)
     mesh = sharding.create_mesh(num_devices)
+    compilation.enable()
     batch_size += -batch_size % mesh.size
     whole = NamedSharding(mesh, PartitionSpec())
     weights = jax.device_put((network.variables, network.statistics), whole)
-    what = {"model": network.model, "preprocessing": network.preprocessing}
-    compile_ = functools.partial(
-        jax.jit,
-        static_argnames=tuple(what),
-        out_shardings=whole,
-        compiler_options=compiler_options(),
-    )
     batch_shape = (batch_size, *images.shape[1:])
-    one = jax.ShapeDtypeStruct((1, *batch_shape), np.uint8)
-    if slow_in_loops(compile_(_all_logits).lower(weights, one, **what)):
-        function, count, shape = compile_(_logits), 1, batch_shape
-        shared = NamedSharding(mesh, PartitionSpec(sharding.AXIS))
+    batches = math.ceil(len(images) / batch_size)
+    count = _batches_per_call(batches, math.prod(batch_shape))
+    call, looped = _compiled(network, mesh, weights, (count, *batch_shape))
+    if looped:
+        shape, spec = (count, *batch_shape), PartitionSpec(None, sharding.AXIS)
     else:
-        count = _batches_per_call(math.ceil(len(images) / batch_size), one.size)
-        function, shape = compile_(_all_logits), (count, *batch_shape)
-        shared = NamedSharding(mesh, PartitionSpec(None, sharding.AXIS))
+        count, shape, spec = 1, batch_shape, PartitionSpec(sharding.AXIS)
+    shared = NamedSharding(mesh, spec)
     logits: list[Array] = []
     for start in range(0, len(images), count * batch_size):
         part = images[start : start + count * batch_size]
         missing = count * batch_size - len(part)
         padded = np.pad(part, [(0, missing), (0, 0), (0, 0), (0, 0)]).reshape(shape)
-        logits.append(function(weights, sharding.place(padded, shared), **what))
+        logits.append(call(weights, sharding.place(padded, shared)))
         if len(logits) > 1:
             # Otherwise the images of all these calls could be on the devices.
             jax.block_until_ready(logits[-2])
     return np.concatenate([x.reshape(-1, x.shape[-1]) for x in logits])[: len(images)]
+
+
+def _compiled(
+    network: Trained, mesh: Mesh, weights: PyTree, shape: tuple[int, ...]
+) -> tuple[jax.stages.Compiled, bool]:
+    """Returns the compiled function of the weights and of batches, or of one batch.
+
+    Args:
+        network: the network.
+        mesh: the devices.
+        weights: on these devices.
+        shape: of all the batches of a call.
+
+    Returns:
+        The function, and whether it takes all the batches: on a CPU, a loop over them
+        may be slow.
+    """
+    what = {"model": network.model, "preprocessing": network.preprocessing}
+
+    def lowered(
+        function: Callable, spec: PartitionSpec, shape: tuple[int, ...]
+    ) -> jax.stages.Lowered:
+        shared = NamedSharding(mesh, spec)
+        images = jax.ShapeDtypeStruct(shape, np.uint8, sharding=shared)
+        whole = NamedSharding(mesh, PartitionSpec())
+        function = functools.partial(function, **what)
+        return jax.jit(function, out_shardings=whole).lower(weights, images)
+
+    def compiled() -> tuple[jax.stages.Compiled, bool]:
+        if jax.default_backend() == "cpu":
+            one = lowered(_logits, PartitionSpec(sharding.AXIS), shape[1:])
+            if compilation.slow_in_loops(one):
+                return compilation.compile_(one), False
+        all_ = lowered(_all_logits, PartitionSpec(None, sharding.AXIS), shape)
+        return compilation.compile_(all_), True
+
+    key = (_logits, mesh, shape, *what.values())
+    return compilation.once(key, weights, compiled)
 
 
 def _batches_per_call(batches: int, batch_bytes: int) -> int:
