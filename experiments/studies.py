@@ -11,7 +11,6 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
@@ -125,8 +124,6 @@ def _figures(
     found |= measure(network, dataset)
     text = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
     print(f"  {text}", flush=True)
-    # The next run cannot use the compiled programs of this one.
-    jax.clear_caches()
     facts = {"variant": variant.name, "seed": seed}
     return facts | {"train_seconds": runs.train_seconds(log)} | found
 

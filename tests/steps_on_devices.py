@@ -9,7 +9,9 @@ process writes the loss of every step, the state after the last step, the logits
 test images, and for the tutorial's network the random draws of a step.
 """
 
+import dataclasses
 import functools
+import itertools
 import sys
 from collections.abc import Callable
 
@@ -17,7 +19,7 @@ import jax
 import numpy as np
 from helpers import SmallBatchNorm, make_dataset, strategy
 
-from cifar_jax import Config, build_program, init_state, models, predict_logits
+from cifar_jax import Config, Program, build_program, init_state, models, predict_logits
 from cifar_jax.data import augment
 from cifar_jax.data.batches import BatchOrder
 from cifar_jax.devices import processes, sharding
@@ -33,12 +35,13 @@ STEPS = 20
 crop = functools.partial(augment.random_crop, size=24)
 
 
-def draws(strategy_: Strategy) -> Callable:
+def draws(program: Program, strategy_: Strategy) -> Callable:
     """Returns a function like a train step that returns the step's random draws."""
+    own = dataclasses.replace(program, share=strategy_.share)
 
     def function(state, data, batches, count):
         images = data[0][batches["indices"][0]]
-        keys = pure.image_keys(state, len(images), strategy_.axis_name)
+        keys = pure.image_keys(own, state, len(images))
         split = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
         crops = jax.vmap(crop)(split[:, 0], images)
         drawn = {
@@ -46,8 +49,8 @@ def draws(strategy_: Strategy) -> Callable:
             "brightness": jax.vmap(jax.random.uniform)(split[:, 2]),
             "contrast": jax.vmap(jax.random.uniform)(split[:, 3]),
         }
-        if strategy_.axis_name is not None:
-            drawn = jax.lax.all_gather(drawn, strategy_.axis_name, tiled=True)
+        if own.share.axis_name is not None:
+            drawn = jax.lax.all_gather(drawn, own.share.axis_name, tiled=True)
         return state, drawn
 
     return strategy_.wrap(function)
@@ -77,14 +80,14 @@ def run(
     batches = strategy_.shard(batch)
     found = {}
     if with_draws:
-        draw = draws(strategy_).lower(state, data, batches, 1).compile()
+        draw = draws(program, strategy_).lower(state, data, batches, 1).compile()
         state, found = draw(state, data, batches, 1)
     found["images"] = steps.inspect(state, 0).images
     losses = []
-    for first in range(0, STEPS, 7):
-        end = min(first + 7, STEPS)
+    ends = [1, *range(7, STEPS, 7), STEPS]
+    for first, end in itertools.pairwise([0, *ends]):
         state, now = steps.train_steps(state, first, end)
-        losses.extend(np.asarray(now["total_loss"])[: end - first])
+        losses.append(np.asarray(now["total_loss"]))
     trees = {
         "params": state.params,
         "batch_stats": state.batch_stats,

@@ -73,7 +73,7 @@ def test_train_again_has_nothing_to_do(digits_run, call_command):
         (["--max_steps=-5"], ["--max_steps=-5"]),
         (["--log_frequency=9223372036854775808"], ["at most 2147483647"]),
         (["--dataset=imagenet"], ["choose from auto, cifar10, cifar100, digits"]),
-        (["--data_parallel=towers"], ["choose from jit, shard_map, pmap"]),
+        (["--data_parallel=towers"], ["choose from jit, pmap"]),
         (["--learning_rate_drops=0.5,x"], ["0.5,x is not a list of numbers"]),
         (["--learning_rate_drops=0.5,0.5"], ["--learning_rate_drops=0.5,0.5 must"]),
         (["--padding=4", "--norandom_crop"], ["--padding=4 needs --random_crop"]),

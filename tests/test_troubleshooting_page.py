@@ -8,14 +8,13 @@ import statistics
 from unittest import mock
 
 import pytest
-from cifar_jax.training.finite import NotFinite
 
-from cifar_jax import Config, UserError, load_data
+from cifar_jax import Config, RunError, UserError, load_data
 from cifar_jax.data.cifar import cifar10, download
 from cifar_jax.devices import sharding
 from cifar_jax.runs import checkpoints, lock, run_dir
-from cifar_jax.training import loop
-from cifar_jax.training.train_state import TrainState
+from cifar_jax.training import fit
+from cifar_jax.training.hooks import finite
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "troubleshooting.md").read_text()
@@ -124,14 +123,15 @@ def test_an_uneven_batch():
     assert f"error: {caught.value}" == quoted("error: --batch_size")
 
 
+@pytest.mark.wrong_types
 def test_divergence(monkeypatch):
     # Training until it diverges takes seconds, which tests/training does.
-    found = NotFinite(1, "the activations of local4")
-    monkeypatch.setattr(loop, "explain", lambda *_: found)
-    training = mock.Mock(on_disk=None, schedule=lambda step: 1e30)
-    state = mock.Mock(spec=TrainState)
-    error = loop.Loop._divergence_error(training, state, 2)
-    assert f"error: {error}" == quoted("error: training diverged")
+    found = finite.NotFinite(1, "the activations of local4")
+    monkeypatch.setattr(finite, "explain", lambda *_: found)
+    program = mock.Mock(learning_rate=lambda step: 1e30)
+    with pytest.raises(RunError) as caught, fit.explained_divergence(None):
+        raise finite.diverged(program, mock.Mock(), mock.Mock(), 2)
+    assert f"error: {caught.value}" == quoted("error: training diverged")
 
 
 def test_a_damaged_checkpoint(capsys):

@@ -107,6 +107,11 @@ def once(what: Hashable, arguments: PyTree, make: Callable[[], Value]) -> Value:
     return _MADE[key]
 
 
+def forget() -> None:
+    """Makes `once` forget everything, for example when JAX's settings have changed."""
+    _MADE.clear()
+
+
 def compile_(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     """Compiles a program with this package's options."""
     return lowered.compile(compiler_options())

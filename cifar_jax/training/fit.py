@@ -116,7 +116,7 @@ def fit(
             if run is not None:
                 processes.run_on_main(lambda: run_dir.write_config(run, dataset))
             first = around(config, program, steps, state, run, writers, log)
-            with _explaining_divergence(run):
+            with explained_divergence(run):
                 now = loop.run(
                     steps,
                     now,
@@ -204,7 +204,7 @@ def _streams(config: Config, dataset: Dataset, mesh: Mesh, log: Log) -> bool:
 
 
 @contextlib.contextmanager
-def _explaining_divergence(run: Run | None) -> Iterator[None]:
+def explained_divergence(run: Run | None) -> Iterator[None]:
     """Adds to the error of a run that has diverged what is left of it."""
     try:
         yield
