@@ -165,7 +165,7 @@ def _evaluate_split(
     options = flags.FLAGS
     images = task.images
     assert isinstance(images, ImageSet)
-    part = Split(images.split.images[: task.count], images.split.labels[: task.count])
+    part = Split(images.split.images, images.split.labels[:]).part(0, task.count)
     logits = predict_logits(network, part.images, options.batch_size)
     precision = metrics.accuracy(logits, part.labels)
     now = _now()

@@ -6,18 +6,17 @@ arguments and the results are replicated. The state is donated.
 
 import functools
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree, Shaped
+from jaxtyping import PyTree
 
 from cifar_jax.devices import sharding
 from cifar_jax.errors import UserError
 
-# Of each step's batch: the indices, for example, or the images.
-Batches = dict[str, Shaped[np.ndarray, "steps batch ..."]]
+# Of each step's batch: arrays [steps, batch, ...], the indices, for example.
+Batches = dict[str, Any]
 _REPLICATED = PartitionSpec()
 _SHARDED = PartitionSpec(None, sharding.AXIS)
 
@@ -134,10 +133,9 @@ class Pmap:
 
     def shard(self, batches: Batches) -> PyTree:
         """Returns the batches with an additional axis of devices."""
-        by_device = {
-            name: array.reshape(len(array), self.mesh.size, -1, *array.shape[2:])
-            for name, array in batches.items()
-        }
+        by_device = jax.tree.map(
+            lambda x: x.reshape(len(x), self.mesh.size, -1, *x.shape[2:]), batches
+        )
         return Jit(self.mesh).shard(by_device)
 
 

@@ -83,12 +83,12 @@ class Evaluator:
         """
         step = int(state.step)
         logits = self._logits(state, raw=False)
-        correct = metrics.num_correct(logits, self._split.labels)
+        correct = metrics.num_correct(logits, self._split.labels[:])
         self.latest = correct / len(self._split)
         precisions, words = {self._name: self.latest}, f"{self.latest:.3f}"
         if self._config.ema_decay > 0:  # otherwise both are the same
             logits = self._logits(state, raw=True)
-            raw = metrics.accuracy(logits, self._split.labels)
+            raw = metrics.accuracy(logits, self._split.labels[:])
             precisions[f"{self._name}_raw"] = raw
             words += f", of raw parameters {raw:.3f}"
         now = datetime.datetime.now().isoformat(sep=" ", timespec="microseconds")

@@ -1,6 +1,7 @@
 """One step of training, and a look inside it: pure functions of their arguments."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -8,12 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int32, Integer, Key, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Int32, Integer, Key, PyTree, Shaped, UInt8
 
 from cifar_jax.checks import check_type
-from cifar_jax.data.dataset import check_images, check_labels
+from cifar_jax.data.dataset import (
+    check_extra,
+    check_images,
+    check_label_range,
+    check_labels,
+)
+from cifar_jax.errors import UserError
 from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY, update_average
-from cifar_jax.optimization.losses import Targets, as_probabilities
+from cifar_jax.optimization.losses import Extra, Targets, as_probabilities
 from cifar_jax.training import train_state
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
@@ -33,32 +40,44 @@ class Batch(NamedTuple):
         labels: of the images.
         indices: of the images in the training set, for distortions that need them.
         epochs: how many times each image was seen before, likewise.
+        extra: what else the loss is to know about each image.
     """
 
     images: UInt8[Array, "n h w c"]
     labels: Integer[Array, " n"]
     indices: Int32[Array, " n"]
     epochs: Int32[Array, " n"]
+    extra: dict[str, Shaped[Array, "n ..."]] = {}  # noqa: RUF012
 
     @classmethod
     def of(
         cls,
         images: UInt8[Array | np.ndarray, "n h w c"],
         labels: Integer[Array | np.ndarray, " n"],
+        extra: Mapping[str, Shaped[Array | np.ndarray, "n ..."]] | None = None,
     ) -> "Batch":
         """Returns a batch of images that are not part of a training set.
 
+        Args:
+            images: bytes.
+            labels: of the images.
+            extra: what else the loss is to know about each image.
+
         Raises:
-            UserError: images or labels cannot be used.
+            UserError: an argument cannot be used.
         """
         check_images(images, "images")
         check_labels(labels, "labels", len(images))
+        check_extra(extra or {}, "extra", len(images))
+        if _is_known(labels) and (lowest := np.min(labels)) < 0:
+            raise UserError(f"labels contains {lowest}; labels are at least 0")
         count = len(images)
         return cls(
             jnp.asarray(images),
             jnp.asarray(labels, jnp.int32),
             jnp.arange(count),
             jnp.zeros(count, jnp.int32),
+            jax.tree.map(jnp.asarray, dict(extra or {})),
         )
 
 
@@ -87,9 +106,10 @@ def distort(
     keys = image_keys(state, len(batch.images), axis_name)
     each = (keys, batch.images, batch.epochs, batch.indices)
     if not preprocessing.mixtures:
-        training = jax.vmap(preprocessing.training, (0, 0, 0, 0, None))
-        return training(*each, state.statistics), batch.labels
-    images = jax.vmap(preprocessing.distorted)(*each)
+        training = jax.vmap(preprocessing.training, (0, 0, 0, 0, None, None))
+        return training(*each, state.key, state.statistics), batch.labels
+    distorted = jax.vmap(preprocessing.distorted, (0, 0, 0, 0, None))
+    images = distorted(*each, state.key)
     targets = as_probabilities(batch.labels, program.model.num_classes)
     key = jax.random.fold_in(_step_key(state), jnp.uint32(_BATCH))
     if axis_name is None:
@@ -126,12 +146,12 @@ def train_step(
         The state after the step, and each loss term before it.
 
     Raises:
-        UserError: images or labels cannot be used.
+        UserError: the batch cannot be used, or lacks what the loss needs.
     """
-    _check(batch)
+    _check(program, batch)
     inputs, targets = distort(program, state, batch, axis_name)
     (loss, (batch_stats, _)), grads = jax.value_and_grad(_forward, has_aux=True)(
-        state.params, program, state, inputs, targets, axis_name
+        state.params, program, state, inputs, targets, _extra(batch), axis_name
     )
     if axis_name is not None:
         loss, grads = jax.lax.pmean((loss, grads), axis_name)
@@ -187,14 +207,14 @@ def inspect(program: Program, state: TrainState, batch: Batch) -> Inspection:
     """Looks inside the step that `train_step` would take, without taking it.
 
     Raises:
-        UserError: images or labels cannot be used.
+        UserError: the batch cannot be used, or lacks what the loss needs.
     """
-    _check(batch)
+    _check(program, batch)
     inputs, targets = distort(program, state, batch)
 
     def total_loss(params: PyTree) -> tuple[Array, PyTree]:
         loss, (_, recorded) = _forward(
-            params, program, state, inputs, targets, record=True
+            params, program, state, inputs, targets, _extra(batch), record=True
         )
         return sum(program.penalties(params).values(), start=loss), recorded
 
@@ -219,6 +239,7 @@ def _forward(
     state: TrainState,
     inputs: Float[Array, "n h w c"],
     targets: Targets,
+    extra: Extra,
     axis_name: str | None = None,
     record: bool = False,
 ) -> tuple[Float[Array, ""], tuple[PyTree, PyTree]]:
@@ -238,7 +259,13 @@ def _forward(
         rngs={"dropout": dropout},
     )
     recorded = updated.get("intermediates", {}).get("activations", ())
-    return program.loss(logits, targets), (updated.get("batch_stats", {}), recorded)
+    losses = program.loss(logits, targets, extra)
+    if losses.shape not in ((), targets.shape[:1]):
+        raise UserError(
+            f"the loss {program.loss.name} returned values of shape "
+            f"{list(losses.shape)}; return one for each of {len(targets)} examples"
+        )
+    return losses.mean(), (updated.get("batch_stats", {}), recorded)
 
 
 def _step_key(state: TrainState) -> Key[Array, ""]:
@@ -246,7 +273,25 @@ def _step_key(state: TrainState) -> Key[Array, ""]:
     return jax.random.fold_in(train_state.streams(state.key).distortion, state.step)
 
 
-def _check(batch: Batch) -> None:
+def _extra(batch: Batch) -> Extra:
+    """Returns what a loss knows about each example besides its target."""
+    return {**batch.extra, "index": batch.indices}
+
+
+def _check(program: Program, batch: Batch) -> None:
     check_type(batch, "batch", Batch)
     check_images(batch.images, "images")
     check_labels(batch.labels, "labels", len(batch.images))
+    check_extra(batch.extra, "extra", len(batch.images))
+    if _is_known(batch.labels):
+        check_label_range(batch.labels, "labels", program.model.num_classes)
+    if batch.extra and program.preprocessing.mixtures:
+        raise UserError(
+            f"images with extra arrays ({', '.join(batch.extra)}) cannot be mixed, as "
+            "nothing is known of the mixture; leave out mixup and cutmix, or the arrays"
+        )
+
+
+def _is_known(array: Array | np.ndarray) -> bool:
+    """Whether an array has values now, and not only when a program is run."""
+    return not isinstance(array, jax.core.Tracer)
