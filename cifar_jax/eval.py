@@ -171,7 +171,7 @@ def _evaluate_split(
     options = flags.FLAGS
     images = task.images
     assert isinstance(images, ImageSet)
-    part = Split(images.split.images[: task.count], images.split.labels[: task.count])
+    part = Split(images.split.images, images.split.labels[:]).part(0, task.count)
     logits = predict_logits(network, part.images, options.batch_size)
     precision = scores.accuracy(logits, part.labels)
     others: dict[str, float] = {}

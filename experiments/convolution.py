@@ -184,7 +184,7 @@ def classification() -> dict[str, Any]:
     """
     logits = jnp.log(PROBABILITIES)
     labels = jnp.arange(len(CLASSES))
-    losses = [CrossEntropy()(logits[None], label[None]) for label in labels]
+    losses = [CrossEntropy()(logits[None], label[None], {})[0] for label in labels]
     return {
         "classes": CLASSES,
         "logits": logits.tolist(),

@@ -74,6 +74,28 @@ def make_dataset(train: int = 64, test: int = 20, seed: int = 0) -> Dataset:
     return Dataset.create("cifar10", *parts, class_names=names, source="a test")
 
 
+class OnDisk:
+    """An array of which rows are read as from a file of HDF5, and never the whole."""
+
+    def __init__(self, array: np.ndarray):
+        self._array = array
+        self.shape, self.dtype = array.shape, array.dtype
+        self.read: list[list[int]] = []
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __getitem__(self, key):
+        first = key[0] if isinstance(key, tuple) else key
+        if isinstance(first, np.ndarray):
+            assert (np.diff(first) > 0).all()
+        self.read.append(np.atleast_1d(np.arange(len(self))[first]).tolist())
+        return self._array[key]
+
+    def __array__(self, *arguments, **options):
+        raise AssertionError("the whole array is read")
+
+
 def command(name: str, *arguments: object) -> list[str]:
     """Returns a `python -m cifar_jax.NAME` command in which our warnings are errors."""
     return [

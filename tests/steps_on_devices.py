@@ -4,7 +4,8 @@
         [ADDRESS PROCESSES ID]
 
 The network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm,
-mixtures, which mixes images, or streamed, which sends images batch by batch. The main
+mixtures, which mixes images, or streamed, which sends images batch by batch. For
+batch_norm and streamed, an array that comes with the images weights the loss. The main
 process writes the loss of every step, the state after the last step, the logits of the
 test images, and for the tutorial's network the random draws of a step.
 """
@@ -61,6 +62,10 @@ def run(
 ) -> dict[str, np.ndarray]:
     """Returns the arrays that the module's docstring describes, by name."""
     dataset = make_dataset()
+    if "loss" in settings:
+        weights = np.linspace(0, 2, len(dataset.train), dtype=np.float32)
+        train = dataclasses.replace(dataset.train, extra={"weight": weights})
+        dataset = dataclasses.replace(dataset, train=train)
     config = Config(batch_size=16, **settings)
     strategy_ = strategy(mode, num_devices)
     program = build_program(config, num_classes=3)
@@ -113,6 +118,8 @@ if __name__ == "__main__":
         models.MODELS["tutorial"] = SmallBatchNorm
     if network == "mixtures":
         settings["distortions"] = "crop, alternating_flip, mixup(1), cutmix"
+    if network in ("batch_norm", "streamed"):
+        settings["loss"] = "weighted(cross_entropy)"
     if rest:
         processes.start(rest[0], int(rest[1]), int(rest[2]))
     result = run(

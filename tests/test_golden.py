@@ -77,7 +77,7 @@ def prepared(images):
 
 def cross_entropy(params, images, labels):
     logits = MODEL.apply({"params": params}, prepared(images))
-    return CrossEntropy()(logits, labels)
+    return CrossEntropy()(logits, labels, {}).mean()
 
 
 def loss_terms(params, images, labels):

@@ -14,14 +14,15 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 @pytest.mark.slow
 def test_the_python_blocks_run_one_after_the_other(capsys):
     blocks = BLOCK.findall(PYTHON)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict = {}
     for block in blocks:
         exec(block, names)
-    *scores, loss, label = capsys.readouterr().out.splitlines()
+    *scores, loss, steps, label = capsys.readouterr().out.splitlines()
     assert [float(score.split()[0]) for score in scores] == [0.05, 0.1]
     assert all(0 <= float(score.split()[1]) <= 1 for score in scores)
     assert 4 < float(loss) < 6
+    assert steps == "20"
     assert label in names["network"].class_names
 
 

@@ -2,28 +2,49 @@
 
 import dataclasses
 import hashlib
-import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer, Shaped, UInt8
 
 from cifar_jax.checks import check_type
+from cifar_jax.data.arrays import blocks, bounds, part, row_bytes
 from cifar_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Images and their labels: pixels 0..255, labels 0..num_classes - 1.
+    """Images and their labels, and what else a loss is to know about each image.
 
-    The images may be in memory, or a file that is mapped into it.
+    Arrays may be in memory, mapped into it from a file, or on disk, as in `arrays`.
+
+    Attributes:
+        images: pixels from 0 to 255.
+        labels: from 0 to num_classes - 1.
+        extra: arrays by name, with a row for each image: weights, for example, or the
+            logits of a teacher. The devices compute with 32 bits.
     """
 
-    images: UInt8[np.ndarray, "n h w c"]
-    labels: Integer[np.ndarray, " n"]
+    images: UInt8[Any, "n h w c"]
+    labels: Integer[Any, " n"]
+    extra: Mapping[str, Shaped[Any, "n ..."]] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of an image with what belongs to it, except for its label."""
+        return sum(map(row_bytes, (self.images, *self.extra.values())))
+
+    def part(self, start: int, stop: int) -> "Split":
+        """Returns the images from start to stop - 1, without reading them."""
+        return Split(
+            part(self.images, start, stop),
+            part(self.labels, start, stop),
+            {name: part(array, start, stop) for name, array in self.extra.items()},
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,22 +67,6 @@ class ImageSet:
         return len(self.split)
 
 
-def empty_images(
-    count: int, shape: tuple[int, int, int]
-) -> UInt8[np.ndarray, "{count} h w c"]:
-    """Allocates images at an address where XLA's CPU device uses them uncopied.
-
-    Args:
-        count: number of images.
-        shape: height, width and channels of an image.
-    """
-    alignment = 64  # XLA's; NumPy's own is 16
-    size = count * math.prod(shape)
-    room = np.empty(size + alignment, np.uint8)
-    start = -room.ctypes.data % alignment
-    return room[start : start + size].reshape(count, *shape)
-
-
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """A data set, and what a reader of its results must know about it.
@@ -80,6 +85,9 @@ class Dataset:
             to warn about.
         official: whether it was read from files and found to be CIFAR-10 or CIFAR-100
             as published, pixel for pixel and in its order.
+        held_out: the `validation_size` with which `load` returns these splits: 0 if
+            its source has validation images of its own; more than there are if
+            some of them were damaged and left out. None: the number that there are.
     """
 
     name: str
@@ -91,6 +99,7 @@ class Dataset:
     fingerprint: str
     notice: str | None
     official: bool = False
+    held_out: int | None = None
 
     @classmethod
     def create(
@@ -104,18 +113,31 @@ class Dataset:
         source: str = "arrays in memory",
         notice: str | None = None,
     ) -> "Dataset":
-        """Returns a data set with its fingerprint."""
+        """Returns a data set with its fingerprint.
+
+        Raises:
+            UserError: the parts are invalid, or do not match.
+        """
         splits = (train, test) if validation is None else (train, test, validation)
-        return cls(
+        dataset = cls(
             name=name,
             train=train,
             validation=validation,
             test=test,
             class_names=class_names,
             source=source,
-            fingerprint=fingerprint(*splits),
+            fingerprint="",
             notice=notice,
         )
+        check_dataset(dataset)
+        return dataclasses.replace(dataset, fingerprint=fingerprint(*splits))
+
+    @property
+    def validation_size(self) -> int:
+        """The setting that belongs to these splits: how many images to hold out."""
+        if self.held_out is not None:
+            return self.held_out
+        return 0 if self.validation is None else len(self.validation)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -165,11 +187,10 @@ def with_validation(dataset: Dataset, size: int) -> Dataset:
         )
     if size == 0:
         return dataset
-    images, labels = dataset.train.images, dataset.train.labels
     return dataclasses.replace(
         dataset,
-        train=Split(images[:-size], labels[:-size]),
-        validation=Split(images[-size:], labels[-size:]),
+        train=dataset.train.part(0, count - size),
+        validation=dataset.train.part(count - size, count),
     )
 
 
@@ -177,8 +198,10 @@ def fingerprint(*splits: Split) -> str:
     """Returns the SHA-256, in hex, of the splits' pixels and labels, in order."""
     digest = hashlib.sha256()
     for split in splits:
-        digest.update(np.ascontiguousarray(split.images).data)
-        digest.update(np.ascontiguousarray(split.labels, dtype="<i4").data)
+        for block in blocks(split.images):
+            digest.update(np.ascontiguousarray(block).data)
+        for block in blocks(split.labels):
+            digest.update(np.ascontiguousarray(block, dtype="<i4").data)
     return digest.hexdigest()
 
 
@@ -260,7 +283,7 @@ def check_split(
     num_classes: int,
     shape: tuple[int, int, int] | None = None,
 ) -> None:
-    """Raises UserError unless a split has images, and a label in range for each.
+    """Raises UserError unless a split has images, and for each a label and all extras.
 
     Args:
         split: the argument.
@@ -271,12 +294,54 @@ def check_split(
     check_type(split, name, Split)
     check_images(split.images, f"{name}.images", shape)
     check_labels(split.labels, f"{name}.labels", len(split.images))
-    for label in (np.min(split.labels), np.max(split.labels)):
+    check_label_range(split.labels, f"{name}.labels", num_classes)
+    check_extra(split.extra, f"{name}.extra", len(split.images))
+
+
+def check_label_range(labels: Integer[Any, " n"], name: str, num_classes: int) -> None:
+    """Raises UserError unless all labels are those of classes."""
+    for label in bounds(labels):
         if not 0 <= label < num_classes:
             raise UserError(
-                f"{name}.labels contains {label}; with {num_classes} classes labels "
-                f"are from 0 to {num_classes - 1}"
+                f"{name} contains {label}; with {num_classes} classes labels are from "
+                f"0 to {num_classes - 1}"
             )
+
+
+def check_extra(extra: Any, name: str, count: int) -> None:
+    """Raises UserError unless there are arrays of numbers [count, ...] by name.
+
+    Args:
+        extra: the argument.
+        name: of the argument, for the message.
+        count: number of images.
+    """
+    if not isinstance(extra, Mapping) or not all(isinstance(key, str) for key in extra):
+        raise UserError(
+            f"{name} must be a mapping of names to arrays, such as "
+            f'{{"weight": weights}}, not {type(extra).__name__}'
+        )
+    for key, array in extra.items():
+        own = f"{name}[{key!r}]"
+        shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
+        kind, size = getattr(dtype, "kind", None), getattr(dtype, "itemsize", 0)
+        if key == "index":
+            raise UserError(
+                f"{own}: losses know the number of an image in the training set by "
+                "this name; choose another"
+            )
+        if not shape or kind not in ("b", "i", "u", "f"):
+            what = type(array).__name__ if shape is None else f"{dtype} {list(shape)}"
+            raise UserError(f"{own} must be an array of numbers [n, ...], not {what}")
+        if shape[0] != count:
+            raise UserError(f"there are {count} images but {shape[0]} rows of {own}")
+        if kind in ("i", "u") and size > 4:
+            for number in bounds(array):
+                if not -(2**31) <= number < 2**31:
+                    raise UserError(
+                        f"{own} contains {number}; integers have 32 bits on the "
+                        "devices, so make them smaller, or floats"
+                    )
 
 
 def check_dataset(dataset: Any) -> None:

@@ -2,16 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from cifar_jax.data import augment
-
-# Images at a time.
-_PART = 1_000
+from cifar_jax.data.arrays import blocks
 
 
 class Statistics(NamedTuple):
@@ -25,7 +23,7 @@ class Statistics(NamedTuple):
 class Normalization(Protocol):
     """What a class in NORMALIZATIONS provides."""
 
-    def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> Statistics | None:
+    def statistics(self, images: UInt8[Any, "n h w c"]) -> Statistics | None:
         """Returns what must be known of the training images; None if nothing."""
         ...
 
@@ -40,7 +38,7 @@ class Normalization(Protocol):
 class PerImage:
     """Each image to mean 0 and standard deviation 1, as in the tutorial."""
 
-    def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> None:
+    def statistics(self, images: UInt8[Any, "n h w c"]) -> None:
         """Returns None: each image is normalized by itself."""
 
     def __call__(
@@ -54,15 +52,14 @@ class PerImage:
 class PerChannel:
     """Each channel of the training set to mean 0 and standard deviation 1."""
 
-    def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> Statistics:
+    def statistics(self, images: UInt8[Any, "n h w c"]) -> Statistics:
         """Returns the mean and the standard deviation of each channel, in float64."""
         values = np.arange(256)
         counts = np.zeros((images.shape[-1], 256), np.int64)
-        # In parts, because the images may be larger than the memory.
-        for start in range(0, len(images), _PART):
-            part = images[start : start + _PART]
+        # The images may be larger than the memory.
+        for block in blocks(images):
             for channel, count in enumerate(counts):
-                count += np.bincount(part[..., channel].ravel(), minlength=256)
+                count += np.bincount(block[..., channel].ravel(), minlength=256)
         shares = counts / counts.sum(axis=1, keepdims=True)
         mean = shares @ values
         stddev = np.sqrt(shares @ values**2 - mean**2)
@@ -84,11 +81,14 @@ class PerChannel:
 class MeanImage:
     """Subtracts the mean image of the training set, as cuda-convnet does."""
 
-    def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> Statistics:
+    def statistics(self, images: UInt8[Any, "n h w c"]) -> Statistics:
         """Returns the mean image, and standard deviations of 1."""
-        mean = images.mean(axis=0, dtype=np.float64)
+        total = np.zeros(images.shape[1:], np.int64)
+        for block in blocks(images):
+            total += block.sum(axis=0, dtype=np.int64)
         return Statistics(
-            mean.astype(np.float32), np.ones(images.shape[-1], np.float32)
+            (total / len(images)).astype(np.float32),
+            np.ones(images.shape[-1], np.float32),
         )
 
     def __call__(
@@ -102,7 +102,7 @@ class MeanImage:
 class _Fixed:
     """A normalization by constants, whatever the training set is."""
 
-    def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> None:
+    def statistics(self, images: UInt8[Any, "n h w c"]) -> None:
         """Returns None: the constants are known."""
 
 

@@ -1,10 +1,10 @@
 """How images become a network's inputs, in training and in evaluation."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from cifar_jax.data import distortions
@@ -36,7 +36,7 @@ class Preprocessing:
     normalization: Normalization
     views: Views
 
-    def statistics(self, images: UInt8[np.ndarray, "n h w c"]) -> Statistics | None:
+    def statistics(self, images: UInt8[Any, "n h w c"]) -> Statistics | None:
         """Returns what the normalization must know of the training images."""
         return self.normalization.statistics(images)
 
@@ -46,10 +46,11 @@ class Preprocessing:
         image: UInt8[Array, "h w c"],
         epoch: Int[Array, ""],
         index: Int[Array, ""],
+        root: Key[Array, ""],
         statistics: Statistics | None,
     ) -> Float[Array, "{self.size} {self.size} c"]:
         """Returns one distorted and normalized input; mixtures are not applied."""
-        return self.finished(self.distorted(key, image, epoch, index), statistics)
+        return self.finished(self.distorted(key, image, epoch, index, root), statistics)
 
     def distorted(
         self,
@@ -57,9 +58,19 @@ class Preprocessing:
         image: UInt8[Array, "h w c"],
         epoch: Int[Array, ""],
         index: Int[Array, ""],
+        root: Key[Array, ""],
     ) -> Float[Array, "h2 w2 c"]:
-        """Returns one distorted image, with values from about 0 to 255."""
-        example = Example(epoch, index, self._crop_size(image.shape))
+        """Returns one distorted image, with values from about 0 to 255.
+
+        Args:
+            key: for this image in this step.
+            image: bytes.
+            epoch: how many times the image was seen before.
+            index: its number in the training set.
+            root: the key of the run, for draws that are the same in every epoch.
+        """
+        own = jax.random.fold_in(root, index)
+        example = Example(epoch, index, own, self._crop_size(image.shape))
         keys = distortions.keys(key, self.distortions)
         distorted: Array = image
         for own_key, distortion in zip(keys, self.distortions, strict=True):
@@ -105,7 +116,7 @@ class Preprocessing:
         image = jax.ShapeDtypeStruct(image_shape, jnp.uint8)
         number = jax.ShapeDtypeStruct((), jnp.int32)
         key = jax.eval_shape(lambda: jax.random.key(0))
-        made = jax.eval_shape(self.distorted, key, image, number, number).shape
+        made = jax.eval_shape(self.distorted, key, image, number, number, key).shape
         size = self._crop_size(image_shape)
         if made != (size, size, image_shape[2]):
             raise UserError(

@@ -7,19 +7,18 @@ arguments and the results are replicated. The state is donated.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree, Shaped
+from jaxtyping import PyTree
 
 from cifar_jax.devices import sharding
 from cifar_jax.devices.share import Share, Whole
 from cifar_jax.errors import UserError
 
-# Of each step's batch: the indices, for example, or the images.
-Batches = dict[str, Shaped[np.ndarray, "steps batch ..."]]
+# Of each step's batch: arrays [steps, batch, ...], the indices, for example.
+Batches = dict[str, Any]
 
 
 @runtime_checkable
@@ -109,10 +108,9 @@ class Pmap:
 
     def shard(self, batches: Batches) -> PyTree:
         """Returns the batches with an additional axis of devices."""
-        by_device = {
-            name: array.reshape(len(array), self.mesh.size, -1, *array.shape[2:])
-            for name, array in batches.items()
-        }
+        by_device = jax.tree.map(
+            lambda x: x.reshape(len(x), self.mesh.size, -1, *x.shape[2:]), batches
+        )
         return Jit(self.mesh).shard(by_device)
 
 

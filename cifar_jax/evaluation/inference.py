@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +79,7 @@ def eval_step(
 
 def predict_logits(
     network: Trained,
-    images: UInt8[np.ndarray, "n h w c"],
+    images: UInt8[Any, "n h w c"],
     batch_size: int = BATCH_SIZE,
     num_devices: int | None = None,
 ) -> Float[np.ndarray, "n classes"]:
@@ -180,7 +181,7 @@ def evaluate(network: Trained, split: Split, batch_size: int = BATCH_SIZE) -> fl
     check_type(network, "network", Trained)
     check_split(split, "split", len(network.class_names), network.image_shape)
     logits = predict_logits(network, split.images, batch_size)
-    return scores.accuracy(logits, split.labels)
+    return scores.accuracy(logits, split.labels[:])
 
 
 def classify(

@@ -1,6 +1,8 @@
 """Accuracy and calibration metrics, as functions of logits and labels.
 
 All of them run in float64 on the host, on the logits from one `predict_logits` pass.
+They raise RunError if a logit is not finite: comparisons with NaN would count such an
+image as one of class 0.
 """
 
 import dataclasses
@@ -9,6 +11,8 @@ from collections import Counter
 import numpy as np
 import scipy.special
 from jaxtyping import Bool, Float, Integer
+
+from cifar_jax.errors import RunError
 
 _BINS = 15
 
@@ -64,7 +68,7 @@ def num_correct(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> int:
     """Returns the number of images whose highest logit is that of their label."""
-    return int(np.sum(logits.argmax(axis=-1) == labels))
+    return int(np.sum(_predictions(logits) == labels))
 
 
 def accuracy_at(
@@ -74,7 +78,7 @@ def accuracy_at(
 
     Ties go to the class with the lower index, as in `accuracy`.
     """
-    top_classes = np.argsort(-logits, axis=-1, kind="stable")[:, :k]
+    top_classes = np.argsort(-_finite(logits), axis=-1, kind="stable")[:, :k]
     return float(np.mean((top_classes == labels[:, None]).any(axis=-1)))
 
 
@@ -95,14 +99,14 @@ def probabilities(
     logits: Float[np.ndarray, "n classes"],
 ) -> Float[np.ndarray, "n classes"]:
     """Returns the softmax of the logits in float64."""
-    return scipy.special.softmax(np.asarray(logits, np.float64), axis=-1)
+    return scipy.special.softmax(np.asarray(_finite(logits), np.float64), axis=-1)
 
 
 def negative_log_likelihood(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> float:
     """Returns the mean over all images of -log(probability of the label), in nats."""
-    log_p = scipy.special.log_softmax(np.asarray(logits, np.float64), axis=-1)
+    log_p = scipy.special.log_softmax(np.asarray(_finite(logits), np.float64), axis=-1)
     return float(-np.mean(np.take_along_axis(log_p, labels[:, None], axis=-1)))
 
 
@@ -113,7 +117,7 @@ def confusion_matrix(
     from sklearn import metrics
 
     classes = range(logits.shape[-1])
-    return metrics.confusion_matrix(labels, logits.argmax(axis=-1), labels=classes)
+    return metrics.confusion_matrix(labels, _predictions(logits), labels=classes)
 
 
 def confusions(
@@ -126,7 +130,7 @@ def confusions(
     Returns:
         The label, the predicted class and the number of images of each.
     """
-    pairs = zip(labels.tolist(), logits.argmax(axis=-1).tolist(), strict=True)
+    pairs = zip(labels.tolist(), _predictions(logits).tolist(), strict=True)
     counts = Counter(pair for pair in pairs if pair[0] != pair[1])
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [(*pair, count) for pair, count in ordered[:most]]
@@ -140,7 +144,7 @@ def class_scores(
 
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         labels,
-        logits.argmax(axis=-1),
+        _predictions(logits),
         labels=range(logits.shape[-1]),
         zero_division=np.nan,
     )
@@ -159,7 +163,7 @@ def calibration(
     and 5. The default of 15 bins is also theirs.
     """
     confidence = probabilities(logits).max(axis=-1)
-    correct = logits.argmax(axis=-1) == labels
+    correct = _predictions(logits) == labels
     edges = np.linspace(0, 1, bins + 1)
     bin_of = np.digitize(confidence, edges[1:-1], right=True)
     counts, confidence_sums, correct_counts = (
@@ -178,7 +182,7 @@ def confident_mistakes(
     most: int,
 ) -> Integer[np.ndarray, " m"]:
     """Returns indices of up to `most` misclassified images, most confident first."""
-    return _by_confidence(logits, logits.argmax(axis=-1) != labels)[:most]
+    return _by_confidence(logits, _predictions(logits) != labels)[:most]
 
 
 def confident_right_answers(
@@ -191,13 +195,29 @@ def confident_right_answers(
     The most confident one of each class comes first, then the second of each, and so
     on: otherwise all might be of the same class.
     """
-    ordered = _by_confidence(logits, logits.argmax(axis=-1) == labels)
+    ordered = _by_confidence(logits, _predictions(logits) == labels)
     seen: Counter[int] = Counter()
     turns = []
     for label in labels[ordered].tolist():
         turns.append(seen[label])
         seen[label] += 1
     return ordered[np.argsort(turns, kind="stable")][:most]
+
+
+def _predictions(logits: Float[np.ndarray, "n classes"]) -> Integer[np.ndarray, " n"]:
+    """Returns the class of the highest logit of each image."""
+    return _finite(logits).argmax(axis=-1)
+
+
+def _finite(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+    """Returns the logits; raises RunError unless all are finite."""
+    finite = np.isfinite(logits).all(axis=-1)
+    if not finite.all():
+        raise RunError(
+            f"the logits of {np.sum(~finite)} of {len(logits)} images are not finite, "
+            "so nothing can be said about them; the network has diverged or is damaged"
+        )
+    return logits
 
 
 def _by_confidence(

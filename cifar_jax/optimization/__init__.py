@@ -2,7 +2,15 @@
 
 from collections.abc import Callable
 
-from cifar_jax.optimization.losses import CrossEntropy, Loss, SquaredError
+from cifar_jax.optimization.losses import (
+    CrossEntropy,
+    Distillation,
+    LabelNoise,
+    Loss,
+    SoftLabels,
+    SquaredError,
+    Weighted,
+)
 from cifar_jax.optimization.optimizers import (
     SGD,
     AdamW,
@@ -17,6 +25,10 @@ __all__ = ["LOSSES", "OPTIMIZERS", "Loss", "Optimizer"]
 LOSSES: dict[str, Callable[..., Loss]] = {
     "cross_entropy": CrossEntropy,
     "squared_error": SquaredError,
+    "weighted": Weighted,
+    "soft_labels": SoftLabels,
+    "distillation": Distillation,
+    "label_noise": LabelNoise,
 }
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": SGD,

@@ -23,6 +23,7 @@ from cifar_jax import console
 from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import conflicts
 from cifar_jax.data import Dataset
+from cifar_jax.data.training_set import TrainingSet, training_set
 from cifar_jax.errors import UserError
 from cifar_jax.runs import checkpoints, lock
 from cifar_jax.runs.files import write_atomically
@@ -45,6 +46,8 @@ class Run:
         image_shape: height, width and channels of the images.
         data_source: where the pixels came from, in words.
         data_fingerprint: SHA-256 of the pixels and labels.
+        training_set: which of the images it trains on; None in runs that did not
+            record it.
     """
 
     path: pathlib.Path
@@ -53,6 +56,7 @@ class Run:
     image_shape: tuple[int, int, int]
     data_source: str
     data_fingerprint: str
+    training_set: TrainingSet | None = None
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -85,6 +89,7 @@ def of(config: Config, dataset: Dataset) -> Run:
         image_shape=dataset.image_shape,
         data_source=dataset.source,
         data_fingerprint=dataset.fingerprint,
+        training_set=training_set(dataset),
     )
 
 
@@ -113,6 +118,7 @@ def read(path: str | os.PathLike) -> Run:
             tuple(data["image_shape"]),
             data["source"],
             data["fingerprint"],
+            _training_set(data),
         )
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
@@ -157,7 +163,7 @@ def identity(config: Config, dataset: Dataset) -> str:
     """
     settings = dataclasses.asdict(config)
     own = {"train_dir": config.train_dir is None, "data_dir": None}
-    return f"{settings | own} {dataset.fingerprint}"
+    return f"{settings | own} {dataset.fingerprint} {training_set(dataset)}"
 
 
 @contextlib.contextmanager
@@ -178,6 +184,7 @@ def claim(run: Run) -> Iterator[None]:
                 found.append(
                     f"pixels: {saved.data_source} there, {run.data_source} now"
                 )
+            found += _other_images(saved.training_set, run.training_set)
             _refuse_conflicts(saved, found)
         yield
 
@@ -198,7 +205,7 @@ def write_config(run: Run, dataset: Dataset) -> None:
             "fingerprint": run.data_fingerprint,
             "class_names": run.class_names,
             "image_shape": run.image_shape,
-            "train": len(dataset.train),
+            **training_set(dataset)._asdict(),
             "test": len(dataset.test),
         },
         "versions": versions(),
@@ -234,6 +241,28 @@ def _resumable(path: pathlib.Path) -> Run | None:
             "unknown; choose another --train_dir"
         )
     return read(path)
+
+
+def _training_set(data: dict[str, Any]) -> TrainingSet | None:
+    """Returns what config.json says of the training set, if it does."""
+    if "train_labels" not in data:
+        return None
+    return TrainingSet(**{name: data[name] for name in TrainingSet._fields})
+
+
+def _other_images(
+    saved: TrainingSet | None, asked: TrainingSet | None
+) -> Iterator[str]:
+    """Yields how two training sets differ, as far as is known."""
+    if saved is None or asked is None:
+        return
+    words = (
+        *("training images", "validation images"),
+        *("SHA-256 of the training labels", "SHA-256 of the extra arrays"),
+    )
+    for word, there, now in zip(words, saved, asked, strict=True):
+        if there != now:
+            yield f"{word}: {there or 'none'} there, {now or 'none'} now"
 
 
 def _refuse_conflicts(run: Run, found: list[str]) -> None:

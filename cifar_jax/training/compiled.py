@@ -124,12 +124,14 @@ class CompiledSteps:
         """Returns the batches of these steps, padded to `room` batches."""
         batches = [self._feed.batch(first + i) for i in range(count)]
         if room == 1:  # without copying images
-            return {name: values[None] for name, values in batches[0].items()}
-        padded: Batches = {}
-        for name, one in batches[0].items():
-            padded[name] = np.zeros((room, *one.shape), one.dtype)
-            np.stack([batch[name] for batch in batches], out=padded[name][:count])
-        return padded
+            return jax.tree.map(lambda values: values[None], batches[0])
+
+        def padded(*each: np.ndarray) -> np.ndarray:
+            whole = np.zeros((room, *each[0].shape), each[0].dtype)
+            np.stack(each, out=whole[:count])
+            return whole
+
+        return jax.tree.map(padded, *batches)
 
     def _train_of(self, program: Program, state: TrainState) -> _Compiled:
         """Returns the compiled steps of a program: in a loop, if that is not slow.
@@ -221,8 +223,8 @@ def _inspect(
 
 def _take(data: PyTree, batches: PyTree, number: int | Array) -> Batch:
     """Returns the batch of that number."""
-    batch = {name: values[number] for name, values in batches.items()}
+    batch = jax.tree.map(lambda values: values[number], batches)
     if data is not None:
-        images, labels = (values[batch["indices"]] for values in data)
-        batch |= {"images": images, "labels": labels}
+        own = jax.tree.map(lambda values: values[batch["indices"]], data)
+        batch |= dict(zip(("images", "labels", "extra"), own, strict=True))
     return Batch(**batch)

@@ -1,31 +1,31 @@
 """How training images get to the devices: all at the start, or batch by batch."""
 
 import concurrent.futures
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from cifar_jax.data import Split
+from cifar_jax.data.arrays import empty_images, rows
 from cifar_jax.data.batches import BatchOrder
-from cifar_jax.data.dataset import empty_images
 from cifar_jax.devices import sharding
 
 # Most of the time, threads that read wait for the disk.
 _THREADS = 4
 _BYTES_PER_CALL = 16 << 20
 
-# "indices" and "epochs", as `BatchOrder` returns them; maybe "images" and "labels".
-Batch = dict[str, np.ndarray]
+# "indices" and "epochs", as `BatchOrder` returns them; maybe also "images", "labels"
+# and "extra", which is a dictionary.
+Batch = dict[str, Any]
 
 
 class Feed(Protocol):
     """Where a step finds its images.
 
     Attributes:
-        data: the images and labels of the whole set on the devices, or None if each
-            batch brings its own.
+        data: the images, labels and extras of the whole set on the devices, or None if
+            each batch brings its own.
         max_steps_per_call: the largest number of batches for one call of the devices.
     """
 
@@ -43,7 +43,8 @@ class OnDevices:
     def __init__(
         self, train: Split, order: BatchOrder, max_steps_per_call: int, mesh: Mesh
     ):
-        self.data = sharding.replicate(mesh, (train.images, train.labels))
+        whole = (train.images, train.labels, dict(train.extra))
+        self.data = sharding.replicate(mesh, whole)
         self.max_steps_per_call = max_steps_per_call
         self._order = order
 
@@ -62,7 +63,7 @@ class Streamed:
     data = None
 
     def __init__(self, train: Split, order: BatchOrder, max_steps_per_call: int):
-        affordable = _BYTES_PER_CALL // (order.batch_size * train.images[0].nbytes)
+        affordable = _BYTES_PER_CALL // (order.batch_size * train.row_bytes)
         self.max_steps_per_call = max(1, min(max_steps_per_call, affordable))
         self._train = train
         self._order = order
@@ -80,8 +81,11 @@ class Streamed:
     def _read(self, step: int) -> Batch:
         batch = self._order(step)
         indices = batch["indices"]
-        all_images = self._train.images
-        images = empty_images(len(indices), all_images.shape[1:])
-        # With another mode, NumPy would fill a copy of `out` first.
-        np.take(all_images, indices, axis=0, out=images, mode="clip")
-        return {"images": images, "labels": self._train.labels[indices], **batch}
+        train = self._train
+        room = empty_images(len(indices), train.images.shape[1:])
+        return {
+            "images": rows(train.images, indices, out=room),
+            "labels": rows(train.labels, indices),
+            "extra": {name: rows(x, indices) for name, x in train.extra.items()},
+            **batch,
+        }

@@ -144,6 +144,12 @@ def _checked(config: Config, dataset: Dataset, log: Log) -> Config:
             f"--batch_size={config.batch_size} is larger than the training set: "
             f"{dataset.name} has {len(dataset.train)} images to train on"
         )
+    if config.validation_size not in (0, dataset.validation_size):
+        raise UserError(
+            f"--validation_size={config.validation_size}, but {dataset.name} holds out "
+            f"{dataset.validation_size} training images; load the data with that "
+            "validation_size, or leave the setting out"
+        )
     if dataset.validation is None:
         for name in ("keep_best", "early_stopping"):
             if getattr(config, name):
@@ -155,7 +161,9 @@ def _checked(config: Config, dataset: Dataset, log: Log) -> Config:
     size = min(dataset.image_shape[:2])
     if config.image_size > size:
         log(f"images of {size}x{size} are enlarged to --image_size={config.image_size}")
-    return dataclasses.replace(config, dataset=dataset.name)
+    return dataclasses.replace(
+        config, dataset=dataset.name, validation_size=dataset.validation_size
+    )
 
 
 def _compile(
@@ -193,7 +201,7 @@ def _compile(
 
 def _streams(config: Config, dataset: Dataset, mesh: Mesh, log: Log) -> bool:
     """Whether images are sent batch by batch, not all at the start."""
-    size, room = dataset.train.images.nbytes, sharding.memory(mesh)
+    size, room = len(dataset.train) * dataset.train.row_bytes, sharding.memory(mesh)
     if config.stream is None and room is not None and size > _SHARE_OF_MEMORY * room:
         log(
             f"the training images, {size / 1e9:.1f} GB, are read batch by batch "

@@ -41,9 +41,9 @@ def inspect(program: Program, state: TrainState, batch: Batch) -> Inspection:
     """Looks inside the step that `train_step` would take, without taking it.
 
     Raises:
-        UserError: images or labels cannot be used.
+        UserError: the batch cannot be used, or lacks what the loss needs.
     """
-    check(batch)
+    check(program, batch)
 
     def total_loss(params: PyTree) -> tuple[Array, Forward]:
         loss, seen = forward(program, params, state, batch, record=True)

@@ -1,16 +1,23 @@
 """One step of training: pure functions of their arguments."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int32, Integer, Key, PyTree, UInt8
+from jaxtyping import Array, Float, Int32, Integer, Key, PyTree, Shaped, UInt8
 
 from cifar_jax.checks import check_type
-from cifar_jax.data.dataset import check_images, check_labels
+from cifar_jax.data.dataset import (
+    check_extra,
+    check_images,
+    check_label_range,
+    check_labels,
+)
+from cifar_jax.errors import UserError
 from cifar_jax.metrics.steps import StepResults
 from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY, update_average
 from cifar_jax.optimization.losses import Targets, as_probabilities
@@ -33,32 +40,44 @@ class Batch(NamedTuple):
         labels: of the images.
         indices: of the images in the training set, for distortions that need them.
         epochs: how many times each image was seen before, likewise.
+        extra: what else the loss is to know about each image.
     """
 
     images: UInt8[Array, "n h w c"]
     labels: Integer[Array, " n"]
     indices: Int32[Array, " n"]
     epochs: Int32[Array, " n"]
+    extra: dict[str, Shaped[Array, "n ..."]] = {}  # noqa: RUF012
 
     @classmethod
     def of(
         cls,
         images: UInt8[Array | np.ndarray, "n h w c"],
         labels: Integer[Array | np.ndarray, " n"],
+        extra: Mapping[str, Shaped[Array | np.ndarray, "n ..."]] | None = None,
     ) -> "Batch":
         """Returns a batch of images that are not part of a training set.
 
+        Args:
+            images: bytes.
+            labels: of the images.
+            extra: what else the loss is to know about each image.
+
         Raises:
-            UserError: images or labels cannot be used.
+            UserError: an argument cannot be used.
         """
         check_images(images, "images")
         check_labels(labels, "labels", len(images))
+        check_extra(extra or {}, "extra", len(images))
+        if _is_known(labels) and (lowest := np.min(labels)) < 0:
+            raise UserError(f"labels contains {lowest}; labels are at least 0")
         count = len(images)
         return cls(
             jnp.asarray(images),
             jnp.asarray(labels, jnp.int32),
             jnp.arange(count),
             jnp.zeros(count, jnp.int32),
+            jax.tree.map(jnp.asarray, dict(extra or {})),
         )
 
 
@@ -99,9 +118,9 @@ def train_step(
         step and their sum, `total_loss`, and those that the program names.
 
     Raises:
-        UserError: images or labels cannot be used.
+        UserError: the batch cannot be used, or lacks what the loss needs.
     """
-    check(batch)
+    check(program, batch)
     loss_and_grad = jax.value_and_grad(forward, argnums=1, has_aux=True)
     (_, seen), grads = loss_and_grad(program, state.params, state, batch)
     losses, grads = program.share.mean((seen.losses, grads))
@@ -160,8 +179,14 @@ def forward(
         # Flax draws streams with other names than dropout's from that of the params.
         rngs={"dropout": dropout, "params": jax.random.fold_in(dropout, _BATCH)},
     )
-    losses = {program.loss.name: program.loss(logits, targets)}
-    losses |= _sown(updated.get("losses", {}))
+    extra = {**batch.extra, "index": batch.indices}
+    each = program.loss(logits, targets, extra)
+    if each.shape not in ((), targets.shape[:1]):
+        raise UserError(
+            f"the loss {program.loss.name} returned values of shape "
+            f"{list(each.shape)}; return one for each of {len(targets)} examples"
+        )
+    losses = {program.loss.name: each.mean()} | _sown(updated.get("losses", {}))
     first, *rest = losses.values()
     recorded = updated.get("intermediates", {}).get("activations", ())
     batch_stats = updated.get("batch_stats", {})
@@ -178,9 +203,10 @@ def distort(
     keys = image_keys(program, state, len(batch.images))
     each = (keys, batch.images, batch.epochs, batch.indices)
     if not preprocessing.mixtures:
-        training = jax.vmap(preprocessing.training, (0, 0, 0, 0, None))
-        return training(*each, state.statistics), batch.labels
-    images = jax.vmap(preprocessing.distorted)(*each)
+        training = jax.vmap(preprocessing.training, (0, 0, 0, 0, None, None))
+        return training(*each, state.key, state.statistics), batch.labels
+    distorted = jax.vmap(preprocessing.distorted, (0, 0, 0, 0, None))
+    images = distorted(*each, state.key)
     targets = as_probabilities(batch.labels, program.model.num_classes)
     key = jax.random.fold_in(_step_key(state), jnp.uint32(_BATCH))
 
@@ -219,8 +245,21 @@ def _step_key(state: TrainState) -> Key[Array, ""]:
     return jax.random.fold_in(train_state.streams(state.key).distortion, state.step)
 
 
-def check(batch: Batch) -> None:
+def check(program: Program, batch: Batch) -> None:
     """Raises UserError unless the parts of a batch can be used."""
     check_type(batch, "batch", Batch)
     check_images(batch.images, "images")
     check_labels(batch.labels, "labels", len(batch.images))
+    check_extra(batch.extra, "extra", len(batch.images))
+    if _is_known(batch.labels):
+        check_label_range(batch.labels, "labels", program.model.num_classes)
+    if batch.extra and program.preprocessing.mixtures:
+        raise UserError(
+            f"images with extra arrays ({', '.join(batch.extra)}) cannot be mixed, as "
+            "nothing is known of the mixture; leave out mixup and cutmix, or the arrays"
+        )
+
+
+def _is_known(array: Array | np.ndarray) -> bool:
+    """Whether an array has values now, and not only when a program is run."""
+    return not isinstance(array, jax.core.Tracer)

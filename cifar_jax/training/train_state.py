@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +74,7 @@ def streams(key: Key[Array, ""]) -> Streams:
 def create(
     program: Program,
     key: Key[Array, ""],
-    train_images: UInt8[np.ndarray, "n h w c"],
+    train_images: UInt8[Any, "n h w c"],
     initial: Mapping[str, PyTree] | None = None,
 ) -> TrainState:
     """Returns the state at step 0.

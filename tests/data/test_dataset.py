@@ -1,28 +1,18 @@
 import dataclasses
+import hashlib
 
-import jax
 import numpy as np
 import pytest
-from helpers import make_dataset
+from helpers import OnDisk, make_dataset
 
-from cifar_jax import UserError
+from cifar_jax import Dataset, Split, UserError
 from cifar_jax.data.dataset import (
     check_dataset,
     check_images,
     check_split,
-    empty_images,
+    fingerprint,
     with_validation,
 )
-
-
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="others have own memory")
-@pytest.mark.parametrize("count", [1, 3, 1000])
-def test_the_cpu_uses_images_without_copying_them(count):
-    images = empty_images(count, (32, 32, 3))
-    images[...] = 7
-    assert images.shape == (count, 32, 32, 3)
-    on_device = jax.device_put(images)
-    assert on_device.unsafe_buffer_pointer() == images.ctypes.data
 
 
 def test_image_shape_is_that_of_the_training_images():
@@ -63,6 +53,16 @@ def zeros(*shape, dtype=np.uint8):
         ({"labels": zeros(6, 1, dtype=int)}, r"not int64 \[6, 1\]"),
         ({"labels": np.array([0, 1, 2, 0, 1, 3])}, "contains 3; with 3 classes"),
         ({"labels": np.array([0, 1, 2, 0, 1, -1])}, "contains -1; with 3 classes"),
+        ({"extra": [1.0]}, "must be a mapping of names to arrays, .*, not list"),
+        (
+            {"extra": {"a": [1.0] * 6}},
+            r"\['a'\] must be an array of numbers .*not list",
+        ),
+        ({"extra": {"a": np.array(["b"] * 6)}}, r"array of numbers .* not <U1 \[6\]"),
+        ({"extra": {"a": np.float32(3)}}, r"array of numbers .* not float32 \[\]"),
+        ({"extra": {"a": np.ones(5)}}, r"6 images but 5 rows of dataset.train.extra"),
+        ({"extra": {"index": np.ones(6)}}, "know the number of an image .* by this"),
+        ({"extra": {"a": np.full(6, 2**31)}}, "contains 2147483648; integers have 32"),
     ],
 )
 def test_an_invalid_split_is_named(changes, message):
@@ -98,3 +98,65 @@ def test_the_advice_on_gray_images_makes_them_valid(gray):
 def test_valid_data_sets_pass():
     check_dataset(with_validation(make_dataset(), 10))
     check_dataset(changed(labels=np.arange(6, dtype=np.int64) % 3))
+    check_dataset(changed(extra={"a": np.ones((6, 2), bool), "b": np.full(6, -3)}))
+
+
+def test_what_belongs_to_an_image_is_held_out_with_it():
+    weights = np.arange(6.0)
+    held_out = with_validation(changed(extra={"weight": weights}), 2)
+    np.testing.assert_array_equal(held_out.train.extra["weight"], weights[:4])
+    np.testing.assert_array_equal(held_out.validation.extra["weight"], weights[4:])
+
+
+def test_images_on_disk_are_held_out_without_reading_any():
+    whole = make_dataset(6, 4)
+    images, labels = whole.train.images, whole.train.labels
+    on_disk = Split(OnDisk(images), OnDisk(labels), {"weight": OnDisk(labels)})
+    held_out = with_validation(dataclasses.replace(whole, train=on_disk), 2)
+    assert on_disk.images.read == on_disk.labels.read == []
+    check_dataset(held_out)
+    for split, part in (
+        (held_out.train, slice(0, 4)),
+        (held_out.validation, slice(4, 6)),
+    ):
+        assert len(split) == len(labels[part])
+        np.testing.assert_array_equal(split.images[:], images[part])
+        np.testing.assert_array_equal(split.labels[:], labels[part])
+        np.testing.assert_array_equal(split.extra["weight"][:], labels[part])
+
+
+def test_a_fingerprint_is_the_sha256_of_pixels_and_labels():
+    split = make_dataset(6, 4).train
+    expected = hashlib.sha256(split.images.tobytes())
+    expected.update(split.labels.astype("<i4").tobytes())
+    assert fingerprint(split) == expected.hexdigest()
+    weighted = dataclasses.replace(split, extra={"weight": np.ones(6)})
+    assert fingerprint(weighted) == expected.hexdigest()
+
+
+def test_a_fingerprint_is_taken_in_blocks(monkeypatch):
+    split = make_dataset(6, 4).train
+    on_disk = Split(OnDisk(split.images), OnDisk(split.labels))
+    monkeypatch.setattr("cifar_jax.data.arrays._BYTES_PER_BLOCK", 2 * 32 * 32 * 3)
+    assert fingerprint(on_disk) == fingerprint(split)
+    assert on_disk.images.read == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_the_validation_size_is_the_number_of_images_held_out():
+    whole = make_dataset(6, 4)
+    assert whole.validation_size == 0
+    assert with_validation(whole, 2).validation_size == 2
+    names = whole.class_names
+    parts = {"train": whole.train, "test": whole.test, "validation": whole.test}
+    own = Dataset.create("own", **parts, class_names=names)
+    assert own.validation_size == 4
+    # As of a folder that has validation images of its own.
+    assert dataclasses.replace(own, held_out=0).validation_size == 0
+
+
+@pytest.mark.wrong_types
+def test_a_data_set_is_checked_when_it_is_made():
+    split = make_dataset(6, 4).train
+    lists = Split(split.images.tolist(), split.labels)
+    with pytest.raises(UserError, match=r"dataset\.test\.images must be an array"):
+        Dataset.create("own", split, lists, class_names=("a", "b", "c"))

@@ -10,8 +10,9 @@ from distributions import assert_equally_likely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cifar_jax import Config
 from cifar_jax.data.distortions.base import Example
-from cifar_jax.data.distortions.geometry import AlternatingFlip, Translate
+from cifar_jax.data.distortions.geometry import Translate
 from cifar_jax.data.distortions.mixtures import Cutmix, Mixup
 from cifar_jax.data.distortions.values import Cutout
 
@@ -22,7 +23,7 @@ KEYS = jax.random.split(jax.random.key(0), 300)
 
 
 def example():
-    return Example(jnp.int32(0), jnp.int32(0), 12)
+    return Example(jnp.int32(0), jnp.int32(0), jax.random.key(0), 12)
 
 
 def test_translated_images_are_windows_of_the_reflected_image():
@@ -34,15 +35,28 @@ def test_translated_images_are_windows_of_the_reflected_image():
     assert_equally_likely(np.array(found), 25)
 
 
-def test_alternating_flip_shows_each_side_in_every_two_epochs():
-    flip = jax.vmap(
-        lambda epoch, index: AlternatingFlip()(
-            KEYS[0], IMAGE, Example(epoch, index, 12)
-        )
-    )
+def alternating_flips(key, epoch):
+    """Returns IMAGE as it is shown at each of 400 places of the training set."""
+    preprocessing = Config(distortions="alternating_flip", image_size=12).preprocessing
+    distorted = jax.vmap(preprocessing.distorted, (None, None, None, 0, None))
     indices = jnp.arange(400)
-    epochs = [np.asarray(flip(jnp.full(400, e), indices)) for e in range(3)]
-    mirrored = [(images != IMAGE).any(axis=(1, 2, 3)) for images in epochs]
+    return np.asarray(distorted(KEYS[0], IMAGE, jnp.int32(epoch), indices, key))
+
+
+def is_mirrored(images):
+    return (images != IMAGE).any(axis=(1, 2, 3))
+
+
+def test_alternating_flip_depends_on_the_seed():
+    first, second = (
+        is_mirrored(alternating_flips(jax.random.key(seed), 0)) for seed in (0, 1)
+    )
+    assert 160 < (first != second).sum() < 240
+
+
+def test_alternating_flip_shows_each_side_in_every_two_epochs():
+    epochs = [alternating_flips(jax.random.key(5), epoch) for epoch in range(3)]
+    mirrored = [is_mirrored(images) for images in epochs]
     np.testing.assert_array_equal(mirrored[0], ~mirrored[1])
     np.testing.assert_array_equal(mirrored[0], mirrored[2])
     assert 160 < mirrored[0].sum() < 240

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from distributions import assert_equally_likely, assert_independent, assert_uniform
+from helpers import OnDisk
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
@@ -32,7 +33,8 @@ def center(preprocessing, image, statistics=None):
 
 def training(preprocessing, key, image, statistics=None, epoch=0, index=0):
     image, epoch, index = jnp.asarray(image), jnp.int32(epoch), jnp.int32(index)
-    return preprocessing.training(key, image, epoch, index, statistics)
+    root = jax.random.key(0)
+    return preprocessing.training(key, image, epoch, index, root, statistics)
 
 
 @pytest.mark.parametrize("color", [(0, 0, 0), (173, 173, 173)])
@@ -217,8 +219,10 @@ def test_padded_crops_are_windows_of_the_image_in_a_black_frame():
         for top in range(9)
         for left in range(9)
     }
-    distort = jax.jit(jax.vmap(inputs.training, (0, None, None, None, None)))
-    crops = np.asarray(distort(many_keys(400), image, 0, 0, statistics))
+    distort = jax.jit(
+        jax.vmap(functools.partial(training, inputs), (0, None, None, None, None))
+    )
+    crops = np.asarray(distort(many_keys(400), image, statistics, 0, 0))
     seen = {crop.tobytes() for crop in crops}
     assert seen <= windows
     assert len(seen) > 70
@@ -378,10 +382,19 @@ def test_mixup_and_cutmix_must_come_last():
         Config(distortions="crop, mixup, flip")
 
 
-def test_statistics_do_not_depend_on_how_many_images_are_read_at_a_time(monkeypatch):
+@pytest.mark.parametrize("name", ["channel", "mean_image"])
+def test_statistics_are_taken_of_blocks_of_images(monkeypatch, name):
     pixels = np.random.default_rng(0).integers(0, 256, (25, 4, 4, 3), np.uint8)
-    whole = NORMALIZATIONS["channel"]().statistics(pixels)
-    monkeypatch.setattr("cifar_jax.data.normalization._PART", 10)
-    parts = NORMALIZATIONS["channel"]().statistics(pixels)
+    whole = NORMALIZATIONS[name]().statistics(pixels)
+    monkeypatch.setattr("cifar_jax.data.arrays._BYTES_PER_BLOCK", 10 * 4 * 4 * 3)
+    on_disk = OnDisk(pixels)
+    parts = NORMALIZATIONS[name]().statistics(on_disk)
+    assert [len(read) for read in on_disk.read] == [10, 10, 5]
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_mean_image_has_the_bits_of_numpys_mean():
+    mean = NORMALIZATIONS["mean_image"]().statistics(images()).mean
+    expected = images().mean(axis=0, dtype=np.float64).astype(np.float32)
+    np.testing.assert_array_equal(mean, expected)

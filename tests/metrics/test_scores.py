@@ -1,5 +1,6 @@
 """Tests metrics against cases computed by hand and against plain loops."""
 
+import functools
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from cifar_jax import RunError
 from cifar_jax.metrics import scores
 
 # Three classes: the last has no image, and the second is never predicted.
@@ -77,6 +79,30 @@ def test_large_logits_do_not_overflow():
     labels = np.array([0, 0])
     np.testing.assert_allclose(scores.probabilities(logits), np.eye(2))
     assert scores.negative_log_likelihood(logits, labels) == 5e3
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        scores.accuracy,
+        scores.num_correct,
+        functools.partial(scores.accuracy_at, 2),
+        lambda logits, labels: scores.probabilities(logits),
+        scores.negative_log_likelihood,
+        scores.confusion_matrix,
+        functools.partial(scores.confusions, most=3),
+        scores.class_scores,
+        scores.calibration,
+        functools.partial(scores.confident_mistakes, most=3),
+        functools.partial(scores.confident_right_answers, most=3),
+    ],
+)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_are_an_error(metric, value):
+    logits = LOGITS.copy()
+    logits[[1, 3], 2] = value
+    with pytest.raises(RunError, match="logits of 2 of 4 images are not finite"):
+        metric(logits, LABELS)
 
 
 def test_a_calibrated_network_has_no_calibration_error():

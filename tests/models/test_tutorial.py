@@ -76,7 +76,7 @@ def test_training_starts_at_the_tutorials_loss(params):
     model = models.create("tutorial")
     images = jax.random.normal(jax.random.key(0), (8, 24, 24, 3))
     logits = jax.jit(model.apply)({"params": params}, images)
-    cross_entropy = CrossEntropy()(logits, jnp.arange(8))
+    cross_entropy = CrossEntropy()(logits, jnp.arange(8), {}).mean()
     terms = weight_losses(params, model.weight_decays, 0.004)
     # Cross-entropy: ln 10. Weight losses: 0.004 / 2 times the sum of squared weights.
     assert float(cross_entropy) == pytest.approx(np.log(10), abs=0.05)

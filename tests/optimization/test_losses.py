@@ -3,9 +3,17 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import logsumexp
+from scipy.special import log_softmax, logsumexp, softmax
 
-from cifar_jax.optimization.losses import CrossEntropy, SquaredError, weight_losses
+from cifar_jax import UserError
+from cifar_jax.optimization import LOSSES
+from cifar_jax.optimization.losses import (
+    CrossEntropy,
+    LabelNoise,
+    SquaredError,
+    weight_losses,
+)
+from cifar_jax.registry import resolve
 
 PARAMS = {
     "conv": {"kernel": jnp.full((3, 2), 5.0), "bias": jnp.full(2, 7.0)},
@@ -17,9 +25,9 @@ def test_cross_entropy():
     random = np.random.RandomState(0)
     logits = 5 * random.standard_normal((16, 10))
     labels = random.randint(10, size=16)
-    expected = np.mean(logsumexp(logits, axis=1) - logits[np.arange(16), labels])
-    loss = CrossEntropy()(jnp.asarray(logits, jnp.float32), labels)
-    assert float(loss) == pytest.approx(expected, rel=1e-6)
+    expected = logsumexp(logits, axis=1) - logits[np.arange(16), labels]
+    loss = CrossEntropy()(jnp.asarray(logits, jnp.float32), labels, {})
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("label_smoothing", [0.1, 1.0])
@@ -29,9 +37,9 @@ def test_label_smoothing_mixes_in_the_uniform_distribution(label_smoothing):
     labels = random.randint(10, size=16)
     targets = (1 - label_smoothing) * np.eye(10)[labels] + label_smoothing / 10
     log_probabilities = logits - logsumexp(logits, axis=1, keepdims=True)
-    expected = -np.mean(np.sum(targets * log_probabilities, axis=1))
-    loss = CrossEntropy(label_smoothing)(jnp.asarray(logits, jnp.float32), labels)
-    assert float(loss) == pytest.approx(expected, rel=1e-6)
+    expected = -np.sum(targets * log_probabilities, axis=1)
+    loss = CrossEntropy(label_smoothing)(jnp.asarray(logits, jnp.float32), labels, {})
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_labels_and_their_one_hot_vectors_give_the_same_loss():
@@ -39,26 +47,27 @@ def test_labels_and_their_one_hot_vectors_give_the_same_loss():
     logits = jnp.asarray(5 * random.standard_normal((16, 10)), jnp.float32)
     labels = random.randint(10, size=16)
     for loss in (CrossEntropy(), CrossEntropy(0.1), SquaredError()):
-        soft = loss(logits, jnp.eye(10)[labels])
-        assert float(loss(logits, labels)) == pytest.approx(float(soft), rel=1e-6)
+        soft = loss(logits, jnp.eye(10)[labels], {})
+        np.testing.assert_allclose(loss(logits, labels, {}), soft, rtol=1e-5)
 
 
 def test_soft_targets_are_weighted():
     logits = jnp.array([[1.0, 2.0, 3.0]])
-    losses = [float(CrossEntropy()(logits, jnp.array([k]))) for k in range(3)]
-    soft = CrossEntropy()(logits, jnp.array([[0.2, 0.0, 0.8]]))
-    assert float(soft) == pytest.approx(0.2 * losses[0] + 0.8 * losses[2])
+    losses = [float(CrossEntropy()(logits, jnp.array([k]), {})[0]) for k in range(3)]
+    soft = CrossEntropy()(logits, jnp.array([[0.2, 0.0, 0.8]]), {})
+    assert float(soft[0]) == pytest.approx(0.2 * losses[0] + 0.8 * losses[2])
 
 
 def test_squared_error_is_summed_over_classes():
     logits = jnp.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
     # The squared distances to the one-hot vectors are 1 + 4 + 4 and 1.
-    assert float(SquaredError()(logits, jnp.array([2, 0]))) == pytest.approx(5)
+    losses = SquaredError()(logits, jnp.array([2, 0]), {})
+    np.testing.assert_allclose(losses, [9, 1])
 
 
 def test_cross_entropy_of_huge_logits_is_finite():
     logits = jnp.array([[1e4, 0.0], [0.0, 1e4]])
-    assert float(CrossEntropy()(logits, jnp.array([0, 0]))) == 5e3
+    assert CrossEntropy()(logits, jnp.array([0, 0]), {}).tolist() == [0, 1e4]
 
 
 def test_weight_losses_are_half_squares_of_the_decayed_kernels():
@@ -77,3 +86,156 @@ def test_weight_losses_are_named_by_layer():
     assert {name: float(term) for name, term in terms.items()} == pytest.approx(
         {"conv/weight_loss": 0.1 * 6 * 25 / 2, "dense/weight_loss": 0.1 * 8 * 9 / 2}
     )
+
+
+RANDOM = np.random.RandomState(1)
+LOGITS = RANDOM.standard_normal((16, 10)).astype(np.float32)
+LABELS = RANDOM.randint(10, size=16)
+EXTRA = {
+    "index": np.arange(16),
+    "weight": RANDOM.uniform(0, 3, 16),
+    "teacher": 5 * RANDOM.standard_normal((16, 10)),
+    "soft_labels": RANDOM.dirichlet(np.ones(10), 16),
+}
+
+
+def losses_of(text, targets=LABELS, **changes):
+    """Returns the losses of the examples above by a loss as --loss names it."""
+    loss = resolve(text, LOSSES, "loss")
+    return np.asarray(loss(jnp.asarray(LOGITS), targets, EXTRA | changes))
+
+
+def test_weights_multiply_the_losses():
+    expected = EXTRA["weight"] * losses_of("cross_entropy")
+    np.testing.assert_allclose(
+        losses_of("weighted(cross_entropy)"), expected, rtol=1e-5
+    )
+    other = losses_of("weighted(cross_entropy, by='mask')", mask=np.arange(16) < 8)
+    expected = np.where(np.arange(16) < 8, losses_of("cross_entropy"), 0)
+    np.testing.assert_allclose(other, expected, rtol=1e-5)
+
+
+def test_soft_labels_are_the_targets():
+    expected = -(EXTRA["soft_labels"] * log_softmax(LOGITS, axis=1)).sum(axis=1)
+    found = losses_of("soft_labels(cross_entropy)")
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    squares = ((LOGITS - EXTRA["soft_labels"]) ** 2).sum(axis=1)
+    found = losses_of("soft_labels(squared_error)")
+    np.testing.assert_allclose(found, squares, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("temperature", "share"), [(4, 0.9), (1, 1), (2.5, 0)])
+def test_distillation_is_the_formula_of_hinton(temperature, share):
+    teacher = softmax(EXTRA["teacher"] / temperature, axis=1)
+    student = log_softmax(LOGITS.astype(float) / temperature, axis=1)
+    divergence = (teacher * (np.log(teacher) - student)).sum(axis=1)
+    expected = share * temperature**2 * divergence
+    expected += (1 - share) * losses_of("cross_entropy")
+    text = f"distillation(cross_entropy, temperature={temperature}, share={share})"
+    np.testing.assert_allclose(losses_of(text), expected, rtol=1e-4)
+
+
+def test_a_network_equal_to_its_teacher_has_the_loss_of_the_labels():
+    found = losses_of("distillation(cross_entropy, share=0.75)", teacher=LOGITS)
+    expected = 0.25 * losses_of("cross_entropy")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def noisy_labels(fraction, seed, indices, labels):
+    """Returns the labels of ten classes that a loss of noisy labels is computed of."""
+    seen = []
+
+    class Spy:
+        name = "spy"
+
+        def __call__(self, logits, targets, extra):
+            seen.append(np.asarray(targets))
+            return jnp.zeros(len(targets))
+
+    logits = jnp.zeros((len(labels), 10))
+    LabelNoise(Spy(), fraction, seed)(logits, labels, {"index": indices})
+    return seen[0]
+
+
+def test_noise_replaces_a_fraction_of_the_labels_by_each_other_class_alike():
+    labels = np.full(20_000, 3)
+    counts = np.bincount(noisy_labels(0.3, 0, np.arange(20_000), labels), minlength=10)
+    # Five standard deviations of the binomial distribution.
+    assert abs(counts[3] - 14_000) < 5 * (20_000 * 0.3 * 0.7) ** 0.5
+    each = 6_000 / 9
+    others = np.delete(counts, 3)
+    assert len(others) == 9
+    assert (np.abs(others - each) < 5 * each**0.5).all()
+
+
+def test_noise_may_replace_no_label_or_all():
+    indices, labels = np.arange(100), np.full(100, 3)
+    assert (noisy_labels(0.0, 0, indices, labels) == 3).all()
+    assert (noisy_labels(1.0, 0, indices, labels) != 3).all()
+
+
+def test_noise_is_a_function_of_seed_and_image():
+    indices, labels = np.arange(100), np.arange(100) % 10
+    found = noisy_labels(0.5, 0, indices, labels)
+    order = np.random.RandomState(0).permutation(100)
+    again = noisy_labels(0.5, 0, indices[order], labels[order])
+    np.testing.assert_array_equal(again, found[order])
+    other = noisy_labels(0.5, 1, indices, labels)
+    assert (other != found).mean() > 0.3
+
+
+def test_noise_of_probabilities_is_refused():
+    with pytest.raises(UserError, match=r"label_noise replaces .* leave out mixup"):
+        losses_of("label_noise(cross_entropy)", targets=np.eye(10)[LABELS])
+
+
+def test_losses_are_made_of_losses_that_are_made_of_losses():
+    text = "weighted(distillation(label_noise(cross_entropy, 0.0), share=0))"
+    expected = losses_of("weighted(cross_entropy)")
+    np.testing.assert_allclose(losses_of(text), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "array"),
+    [
+        ("weighted(cross_entropy)", "weight"),
+        ("soft_labels(cross_entropy)", "soft_labels"),
+        ("distillation(cross_entropy)", "teacher"),
+    ],
+)
+def test_an_array_that_is_missing_or_misshapen_is_named(text, array):
+    loss, logits = resolve(text, LOSSES, "loss"), jnp.asarray(LOGITS)
+    need = rf"--loss={text.split('(')[0]} needs an array '{array}'"
+    way_out = rf"extra={{'{array}': ...}}"
+    with pytest.raises(UserError, match=rf"{need} .* only 'index'; .*{way_out}"):
+        loss(logits, LABELS, {"index": EXTRA["index"]})
+    with pytest.raises(UserError, match=rf"{need} of shape .* not \[16, 1\]"):
+        loss(logits, LABELS, {array: np.ones((16, 1))})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "weighted",
+        "weighted(3)",
+        "weighted('cross_entropy')",
+        "distillation(cross_entropy, temperature=0)",
+        "distillation(cross_entropy, share=1.5)",
+        "label_noise(cross_entropy, fraction=-0.1)",
+        "label_noise(cross_entropy, seed=-1)",
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(text):
+    with pytest.raises(UserError, match=rf"--loss=.*: {text.split('(')[0]} cannot be"):
+        resolve(text, LOSSES, "loss")
+
+
+def test_a_loss_of_a_whole_batch_is_part_of_no_other():
+    class Mean:
+        name = "mean"
+
+        def __call__(self, logits, targets, extra):
+            return logits.mean()
+
+    with pytest.raises(UserError, match="mean returns no number for each example"):
+        LabelNoise(Mean())(jnp.asarray(LOGITS), LABELS, EXTRA)

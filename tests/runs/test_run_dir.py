@@ -1,14 +1,17 @@
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from helpers import make_dataset
 
 from cifar_jax import Config, UserError
+from cifar_jax.data.dataset import with_validation
 from cifar_jax.runs import lock, run_dir
 
 
@@ -42,6 +45,8 @@ def test_what_is_written_can_be_read(config, dataset):
     saved = json.loads((run.path / "config.json").read_text())
     assert saved["versions"]["jax"]
     assert saved["data"]["official"] is False
+    labels = hashlib.sha256(dataset.train.labels.astype("<i4").tobytes()).hexdigest()
+    assert run.training_set == (64, 0, labels[:16], "")
 
 
 def test_official_data_are_recorded_as_official(config, dataset):
@@ -92,6 +97,52 @@ def test_other_pixels_are_refused(config, dataset):
     begin(config, dataset)
     with pytest.raises(UserError, match="pixels: "):
         claim(config, make_dataset(seed=1))
+
+
+def test_another_choice_of_training_images_is_refused(config, dataset):
+    begin(config, with_validation(dataset, 16))
+    claim(config, with_validation(dataset, 16))
+    with pytest.raises(UserError) as caught:
+        claim(config, with_validation(dataset, 8))
+    message = str(caught.value)
+    assert "training images: 48 there, 56 now" in message
+    assert "validation images: 16 there, 8 now" in message
+
+
+def test_other_training_images_are_told_by_their_labels(config, dataset):
+    whole = with_validation(dataset, 16)
+    labels = whole.train.labels.copy()
+    assert labels[0] != labels[1]
+    labels[:2] = labels[1::-1]
+    begin(config, whole)
+    train = dataclasses.replace(whole.train, labels=labels)
+    message = r"SHA-256 of the training labels: \w{16} there, \w{16} now"
+    with pytest.raises(UserError, match=message):
+        claim(config, dataclasses.replace(whole, train=train))
+
+
+def test_other_weights_of_the_images_are_refused(config, dataset):
+    weights = np.ones(64)
+    first, same, other = (
+        dataclasses.replace(
+            dataset, train=dataclasses.replace(dataset.train, extra=extra)
+        )
+        for extra in ({"weight": weights}, {"weight": weights + 0}, {})
+    )
+    begin(config, first)
+    claim(config, same)
+    message = r"SHA-256 of the extra arrays: \w{16} there, none now"
+    with pytest.raises(UserError, match=message):
+        claim(config, other)
+
+
+def test_a_run_that_did_not_record_its_training_images_can_be_resumed(config, dataset):
+    file = begin(config, dataset).path / "config.json"
+    saved = json.loads(file.read_text())
+    del saved["data"]["train_labels"], saved["data"]["validation"], saved["sha256"]
+    file.write_text(json.dumps(saved))
+    assert run_dir.read(config.train_dir).training_set is None
+    claim(config, dataset)
 
 
 def test_a_run_can_only_be_trained_once_at_a_time(config, dataset, monkeypatch):

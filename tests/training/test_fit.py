@@ -18,6 +18,7 @@ from cifar_jax import (
     fit,
     read_run,
 )
+from cifar_jax.data.dataset import with_validation
 from cifar_jax.runs import checkpoints
 from cifar_jax.writers import jsonl as summaries
 
@@ -173,6 +174,31 @@ def test_a_batch_larger_than_the_set_is_refused(dataset, tmp_path):
     with pytest.raises(UserError, match=r"--batch_size=65 is larger .* has 64 images"):
         fit(config(tmp_path / "run", batch_size=65), dataset, silent)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "held_out"), [(16, 0), (16, 8), (0, 8), (8, 8), (0, 0)]
+)
+def test_the_validation_size_is_that_of_the_data(dataset, tmp_path, setting, held_out):
+    data = with_validation(dataset, held_out)
+    settings = config(tmp_path / "run", validation_size=setting, max_steps=1)
+    if setting not in (0, held_out):
+        message = f"--validation_size={setting}, but cifar10 holds out {held_out} train"
+        with pytest.raises(UserError, match=message):
+            fit(settings, data, silent)
+        assert not (tmp_path / "run").exists()
+        return
+    fit(settings, data, silent)
+    run = read_run(tmp_path / "run")
+    assert run.config.validation_size == held_out
+    assert run.training_set[:2] == (64 - held_out, held_out)
+
+
+def test_a_run_is_not_resumed_on_images_that_were_held_out(dataset, tmp_path):
+    fit(config(tmp_path, max_steps=1), with_validation(dataset, 16), silent)
+    with pytest.raises(UserError, match="training images: 48 there, 64 now"):
+        fit(config(tmp_path), dataset, silent)
+    assert int(fit(config(tmp_path), with_validation(dataset, 16), silent).steps) == 6
 
 
 @pytest.mark.wrong_types

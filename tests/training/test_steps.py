@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import latest
+from helpers import OnDisk, latest
 
 from cifar_jax import (
     Batch,
     Config,
+    Dataset,
+    Split,
+    UserError,
     build_program,
     eval_step,
     evaluate,
@@ -193,3 +196,128 @@ def test_ten_views_are_averaged_as_probabilities(dataset):
     )
     np.testing.assert_allclose(jnp.exp(logits), each.mean(axis=1), rtol=1e-4)
     np.testing.assert_allclose(jnp.exp(logits).sum(axis=1), 1, rtol=1e-5)
+
+
+WEIGHTS = np.random.RandomState(0).uniform(0, 2, 64).astype(np.float32)
+WEIGHTED = dataclasses.replace(
+    CONFIG, loss="weighted(cross_entropy)", weight_decay=0.0, max_steps=3, batch_size=16
+)
+
+
+def quiet(line):
+    """Discards a log line."""
+
+
+@pytest.fixture(scope="module")
+def weighted_data(dataset):
+    train = dataclasses.replace(dataset.train, extra={"weight": WEIGHTS})
+    return dataclasses.replace(dataset, train=train)
+
+
+def test_a_step_minimizes_the_mean_of_the_weighted_losses(dataset):
+    images, labels = dataset.train.images[:16], dataset.train.labels[:16]
+    program = build_program(WEIGHTED, num_classes=3)
+    state = init_state(program, jax.random.key(0), dataset.train.images)
+    weights = np.array([3.0] * 4 + [0.0] * 12)
+    batch = Batch.of(images, labels, {"weight": weights})
+    _, losses = take_step(program, state, batch)
+    inputs = look_inside(program, state, batch).images
+    logits, _ = program.model.apply(
+        state.variables, inputs, train=True, mutable=["batch_stats"]
+    )
+    log_p = jax.nn.log_softmax(logits)
+    expected = np.mean(weights * -np.asarray(log_p)[np.arange(16), labels])
+    assert float(losses["weighted_loss"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+class OfIndex:
+    """A loss that is the number of the example in the training set."""
+
+    name = "of_index"
+
+    def __call__(self, logits, targets, extra):
+        return extra["index"] + 0 * logits.sum(axis=-1)
+
+
+class OfBatch(OfIndex):
+    """A loss that returns one number for the whole batch."""
+
+    def __call__(self, logits, targets, extra):
+        return super().__call__(logits, targets, extra).mean()
+
+
+class OfClasses(OfIndex):
+    """A loss that returns too many numbers."""
+
+    def __call__(self, logits, targets, extra):
+        return logits
+
+
+@pytest.mark.parametrize("loss", [OfIndex(), OfBatch()])
+def test_a_loss_knows_which_images_it_is_of(program, state, batch, loss):
+    indices = jnp.arange(16) * 3
+    own = dataclasses.replace(program, loss=loss, weight_decay=0.0)
+    terms = {"of_index": jnp.float32(0), "total_loss": jnp.float32(0)}
+    own_state = dataclasses.replace(state, loss_averages=terms)
+    _, losses = train_step(own, own_state, batch._replace(indices=indices))
+    assert float(losses["of_index"]) == indices.mean()
+
+
+def test_a_loss_of_another_shape_is_refused(program, state, batch):
+    own = dataclasses.replace(program, loss=OfClasses())
+    with pytest.raises(UserError, match=r"of_index returned values of shape \[16, 3\]"):
+        train_step(own, state, batch)
+
+
+def test_what_the_loss_needs_and_the_data_lack_is_named(dataset):
+    with pytest.raises(UserError, match=r"--loss=weighted needs an array 'weight'"):
+        fit(WEIGHTED, dataset, quiet)
+
+
+def test_extra_arrays_and_mixtures_exclude_each_other(weighted_data):
+    mixing = dataclasses.replace(WEIGHTED, distortions="crop, mixup")
+    with pytest.raises(UserError, match=r"extra arrays \(weight\) cannot be mixed"):
+        fit(mixing, weighted_data, quiet)
+
+
+def test_arrays_on_disk_train_the_same_network(weighted_data):
+    train = weighted_data.train
+    on_disk = Split(
+        OnDisk(train.images), OnDisk(train.labels), {"weight": OnDisk(WEIGHTS)}
+    )
+    other = Dataset.create(
+        weighted_data.name,
+        on_disk,
+        Split(OnDisk(weighted_data.test.images), OnDisk(weighted_data.test.labels)),
+        class_names=weighted_data.class_names,
+    )
+    streaming = dataclasses.replace(WEIGHTED, stream=True)
+    runs = [fit(WEIGHTED, weighted_data, quiet), fit(streaming, other, quiet)]
+    for a, b in zip(*(jax.tree.leaves(run.state.params) for run in runs), strict=True):
+        np.testing.assert_array_equal(a, b)
+    accuracies = [
+        evaluate(run.trained, data.test)
+        for run, data in zip(runs, (weighted_data, other), strict=True)
+    ]
+    assert accuracies[0] == accuracies[1]
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_known_labels_that_are_no_classes_are_refused(program, state, batch, label):
+    labels = batch.labels.at[5].set(label)
+    for look in (train_step, inspect):
+        with pytest.raises(UserError, match=f"labels contains {label}; with 3 classes"):
+            look(program, state, batch._replace(labels=labels))
+
+
+def test_a_batch_has_no_negative_labels(dataset):
+    images = dataset.train.images[:2]
+    with pytest.raises(UserError, match="labels contains -1; labels are at least 0"):
+        Batch.of(images, np.array([0, -1]))
+
+
+@pytest.mark.wrong_types
+def test_a_batch_has_as_many_extras_as_images(dataset):
+    images = dataset.train.images[:2]
+    with pytest.raises(UserError, match="2 images but 3 rows of extra"):
+        Batch.of(images, np.array([0, 1]), {"weight": np.ones(3)})

@@ -6,7 +6,8 @@ import hashlib
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from cifar_jax.data.dataset import Split, empty_images
+from cifar_jax.data.arrays import empty_images
+from cifar_jax.data.dataset import Split
 
 _BLOCK = 10_000
 

@@ -13,12 +13,15 @@ class Example:
     Attributes:
         epoch: how many times it was seen before.
         index: its number in the training set.
+        key: the same for this image in every epoch, and another in each run with
+            another seed.
         size: height and width of the network's inputs or, if the image is smaller, its
             own.
     """
 
     epoch: Int[Array, ""]
     index: Int[Array, ""]
+    key: Key[Array, ""]
     size: int
 
 

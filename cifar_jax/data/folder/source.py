@@ -92,6 +92,7 @@ def load(
         source=_source(directory, listing, size, split_seed),
         fingerprint=fingerprint,
         notice=f"{_damage(damaged, count)}; left out." if damaged else None,
+        held_out=validation_size,
     )
 
 

@@ -77,7 +77,7 @@ class Evaluation(Hook):
         if now.step != self.due(now.first):
             return
         logits = self._logits(now.trained())
-        correct = scores.num_correct(logits, self._split.labels)
+        correct = scores.num_correct(logits, self._split.labels[:])
         self.latest = correct / len(self._split)
         words = f"{self.latest:.3f}"
         found = {self._name: self._measured(logits)}
@@ -107,7 +107,7 @@ class Evaluation(Hook):
 
     def _measured(self, logits: np.ndarray) -> dict[str, float]:
         """Returns the precision, and what else --eval_metrics asks for, by name."""
-        labels, names = np.asarray(self._split.labels), self._class_names
+        labels, names = self._split.labels[:], self._class_names
         found = {"precision_at_1": scores.accuracy(logits, labels)}
         for metric in self._metrics:
             found |= metric(logits, labels, names)

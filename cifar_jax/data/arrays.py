@@ -1,0 +1,100 @@
+"""Arrays of which only the rows that are needed are read.
+
+They are NumPy's, in memory or mapped from a file, or anything else with a shape, a
+dtype, slices and increasing indices, such as the arrays in a file of HDF5 (h5py).
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer, Shaped, UInt8
+
+_BYTES_PER_BLOCK = 16 << 20
+
+
+def empty_images(
+    count: int, shape: tuple[int, int, int]
+) -> UInt8[np.ndarray, "{count} h w c"]:
+    """Allocates images at an address where XLA's CPU device uses them uncopied.
+
+    Args:
+        count: number of images.
+        shape: height, width and channels of an image.
+    """
+    alignment = 64  # XLA's; NumPy's own is 16
+    size = count * math.prod(shape)
+    room = np.empty(size + alignment, np.uint8)
+    start = -room.ctypes.data % alignment
+    return room[start : start + size].reshape(count, *shape)
+
+
+def rows(
+    array: Shaped[Any, "n ..."],
+    indices: Integer[np.ndarray, " m"],
+    out: Shaped[np.ndarray, "m ..."] | None = None,
+) -> Shaped[np.ndarray, "m ..."]:
+    """Returns some rows of an array, and reads no others.
+
+    Args:
+        array: in memory or on disk.
+        indices: of the rows, in any order; one may occur more than once.
+        out: where to put them; None: in a new array.
+    """
+    if not isinstance(array, np.ndarray):
+        # On disk, rows can only be asked for once and in their order.
+        increasing, indices = np.unique(indices, return_inverse=True)
+        array = np.asarray(array[increasing])
+    # With another mode, NumPy would fill a copy of `out` first.
+    return np.take(array, indices, axis=0, out=out, mode="clip")
+
+
+def blocks(array: Shaped[Any, "n ..."]) -> Iterator[Shaped[np.ndarray, "m ..."]]:
+    """Yields an array from its first row to its last, some megabytes at a time."""
+    count = max(1, _BYTES_PER_BLOCK // max(1, row_bytes(array)))
+    for start in range(0, len(array), count):
+        yield np.asarray(array[start : start + count])
+
+
+def bounds(array: Integer[Any, "n ..."]) -> tuple[int, int]:
+    """Returns the lowest and the highest value; 0 if there is none."""
+    found = [(int(b.min()), int(b.max())) for b in blocks(array) if b.size]
+    lowest, highest = zip(*found, strict=True) if found else ((0,), (0,))
+    return min(lowest), max(highest)
+
+
+def row_bytes(array: Shaped[Any, "n ..."]) -> int:
+    """Returns the size of a row."""
+    return math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize
+
+
+def part(array: Shaped[Any, "n ..."], start: int, stop: int) -> Shaped[Any, "m ..."]:
+    """Returns the rows from start to stop - 1, without reading them."""
+    if isinstance(array, np.ndarray):
+        return array[start:stop]
+    return _Part(array, range(len(array))[start:stop])
+
+
+class _Part:
+    """Successive rows of an array on disk."""
+
+    def __init__(self, array: Any, numbers: range):
+        self._array = array
+        self._numbers = numbers
+        self.shape = (len(numbers), *array.shape[1:])
+        self.dtype = array.dtype
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        first, *others = key if isinstance(key, tuple) else (key,)
+        if isinstance(first, np.ndarray):
+            first = first + self._numbers.start
+        elif isinstance(first, slice):
+            chosen = self._numbers[first]
+            first = slice(chosen.start, chosen.stop, chosen.step)
+        else:
+            first = self._numbers[first]
+        return self._array[(first, *others) if others else first]

@@ -1,0 +1,32 @@
+"""Loss functions, and the penalty of weight decay."""
+
+from cifar_jax.optimization.losses.base import (
+    CrossEntropy,
+    Extra,
+    Loss,
+    SquaredError,
+    Targets,
+    array_of,
+    as_probabilities,
+    of_each,
+    weight_losses,
+)
+from cifar_jax.optimization.losses.noise import LabelNoise
+from cifar_jax.optimization.losses.soft import Distillation, SoftLabels
+from cifar_jax.optimization.losses.weights import Weighted
+
+__all__ = [
+    "CrossEntropy",
+    "Distillation",
+    "Extra",
+    "LabelNoise",
+    "Loss",
+    "SoftLabels",
+    "SquaredError",
+    "Targets",
+    "Weighted",
+    "array_of",
+    "as_probabilities",
+    "of_each",
+    "weight_losses",
+]

@@ -1,0 +1,64 @@
+"""A loss of labels of which some are wrong on purpose."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cifar_jax.errors import UserError
+from cifar_jax.optimization.losses.base import (
+    Extra,
+    Loss,
+    Targets,
+    check_loss,
+    of_each,
+)
+from cifar_jax.registry import check_range
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelNoise:
+    """Labels that are replaced by another class, each alike, with some probability.
+
+    This is symmetric noise (Patrini et al., Making Deep Neural Networks Robust to Label
+    Noise, 2017). Whether a label is replaced, and by which, depends on seed and image
+    alone, so it is the same in every epoch.
+
+    Attributes:
+        loss: of labels.
+        fraction: probability that a label is replaced.
+        seed: of the draws.
+    """
+
+    loss: Loss
+    fraction: float = 0.2
+    seed: int = 0
+    name: ClassVar[str] = "noisy_label_loss"
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss)
+        check_range("fraction", self.fraction, at_least=0, at_most=1)
+        check_range("seed", self.seed, at_least=0, at_most=2**32 - 1)
+
+    def __call__(
+        self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
+    ) -> Float[Array, " n"]:
+        """Returns the loss of each example."""
+        if targets.ndim != 1:
+            raise UserError(
+                "--loss=label_noise replaces labels, and these are probabilities of "
+                "classes; leave out mixup and cutmix, or soft_labels around it"
+            )
+        indices = jnp.asarray(extra["index"])
+        shifts = jax.vmap(self._shift, (0, None))(indices, logits.shape[-1])
+        labels = (targets + shifts) % logits.shape[-1]
+        return of_each(self.loss, logits, labels, extra)
+
+    def _shift(self, index: Int[Array, ""], num_classes: int) -> Int[Array, ""]:
+        """Returns by how much the label of an image is changed; 0 if it is kept."""
+        key = jax.random.fold_in(jax.random.key(self.seed), index)
+        whether, which = jax.random.split(key)
+        shift = jax.random.randint(which, (), 1, num_classes)
+        return jnp.where(jax.random.bernoulli(whether, self.fraction), shift, 0)

@@ -1,0 +1,85 @@
+"""Losses whose targets are probabilities that come with the data."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import optax
+from jaxtyping import Array, Float
+
+from cifar_jax.optimization.losses.base import (
+    Extra,
+    Loss,
+    Targets,
+    array_of,
+    check_loss,
+    of_each,
+)
+from cifar_jax.registry import check_range
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftLabels:
+    """A loss with probabilities of the classes in the place of labels.
+
+    They may be the shares of people who chose each class (Peterson et al., Human
+    Uncertainty Makes Classification More Robust, 2019).
+
+    Attributes:
+        loss: of probabilities.
+        by: name of the array of probabilities, [n, classes].
+    """
+
+    loss: Loss
+    by: str = "soft_labels"
+    name: ClassVar[str] = "soft_label_loss"
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss)
+
+    def __call__(
+        self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
+    ) -> Float[Array, " n"]:
+        """Returns the loss of each example; the labels play no role."""
+        soft = array_of(extra, self.by, "soft_labels", logits.shape)
+        return of_each(self.loss, logits, soft, extra)
+
+
+@dataclasses.dataclass(frozen=True)
+class Distillation:
+    """The divergence from a teacher's probabilities, mixed with the loss of the labels.
+
+    share * T^2 * KL(teacher || network) + (1 - share) * loss, the probabilities being
+    softmax(logits / T). By the factor T^2, gradients do not shrink as the temperature T
+    rises (Hinton et al., Distilling the Knowledge in a Neural Network, 2015).
+
+    Attributes:
+        loss: of the labels.
+        temperature: T.
+        share: of the divergence.
+        by: name of the array of the teacher's logits, [n, classes].
+    """
+
+    loss: Loss
+    temperature: float = 4.0
+    share: float = 0.9
+    by: str = "teacher"
+    name: ClassVar[str] = "distillation_loss"
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss)
+        check_range("temperature", self.temperature, above=0)
+        check_range("share", self.share, at_least=0, at_most=1)
+
+    def __call__(
+        self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
+    ) -> Float[Array, " n"]:
+        """Returns the loss of each example."""
+        teacher = array_of(extra, self.by, "distillation", logits.shape)
+        divergence = optax.losses.kl_divergence_with_log_targets(
+            jax.nn.log_softmax(logits / self.temperature),
+            jax.nn.log_softmax(teacher / self.temperature),
+        )
+        of_labels = of_each(self.loss, logits, targets, extra)
+        weight = self.share * self.temperature**2
+        return weight * divergence + (1 - self.share) * of_labels

@@ -1,0 +1,88 @@
+"""Tests that only the rows that are needed are read."""
+
+import jax
+import numpy as np
+import pytest
+from helpers import OnDisk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cifar_jax.data.arrays import blocks, bounds, empty_images, part, rows
+
+ARRAY = np.arange(40, dtype=np.int32).reshape(20, 2)
+INDICES = np.array([7, 3, 19, 3, 0])
+
+
+@pytest.fixture(params=["memory", "memmap", "on disk", "h5py"])
+def array(request, tmp_path):
+    if request.param == "memory":
+        yield ARRAY
+    elif request.param == "memmap":
+        ARRAY.tofile(tmp_path / "array")
+        yield np.memmap(tmp_path / "array", np.int32, "r", shape=ARRAY.shape)
+    elif request.param == "on disk":
+        yield OnDisk(ARRAY)
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(tmp_path / "array.h5", "w") as file:
+            yield file.create_dataset("array", data=ARRAY)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="others have own memory")
+@pytest.mark.parametrize("count", [1, 3, 1000])
+def test_the_cpu_uses_images_without_copying_them(count):
+    images = empty_images(count, (32, 32, 3))
+    images[...] = 7
+    assert images.shape == (count, 32, 32, 3)
+    on_device = jax.device_put(images)
+    assert on_device.unsafe_buffer_pointer() == images.ctypes.data
+
+
+def test_rows_come_in_the_order_of_their_indices(array):
+    found = rows(array, INDICES)
+    assert type(found) in (np.ndarray, np.memmap)
+    np.testing.assert_array_equal(found, ARRAY[INDICES])
+    out = np.zeros((5, 2), np.int32)
+    rows(array, INDICES, out=out)
+    np.testing.assert_array_equal(out, ARRAY[INDICES])
+    assert rows(array, np.zeros(0, int)).shape == (0, 2)
+
+
+def test_no_other_rows_are_read():
+    array = OnDisk(ARRAY)
+    rows(array, INDICES)
+    assert array.read == [[0, 3, 7, 19]]
+
+
+def test_blocks_are_the_whole_array(array, monkeypatch):
+    monkeypatch.setattr("cifar_jax.data.arrays._BYTES_PER_BLOCK", 24)
+    found = list(blocks(array))
+    assert [len(block) for block in found] == [3] * 6 + [2]
+    np.testing.assert_array_equal(np.concatenate(found), ARRAY)
+    assert bounds(array) == (0, 39)
+
+
+def test_a_row_may_be_larger_than_a_block(array, monkeypatch):
+    monkeypatch.setattr("cifar_jax.data.arrays._BYTES_PER_BLOCK", 1)
+    assert [len(block) for block in blocks(array)] == [1] * 20
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 20), st.integers(0, 20))
+def test_a_part_is_indexed_as_an_array_in_memory(first, last, start, stop):
+    array = OnDisk(ARRAY)
+    expected, found = ARRAY[first:last], part(array, first, last)
+    assert array.read == []
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    assert len(found) == len(expected)
+    for key in (slice(start, stop), slice(-start, None), (slice(start, None), 1)):
+        np.testing.assert_array_equal(found[key], expected[key])
+    again = part(found, start, stop)
+    np.testing.assert_array_equal(again[:], expected[start:stop])
+    for number in range(len(expected)):
+        np.testing.assert_array_equal(found[number], expected[number])
+    with pytest.raises(IndexError):
+        found[len(expected)]
+    chosen = np.arange(len(expected))[start:stop:2]
+    np.testing.assert_array_equal(found[chosen], expected[chosen])
+    read = {number for numbers in array.read for number in numbers}
+    assert read <= set(range(first, last))
