@@ -3,10 +3,9 @@
 import os
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import UInt8
 
@@ -46,7 +45,7 @@ def weights(
 def state(
     program: Program,
     seed: int,
-    images: UInt8[np.ndarray, "n h w c"],
+    images: UInt8[Any, "n h w c"],
     weights: Variables | None,
     opened: Opened,
     mesh: Mesh,
