@@ -39,6 +39,8 @@ class Program:
         ends: for groups of parameters that are not trained to the end, the pattern of
             their names and the step from which on they stay as they are.
         frozen: the patterns of parameters whose gradients are not needed.
+        never_trained: the patterns of parameters that are never trained; a BatchNorm of
+            only such parameters keeps its running averages.
     """
 
     model: Network
@@ -50,6 +52,7 @@ class Program:
     ema_decay: float
     ends: tuple[tuple[str, int], ...] = ()
     frozen: tuple[str, ...] = ()
+    never_trained: tuple[str, ...] = ()
 
     @property
     def phases(self) -> tuple[range, ...]:
@@ -108,7 +111,6 @@ def build(config: Config, num_classes: int) -> Program:
     schedule = functools.partial(_schedule, config)
     groups = resolve_all(config.param_groups, PARAM_GROUPS, "param_groups")
     model = models.create(config.model, num_classes, dtype, config.ops)
-    model = model.clone(frozen=tuple(g.pattern for g in groups if g.frozen))
     return Program(
         model=model,
         preprocessing=config.preprocessing,
@@ -130,6 +132,7 @@ def build(config: Config, num_classes: int) -> Program:
             for group in groups
             if (end := math.ceil(group.until * config.max_steps)) < config.max_steps
         ),
+        never_trained=tuple(group.pattern for group in groups if group.frozen),
     )
 
 

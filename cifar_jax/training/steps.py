@@ -10,8 +10,10 @@ import optax
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int32, Integer, Key, PyTree, UInt8
 
+from cifar_jax import models
 from cifar_jax.checks import check_type
 from cifar_jax.data.dataset import check_images, check_labels
+from cifar_jax.models import batch_norm
 from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY, update_average
 from cifar_jax.optimization.losses import Targets, as_probabilities
 from cifar_jax.training import train_state
@@ -226,18 +228,18 @@ def _forward(
 
     The latter are recorded only if that is asked for.
     """
-    model = program.model.clone(axis_name=axis_name)
     dropout = jax.random.fold_in(train_state.streams(state.key).dropout, state.step)
     if axis_name is not None:
         dropout = jax.random.fold_in(dropout, jax.lax.axis_index(axis_name))
-    logits, updated = model.apply(
-        {"params": program.trained(params), "batch_stats": state.batch_stats},
-        inputs,
-        train=True,
-        mutable=["batch_stats", "intermediates"] if record else ["batch_stats"],
-        rngs={"dropout": dropout},
-    )
-    recorded = updated.get("intermediates", {}).get("activations", ())
+    with batch_norm.in_training(program.never_trained, axis_name):
+        logits, updated = program.model.apply(
+            {"params": program.trained(params), "batch_stats": state.batch_stats},
+            inputs,
+            train=True,
+            mutable=["batch_stats", "intermediates"] if record else ["batch_stats"],
+            rngs={"dropout": dropout},
+        )
+    recorded = models.recorded(updated.get("intermediates", {}))
     return program.loss(logits, targets), (updated.get("batch_stats", {}), recorded)
 
 
