@@ -32,7 +32,7 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
         "Folder for compiled programs, which later runs reuse. Default: one in the "
         "user's cache folder. An empty value disables the cache.",
     )
-    flags.DEFINE_list(
+    imports = flags.DEFINE_list(
         "import",
         [],
         "Code of your own: modules, or .py files, that are imported first and register "
@@ -48,7 +48,7 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
             console.say(f"{usage}\n\nFlags:\n{_flag_help()}")
             sys.exit(0)
         compilation_cache.enable(flags.FLAGS.compilation_cache)
-        plugins.load(flags.FLAGS["import"].value)
+        plugins.load(imports.value)
         status = main(arguments) or 0
     except flags.Error as error:
         _fail(f"{error} (--help lists the flags)", UserError.exit_code)

@@ -1,6 +1,7 @@
 """Code of one's own: what it registers under a name, and --import, which imports it."""
 
 import importlib
+import importlib.machinery
 import importlib.util
 import pathlib
 import re
@@ -73,11 +74,13 @@ def load(texts: Iterable[str]) -> None:
         UserError: there is no such module, or it raises an error.
     """
     for text in texts:
+        file: str | None = None
         try:
-            _loaded.append(_import(text))
+            file = _file(text)
+            _loaded.append(_import(text, file))
         # A script may also exit.
         except (Exception, SystemExit) as error:
-            raise UserError(f"--import={text}: {_reason(error)}") from error
+            raise UserError(f"--import={text}: {_reason(error, file)}") from error
 
 
 def as_flags() -> list[str]:
@@ -128,13 +131,26 @@ def _is_same(known: object, choice: object) -> bool:
     )
 
 
-def _import(text: str) -> str:
+def _file(text: str) -> str | None:
+    """Returns the file of a module; None for one that is no file."""
+    if text.endswith(".py"):
+        path = pathlib.Path(text).expanduser().resolve()
+        if path.is_file():
+            return str(path)
+    elif spec := importlib.util.find_spec(text):
+        return spec.origin
+    raise UserError("there is no such module or file; give MODULE or FILE.py")
+
+
+def _import(text: str, file: str | None) -> str:
     """Imports a module or a file; returns a text that does so from any directory."""
-    path = pathlib.Path(text).expanduser().resolve()
-    is_file = text.endswith(".py")
-    _loading.append(str(path) if is_file else text)
+    path = file if text.endswith(".py") else None
+    _loading.append(path or text)
     try:
-        _import_file(path) if is_file else importlib.import_module(text)
+        if path:
+            _import_file(pathlib.Path(path))
+        else:
+            importlib.import_module(text)
         return _loading[-1]
     finally:
         _loading.pop()
@@ -148,36 +164,26 @@ def _import_file(path: pathlib.Path) -> None:
         if place is None or pathlib.Path(place).resolve() != path:
             raise UserError(f"there is a module {name} already; rename the file")
         return
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
 
 
-def _reason(error: BaseException) -> str:
-    """Returns why a module could not be imported, with the file and the line."""
+def _reason(error: BaseException, file: str | None) -> str:
+    """Returns why a file could not be imported, with the line in it."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"
-    own = (__file__, importlib.__file__)
-    places = [
-        (frame.filename, frame.lineno)
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename not in own and not frame.filename.startswith("<frozen")
-    ]
-    if not places and isinstance(error, ModuleNotFoundError | FileNotFoundError):
-        return "there is no such module or file; give MODULE or FILE.py"
     message = " ".join(str(error).split())
     if not isinstance(error, UserError):
         message = f"{type(error).__name__}: {message}"
-    if not places:
-        return message
-    file = places[0][0]
-    line = [line for name, line in places if name == file][-1]
-    return f"{file}, line {line}: {message}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f"{file}, line {lines[-1]}: {message}" if lines else message

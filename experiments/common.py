@@ -65,7 +65,7 @@ def _guarded(
     try:
         if len(argv) > 1:
             raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
-        plugins.load(flags.FLAGS["import"].value)
+        plugins.load(flags.FLAGS["import"].value or [])
         if draw and flags.FLAGS.redraw:
             output.redraw(draw, pathlib.Path(flags.FLAGS.redraw))
         else:

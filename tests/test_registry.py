@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cifar_jax import UserError
 from cifar_jax.checks import check_range
-from cifar_jax.registry import canonical, names, resolve, resolve_all, signatures
+from cifar_jax.registry import canonical, resolve, resolve_all, signatures
 
 
 @dataclasses.dataclass(frozen=True)

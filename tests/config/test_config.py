@@ -166,9 +166,7 @@ def test_only_the_piecewise_schedule_accepts_drops():
     assert config.learning_rate_drops == ()
 
 
-@pytest.mark.parametrize(
-    "drops", [(0.9, 0.8), (0.5, 0.5), (0.0,), (1.0,), (0.5, 1.5)]
-)
+@pytest.mark.parametrize("drops", [(0.9, 0.8), (0.5, 0.5), (0.0,), (1.0,), (0.5, 1.5)])
 def test_drops_must_rise_within_the_run(drops):
     with pytest.raises(UserError, match="must rise from above 0 to below 1"):
         Config(learning_rate_drops=drops)

@@ -1,5 +1,5 @@
-import re
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -206,7 +206,9 @@ def test_classify_gives_probabilities_independent_of_the_batch(network, dataset)
 
 
 def test_unknown_models_are_refused():
-    with pytest.raises(UserError, match="--model=resnet: resnet is unknown; choose from"):
+    with pytest.raises(
+        UserError, match="--model=resnet: resnet is unknown; choose from"
+    ):
         create_model("resnet")
 
 
