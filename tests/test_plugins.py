@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import json
 import re
 import subprocess
@@ -38,8 +39,10 @@ class Parts(Network):
 
     @nn.compact
     def __call__(self, images, train=False):
-        x = Part(self.width, dtype=self.dtype, ops=self.ops, name="part1")(images, train)
-        x = Part(self.width, dtype=self.dtype, ops=self.ops, name="part2")(x, train)
+        x = images
+        for name in ("part1", "part2"):
+            part = Part(self.width, dtype=self.dtype, ops=self.ops, name=name)
+            x = part(x, train)
         return self.predictions(x.mean((1, 2)), nn.initializers.normal(0.1))
 
 
@@ -86,9 +89,7 @@ def forget(monkeypatch):
 
 def registry_of(kind):
     module, attribute = plugins.KINDS[kind].split(":")
-    return getattr(
-        sys.modules.get(module) or __import__(module, fromlist="x"), attribute
-    )
+    return getattr(importlib.import_module(module), attribute)
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ def test_own_code_passes_through_all_commands(call_command, tmp_path, forget):
         assert_one_line(call_command(*weights), 2, "the run uses model parts from")
         done = call_command(*weights, imports)
         assert done.returncode == 0, done.stderr
-    with forget(), pytest.raises(UserError, match="give --import=.* import it first"):
+    with forget(), pytest.raises(UserError, match=r"give --import=.* import it first"):
         read_run(tmp_path / "run")
 
 
@@ -214,7 +215,8 @@ def test_a_module_is_found_as_python_finds_it(tmp_path):
     script.write_text(
         SOURCE + "from cifar_jax import Config, fit, load_data, read_run\n"
         "if __name__ == '__main__':\n"
-        "    config = Config(max_steps=1, batch_size=8, model='parts', train_dir='own')\n"
+        "    settings = {'max_steps': 1, 'batch_size': 8, 'train_dir': 'own'}\n"
+        "    config = Config(model='parts', **settings)\n"
         "    fit(config, load_data('digits'), lambda line: None)\n"
         "    print(read_run('own').config.model)\n"
     )

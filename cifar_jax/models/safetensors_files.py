@@ -29,7 +29,8 @@ class Contents(NamedTuple):
 
     Attributes:
         record: what is known of the variables; it has at least the name of the network,
-            `model`, and the names of the labels of its last layer, `class_names`.
+            `model`, and the names of the labels of its last layer, `class_names`; and
+            `imports`, if the network is not of this package, see `plugins.used`.
         variables: of the network, by collection, layer and name.
         statistics: of the training images by name, if inputs are normalized by them.
     """
