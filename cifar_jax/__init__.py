@@ -27,8 +27,9 @@ with epy.lazy_api_imports(globals()):
         evaluate,
         predict_logits,
     )
-    from cifar_jax.models import Network
+    from cifar_jax.models import Block, Network
     from cifar_jax.models import create as create_model
+    from cifar_jax.plugins import register
     from cifar_jax.runs.run_dir import Run
     from cifar_jax.runs.run_dir import read as read_run
     from cifar_jax.training.fit import FitResult, fit
@@ -44,6 +45,7 @@ with epy.lazy_api_imports(globals()):
 
 __all__ = [
     "Batch",
+    "Block",
     "Config",
     "Dataset",
     "FitResult",
@@ -75,5 +77,6 @@ __all__ = [
     "predict_logits",
     "read_picture",
     "read_run",
+    "register",
     "train_step",
 ]

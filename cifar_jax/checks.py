@@ -1,9 +1,23 @@
-"""Checks of the arguments of public functions."""
+"""Checks of arguments, of settings, and of the options of whatever has a name."""
 
+import math
 import operator
-from typing import Any
+import os
+import types
+from typing import Any, Literal, get_args, get_origin
+
+import numpy as np
 
 from cifar_jax.errors import UserError
+
+_ONE: dict[Any, str] = {
+    int: "an integer",
+    float: "a number",
+    bool: "True or False",
+    str: "text",
+    types.NoneType: "None",
+}
+_MANY: dict[Any, str] = {int: "integers", float: "numbers", str: "texts"}
 
 
 def check_type(value: Any, name: str, kind: type) -> None:
@@ -29,3 +43,93 @@ def check_integer(value: Any, name: str, at_least: int) -> int:
     if number < at_least:
         raise UserError(f"{name}={number} must be at least {at_least}")
     return number
+
+
+def check_range(
+    name: str,
+    value: float | tuple[float, ...],
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Raises ValueError unless a number, or each in a tuple, is within the bounds."""
+    for number in value if isinstance(value, tuple) else (value,):
+        if at_least is not None and number < at_least:
+            raise ValueError(f"{name}={value} must be at least {at_least}")
+        if above is not None and number <= above:
+            raise ValueError(f"{name}={value} must be above {above}")
+        if at_most is not None and number > at_most:
+            raise ValueError(f"{name}={value} must be at most {at_most}")
+        if below is not None and number >= below:
+            raise ValueError(f"{name}={value} must be below {below}")
+
+
+def as_kind(name: str, value: Any, kind: Any) -> Any:
+    """Returns a value as its annotation says, such as `tuple[int, ...] | None`.
+
+    NumPy's numbers become Python's, paths text, lists tuples, and integers floats if
+    floats are wanted. Annotations that are not made of numbers, bools, text, None,
+    tuples and Literals allow anything.
+
+    Raises:
+        ValueError: the value is of another type, or not finite.
+    """
+    kinds = get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for one in kinds:
+        try:
+            return _converted(value, one)
+        except TypeError:
+            continue
+        except OverflowError:
+            raise ValueError(f"{name}={value} is not a finite number") from None
+    wanted = " or ".join(map(_described, kinds))
+    raise ValueError(f"{name}={value!r} must be {wanted}")
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """Returns a value as a type that is not a union.
+
+    Raises:
+        TypeError: the value is of another type.
+        OverflowError: it is not finite.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    elif isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise TypeError
+        return value
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        if kinds[-1] is Ellipsis:
+            kinds = kinds[:1] * len(value)
+        if len(value) != len(kinds):
+            raise TypeError
+        return tuple(map(_converted, value, kinds))
+    if kind not in _ONE:
+        return value
+    if kind is float and type(value) is int:
+        value = float(value)
+    # In Python a bool is an integer; here it is not.
+    if type(value) is not kind:
+        raise TypeError
+    if kind is float and not math.isfinite(value):
+        raise OverflowError
+    return value
+
+
+def _described(kind: Any) -> str:
+    """Returns an annotation in words."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is tuple:
+        first, *rest = get_args(kind)
+        count = "" if rest == [Ellipsis] else f"{1 + len(rest)} "
+        return f"a list of {count}{_MANY.get(first, 'values')}"
+    return _ONE.get(kind, str(kind))

@@ -11,7 +11,7 @@ from typing import NoReturn
 import jax
 from absl import flags
 
-from cifar_jax import console
+from cifar_jax import console, plugins
 from cifar_jax.console import OutputError
 from cifar_jax.devices import compilation as compilation_cache
 from cifar_jax.errors import RunError, Stopped, UserError
@@ -32,6 +32,12 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
         "Folder for compiled programs, which later runs reuse. Default: one in the "
         "user's cache folder. An empty value disables the cache.",
     )
+    imports = flags.DEFINE_list(
+        "import",
+        [],
+        "Code of your own: modules, or .py files, that are imported first and register "
+        "networks, data sets or whatever else has a name.",
+    )
     interrupts.ignore_at_exit()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names may contain characters that the terminal cannot encode.
@@ -42,6 +48,7 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
             console.say(f"{usage}\n\nFlags:\n{_flag_help()}")
             sys.exit(0)
         compilation_cache.enable(flags.FLAGS.compilation_cache)
+        plugins.load(imports.value)
         status = main(arguments) or 0
     except flags.Error as error:
         _fail(f"{error} (--help lists the flags)", UserError.exit_code)

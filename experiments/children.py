@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import flags
 
+from cifar_jax import plugins
 from experiments import output
 
 # Steps between the log lines of the measured programs, unless a flag says otherwise.
@@ -100,6 +101,7 @@ def train_command(*arguments: str, log_frequency: int = LOG_FREQUENCY) -> list[s
         f"--dataset={FLAGS.dataset}",
         f"--data_dir={FLAGS.data_dir}",
         f"--log_frequency={log_frequency}",
+        *plugins.as_flags(),
         *arguments,
     ]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from cifar_jax import startup
+from cifar_jax import plugins, startup
 from cifar_jax.errors import RunError, Stopped, UserError
 from experiments import output
 from experiments.children import ChildFailedError
@@ -34,6 +34,7 @@ def run(
     """
     flags.DEFINE_string("dataset", "cifar10", "Same as for the train command.")
     flags.DEFINE_string("data_dir", "", "Same as for the train command.")
+    flags.DEFINE_list("import", [], "Same as for the train command.")
     flags.DEFINE_string("json", "", "Write the result to this file as JSON.")
     if draw:
         flags.DEFINE_string(
@@ -64,6 +65,7 @@ def _guarded(
     try:
         if len(argv) > 1:
             raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
+        plugins.load(flags.FLAGS["import"].value or [])
         if draw and flags.FLAGS.redraw:
             output.redraw(draw, pathlib.Path(flags.FLAGS.redraw))
         else:

@@ -92,9 +92,10 @@ def main(argv: list[str]) -> None:
     del argv
     variants: list[Variant] = []
     facts: list[dict[str, Any]] = []
+    models.MODELS["other_pools"] = OtherPools
     for name, options in POOLS.items():
-        model = f"tutorial, {name}"
-        models.MODELS[model] = functools.partial(OtherPools, **options)
+        written = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        model = f"other_pools({written})"
         variants.append(Variant(name, {"model": model}))
         after = [" x ".join(map(str, shape)) for shape in shapes(OtherPools(**options))]
         speed = milliseconds(model, steps=2 if studies.FLAGS.quick else 20)

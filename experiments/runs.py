@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar_jax import Run, read_run
+from cifar_jax import Run, plugins, read_run
 from cifar_jax.writers.jsonl import read_evaluations, read_training
 from experiments import output
 
@@ -131,7 +131,7 @@ def _precision(train_dir: pathlib.Path, name: str) -> float:
 
 
 def _command(output: Any, name: str, *flags: str) -> None:
-    command = [sys.executable, "-m", f"cifar_jax.{name}", *flags]
+    command = [sys.executable, "-m", f"cifar_jax.{name}", *flags, *plugins.as_flags()]
     process = subprocess.Popen(command, stdout=output)
     try:
         status = process.wait()

@@ -25,7 +25,7 @@ from typing import Any
 
 from absl import flags
 
-from cifar_jax import read_run
+from cifar_jax import plugins, read_run
 from experiments import children, common, machine, output, runs, sprint_report
 
 RUNS = ["--recipe=sprint", "--recipe=sprint --max_steps=240"]
@@ -43,7 +43,7 @@ def by_commands(text: str) -> dict[str, Any]:
                 f"--train_dir={folder}", f"--seed={seed}", *shlex.split(text)
             )
             trained = children.run_child(command)
-            evaluation = [sys.executable, "-m", "cifar_jax.eval"]
+            evaluation = [sys.executable, "-m", "cifar_jax.eval", *plugins.as_flags()]
             evaluated = children.run_child([*evaluation, f"--checkpoint_dir={folder}"])
             steps = read_run(folder).config.max_steps
             accuracy = runs.evaluated(pathlib.Path(folder), "test", steps)

@@ -15,6 +15,7 @@ in CSV:
 
     --grid='distortions="crop, flip, brightness(63)","crop, flip",crop'
 
+--import=my_networks imports code of your own in all runs, as for the train command.
 Each run is made by the real commands in OUT_DIR/<its settings>, where log.txt has their
 output. It is evaluated on the held-out images if there are any, else on the test
 images. With --at_a_time=N, runs share the cores or the GPUs. The same command, also
@@ -37,7 +38,7 @@ from typing import Any
 
 from absl import flags
 
-from cifar_jax import RunError, UserError, read_run
+from cifar_jax import RunError, UserError, plugins, read_run
 from cifar_jax.evaluation import comparison
 from cifar_jax.runs import checkpoints, lock
 from cifar_jax.runs.files import check_folder
@@ -113,6 +114,7 @@ class Sweep:
             ("eval", f"--checkpoint_dir={folder}", f"--eval_data={self.split}"),
         ):
             command = [sys.executable, "-m", f"cifar_jax.{name}", *words]
+            command += plugins.as_flags()
             log = folder / "log.txt"
             error = processes.run(command, share.environment, log)
             if error is not None:
@@ -183,7 +185,9 @@ def _prepared() -> tuple[Sweep, list[Share]]:
     space = sweep_space.read_space(FLAGS.random)
     trials = sweep_space.points(grid, space, FLAGS.trials or 1, FLAGS.sweep_seed)
     data = [f"--dataset={FLAGS.dataset}", f"--data_dir={FLAGS.data_dir}"]
-    configs, device, count = machine.isolated(sweep_space.check, fixed, data, trials)
+    configs, device, count = machine.isolated(
+        sweep_space.check, fixed, data, trials, FLAGS["import"].value
+    )
     shares = side_by_side.shares(FLAGS.at_a_time, device.split(":")[0], count)
     runs = sweep_space.unique_runs(trials, configs)
     held_out = all(config.validation_size for config in configs.values())

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from cifar_jax import Config, UserError, command, data
+from cifar_jax import Config, UserError, command, data, plugins
 from cifar_jax.config import flags as config_flags
 from experiments import machine
 from experiments.search_space import Range
@@ -196,7 +196,10 @@ def run_name(config: Config, names: Sequence[str]) -> str:
 
 
 def check(
-    fixed: Sequence[str], data_flags: Sequence[str], trials: Sequence[Sequence[Point]]
+    fixed: Sequence[str],
+    data_flags: Sequence[str],
+    trials: Sequence[Sequence[Point]],
+    imports: Sequence[str] = (),
 ) -> tuple[dict[str, Config], str, int]:
     """Returns the config of each point by `key`; needs a process of its own.
 
@@ -208,10 +211,12 @@ def check(
         fixed: flags that all runs have in common.
         data_flags: those of the data.
         trials: see `points`.
+        imports: see `cifar_jax.plugins.load`.
 
     Raises:
         UserError: a flag is unknown, or a value cannot be used.
     """
+    plugins.load(imports)
     config_flags.define()
     _parse(fixed)
     for name in [*_RESERVED, *trials[0][0]]:

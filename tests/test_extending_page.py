@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import environment
 
-from cifar_jax import models
+from cifar_jax import models, plugins
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "extending.md").read_text()
@@ -20,7 +20,9 @@ TESTS_OWN = {"small", "batch_norm"}
 BLOCK = r"```python\n(.*?)```"
 FILES = re.findall(rf"^`(cifar_jax/\S+\.py)`:\n\n{BLOCK}", TEXT, re.M | re.S)
 ENTRIES = re.findall(rf"^`(\w+)` in `(cifar_jax/\S+)`:\n\n{BLOCK}", TEXT, re.M | re.S)
-OTHERS = {block for *_, block in FILES + ENTRIES}
+OWN_FILE = rf"^`(\w+\.py)`, in any folder:\n\n{BLOCK}"
+[(OWN, OWN_TEXT)] = re.findall(OWN_FILE, TEXT, re.M | re.S)
+OTHERS = {block for *_, block in FILES + ENTRIES} | {OWN_TEXT}
 SCRIPTS = [block for block in re.findall(BLOCK, TEXT, re.S) if block not in OTHERS]
 
 
@@ -54,14 +56,16 @@ def package(tmp_path):
 CONFIG = f"--config={ROOT / 'pyproject.toml'}"
 
 
-def run(folder: pathlib.Path, line: str, *more: str) -> str:
+def run(
+    folder: pathlib.Path, line: str, *more: str, package: pathlib.Path | None = None
+) -> str:
     """Runs a command of the page in a folder; returns what it prints."""
     words = shlex.split(line)
     assert words[0] == "python"
     done = subprocess.run(
         [sys.executable, *words[1:], *more],
         cwd=folder,
-        env=environment(folder) | {"PYTHONPATH": str(folder)},
+        env=environment(folder) | {"PYTHONPATH": str(package or folder)},
         capture_output=True,
         text=True,
         timeout=300,
@@ -99,6 +103,40 @@ def test_the_examples_train_and_evaluate(package, tmp_path):
     assert "npz: 16 training and 16 test images" in log
     assert "step 1, loss = " in log
     assert "precision @ 1" in run(tmp_path, evaluate_all)
+
+
+@pytest.mark.slow
+def test_a_file_of_ones_own_trains_and_evaluates(tmp_path):
+    (tmp_path / OWN).write_text(OWN_TEXT)
+    small = ("--dataset=digits", "--max_steps=2", "--batch_size=8")
+    train, tune, evaluate = re.findall(rf"^    (python -m .*{OWN}.*)$", TEXT, re.M)
+    assert "network small_resnet(widths=(8, 16)) with" in run(
+        tmp_path, train, *small, package=ROOT
+    )
+    assert "starting from the weights of small" in run(
+        tmp_path, tune, *small, package=ROOT
+    )
+    assert "precision @ 1" in run(tmp_path, evaluate, package=ROOT)
+
+
+def test_the_table_has_every_kind():
+    table = TEXT.split("| `register` | flag |")[1].split("\n\n")[0]
+    kinds = [row.split("|")[1] for row in table.splitlines()[2:]]
+    assert set(re.findall(r"`(\w+)`", "".join(kinds))) == plugins.KINDS.keys()
+    for row in table.splitlines()[2:]:
+        kinds, _, places = (re.findall(r"`([\w/.-]+)`", c) for c in row.split("|")[1:4])
+        *registries, file = places
+        module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for kind, registry in zip(kinds, registries, strict=True):
+            assert plugins.KINDS[kind] == f"{module}:{registry}"
+
+
+@pytest.mark.parametrize("words", [("check",), ("format", "--check")])
+def test_a_file_of_ones_own_is_clean(words, tmp_path):
+    pytest.importorskip("ruff")
+    (tmp_path / OWN).write_text(OWN_TEXT)
+    command = [sys.executable, "-m", "ruff", *words, CONFIG, OWN]
+    subprocess.run(command, check=True, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("words", [("check",), ("format", "--check")])

@@ -17,7 +17,6 @@ from run_experiments import call_experiment
 
 from cifar_jax import Config
 from cifar_jax.config import flags as config_flags
-from cifar_jax.config import legacy_flags
 from experiments import common
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -29,7 +28,7 @@ PAGES = [
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # What docs/extending.md adds, whose own test runs it with that.
-ADDED = ("all_conv", "--dataset=npz")
+ADDED = ("all_conv", "--dataset=npz", "my_networks")
 # Flags of other programs: TensorFlow's tutorial, TensorBoard, SLURM, XLA, curl.
 OTHERS = {
     *("num_gpus", "logdir"),
@@ -135,7 +134,6 @@ def test_every_flag_that_is_named_exists(name):
         ROOT / "tests" / "campaign.py",
     ]
     known = {field.name for field in dataclasses.fields(Config)}
-    known |= legacy_flags._FLAGS.keys()
     for source in sources:
         known |= set(
             re.findall(

@@ -4,7 +4,6 @@ import pathlib
 import re
 import tomllib
 
-from cifar_jax.config import legacy_flags
 from cifar_jax.config.recipes import RECIPES
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -25,13 +24,6 @@ def test_the_citation_is_of_this_version_and_license():
 def test_the_newest_entry_is_of_this_version():
     newest = CHANGELOG.split("\n## ")[1]
     assert re.search(rf"\b{re.escape(PROJECT['version'])}\b", newest)
-
-
-def test_old_flags_are_deprecated_in_favor_of_those_that_replace_them():
-    deprecated = CHANGELOG.split("### Deprecated")[1].split("\n##")[0]
-    words = set(re.findall(r"`--(\w+)`", deprecated))
-    replacements = {new for _, new in legacy_flags._FLAGS.values()}
-    assert words == legacy_flags._FLAGS.keys() | replacements
 
 
 def test_all_recipes_are_counted():

@@ -1,9 +1,11 @@
 """What defines a run: one frozen dataclass, from which the train flags are made."""
 
+import collections
 import dataclasses
+import functools
 from typing import Any, get_args
 
-from cifar_jax import models
+from cifar_jax import data, models
 from cifar_jax.config.options import NOT_GIVEN, option, settled
 from cifar_jax.config.recipes import RECIPES
 from cifar_jax.data.cifar.cifar100 import LABELS
@@ -19,13 +21,11 @@ from cifar_jax.ops import Implementation
 from cifar_jax.optimization import LOSSES, OPTIMIZERS
 from cifar_jax.optimization.chain import PARAM_GROUPS
 from cifar_jax.optimization.schedules import SCHEDULES, ScheduleSettings
-from cifar_jax.registry import resolve
+from cifar_jax.registry import resolve, resolve_all
 from cifar_jax.writers import WRITERS
 
 # The limit for numbers of steps and images, which are int32 on the device.
 _LARGEST = 2**31 - 1
-# Settings that some data sets have as options.
-_DATA_OPTIONS = ("labels", "picture_size", "split_seed", "skip_damaged")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,14 @@ class Config:
         "Otherwise the batch is filled from the next epoch.",
         fixed=True,
     )
-    model: str = option("tutorial", "The network.", choices=MODELS.keys(), fixed=True)
+    model: str = option(
+        "tutorial",
+        "The network.",
+        registry=MODELS,
+        reserved=models.RESERVED,
+        check=models.create,
+        fixed=True,
+    )
     init_from: str | None = option(
         None,
         "Start from these weights: the directory of a run, a .safetensors file of "
@@ -134,8 +141,8 @@ class Config:
     distortions: str = option(
         "crop, flip, brightness(63), contrast(0.8)",
         "Random distortions of training images, in order.",
-        registry=DISTORTIONS | MIXTURES,
-        listed=True,
+        registry=collections.ChainMap(MIXTURES, DISTORTIONS),
+        check=parse_distortions,
         fixed=True,
     )
     normalization: str = option(
@@ -238,7 +245,9 @@ class Config:
         "Parameters with settings of their own: a regular expression for their paths, "
         "factors of learning rate and weight decay, a schedule, or frozen.",
         registry=PARAM_GROUPS,
-        listed=True,
+        check=functools.partial(
+            resolve_all, registry=PARAM_GROUPS, flag="param_groups"
+        ),
         fixed=True,
     )
     ema_decay: float = option(
@@ -257,7 +266,7 @@ class Config:
         "What else to measure in the logged steps, on the batch; it is in the log, the "
         "summaries and TensorBoard.",
         registry=METRICS,
-        listed=True,
+        check=functools.partial(resolve_all, registry=METRICS, flag="metrics"),
     )
     summary_frequency: int = option(
         100, "Write summaries every this many steps.", at_least=1, at_most=_LARGEST
@@ -273,7 +282,9 @@ class Config:
         "",
         "What else to measure in these evaluations.",
         registry=EVAL_METRICS,
-        listed=True,
+        check=functools.partial(
+            resolve_all, registry=EVAL_METRICS, flag="eval_metrics"
+        ),
     )
     keep_best: bool = option(
         False,
@@ -291,7 +302,7 @@ class Config:
         "jsonl, tensorboard",
         "Where summaries and evaluations go.",
         registry=WRITERS,
-        listed=True,
+        check=functools.partial(resolve_all, registry=WRITERS, flag="writers"),
     )
     save_interval_secs: float = option(
         600.0, "Save a checkpoint every this many seconds.", at_least=0
@@ -337,7 +348,6 @@ class Config:
                 f"--image_size={self.image_size} must be at least {smallest}, which "
                 f"--model={self.model} needs"
             )
-        parse_distortions(self.distortions)
 
     @property
     def data_options(self) -> dict[str, Any]:
@@ -345,10 +355,10 @@ class Config:
         given = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name in _DATA_OPTIONS
+            if field.name in data.OPTIONS
             and getattr(self, field.name) != field.metadata["default"]
         }
-        if self.dataset != "folder":
+        if "picture_size" not in data.options_of(self.dataset):
             return given
         size = 32 if self.image_size <= 32 else self.image_size * 8 // 7
         return {"picture_size": size} | given

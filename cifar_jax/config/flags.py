@@ -6,10 +6,9 @@ from typing import Any
 
 from absl import flags
 
-from cifar_jax import console
-from cifar_jax.config import legacy_flags
 from cifar_jax.config.config import Config, default
 from cifar_jax.config.recipes import RECIPES
+from cifar_jax.data import DATASETS, RESERVED
 from cifar_jax.errors import UserError
 from cifar_jax.registry import signatures
 
@@ -28,7 +27,6 @@ def define() -> None:
     for field in dataclasses.fields(Config):
         define_flag = _DEFINE.get(field.type, flags.DEFINE_string)
         define_flag(field.name, field.metadata["default"], _help(field))
-    legacy_flags.define()
 
 
 def read() -> Config:
@@ -42,18 +40,10 @@ def read() -> Config:
         flag = flags.FLAGS[field.name]
         if flag.using_default_value:
             continue  # the recipe's
-        value = legacy_flags.value_of(field.name, flag.value)
+        value = flag.value
         if isinstance(value, list):
             value = _numbers(field.name, value)
         values[field.name] = value
-    if old := legacy_flags.given():
-        without = dataclasses.asdict(Config(**values))
-        new = legacy_flags.translate(old, without.__getitem__)
-        console.warn(
-            f"{', '.join(f'--{name}' for name in old)} will be removed; give "
-            + " ".join(f'--{name}="{value}"' for name, value in new.items())
-        )
-        values |= new
     return Config(**values)
 
 
@@ -74,8 +64,11 @@ def _help(field: dataclasses.Field) -> str:
         )
     if field.metadata["choices"]:
         text += f" Choices: {', '.join(field.metadata['choices'])}."
-    if field.metadata["registry"]:
-        text += f" Choices: {signatures(field.metadata['registry'])}."
+    if registry := field.metadata["registry"]:
+        text += f" Choices: {signatures(registry, field.metadata['reserved'])}."
+    if field.name == "dataset":
+        described = signatures(DATASETS, RESERVED)
+        text += f" Choices, with options that are flags of their own: {described}."
     usual = field.metadata["default"]
     others = [
         f"{name} {written(default(field, name))}"

@@ -2,22 +2,13 @@
 
 import dataclasses
 import itertools
-import math
-import os
 import types
-from collections.abc import Collection, Mapping
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Callable, Collection
+from typing import Any, get_args
 
-import numpy as np
-
+from cifar_jax.checks import as_kind, check_range
 from cifar_jax.errors import UserError
-from cifar_jax.registry import (
-    Registry,
-    canonical,
-    check_range,
-    resolve,
-    resolve_all,
-)
+from cifar_jax.registry import Registry, canonical, resolve
 
 # The value of a field that was not set.
 NOT_GIVEN: Any = object()
@@ -29,7 +20,8 @@ def option(
     *,
     choices: Collection[Any] | None = None,
     registry: Registry | None = None,
-    listed: bool = False,
+    reserved: Collection[str] = (),
+    check: Callable[[str], object] | None = None,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -43,7 +35,9 @@ def option(
         choices: the possible values; they may grow later, as a registry does.
         registry: the names that a text can contain, with options, see
             `cifar_jax.registry`.
-        listed: whether such a text is a list of names, not exactly one.
+        reserved: arguments of what has these names that are no options.
+        check: raises UserError if such a text cannot be used; by default, unless it
+            is exactly one of the names with its options.
         at_least: the lowest value.
         above: the bound that values must exceed.
         at_most: the highest value.
@@ -55,7 +49,8 @@ def option(
         "help": help,
         "choices": choices,
         "registry": registry,
-        "listed": listed,
+        "reserved": reserved,
+        "check": check,
         "at_least": at_least,
         "above": above,
         "at_most": at_most,
@@ -70,80 +65,31 @@ def settled(field: dataclasses.Field, value: Any) -> Any:
     Raises:
         UserError: the value has another type, or is outside the field's range.
     """
-    value = _converted(field, value)
-    rules = field.metadata
+    flag, rules = f"--{field.name}", field.metadata
+    if isinstance(value, str) and not value and types.NoneType in get_args(field.type):
+        return None
+    try:
+        value = as_kind(flag, value, field.type)
+        if isinstance(value, int | float):
+            bounds = {bound: rules[bound] for bound in ("at_least", "above", "at_most")}
+            check_range(flag, value, **bounds)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     if rules["choices"] and value not in rules["choices"]:
         raise UserError(
-            f"--{field.name}={value} is unknown; choose from "
+            f"{flag}={value} is unknown; choose from "
             + ", ".join(map(str, rules["choices"]))
         )
     if rules["registry"]:
-        parse = resolve_all if rules["listed"] else resolve
-        parse(value, rules["registry"], field.name)
+        if rules["check"]:
+            rules["check"](value)
+        else:
+            resolve(value, rules["registry"], field.name)
         return canonical(value, field.name)
     if isinstance(value, tuple):
         rising = all(a < b for a, b in itertools.pairwise((0, *value, 1)))
         if not rising:
             raise UserError(
-                f"--{field.name}={','.join(map(str, value))} must rise from above 0 "
-                "to below 1"
+                f"{flag}={','.join(map(str, value))} must rise from above 0 to below 1"
             )
-    elif isinstance(value, int | float):
-        _check_range(field.name, value, rules)
     return value
-
-
-def _check_range(name: str, value: float, rules: Mapping[str, Any]) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"--{name}={value} is not a finite number")
-    bounds = {bound: rules[bound] for bound in ("at_least", "above", "at_most")}
-    try:
-        check_range(f"--{name}", value, **bounds)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-
-def _converted(field: dataclasses.Field, value: Any) -> Any:
-    kinds = _kinds(field.type)
-    converted = _plain(value)
-    if converted == "" and type(None) in kinds:
-        return None
-    if tuple in kinds and isinstance(value, list | tuple):
-        numbers = [_plain(number) for number in value]
-        if all(type(number) in (int, float) for number in numbers):
-            return tuple(map(float, numbers))
-    # In Python a bool is an integer; here it is not.
-    elif type(converted) in kinds:
-        return converted
-    elif float in kinds and type(converted) is int:
-        # Integers beyond the range of floats become infinite, and are refused as such.
-        return float(converted) if abs(converted) < 2**1023 else math.inf
-    wanted = " or ".join(_WORDS[kind] for kind in kinds)
-    raise UserError(f"--{field.name}={value!r} must be {wanted}")
-
-
-def _plain(value: Any) -> Any:
-    """Converts NumPy scalars to Python numbers and paths to text."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _kinds(annotation: Any) -> tuple[type, ...]:
-    """Returns the types that an annotation allows."""
-    if isinstance(annotation, types.UnionType):
-        return get_args(annotation)
-    origin = get_origin(annotation)
-    if origin is Literal:
-        return (type(get_args(annotation)[0]),)
-    return (origin or annotation,)
-
-
-_WORDS: dict[type, str] = {
-    int: "an integer",
-    float: "a number",
-    bool: "True or False",
-    str: "text",
-    tuple: "a list of numbers",
-    type(None): "None",
-}

@@ -12,10 +12,10 @@ from cifar_jax.data.dataset import Dataset, Split, with_validation
 from cifar_jax.data.folder import source as pictures
 from cifar_jax.errors import UserError
 
-__all__ = ["DATASETS", "Dataset", "Split", "load"]
+__all__ = ["DATASETS", "OPTIONS", "RESERVED", "Dataset", "Split", "load", "options_of"]
 
 # Functions of the directory that is given with --data_dir, or None, and of their own
-# options, which are keyword arguments with defaults.
+# options, which are keyword arguments with defaults and fields of Config.
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "auto": cifar10.load_or_digits,
     "cifar10": cifar10.load,
@@ -23,6 +23,8 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "digits": digits.load,
     "folder": pictures.load,
 }
+# Arguments of theirs that are no options.
+RESERVED = frozenset({"data_dir", "validation_size"})
 
 
 def load(
@@ -52,12 +54,24 @@ def load(
             f"--dataset={name} is unknown; choose from {', '.join(DATASETS)}"
         )
     validation_size = check_integer(validation_size, "--validation_size", at_least=0)
-    known = inspect.signature(DATASETS[name]).parameters
+    function = DATASETS[name]
+    known = inspect.signature(function).parameters
     for option, value in options.items():
         if option not in known:
             raise UserError(
                 f"--{option}={value} is not an option of --dataset={name}; leave it out"
             )
     if "validation_size" in known:
-        return DATASETS[name](data_dir, validation_size=validation_size, **options)
-    return with_validation(DATASETS[name](data_dir, **options), validation_size)
+        return function(data_dir, validation_size=validation_size, **options)
+    return with_validation(function(data_dir, **options), validation_size)
+
+
+def options_of(name: str) -> frozenset[str]:
+    """Returns the names of a data set's options; none if there is no such data set."""
+    if name not in DATASETS:
+        return frozenset()
+    return frozenset(inspect.signature(DATASETS[name]).parameters) - RESERVED
+
+
+# The options of all data sets.
+OPTIONS = frozenset[str]().union(*map(options_of, DATASETS))

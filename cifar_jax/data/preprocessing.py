@@ -12,7 +12,7 @@ from cifar_jax.data.distortions.base import Distortion, Example, Mixture
 from cifar_jax.data.normalization import Normalization, Statistics
 from cifar_jax.data.views.base import Views
 from cifar_jax.errors import UserError
-from cifar_jax.registry import resolve_all
+from cifar_jax.registry import names, resolve_all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,13 +135,13 @@ def parse_distortions(text: str) -> tuple[tuple[Distortion, ...], tuple[Mixture,
     Raises:
         UserError: the text is not such a list, or a mixture comes before a distortion.
     """
-    names = distortions.DISTORTIONS | distortions.MIXTURES
-    steps = resolve_all(text, names, "distortions")
-    mixtures = tuple(distortions.MIXTURES.values())
-    single = tuple(step for step in steps if not isinstance(step, mixtures))
-    if steps[: len(single)] != single:
+    registry = distortions.DISTORTIONS | distortions.MIXTURES
+    steps = resolve_all(text, registry, "distortions")
+    mixes = [name in distortions.MIXTURES for name in names(text, "distortions")]
+    count = mixes.count(False)
+    if any(mixes[:count]):
         raise UserError(
             f"--distortions={text}: {' and '.join(distortions.MIXTURES)} mix whole "
             "batches, so they come last"
         )
-    return single, steps[len(single) :]
+    return steps[:count], steps[count:]

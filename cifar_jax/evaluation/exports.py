@@ -19,6 +19,7 @@ from jax import export
 from jax.tree_util import KeyPath
 from jaxtyping import Array, Float, Float16, UInt8
 
+from cifar_jax import plugins
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation.inference import Trained, eval_step
 from cifar_jax.evaluation.report import is_written_by
@@ -112,6 +113,7 @@ def record(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
         "image_size": config.image_size,
         "normalization": config.normalization,
         "views": config.views,
+        "imports": plugins.used([config.model, config.normalization, config.views]),
         "data_source": run.data_source,
         "data_fingerprint": run.data_fingerprint,
         "versions": run_dir.versions(),

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
+from cifar_jax import models
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.devices.compilation import compiler_options
@@ -45,7 +46,7 @@ def _activations(
         variables, views[:, 0], train=False, mutable=["intermediates"]
     )
     # A network need not record any layer.
-    recorded = sown.get("intermediates", {}).get("activations", ())
+    recorded = models.recorded(sown.get("intermediates", {}))
     return {"input": views[:, 0]}, *recorded
 
 

@@ -7,8 +7,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Integer
 
+from cifar_jax.checks import check_range
 from cifar_jax.metrics import scores
-from cifar_jax.registry import check_range
 
 
 @runtime_checkable

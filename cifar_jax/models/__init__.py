@@ -1,12 +1,19 @@
-"""Creates networks by name."""
+"""The networks, by name."""
 
-from collections.abc import Callable
-from typing import Any, get_args
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
 from flax.typing import Dtype
+from jaxtyping import Array, PyTree
 
-from cifar_jax.checks import check_integer
+from cifar_jax.checks import as_kind, check_integer, check_type
 from cifar_jax.errors import UserError
 from cifar_jax.models.airbench import (
     airbench94,
@@ -15,6 +22,7 @@ from cifar_jax.models.airbench import (
     airbench96,
     sprint,
 )
+from cifar_jax.models.block import Block
 from cifar_jax.models.cuda_convnet import CudaConvnet11pct, CudaConvnet18pct
 from cifar_jax.models.keras.inception import InceptionResNetV2, InceptionV3
 from cifar_jax.models.keras.mobilenet import MobileNet
@@ -25,8 +33,9 @@ from cifar_jax.models.resnet import resnet18, resnet50
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.models.vgg import vgg16, vgg16_bn, vgg19, vgg19_bn
 from cifar_jax.ops import Implementation
+from cifar_jax.registry import names, resolve
 
-__all__ = ["MODELS", "Network", "create", "from_keras"]
+__all__ = ["MODELS", "Block", "Network", "create", "from_keras"]
 
 MODELS: dict[str, Callable[..., Network]] = {
     "tutorial": TutorialCNN,
@@ -48,40 +57,90 @@ MODELS: dict[str, Callable[..., Network]] = {
     "airbench95": airbench95,
     "airbench96": airbench96,
 }
+# What the program and Flax set of each network, so that these are no options.
+RESERVED = tuple(inspect.signature(Network).parameters)
 
 
 def create(
-    name: str,
+    text: str,
     num_classes: int | None = None,
     dtype: Dtype = jnp.float32,
     ops: Implementation = "auto",
 ) -> Network:
-    """Returns the network with the given name.
+    """Returns the network that a text names, such as `resnet18(width=32)`.
 
     Args:
-        name: one of MODELS.
+        text: one of MODELS, with options or without.
         num_classes: the number of logits; None for the network's default.
         dtype: the data type of the computation; parameters are float32.
         ops: how the operations of `cifar_jax.ops` are computed.
 
     Raises:
         UserError: there is no network of that name, it is not a `Network`, or an
-            argument cannot be used.
+            argument or an option cannot be used.
     """
-    if not isinstance(name, str) or name not in MODELS:
-        raise UserError(f"model {name!r} is unknown; choose from {', '.join(MODELS)}")
-    options: dict[str, Any] = {"dtype": dtype, "ops": ops}
-    if num_classes is not None:
-        options["num_classes"] = check_integer(num_classes, "num_classes", at_least=1)
-    if ops not in get_args(Implementation):
-        raise UserError(
-            f"ops={ops!r} is unknown; choose from {', '.join(get_args(Implementation))}"
-        )
-    network: Any
     try:
-        network = MODELS[name](**options)
-    except TypeError as error:
-        network = error
-    if not isinstance(network, Network):
-        raise UserError(f"model {name!r} is not a cifar_jax.Network: {network}")
+        given = {"dtype": dtype, "ops": as_kind("ops", ops, Implementation)}
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if num_classes is not None:
+        given["num_classes"] = check_integer(num_classes, "num_classes", at_least=1)
+    for name in names(text, "model"):
+        kind = MODELS.get(name, Network)
+        if isinstance(kind, type) and not issubclass(kind, Network):
+            raise UserError(f"--model={text}: {kind.__name__} is no cifar_jax.Network")
+    network = resolve(text, MODELS, "model", RESERVED, given)
+    check(network, f"--model={text}")
     return network
+
+
+def check(network: Any, name: str = "model") -> None:
+    """Raises UserError unless it is a `Network`."""
+    check_type(network, name, Network)
+
+
+def describe(network: Network) -> str:
+    """Returns a network's class and fields as one line, the same in every process."""
+    return _described(network)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, nn.Module):
+        fields = (f.name for f in dataclasses.fields(value))
+        options = {
+            name: getattr(value, name)
+            for name in fields
+            if name not in ("parent", "name")
+        }
+        return f"{_place(type(value))}({_listed((), options)})"
+    if isinstance(value, functools.partial):
+        return f"{_described(value.func)}({_listed(value.args, value.keywords)})"
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_described, value))})"
+    if hasattr(value, "dtype"):
+        return np.dtype(value).name
+    return _place(value) if hasattr(value, "__qualname__") else repr(value)
+
+
+def _listed(positional: tuple[Any, ...], named: Mapping[str, Any]) -> str:
+    options = (f"{name}={_described(value)}" for name, value in named.items())
+    return ", ".join([*map(_described, positional), *options])
+
+
+def _place(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
+
+
+def recorded(intermediates: Mapping[str, PyTree]) -> tuple[dict[str, Array], ...]:
+    """Returns {layer: activations} of each recorded layer, in order.
+
+    Args:
+        intermediates: the collection of that name, which `apply` returns.
+    """
+    found: list[dict[str, Array]] = []
+    for (*path, name), sown in flatten_dict(intermediates).items():
+        if name == "activations":
+            # Layers within a transformation of Flax's are found below the whole's.
+            place = "".join(f"{part}/" for part in path)
+            found += [{place + k: v for k, v in layer.items()} for layer in sown]
+    return tuple(found)

@@ -5,18 +5,21 @@ https://github.com/KellerJordan/cifar10-airbench.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.initializers import variance_scaling, zeros_init
-from flax.typing import Dtype, Initializer
+from flax.typing import Dtype
 from jaxtyping import Array, Float, Key, PyTree
 
+from cifar_jax.checks import check_range
 from cifar_jax.models.network import Network
 
+# The exact one.
+_gelu = functools.partial(nn.gelu, approximate=False)
 # Uniform up to 1 / sqrt(inputs), as PyTorch initializes all its layers.
 _uniform = variance_scaling(1 / 3, "fan_in", "uniform")
 # Added to the variances before whitening divides by their roots.
@@ -84,7 +87,7 @@ def whitening_kernel(
     return filters.reshape(size, size, channels, -1)
 
 
-class Airbench(Network, kw_only=True):
+class Airbench(Network):
     """A whitening convolution and three groups of 3x3 convolutions.
 
     Every convolution of a group is followed by BatchNorm without a scale and an
@@ -98,22 +101,26 @@ class Airbench(Network, kw_only=True):
             are added to the outputs of the last one.
         logit_scale: factor of the logits.
         momentum: weight of the old value in BatchNorm's running averages.
-        activation: the exact GELU, unless another one is given.
-        head_init: of the dense layer's kernel.
-        whiten_bias_init: of the whitening convolution's bias.
+        muon: whether it begins as it is made for Muon: not with logits of almost 0, and
+            with random biases of the whitening convolution.
     """
 
-    widths: tuple[int, int, int]
+    widths: tuple[int, int, int] = (64, 256, 256)
     depth: int = 2
     logit_scale: float = 1 / 9
     momentum: float = 0.6
-    activation: Callable[[Array], Array] = functools.partial(nn.gelu, approximate=False)
-    head_init: Initializer = _uniform
-    whiten_bias_init: Initializer = zeros_init()
+    muon: bool = False
 
     # After a 2x2 convolution and three poolings, this leaves 3x3 for the last one.
     smallest_image: ClassVar[int] = 25
     images_for_init: ClassVar[int] = 5000
+
+    def __post_init__(self) -> None:
+        check_range("widths", self.widths, at_least=1)
+        check_range("depth", self.depth, at_least=1)
+        check_range("logit_scale", self.logit_scale, above=0)
+        check_range("momentum", self.momentum, at_least=0, at_most=1)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -122,14 +129,16 @@ class Airbench(Network, kw_only=True):
         """Returns logits; BatchNorm uses batch statistics if `train` is true."""
         size = (_WHITENING_SIZE, _WHITENING_SIZE)
         filters = 2 * _WHITENING_SIZE**2 * images.shape[-1]
+        bias_init = uniform_bias if self.muon else zeros_init()
         whiten = self.convolution(
-            filters, size, "whiten", padding="VALID", bias_init=self.whiten_bias_init
+            filters, size, "whiten", padding="VALID", bias_init=bias_init
         )
-        x = self.record("whiten", self.activation(whiten(images)))
+        x = self.record("whiten", _gelu(whiten(images)))
         for number, width in enumerate(self.widths, 1):
             x = self.group(x, width, f"group{number}", train)
         x = self.max_pool(x, (3, 3), (3, 3)).reshape(x.shape[0], -1)
-        return self.predictions(x, self.head_init, use_bias=False) * self.logit_scale
+        head_init = uniform_of_deviation_1 if self.muon else _uniform
+        return self.predictions(x, head_init, use_bias=False) * self.logit_scale
 
     def init_from_data(
         self, variables: Mapping[str, PyTree], images: Float[Array, "n h w c"]
@@ -165,16 +174,13 @@ class Airbench(Network, kw_only=True):
             x = norm(x)
             if shortcut is not None and number == self.depth:
                 x += shortcut
-            x = self.record(f"{name}_conv{number}", self.activation(x))
+            x = self.record(f"{name}_conv{number}", _gelu(x))
             if number == 1 and self.depth == 3:
                 shortcut = x
         return x
 
 
-# Muon's network does not begin with logits of almost 0.
-_muon = functools.partial(
-    Airbench, head_init=uniform_of_deviation_1, whiten_bias_init=uniform_bias
-)
+_muon = functools.partial(Airbench, muon=True)
 airbench94 = functools.partial(_muon, widths=(64, 256, 256), logit_scale=1 / 256)
 airbench94_sgd = functools.partial(Airbench, widths=(64, 256, 256))
 airbench95 = functools.partial(Airbench, widths=(128, 384, 384))

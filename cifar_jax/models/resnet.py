@@ -11,14 +11,13 @@ from flax import linen as nn
 from flax.linen.initializers import glorot_uniform, he_normal, normal
 from jaxtyping import Array, Float
 
+from cifar_jax.checks import check_range
 from cifar_jax.models.network import Network
-
-# Numbers of channels of the 3x3 convolutions in each of the four stages.
-WIDTHS = (64, 128, 256, 512)
 
 
 def stages(
     x: Float[Array, "n h w c"],
+    width: int,
     depths: tuple[int, ...],
     block: Callable[[Array, int, int, str], Array],
 ) -> Float[Array, "n out_h out_w d"]:
@@ -26,29 +25,45 @@ def stages(
 
     Args:
         x: Input of the first block.
+        width: Channels of the 3x3 convolutions in the first stage; each further one has
+            twice as many.
         depths: Number of blocks in each stage.
         block: Computes a block from its input, width, strides and name.
     """
     # The stem counts as the first stage.
-    for stage, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True), 2):
+    for stage, depth in enumerate(depths, 2):
         for index in range(1, depth + 1):
             strides = 2 if index == 1 and stage > 2 else 1
-            x = block(x, width, strides, f"conv{stage}_block{index}")
+            x = block(x, width << (stage - 2), strides, f"conv{stage}_block{index}")
     return x
 
 
-class BottleneckResNet(Network, kw_only=True):
+class ResNet(Network):
+    """The options that all ResNet variants share.
+
+    Attributes:
+        width: Channels of the 3x3 convolutions in the first stage; each further one has
+            twice as many.
+        depths: Number of blocks in each stage.
+    """
+
+    width: int = 64
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+
+    def __post_init__(self) -> None:
+        check_range("width", self.width, at_least=1)
+        check_range("depths", self.depths, at_least=1)
+        super().__post_init__()
+
+
+class BottleneckResNet(ResNet, kw_only=True):
     """ResNet for ImageNet, as in keras.applications.
 
     Layer names and initialization are Keras's: Glorot uniform kernels, zero biases.
     Convolutions have biases, although BatchNorm cancels them; a stage halves the image
     in its first 1x1 convolution, as in the paper.
-
-    Attributes:
-        depths: Number of blocks in each stage.
     """
 
-    depths: tuple[int, ...]
     num_classes: int = 1000
 
     smallest_image: ClassVar[int] = 32
@@ -58,10 +73,11 @@ class BottleneckResNet(Network, kw_only=True):
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
         """Returns logits; BatchNorm uses batch statistics if `train` is true."""
-        x = nn.relu(self.conv(images, 64, 7, 2, "conv1", train))
+        x = nn.relu(self.conv(images, self.width, 7, 2, "conv1", train))
         x = self.record("conv1_conv", x)
         x = self.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-        x = stages(x, self.depths, functools.partial(self.block, train=train))
+        block = functools.partial(self.block, train=train)
+        x = stages(x, self.width, self.depths, block)
         return self.predictions(x.mean(axis=(1, 2)), glorot_uniform())
 
     def block(
@@ -97,27 +113,23 @@ class BottleneckResNet(Network, kw_only=True):
         )
 
 
-class CifarResNet(Network, kw_only=True):
+class CifarResNet(ResNet):
     """ResNet as commonly used for CIFAR: basic blocks and a size-preserving stem.
 
     Convolution kernels are initialized as in He et al. (2015): normal, with variance 2
     divided by the number of inputs. The dense layer is initialized as normal with
     standard deviation 0.01, so that no class is strongly favored at the start.
-
-    Attributes:
-        depths: Number of blocks in each stage.
     """
-
-    depths: tuple[int, ...]
 
     @nn.compact
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
         """Returns logits; BatchNorm uses batch statistics if `train` is true."""
-        x = nn.relu(self.conv(images, 64, 3, 1, "conv1", train))
+        x = nn.relu(self.conv(images, self.width, 3, 1, "conv1", train))
         x = self.record("conv1_conv", x)
-        x = stages(x, self.depths, functools.partial(self.block, train=train))
+        block = functools.partial(self.block, train=train)
+        x = stages(x, self.width, self.depths, block)
         return self.predictions(x.mean(axis=(1, 2)), normal(0.01))
 
     def block(

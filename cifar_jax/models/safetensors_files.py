@@ -12,6 +12,7 @@ import safetensors.numpy
 from flax import traverse_util
 from jaxtyping import Float32, PyTree, Shaped
 
+from cifar_jax import plugins
 from cifar_jax.errors import UserError
 from cifar_jax.models.variables import Variables
 
@@ -28,7 +29,8 @@ class Contents(NamedTuple):
 
     Attributes:
         record: what is known of the variables; it has at least the name of the network,
-            `model`, and the names of the labels of its last layer, `class_names`.
+            `model`, and the names of the labels of its last layer, `class_names`; and
+            `imports`, if the network is not of this package, see `plugins.used`.
         variables: of the network, by collection, layer and name.
         statistics: of the training images by name, if inputs are normalized by them.
     """
@@ -64,6 +66,7 @@ def read(path: pathlib.Path) -> Contents:
     try:
         with safetensors.safe_open(path, "np") as file:
             record = _record(file.metadata() or {})
+            plugins.check(record.get("imports", {}))
             arrays = {name: _array(file, name) for name in sorted(file.keys())}
         nested = _nested(arrays)
     except UserError as error:
@@ -84,10 +87,11 @@ def _record(metadata: Mapping[str, str]) -> dict[str, Any]:
         record = json.loads(metadata[_RECORD])
         names = record["class_names"]
         whole = isinstance(record["model"], str) and isinstance(names, list)
-        known = whole and all(isinstance(name, str) for name in names)
+        texts = [*names, *record.get("imports", {}).values()]
+        known = whole and all(isinstance(text, str) for text in texts)
         version = record["format"]
     # What a text that is not such a record raises, even one that is nested too deeply.
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         known = False
     if not known:
         raise UserError(

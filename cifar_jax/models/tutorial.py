@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax.linen.initializers import constant, truncated_normal
 from jaxtyping import Array, Float
 
+from cifar_jax.checks import check_range
 from cifar_jax.models.network import Network
 from cifar_jax.ops import Conv, local_response_norm, max_pool
 
@@ -19,7 +20,14 @@ class TutorialCNN(Network):
     It has 1,068,298 parameters for 10 classes. Weights are initialized as truncated
     normal, redrawn beyond two standard deviations and not rescaled, as by
     `tf.truncated_normal_initializer`.
+
+    Attributes:
+        width: channels of both convolutions.
+        hidden: widths of the first two dense layers.
     """
+
+    width: int = 64
+    hidden: tuple[int, int] = (384, 192)
 
     weight_decays: ClassVar[Mapping[str, float]] = {"local3": 1, "local4": 1}
     classifier: ClassVar[tuple[str, ...]] = (
@@ -28,6 +36,11 @@ class TutorialCNN(Network):
         "softmax_linear",
     )
 
+    def __post_init__(self) -> None:
+        check_range("width", self.width, at_least=1)
+        check_range("hidden", self.hidden, at_least=1)
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool = False
@@ -35,7 +48,7 @@ class TutorialCNN(Network):
         """Returns logits of standardized images, regardless of `train`."""
         conv = functools.partial(
             Conv,
-            features=64,
+            features=self.width,
             kernel_size=(5, 5),
             kernel_init=truncated_normal(0.05),
             dtype=self.dtype,
@@ -55,11 +68,11 @@ class TutorialCNN(Network):
         x = self.record("conv2", nn.relu(x), batch_axis=3)
         x = self.pool(self.norm(x))
         x = x.reshape(-1, x.shape[-1]).T
-        x = hidden(384, name="local3")(x)
+        x = hidden(self.hidden[0], name="local3")(x)
         x = self.record("local3", nn.relu(x))
-        x = hidden(192, name="local4")(x)
+        x = hidden(self.hidden[1], name="local4")(x)
         x = self.record("local4", nn.relu(x))
-        head_init = truncated_normal(1 / 192)
+        head_init = truncated_normal(1 / self.hidden[1])
         x = dense(self.num_classes, kernel_init=head_init, name="softmax_linear")(x)
         return self.record("softmax_linear", x).astype(jnp.float32)
 

@@ -12,62 +12,89 @@ from flax import linen as nn
 from flax.linen.initializers import glorot_uniform, he_normal, normal
 from jaxtyping import Array, Float
 
+from cifar_jax.checks import check_range
 from cifar_jax.models.network import Network
 
-# Numbers of channels of the convolutions in each of the five stacks.
-WIDTHS = (64, 128, 256, 512, 512)
+# Channels of the convolutions in each of the five stacks, as multiples of the first's.
+FACTORS = (1, 2, 4, 8, 8)
 
 
-def stacks(
-    images: Float[Array, "n h w 3"],
-    depths: tuple[int, ...],
-    layer: Callable[[Array, int, str], Array],
-    pool: Callable[..., Array],
-) -> Float[Array, "n h//32 w//32 512"]:
-    """Applies the stacks, which all VGG variants share.
+class Stacks(Network):
+    """What all VGG variants share.
 
-    Args:
-        images: Input of the first layer.
-        depths: Number of layers in each stack.
-        layer: Computes a layer from its input, width and name.
-        pool: `Network.max_pool`.
+    Attributes:
+        width: Channels of the convolutions in the first stack; the others have 2, 4, 8
+            and 8 times as many.
+        depths: Number of convolutions in each stack.
+        dropout: Probability that an input of a dense layer but the first is dropped.
     """
-    x = images
-    for block, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True), 1):
-        for index in range(1, depth + 1):
-            x = layer(x, width, f"block{block}_conv{index}")
-        x = pool(x, (2, 2), (2, 2))
-    return x
+
+    width: int = 64
+    depths: tuple[int, int, int, int, int] = (2, 2, 3, 3, 3)
+    dropout: float = 0.0
+
+    smallest_image: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        check_range("width", self.width, at_least=1)
+        check_range("depths", self.depths, at_least=1)
+        check_range("dropout", self.dropout, at_least=0, below=1)
+        super().__post_init__()
+
+    def stacks(
+        self,
+        images: Float[Array, "n h w 3"],
+        layer: Callable[[Array, int, str], Array],
+    ) -> Float[Array, "n h//32 w//32 d"]:
+        """Applies the stacks.
+
+        Args:
+            images: Input of the first layer.
+            layer: Computes a layer from its input, width and name.
+        """
+        x = images
+        for block, (factor, depth) in enumerate(
+            zip(FACTORS, self.depths, strict=True), 1
+        ):
+            for index in range(1, depth + 1):
+                x = layer(x, factor * self.width, f"block{block}_conv{index}")
+            x = self.max_pool(x, (2, 2), (2, 2))
+        return x
+
+    def dropped(self, x: Array, train: bool) -> Array:
+        """Drops values at random in training."""
+        return nn.Dropout(self.dropout, deterministic=not train)(x)
 
 
-class VGG(Network, kw_only=True):
+class VGG(Stacks, kw_only=True):
     """VGG as published for ImageNet: three dense layers, no BatchNorm.
 
     Layer names and initialization are those of keras.applications: Glorot uniform
-    kernels, zero biases. As in Keras, the paper's dropout is omitted.
+    kernels, zero biases. As in Keras, there is no dropout unless it is asked for; the
+    paper's is 0.5.
 
     Attributes:
-        depths: Number of convolutions in each stack.
+        hidden: Width of the first two dense layers.
     """
 
-    depths: tuple[int, ...]
+    hidden: int = 4096
     num_classes: int = 1000
 
-    smallest_image: ClassVar[int] = 32
     classifier: ClassVar[tuple[str, ...]] = ("fc1", "fc2", "predictions")
 
     @nn.compact
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
-        """Returns logits, regardless of `train`."""
+        """Returns logits; there is dropout if `train` is true."""
         dense = functools.partial(
             nn.Dense, dtype=self.dtype, kernel_init=glorot_uniform()
         )
-        x = stacks(images, self.depths, self.conv, self.max_pool)
+        x = self.stacks(images, self.conv)
         x = x.reshape(x.shape[0], -1)
         for name in ("fc1", "fc2"):
-            x = self.record(name, nn.relu(dense(4096, name=name)(x)))
+            x = self.record(name, nn.relu(dense(self.hidden, name=name)(x)))
+            x = self.dropped(x, train)
         return self.predictions(x, glorot_uniform())
 
     def conv(self, x: Array, width: int, name: str) -> Array:
@@ -76,20 +103,13 @@ class VGG(Network, kw_only=True):
         return self.record(name, nn.relu(conv(x)))
 
 
-class BatchNormVGG(Network, kw_only=True):
+class BatchNormVGG(Stacks):
     """VGG as commonly used for CIFAR: BatchNorm throughout and one dense layer.
 
     Convolution kernels are initialized as in He et al. (2015): normal, with variance 2
     divided by the number of inputs. The dense layer is initialized as normal with
     standard deviation 0.01, so that no class is strongly favored at the start.
-
-    Attributes:
-        depths: Number of convolutions in each stack.
     """
-
-    depths: tuple[int, ...]
-
-    smallest_image: ClassVar[int] = 32
 
     @nn.compact
     def __call__(
@@ -97,8 +117,9 @@ class BatchNormVGG(Network, kw_only=True):
     ) -> Float[Array, "n {self.num_classes}"]:
         """Returns logits; BatchNorm uses batch statistics if `train` is true."""
         conv = functools.partial(self.conv, train=train)
-        x = stacks(images, self.depths, conv, self.max_pool)
-        return self.predictions(x.mean(axis=(1, 2)), normal(0.01))
+        x = self.stacks(images, conv)
+        x = self.dropped(x.mean(axis=(1, 2)), train)
+        return self.predictions(x, normal(0.01))
 
     def conv(self, x: Array, width: int, name: str, train: bool) -> Array:
         """Applies one layer of a stack: convolution, BatchNorm and ReLU."""

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from cifar_jax.checks import check_range
 from cifar_jax.errors import UserError
 from cifar_jax.optimization import OPTIMIZERS
 from cifar_jax.optimization.averages import average_params
 from cifar_jax.optimization.optimizers import Lookahead, Optimizer
 from cifar_jax.optimization.schedules import SCHEDULES
-from cifar_jax.registry import check_range, resolve
+from cifar_jax.registry import resolve
 
 _REST = "the rest"
 
@@ -33,8 +34,8 @@ class ParamGroup:
         optimizer: an optimizer in quotes, such as 'sgd(momentum=0.9)'; empty for that
             of the run.
         until: fraction of the run after which the learning rate is 0.
-        frozen: whether the parameters stay as they are; a BatchNorm whose bias does
-            goes by its running averages, which stay too.
+        frozen: whether the parameters stay as they are; a BatchNorm all of whose
+            parameters do goes by its running averages, which stay too.
     """
 
     pattern: str

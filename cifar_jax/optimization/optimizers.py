@@ -15,8 +15,8 @@ import optax
 from jaxtyping import Array, PyTree
 from optax import contrib
 
+from cifar_jax.checks import check_range
 from cifar_jax.optimization.lookahead import lookahead
-from cifar_jax.registry import check_range
 
 
 @runtime_checkable

@@ -8,7 +8,8 @@ from typing import Protocol, runtime_checkable
 import jax.numpy as jnp
 import optax
 
-from cifar_jax.registry import check_range, resolve
+from cifar_jax.checks import check_range
+from cifar_jax.registry import resolve
 
 
 @dataclasses.dataclass(frozen=True)

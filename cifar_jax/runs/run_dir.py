@@ -19,7 +19,7 @@ import platform
 from collections.abc import Iterator
 from typing import Any
 
-from cifar_jax import console
+from cifar_jax import console, plugins
 from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import conflicts
 from cifar_jax.data import Dataset
@@ -110,6 +110,7 @@ def read(path: str | os.PathLike) -> Run:
                 "another version of cifar_jax wrote it, whose checkpoints this one "
                 "cannot read; use that version, or train again in another --train_dir"
             )
+        plugins.check(saved.get("imports", {}))
         data = saved["data"]
         return Run(
             path,
@@ -198,6 +199,7 @@ def write_config(run: Run, dataset: Dataset) -> None:
     record: dict[str, Any] = {
         "format": _FORMAT,
         "config": dataclasses.asdict(run.config),
+        "imports": plugins.used(_names(run.config)),
         "data": {
             "name": dataset.name,
             "source": run.data_source,
@@ -287,6 +289,12 @@ def _verified(file: pathlib.Path) -> dict[str, Any]:
             f"edited it, delete its line {_CHECKSUM!r}"
         )
     return saved
+
+
+def _names(config: Config) -> list[str]:
+    """Returns the settings that name something; paths, which may be None, do not."""
+    fields = dataclasses.fields(config)
+    return [getattr(config, field.name) for field in fields if field.type is str]
 
 
 def _tuples(config: dict[str, Any]) -> dict[str, Any]:

@@ -94,6 +94,11 @@ class Program:
         later = [end for _, end in ends if end > step]
         return dataclasses.replace(self, frozen=frozen), min(later, default=None)
 
+    @property
+    def never_trained(self) -> tuple[str, ...]:
+        """Patterns of the parameters that stay as they are."""
+        return tuple(group.pattern for group in self.groups if group.frozen)
+
     def trained(self, params: PyTree) -> PyTree:
         """Returns the params, with the frozen ones as constants of the gradient."""
         return jax.tree_util.tree_map_with_path(
@@ -136,7 +141,6 @@ def build(config: Config, num_classes: int) -> Program:
     dtype = jnp.bfloat16 if config.use_fp16 else jnp.float32
     groups = resolve_all(config.param_groups, PARAM_GROUPS, "param_groups")
     model = models.create(config.model, num_classes, dtype, config.ops)
-    model = model.clone(frozen=tuple(g.pattern for g in groups if g.frozen))
     return Program(
         model=model,
         preprocessing=config.preprocessing,

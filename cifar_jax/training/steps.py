@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int32, Integer, Key, PyTree, Shaped, UInt8
 
+from cifar_jax import models
 from cifar_jax.checks import check_type
 from cifar_jax.data.dataset import (
     check_extra,
@@ -19,6 +20,7 @@ from cifar_jax.data.dataset import (
 )
 from cifar_jax.errors import UserError
 from cifar_jax.metrics.steps import StepResults
+from cifar_jax.models import batch_norm
 from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY, update_average
 from cifar_jax.optimization.losses import Targets, as_probabilities
 from cifar_jax.training import train_state
@@ -170,15 +172,15 @@ def forward(
     inputs, targets = distort(program, state, batch)
     streams = train_state.streams(state.key)
     dropout = program.share.own_key(jax.random.fold_in(streams.dropout, state.step))
-    model = program.model.clone(axis_name=program.share.axis_name)
-    logits, updated = model.apply(
-        {"params": program.trained(params), "batch_stats": state.batch_stats},
-        inputs,
-        train=True,
-        mutable=["batch_stats", "losses", *(["intermediates"] if record else [])],
-        # Flax draws streams with other names than dropout's from that of the params.
-        rngs={"dropout": dropout, "params": jax.random.fold_in(dropout, _BATCH)},
-    )
+    with batch_norm.in_training(program.never_trained, program.share.axis_name):
+        logits, updated = program.model.apply(
+            {"params": program.trained(params), "batch_stats": state.batch_stats},
+            inputs,
+            train=True,
+            mutable=["batch_stats", "losses", *(["intermediates"] if record else [])],
+            # Flax draws streams with other names from that of the params.
+            rngs={"dropout": dropout, "params": jax.random.fold_in(dropout, _BATCH)},
+        )
     extra = {**batch.extra, "index": batch.indices}
     each = program.loss(logits, targets, extra)
     if each.shape not in ((), targets.shape[:1]):
@@ -188,7 +190,7 @@ def forward(
         )
     losses = {program.loss.name: each.mean()} | _sown(updated.get("losses", {}))
     first, *rest = losses.values()
-    recorded = updated.get("intermediates", {}).get("activations", ())
+    recorded = models.recorded(updated.get("intermediates", {}))
     batch_stats = updated.get("batch_stats", {})
     return sum(rest, start=first), Forward(
         logits, targets, losses, batch_stats, inputs, recorded

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -181,9 +182,15 @@ def test_numbers_of_classes_that_cannot_be_used_are_refused(num_classes):
 
 @pytest.mark.wrong_types
 def test_a_module_that_is_not_a_network_is_refused(monkeypatch):
-    for wrong in (nn.Dense, lambda **_: "network"):
+    for wrong, message in (
+        (nn.Dense, "--model=wrong: Dense is no cifar_jax.Network"),
+        (
+            lambda **_: "network",
+            "--model=wrong must be a cifar_jax.Network, not a str",
+        ),
+    ):
         monkeypatch.setitem(models.MODELS, "wrong", wrong)
-        with pytest.raises(UserError, match=r"'wrong' is not a cifar_jax\.Network"):
+        with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
             Config(model="wrong")
 
 
@@ -199,7 +206,9 @@ def test_classify_gives_probabilities_independent_of_the_batch(network, dataset)
 
 
 def test_unknown_models_are_refused():
-    with pytest.raises(UserError, match="model 'resnet' is unknown; choose from"):
+    with pytest.raises(
+        UserError, match="--model=resnet: resnet is unknown; choose from"
+    ):
         create_model("resnet")
 
 

@@ -97,5 +97,5 @@ def test_number_of_classes():
 
 
 def test_unknown_model():
-    with pytest.raises(UserError, match=r"'resnet' is unknown.*tutorial"):
+    with pytest.raises(UserError, match=r"--model=resnet: resnet is unknown.*tutorial"):
         models.create("resnet")

@@ -31,7 +31,7 @@ DISTORTIONS: dict[str, Callable[..., Distortion]] = {
     "brightness": Brightness,
     "contrast": Contrast,
 }
-MIXTURES: dict[str, type[Mixture]] = {
+MIXTURES: dict[str, Callable[..., Mixture]] = {
     "mixup": Mixup,
     "cutmix": Cutmix,
 }

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from cifar_jax.registry import check_range
+from cifar_jax.checks import check_range
 
 
 @dataclasses.dataclass(frozen=True)

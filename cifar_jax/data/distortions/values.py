@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
 
+from cifar_jax.checks import check_range
 from cifar_jax.data import augment
 from cifar_jax.data.distortions.base import Example
-from cifar_jax.registry import check_range
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,9 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
+from cifar_jax.checks import check_range
 from cifar_jax.data import augment
 from cifar_jax.data.views.base import Views
-from cifar_jax.registry import check_range
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,8 @@ from flax import linen as nn
 from flax.linen.initializers import glorot_uniform
 from jaxtyping import Array, Float
 
-from cifar_jax.models.network import KERAS_NORM, Network
+from cifar_jax.models.block import KERAS_NORM
+from cifar_jax.models.network import Network
 
 
 class Conv(NamedTuple):

@@ -13,33 +13,44 @@ from flax.linen.initializers import glorot_uniform
 from flax.typing import PaddingLike
 from jaxtyping import Array, Float
 
-from cifar_jax.models.network import KERAS_NORM, Network
+from cifar_jax.checks import check_range
+from cifar_jax.models.block import KERAS_NORM
+from cifar_jax.models.network import Network
 
-# Width and stride of each pair of depthwise and pointwise convolutions.
+# Width, as a multiple of the first convolution's, and stride of each pair of depthwise
+# and pointwise convolutions.
 PAIRS = (
-    (64, 1),
-    (128, 2),
-    (128, 1),
-    (256, 2),
-    (256, 1),
-    (512, 2),
-    *5 * ((512, 1),),
-    (1024, 2),
-    (1024, 1),
+    (2, 1),
+    (4, 2),
+    (4, 1),
+    (8, 2),
+    (8, 1),
+    (16, 2),
+    *5 * ((16, 1),),
+    (32, 2),
+    (32, 1),
 )
 
 
-class MobileNet(Network):
-    """MobileNet at full width, as in keras.applications.
+class MobileNet(Network, kw_only=True):
+    """MobileNet, by default at full width, as in keras.applications.
 
     Layer names and initialization are Keras's: Glorot uniform kernels, zero biases.
     Keras's dropout of 0.001 before the last layer is omitted.
+
+    Attributes:
+        width: channels of the first convolution; the others scale.
     """
 
+    width: int = 32
     num_classes: int = 1000
 
     smallest_image: ClassVar[int] = 32
     classifier: ClassVar[tuple[str, ...]] = ("conv_preds",)
+
+    def __post_init__(self) -> None:
+        check_range("width", self.width, at_least=1)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -47,15 +58,15 @@ class MobileNet(Network):
     ) -> Float[Array, "n {self.num_classes}"]:
         """Returns logits; BatchNorm uses batch statistics if `train` is true."""
         conv = functools.partial(self.conv, train=train)
-        x = conv(images, 32, 3, 2, "conv1")
-        for index, (width, strides) in enumerate(PAIRS, 1):
+        x = conv(images, self.width, 3, 2, "conv1")
+        for index, (factor, strides) in enumerate(PAIRS, 1):
             channels = x.shape[-1]
             # For odd sizes this differs from SAME, which pads both sides.
             padding = "SAME" if strides == 1 else ((0, 1), (0, 1))
             x = conv(
                 x, channels, 3, strides, f"conv_dw_{index}", padding, groups=channels
             )
-            x = conv(x, width, 1, 1, f"conv_pw_{index}")
+            x = conv(x, factor * self.width, 1, 1, f"conv_pw_{index}")
         x = x.mean(axis=(1, 2), keepdims=True)
         head = self.convolution(
             self.num_classes, (1, 1), "conv_preds", kernel_init=glorot_uniform()

@@ -10,8 +10,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Integer, PyTree, Scalar, Shaped
 
+from cifar_jax.checks import check_range
 from cifar_jax.errors import UserError
-from cifar_jax.registry import check_range
 
 # Labels, or the probability of each class.
 Targets = Integer[Array | np.ndarray, " n"] | Float[Array | np.ndarray, "n classes"]

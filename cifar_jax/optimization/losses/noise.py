@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from cifar_jax.checks import check_range
 from cifar_jax.errors import UserError
 from cifar_jax.optimization.losses.base import (
     Extra,
@@ -15,7 +16,6 @@ from cifar_jax.optimization.losses.base import (
     check_loss,
     of_each,
 )
-from cifar_jax.registry import check_range
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import jax
 import optax
 from jaxtyping import Array, Float
 
+from cifar_jax.checks import check_range
 from cifar_jax.optimization.losses.base import (
     Extra,
     Loss,
@@ -15,7 +16,6 @@ from cifar_jax.optimization.losses.base import (
     check_loss,
     of_each,
 )
-from cifar_jax.registry import check_range
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,132 @@
+"""The parts that networks are made of."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.typing import Dtype
+from jaxtyping import Array, Float
+
+from cifar_jax.ops import (
+    Implementation,
+    conv_general_dilated,
+    max_pool_channels_last,
+)
+from cifar_jax.ops.pool import Padding
+
+# Arguments of `Block.batch_norm` that Keras's BatchNormalization has by default.
+KERAS_NORM: Mapping[str, float] = {"epsilon": 1e-3, "momentum": 0.99}
+
+
+class Block(nn.Module, kw_only=True):
+    """A network or a part of one, which is given the dtype and ops of the whole.
+
+    In a network: `ResidualBlock(64, dtype=self.dtype, ops=self.ops, name="block1")(x)`.
+
+    Attributes:
+        dtype: of the computation; parameters are float32.
+        ops: how the operations of `cifar_jax.ops` are computed, if it uses them.
+    """
+
+    dtype: Dtype = jnp.float32
+    ops: Implementation = "auto"
+
+    def convolution(
+        self, features: int, kernel_size: tuple[int, int], name: str, **options: Any
+    ) -> nn.Conv:
+        """Returns a convolution for images with their channels last.
+
+        Args:
+            features: number of output channels.
+            kernel_size: of any size.
+            name: of the layer.
+            options: further options of `flax.linen.Conv`.
+        """
+        return nn.Conv(
+            features,
+            kernel_size,
+            dtype=self.dtype,
+            conv_general_dilated=functools.partial(
+                conv_general_dilated, implementation=self.ops
+            ),
+            name=name,
+            **options,
+        )
+
+    def batch_norm(
+        self,
+        name: str,
+        train: bool,
+        epsilon: float = 1e-5,
+        momentum: float = 0.9,
+        use_scale: bool = True,
+    ) -> nn.BatchNorm:
+        """Returns BatchNorm: by the batch in training, by running averages otherwise.
+
+        Args:
+            name: of the layer.
+            train: whether this is a training step.
+            epsilon: added to the variance.
+            momentum: weight of the old value in the running averages.
+            use_scale: whether the outputs have a scale that is trained; a bias they do.
+        """
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=momentum,
+            epsilon=epsilon,
+            use_scale=use_scale,
+            dtype=self.dtype,
+            name=name,
+        )
+
+    def normalized_convolution(
+        self,
+        x: Float[Array, "n h w c"],
+        features: int,
+        kernel_size: tuple[int, int],
+        names: tuple[str, str],
+        train: bool,
+        norm: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Float[Array, "n oh ow {features}"]:
+        """Applies the convolution and the BatchNorm of these names.
+
+        `norm` has further arguments of `batch_norm`; see also `convolution`.
+        """
+        convolution = self.convolution(features, kernel_size, names[0], **options)
+        return self.batch_norm(names[1], train, **norm or {})(convolution(x))
+
+    def max_pool(
+        self,
+        x: Float[Array, "n h w c"],
+        window: tuple[int, int],
+        strides: tuple[int, int],
+        padding: Padding = "VALID",
+    ) -> Float[Array, "n oh ow c"]:
+        """Returns the maxima of windows of images with their channels last.
+
+        The padding is named as in lax, or before and after each of the two axes.
+        """
+        return max_pool_channels_last(x, window, strides, self.ops, padding)
+
+    def record(self, layer: str, x: Array, batch_axis: int = 0) -> Array:
+        """Returns x, and records it as the activations of a layer.
+
+        Summaries show recorded layers, and the report of numbers that are not finite
+        names them; a network need not record any. `models.recorded` returns them.
+
+        Args:
+            layer: its name within this block.
+            x: its activations.
+            batch_axis: the axis of the images.
+        """
+        # In one place for the whole network, so that the order of the calls is known.
+        outermost: nn.Module = self
+        while isinstance(outermost.parent, nn.Module):
+            outermost = outermost.parent
+        name = "/".join((*self.path[len(outermost.path) :], layer))
+        values = jnp.moveaxis(x, batch_axis, 0)
+        outermost.sow("intermediates", "activations", {name: values})
+        return x

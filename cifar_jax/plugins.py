@@ -1,0 +1,192 @@
+"""Code of one's own: what it registers under a name, and --import, which imports it."""
+
+import importlib
+import importlib.machinery
+import importlib.util
+import pathlib
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from cifar_jax.errors import UserError
+
+# Where each kind of choice is registered; only the one that is needed is imported.
+KINDS = {
+    "dataset": "cifar_jax.data:DATASETS",
+    "distortion": "cifar_jax.data.distortions:DISTORTIONS",
+    "mixture": "cifar_jax.data.distortions:MIXTURES",
+    "normalization": "cifar_jax.data.normalization:NORMALIZATIONS",
+    "views": "cifar_jax.data.views:VIEWS",
+    "model": "cifar_jax.models:MODELS",
+    "loss": "cifar_jax.optimization:LOSSES",
+    "optimizer": "cifar_jax.optimization:OPTIMIZERS",
+    "schedule": "cifar_jax.optimization.schedules:SCHEDULES",
+    "group": "cifar_jax.optimization.chain:PARAM_GROUPS",
+    "metric": "cifar_jax.metrics:METRICS",
+    "eval_metric": "cifar_jax.metrics:EVAL_METRICS",
+    "writer": "cifar_jax.writers:WRITERS",
+    "recipe": "cifar_jax.config.recipes:RECIPES",
+}
+
+Choice = TypeVar("Choice")
+
+# What was registered, as "model vit_tiny", and the --import that does it.
+_origins: dict[str, str] = {}
+# What `load` was given in this process, and what it imports just now.
+_loaded: list[str] = []
+_loading: list[str] = []
+
+
+def register(kind: str, name: str) -> Callable[[Choice], Choice]:
+    """Returns a decorator that registers a class or a function under a name.
+
+    Args:
+        kind: one of KINDS, such as "model".
+        name: that flags and `Config` then know.
+
+    Raises:
+        UserError: there is no such kind, it is not a name, or it is taken.
+    """
+    if kind not in KINDS:
+        raise UserError(f"kind={kind!r} is unknown; choose from {', '.join(KINDS)}")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise UserError(f"name={name!r} must be a name as in Python, without spaces")
+    origin = _loading[-1] if _loading else _import_of(sys._getframe(1).f_globals)
+
+    def add(choice: Choice) -> Choice:
+        module, attribute = KINDS[kind].split(":")
+        registry = getattr(importlib.import_module(module), attribute)
+        if name in registry and not _is_same(registry[name], choice):
+            raise UserError(f"there is a {kind} {name} already; choose another name")
+        registry[name] = choice
+        _origins[f"{kind} {name}"] = origin
+        return choice
+
+    return add
+
+
+def load(texts: Iterable[str]) -> None:
+    """Imports modules, which register what they bring.
+
+    Args:
+        texts: the names of modules, or of .py files.
+
+    Raises:
+        UserError: there is no such module, or it raises an error.
+    """
+    for text in texts:
+        file: str | None = None
+        try:
+            file = _file(text)
+            _loaded.append(_import(text, file))
+        # A script may also exit.
+        except (Exception, SystemExit) as error:
+            raise UserError(f"--import={text}: {_reason(error, file)}") from error
+
+
+def as_flags() -> list[str]:
+    """Returns the flags with which another process imports the same."""
+    return [f"--import={','.join(_loaded)}"] if _loaded else []
+
+
+def used(settings: Iterable[str]) -> dict[str, str]:
+    """Returns what of the registered is named in settings, with the --import of each.
+
+    Such as {"model vit_tiny": "my_networks"}.
+    """
+    words = set(re.findall(r"\w+", " ".join(settings)))
+    return {
+        what: origin
+        for what, origin in sorted(_origins.items())
+        if what.split()[1] in words
+    }
+
+
+def check(imports: Mapping[str, str]) -> None:
+    """Raises UserError unless what `used` returned elsewhere is registered here."""
+    for what, origin in imports.items():
+        module = pathlib.PurePath(origin).stem if origin.endswith(".py") else origin
+        if what in _origins and (origin == _origins[what] or module in sys.modules):
+            continue
+        way = f"give --import={origin} (or, from Python, import it first)"
+        if origin == "__main__":
+            origin = "an interactive session"
+            way = "write it to a file, and give --import=FILE"
+        raise UserError(f"the run uses {what} from {origin}; {way}")
+
+
+def _import_of(scope: Mapping[str, Any]) -> str:
+    """Returns the --import of the module with these globals."""
+    if scope["__name__"] == "__main__" and "__file__" in scope:
+        return str(pathlib.Path(scope["__file__"]).resolve())
+    return scope["__name__"]
+
+
+def _is_same(known: object, choice: object) -> bool:
+    """Whether it is the same, or its definition was run again, as in a notebook."""
+    name = getattr(choice, "__qualname__", "<none>")
+    return known is choice or (
+        "<" not in name
+        and name == getattr(known, "__qualname__", None)
+        and choice.__module__ == known.__module__
+    )
+
+
+def _file(text: str) -> str | None:
+    """Returns the file of a module; None for one that is no file."""
+    if text.endswith(".py"):
+        path = pathlib.Path(text).expanduser().resolve()
+        if path.is_file():
+            return str(path)
+    elif spec := importlib.util.find_spec(text):
+        return spec.origin
+    raise UserError("there is no such module or file; give MODULE or FILE.py")
+
+
+def _import(text: str, file: str | None) -> str:
+    """Imports a module or a file; returns a text that does so from any directory."""
+    path = file if text.endswith(".py") else None
+    _loading.append(path or text)
+    try:
+        if path:
+            _import_file(pathlib.Path(path))
+        else:
+            importlib.import_module(text)
+        return _loading[-1]
+    finally:
+        _loading.pop()
+
+
+def _import_file(path: pathlib.Path) -> None:
+    """Imports a file as a module of its name, as if in its directory."""
+    name = path.stem
+    if name in sys.modules:
+        place = getattr(sys.modules[name], "__file__", None)
+        if place is None or pathlib.Path(place).resolve() != path:
+            raise UserError(f"there is a module {name} already; rename the file")
+        return
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _reason(error: BaseException, file: str | None) -> str:
+    """Returns why a file could not be imported, with the line in it."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {error.msg}"
+    message = " ".join(str(error).split())
+    if not isinstance(error, UserError):
+        message = f"{type(error).__name__}: {message}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f"{file}, line {lines[-1]}: {message}" if lines else message
