@@ -25,21 +25,26 @@ class Opened(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(config: Config, dataset: Dataset) -> Iterator[Opened]:
+def opened(config: Config, dataset: Dataset, network: str | None) -> Iterator[Opened]:
     """Claims the directory of a run, in the main process for all of them.
 
     Nothing in it changes: `run_dir.write_config` is called when the training starts.
+
+    Args:
+        config: of the run.
+        dataset: likewise.
+        network: see `Run`.
 
     Raises:
         UserError: the processes of the run have other settings or data, the directory
             cannot be used, or it holds a run that this one would not continue.
         RunError: all of its checkpoints are damaged.
     """
-    processes.check_same(run_dir.identity(config, dataset))
+    processes.check_same(run_dir.identity(config, dataset, network))
     if config.train_dir is None:
         yield Opened(None, None)
         return
-    run = run_dir.of(config, dataset)
+    run = run_dir.of(config, dataset, network)
     with contextlib.ExitStack() as stack:
         processes.run_on_main(lambda: stack.enter_context(run_dir.claim(run)))
         newest = processes.run_on_main(lambda: checkpoints.newest(run.checkpoints))

@@ -31,7 +31,7 @@ from cifar_jax.runs.files import write_atomically
 _CONFIG = "config.json"
 _CHECKSUM = "sha256"
 # Of config.json and the checkpoints; runs of another one cannot be read.
-_FORMAT = 2
+_FORMAT = 3
 _PACKAGES = ("cifar-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -48,6 +48,8 @@ class Run:
         data_fingerprint: SHA-256 of the pixels and labels.
         training_set: which of the images it trains on; None in runs that did not
             record it.
+        network: a network that fit() was given, see `models.describe`; None: the one
+            that the config names.
     """
 
     path: pathlib.Path
@@ -57,6 +59,7 @@ class Run:
     data_source: str
     data_fingerprint: str
     training_set: TrainingSet | None = None
+    network: str | None = None
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -74,8 +77,14 @@ class Run:
         return self.path / "best"
 
 
-def of(config: Config, dataset: Dataset) -> Run:
-    """Returns the run of a config with a train_dir, on disk or not yet."""
+def of(config: Config, dataset: Dataset, network: str | None = None) -> Run:
+    """Returns the run of a config with a train_dir, on disk or not yet.
+
+    Args:
+        config: of the run.
+        dataset: likewise.
+        network: see `Run`.
+    """
     assert config.train_dir is not None
     path = pathlib.Path(config.train_dir)
     if config.data_dir is not None:
@@ -90,6 +99,7 @@ def of(config: Config, dataset: Dataset) -> Run:
         data_source=dataset.source,
         data_fingerprint=dataset.fingerprint,
         training_set=training_set(dataset),
+        network=network,
     )
 
 
@@ -120,6 +130,7 @@ def read(path: str | os.PathLike) -> Run:
             data["source"],
             data["fingerprint"],
             _training_set(data),
+            saved["network"],
         )
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
@@ -157,14 +168,14 @@ def settle_dataset(config: Config) -> Config:
     return config
 
 
-def identity(config: Config, dataset: Dataset) -> str:
+def identity(config: Config, dataset: Dataset, network: str | None) -> str:
     """Returns what must be equal in all processes of a run, as text.
 
     Directories are not part of it: a process may know them by other names.
     """
     settings = dataclasses.asdict(config)
     own = {"train_dir": config.train_dir is None, "data_dir": None}
-    return f"{settings | own} {dataset.fingerprint} {training_set(dataset)}"
+    return f"{settings | own} {dataset.fingerprint} {training_set(dataset)} {network}"
 
 
 @contextlib.contextmanager
@@ -185,6 +196,9 @@ def claim(run: Run) -> Iterator[None]:
                 found.append(
                     f"pixels: {saved.data_source} there, {run.data_source} now"
                 )
+            if saved.network != run.network:
+                there, now = saved.network or "of --model", run.network or "of --model"
+                found.append(f"network: {there} there, {now} now")
             found += _other_images(saved.training_set, run.training_set)
             _refuse_conflicts(saved, found)
         yield
@@ -199,6 +213,7 @@ def write_config(run: Run, dataset: Dataset) -> None:
     record: dict[str, Any] = {
         "format": _FORMAT,
         "config": dataclasses.asdict(run.config),
+        "network": run.network,
         "imports": plugins.used(_names(run.config)),
         "data": {
             "name": dataset.name,

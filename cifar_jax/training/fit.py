@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 from jax.sharding import Mesh
 
-from cifar_jax import console
+from cifar_jax import console, models
 from cifar_jax.checks import check_type
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
@@ -19,6 +19,7 @@ from cifar_jax.devices import compilation, processes, sharding
 from cifar_jax.devices.strategies import STRATEGIES
 from cifar_jax.errors import DivergedError, Stopped, UserError
 from cifar_jax.evaluation.inference import Trained
+from cifar_jax.models import Network
 from cifar_jax.runs import checkpoints, run_dir
 from cifar_jax.runs.opening import opened
 from cifar_jax.runs.run_dir import Run
@@ -66,6 +67,7 @@ def fit(
     dataset: Dataset,
     log: Log = console.log,
     hooks: Sequence[Hook] = (),
+    model: Network | None = None,
 ) -> FitResult:
     """Trains until config.max_steps, from the newest checkpoint if there is one.
 
@@ -79,6 +81,7 @@ def fit(
         dataset: the data.
         log: called with each line of the log.
         hooks: what else is to happen around the steps.
+        model: a network in place of the one that the config names, see `build`.
 
     Raises:
         UserError: config or data cannot be used, or do not match what is in train_dir.
@@ -91,11 +94,12 @@ def fit(
     compilation.enable()
     mesh = sharding.create_mesh(config.num_devices)
     sharding.check_batch_size(config.batch_size, mesh.size)
-    program = programs.build(config, len(dataset.class_names))
+    program = programs.build(config, len(dataset.class_names), model)
+    given = None if model is None else models.describe(program.model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.lost_process_as_run_error())
         weights = initial.weights(config, program, dataset, log)
-        found = stack.enter_context(opened(config, dataset))
+        found = stack.enter_context(opened(config, dataset, given))
         images, run = dataset.train.images, found.run
         state = initial.state(program, config.seed, images, weights, found, mesh)
         if run is not None and found.step is not None:
@@ -112,7 +116,8 @@ def fit(
             now.stopped = evaluation.why_stop()
             last.append(evaluation)
         if start < config.max_steps and now.stopped is None:
-            steps = _compile(config, program, dataset, state, mesh, log)
+            name = config.model if model is None else type(model).__name__
+            steps = _compile(config, program, dataset, state, mesh, name, log)
             if run is not None:
                 processes.run_on_main(lambda: run_dir.write_config(run, dataset))
             first = around(config, program, steps, state, run, writers, log)
@@ -172,12 +177,13 @@ def _compile(
     dataset: Dataset,
     state: TrainState,
     mesh: Mesh,
+    name: str,
     log: Log,
 ) -> CompiledSteps:
     """Compiles the steps, and logs that this takes a while."""
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     log(
-        f"network {config.model} with {count:,} parameters, seed {config.seed}; "
+        f"network {name} with {count:,} parameters, seed {config.seed}; "
         f"compiling for {sharding.describe(mesh, config.batch_size)}; this "
         "may take a minute, later starts are quick"
     )

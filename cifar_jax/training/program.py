@@ -63,15 +63,17 @@ class Program:
     @functools.cached_property
     def tx(self) -> optax.GradientTransformation:
         """The optax chain: weight decay, schedule, and the average of the params."""
-        return chain.create(
-            self.optimizer,
-            self._schedule,
-            max_steps=self.schedule_settings.max_steps,
-            weight_decay=self.weight_decay,
-            weight_decays=self.model.weight_decays,
-            ema_decay=self.ema_decay,
-            groups=self.groups,
-        )
+        # It is made when it is first used, which may be while a step is traced.
+        with jax.ensure_compile_time_eval():
+            return chain.create(
+                self.optimizer,
+                self._schedule,
+                max_steps=self.schedule_settings.max_steps,
+                weight_decay=self.weight_decay,
+                weight_decays=self.model.weight_decays,
+                ema_decay=self.ema_decay,
+                groups=self.groups,
+            )
 
     def learning_rate(self, step: int) -> float:
         """Returns the learning rate of a step, for parameters that are in no group."""
@@ -130,8 +132,14 @@ class Program:
         return terms | {"total_loss": sum(rest, start=first)}
 
 
-def build(config: Config, num_classes: int) -> Program:
+def build(config: Config, num_classes: int, model: Network | None = None) -> Program:
     """Returns the program of a config, for images of this number of classes.
+
+    Args:
+        config: of a run.
+        num_classes: of the images.
+        model: a network in place of the one that the config names; the number of
+            classes, the dtype and ops are set as for that one.
 
     Raises:
         UserError: an argument cannot be used.
@@ -140,7 +148,11 @@ def build(config: Config, num_classes: int) -> Program:
     num_classes = check_integer(num_classes, "num_classes", at_least=1)
     dtype = jnp.bfloat16 if config.use_fp16 else jnp.float32
     groups = resolve_all(config.param_groups, PARAM_GROUPS, "param_groups")
-    model = models.create(config.model, num_classes, dtype, config.ops)
+    if model is None:
+        model = models.create(config.model, num_classes, dtype, config.ops)
+    else:
+        models.check(model)
+        model = model.clone(num_classes=num_classes, dtype=dtype, ops=config.ops)
     return Program(
         model=model,
         preprocessing=config.preprocessing,

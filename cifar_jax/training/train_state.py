@@ -129,6 +129,12 @@ def of_statistics(
     )
     if model.images_for_init:
         variables = model.init_from_data(variables, inputs)
+    unknown = variables.keys() - {"params", "batch_stats", "losses", "intermediates"}
+    if unknown:
+        raise UserError(
+            f"{type(model).__name__} has variables in {', '.join(sorted(unknown))}; "
+            "put those that change in training into batch_stats, which is saved"
+        )
     params, batch_stats = (
         variables.get(collection, {}) | (initial or {}).get(collection, {})
         for collection in ("params", "batch_stats")

@@ -14,7 +14,7 @@ from cifar_jax.data import Dataset
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import Trained, eval_step
-from cifar_jax.models import from_keras, safetensors_files, variables
+from cifar_jax.models import Network, from_keras, safetensors_files, variables
 from cifar_jax.models.keras import imagenet
 from cifar_jax.models.safetensors_files import Contents
 from cifar_jax.runs import checkpoints
@@ -140,7 +140,11 @@ def _recorded(contents: Contents) -> Trained:
 
 
 def load(
-    run: Run, step: int | None = None, raw_params: bool = False, best: bool = False
+    run: Run,
+    step: int | None = None,
+    raw_params: bool = False,
+    best: bool = False,
+    model: Network | None = None,
 ) -> Trained:
     """Loads the network of a checkpoint.
 
@@ -149,6 +153,7 @@ def load(
         step: of a checkpoint of the run; None for the newest one that is whole.
         raw_params: whether to use the variables of that very step, not the averages.
         best: whether to use the checkpoint that --keep_best kept.
+        model: the network, if fit() was given one.
 
     Raises:
         UserError: there is no such checkpoint, or none yet.
@@ -162,7 +167,15 @@ def load(
             f"there is no checkpoint of step {step!r} in {run.path}; those that exist: "
             + (", ".join(map(str, saved)) or "none")
         )
-    program = programs.build(run.config, len(run.class_names))
+    program = programs.build(run.config, len(run.class_names), model)
+    given = None if model is None else models.describe(program.model)
+    if given != run.network:
+        named = "that of --model"
+        raise UserError(
+            f"the network of the run in {run.path} is {run.network or named}, not "
+            f"{given or named}; give load_trained(run, model=...) the network that "
+            "fit() was given; for the commands, register it and train with --import"
+        )
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     any_images = np.zeros((1, *run.image_shape), np.uint8)
     like = jax.tree.map(

@@ -20,6 +20,7 @@ from cifar_jax import (
     build_program,
     evaluate,
     fit,
+    forward,
     init_state,
     inspect,
     load_trained,
@@ -249,3 +250,100 @@ def test_a_run_of_an_earlier_version_is_refused_on_one_line(finished_run, tmp_pa
     with pytest.raises(UserError, match="another version of cifar_jax wrote it") as e:
         read_run(tmp_path)
     assert "\n" not in str(e.value)
+
+
+class Sowing(Network):
+    """Adds a loss of its own, draws from a stream of its own, in a nested module."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = images[:, ::4, ::4].reshape(len(images), -1)
+        if train:
+            x = x + 0.1 * jax.random.normal(self.make_rng("noise"), x.shape)
+        x = Penalized(name="inner")(x)
+        return nn.Dense(self.num_classes, name="head")(x)
+
+
+class Penalized(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(8, name="dense")(x)
+        self.sow("losses", "activity", 0.01 * (x**2).mean())
+        self.sow("losses", "activity", 0.02 * (x**2).mean())
+        return x
+
+
+def test_losses_that_a_network_sows_are_added_and_its_streams_are_drawn(dataset):
+    program = build_program(config("silent", weight_decay=0.0), 3, Sowing())
+    state = init_state(program, jax.random.key(0), dataset.train.images)
+    batch = Batch.of(dataset.train.images[:8], dataset.train.labels[:8])
+    after, metrics = take_step(program, state, batch)
+    assert set(metrics) == {"cross_entropy", "inner/activity", "total_loss"}
+    terms = metrics["cross_entropy"] + metrics["inner/activity"]
+    np.testing.assert_allclose(metrics["total_loss"], terms, rtol=1e-6)
+    assert metrics["inner/activity"] > 0
+
+    def loss(params):
+        return forward(program, params, state, batch)[0]
+
+    grads = jax.jit(jax.grad(loss))(state.params)
+    stepped = (
+        state.params["inner"]["dense"]["kernel"]
+        - 0.1 * (grads["inner"]["dense"]["kernel"])
+    )
+    np.testing.assert_allclose(
+        after.params["inner"]["dense"]["kernel"], stepped, rtol=1e-4, atol=1e-6
+    )
+    # The noise is a function of the step.
+    _, again = take_step(program, state, batch)
+    _, later = take_step(
+        program, dataclasses.replace(state, step=state.step + 1), batch
+    )
+    assert again["cross_entropy"] == metrics["cross_entropy"] != later["cross_entropy"]
+
+
+def test_a_network_with_other_variables_is_refused(dataset):
+    class Counting(Network):
+        @nn.compact
+        def __call__(self, images, train=False):
+            self.variable("counts", "calls", jnp.zeros, ())
+            x = images[:, ::4, ::4].reshape(len(images), -1)
+            return nn.Dense(self.num_classes, name="head")(x)
+
+    program = build_program(config("silent"), 3, Counting())
+    with pytest.raises(UserError, match=r"counts.*batch_stats"):
+        init_state(program, jax.random.key(0), dataset.train.images)
+
+
+def test_fit_takes_a_network_that_has_no_name(dataset, tmp_path):
+    settings = config("small", train_dir=str(tmp_path))
+    given = Dropping(num_classes=7)
+    lines = []
+    result = fit(settings, dataset, lines.append, model=given)
+    assert any("network Dropping with 327 parameters" in line for line in lines)
+    run = read_run(tmp_path)
+    with pytest.raises(
+        UserError, match=r"is .*Dropping\(.*, not that of --model; give"
+    ):
+        load_trained(run)
+    with pytest.raises(UserError, match=r"not .*Silent"):
+        load_trained(run, model=Silent())
+    loaded = load_trained(run, model=Dropping())
+    np.testing.assert_array_equal(
+        predict_logits(loaded, dataset.test.images),
+        predict_logits(result.trained, dataset.test.images),
+    )
+    longer = dataclasses.replace(settings, max_steps=8)
+    with pytest.raises(UserError, match=r"holds another run .network: .*Dropping"):
+        fit(longer, dataset, silent)
+    assert fit(longer, dataset, silent, model=given).steps == 2
+    with pytest.raises(UserError, match=r"model must be a cifar_jax\.Network"):
+        fit(longer, dataset, silent, model=nn.Dense(3))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "triangle(end=0.1)"])
+def test_any_schedule_is_summarized(dataset, tmp_path, schedule):
+    settings = config("small", schedule=schedule, train_dir=str(tmp_path))
+    fit(settings, dataset, silent)
+    (first,) = summaries.read_training(tmp_path / "train.jsonl")
+    assert 0 <= first["learning_rate"] <= settings.learning_rate
