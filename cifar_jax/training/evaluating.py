@@ -86,7 +86,7 @@ class Evaluator:
         correct = metrics.num_correct(logits, self._split.labels)
         self.latest = correct / len(self._split)
         precisions, words = {self._name: self.latest}, f"{self.latest:.3f}"
-        if self._config.ema_decay > 0:  # otherwise both are the same
+        if self._program.average.keeps:  # otherwise both are the same
             logits = self._logits(state, raw=True)
             raw = metrics.accuracy(logits, self._split.labels)
             precisions[f"{self._name}_raw"] = raw

@@ -10,7 +10,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree, Scalar
+from jaxtyping import Array, Float, Int, PyTree, Scalar
 
 from cifar_jax import models
 from cifar_jax.checks import check_integer, check_type
@@ -18,8 +18,11 @@ from cifar_jax.config.config import Config
 from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.models import Network
 from cifar_jax.optimization import LOSSES, OPTIMIZERS, chain, schedules
-from cifar_jax.optimization.chain import PARAM_GROUPS
-from cifar_jax.optimization.losses import Loss, weight_losses
+from cifar_jax.optimization.averages import AVERAGES, Average
+from cifar_jax.optimization.losses import Loss
+from cifar_jax.optimization.optimizers import Optimizer
+from cifar_jax.optimization.param_groups import PARAM_GROUPS, name_of
+from cifar_jax.optimization.weight_decay import WeightDecay
 from cifar_jax.registry import resolve, resolve_all
 
 
@@ -33,9 +36,10 @@ class Program:
         loss: of logits and targets.
         tx: the optax chain.
         schedule: the learning rate of a step.
-        weight_decay: coefficient of the penalty of kernels in the loss; 0 if the
-            optimizer decays them in another way.
-        ema_decay: upper limit of the decay of the moving averages.
+        weight_decay: of each parameter, and its penalties in the loss.
+        optimizer: of which tx is made.
+        average: of the params and of BatchNorm's statistics.
+        max_updates: the length of the run in updates of the optimizer.
         ends: for groups of parameters that are not trained to the end, the pattern of
             their names and the step from which on they stay as they are.
         frozen: the patterns of parameters whose gradients are not needed.
@@ -46,8 +50,10 @@ class Program:
     loss: Loss
     tx: optax.GradientTransformation
     schedule: optax.Schedule
-    weight_decay: float
-    ema_decay: float
+    weight_decay: WeightDecay
+    optimizer: Optimizer
+    average: Average
+    max_updates: int
     ends: tuple[tuple[str, int], ...] = ()
     frozen: tuple[str, ...] = ()
 
@@ -74,17 +80,28 @@ class Program:
         return jax.tree_util.tree_map_with_path(
             lambda path, param: (
                 jax.lax.stop_gradient(param)
-                if any(re.fullmatch(p, chain.name_of(path)) for p in self.frozen)
+                if any(re.fullmatch(p, name_of(path)) for p in self.frozen)
                 else param
             ),
             params,
         )
 
+    def averaged(self, new: PyTree, average: PyTree, step: Int[Array, ""]) -> PyTree:
+        """Returns the average of BatchNorm's statistics after so many steps.
+
+        Like that of the params, it counts updates: other steps leave it as it is.
+        """
+        every = self.optimizer.every
+        updated = self.average.update(new, average, step // every, self.max_updates)
+        if every == 1:
+            return updated
+        return jax.tree.map(
+            lambda new, old: jnp.where(step % every == 0, new, old), updated, average
+        )
+
     def penalties(self, params: PyTree) -> dict[str, Float[Scalar, ""]]:
         """Returns the loss terms of weight decay by name."""
-        if not self.weight_decay:
-            return {}
-        return weight_losses(params, self.model.weight_decays, self.weight_decay)
+        return self.weight_decay.penalties(params)
 
     def loss_terms(
         self, loss: Float[Scalar, ""], params: PyTree
@@ -109,6 +126,11 @@ def build(config: Config, num_classes: int) -> Program:
     groups = resolve_all(config.param_groups, PARAM_GROUPS, "param_groups")
     model = models.create(config.model, num_classes, dtype, config.ops)
     model = model.clone(frozen=tuple(g.pattern for g in groups if g.frozen))
+    weight_decay = WeightDecay(
+        config.weight_decay, optimizer.decay_in_loss, model.weight_decays, groups
+    )
+    average = resolve(config.average, AVERAGES, "average")
+    rate = schedule("")
     return Program(
         model=model,
         preprocessing=config.preprocessing,
@@ -116,19 +138,20 @@ def build(config: Config, num_classes: int) -> Program:
         tx=chain.create(
             optimizer,
             schedule,
-            max_steps=config.max_steps,
-            weight_decay=config.weight_decay,
-            weight_decays=model.weight_decays,
-            ema_decay=config.ema_decay,
+            max_steps=config.max_updates,
+            weight_decay=weight_decay,
+            average=average,
             groups=groups,
         ),
-        schedule=schedule(""),
-        weight_decay=config.weight_decay if optimizer.decay_in_loss else 0.0,
-        ema_decay=config.ema_decay,
+        schedule=lambda step: rate(step // optimizer.every),
+        weight_decay=weight_decay,
+        optimizer=optimizer,
+        average=average,
+        max_updates=config.max_updates,
         ends=tuple(
-            (group.pattern, end)
+            (group.pattern, end * optimizer.every)
             for group in groups
-            if (end := math.ceil(group.until * config.max_steps)) < config.max_steps
+            if (end := math.ceil(group.until * config.max_updates)) < config.max_updates
         ),
     )
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int32, Integer, Key, PyTree, UInt8
 
 from cifar_jax.checks import check_type
 from cifar_jax.data.dataset import check_images, check_labels
-from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY, update_average
+from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY
 from cifar_jax.optimization.losses import Targets, as_probabilities
 from cifar_jax.training import train_state
 from cifar_jax.training.program import Program
@@ -136,7 +136,9 @@ def train_step(
     if axis_name is not None:
         loss, grads = jax.lax.pmean((loss, grads), axis_name)
     losses = program.loss_terms(loss, state.params)
-    updates, opt_state = program.tx.update(grads, state.opt_state, state.params)
+    updates, opt_state = program.tx.update(
+        grads, state.opt_state, state.params, value=loss
+    )
     step = state.step + 1
     state = dataclasses.replace(
         state,
@@ -144,8 +146,8 @@ def train_step(
         params=optax.apply_updates(state.params, updates),
         batch_stats=batch_stats,
         opt_state=opt_state,
-        averaged_batch_stats=update_average(
-            batch_stats, state.averaged_batch_stats, step, program.ema_decay
+        averaged_batch_stats=program.averaged(
+            batch_stats, state.averaged_batch_stats, step
         ),
         # From zero and without bias correction, as TensorFlow averages a tensor, so
         # these curves start low, as the tutorial's do.

@@ -44,9 +44,13 @@ def of_state(
         data: provides the class names and the image shape.
         raw_params: whether to use the variables of that very step, not the averages.
     """
+    variables = state.averaged_variables
+    if raw_params or not program.average.keeps:
+        params = program.optimizer.eval_params(state.opt_state, state.params)
+        variables = state.variables | {"params": params}
     return Trained(
         model=program.model,
-        variables=state.variables if raw_params else state.averaged_variables,
+        variables=variables,
         preprocessing=program.preprocessing,
         statistics=state.statistics,
         step=int(state.step),
