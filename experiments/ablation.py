@@ -39,7 +39,7 @@ def variants(config: Config) -> list[Variant]:
     whole = {"num_epochs_per_decay": images / 50_000}
     return [
         Variant("all of it", whole),
-        Variant("no averages", whole | {"ema_decay": 0.0}),
+        Variant("no averages", whole | {"average": "none"}),
         Variant("no weight decay", whole | {"weight_decay": 0.0}),
         Variant("no LRN", whole | {"model": "tutorial_without_lrn"}),
         Variant("no drop of the learning rate"),

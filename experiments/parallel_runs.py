@@ -22,6 +22,7 @@ from cifar_jax import (
 from cifar_jax.devices.compilation import slow_in_loops
 from cifar_jax.training import train_state
 from cifar_jax.training.compiled import take_steps
+from cifar_jax.training.trained import eval_variables
 
 # Images evaluated at a time, at most.
 EVAL_BATCH_SIZE = 2000
@@ -143,7 +144,9 @@ class ParallelRuns:
                 preprocessing=self._program.preprocessing,
             )
             return jax.vmap(
-                lambda state: of_one(state.averaged_variables, images, state.statistics)
+                lambda state: of_one(
+                    eval_variables(self._program, state), images, state.statistics
+                )
             )(states)
 
         def all_logits(states: TrainState, test: UInt8[Array, "m n h w c"]) -> Array:

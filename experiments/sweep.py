@@ -3,7 +3,7 @@ r"""Which settings are best? Trains and evaluates with each of many.
     python -m experiments.sweep --data_dir=DIR --train_flags='--recipe=sprint' \
         --grid=learning_rate=0.25,0.5,1 --grid=seed=0,1 --at_a_time=2
     python -m experiments.sweep --data_dir=DIR --train_flags='--validation_size=5000' \
-        --random='learning_rate=log(0.01, 1)' --random='ema_decay=0.99,0.999' \
+        --random='learning_rate=log(0.01, 1)' --random='weight_decay=0.001,0.004' \
         --trials=20
 
 --grid has values between commas, and all combinations are run. --random has values to

@@ -57,7 +57,8 @@ def test_distortions_and_optimizers_are_ours():
     found = {"translate" if name == "translation" else name for name in names}
     # A crop at the center is not random.
     assert found == (DISTORTIONS | MIXTURES).keys() - {"center_crop"}
-    assert set(OURS["optimizers"].lower().split(", ")) == set(OPTIMIZERS)
+    names = OURS["optimizers"].lower().replace(" ", "_").split(",_")
+    assert set(names) == set(OPTIMIZERS)
 
 
 @pytest.mark.parametrize(

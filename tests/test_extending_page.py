@@ -75,7 +75,7 @@ def run(
 
 
 def test_there_is_an_example_of_everything():
-    assert len(FILES) == 6
+    assert len(FILES) == 7
     assert {registry for registry, _, _ in ENTRIES} == {
         *("DATASETS", "DISTORTIONS", "VIEWS", "MODELS", "LOSSES", "OPTIMIZERS"),
         "RECIPES",

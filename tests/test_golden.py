@@ -21,12 +21,14 @@ from cifar_jax.data import augment
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.ops import local_response_norm
 from cifar_jax.optimization import chain, schedules
-from cifar_jax.optimization.averages import averaged_params
-from cifar_jax.optimization.losses import CrossEntropy, weight_losses
+from cifar_jax.optimization.averages import EMA, averaged_params
+from cifar_jax.optimization.losses import CrossEntropy
 from cifar_jax.optimization.optimizers import SGD
+from cifar_jax.optimization.weight_decay import WeightDecay
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "tutorial.npz")
 MODEL = TutorialCNN()
+WEIGHT_DECAY = WeightDecay(inputs.WEIGHT_DECAY, True, MODEL.weight_decays)
 
 # Tolerances, with differences measured on a CPU. An operation rounds each value a few
 # times by at most 2^-24 = 6e-8 (measured: 3e-7).
@@ -82,7 +84,7 @@ def cross_entropy(params, images, labels):
 
 def loss_terms(params, images, labels):
     loss = cross_entropy(params, images, labels)
-    decay = weight_losses(params, MODEL.weight_decays, inputs.WEIGHT_DECAY)
+    decay = WEIGHT_DECAY.penalties(params)
     total = sum(decay.values(), start=loss)
     return {"cross_entropy": loss, **decay, "total_loss": total}
 
@@ -92,9 +94,8 @@ def make_optimizer(schedule):
         SGD(),
         lambda name: schedule,
         max_steps=100,
-        weight_decay=inputs.WEIGHT_DECAY,
-        weight_decays=MODEL.weight_decays,
-        ema_decay=inputs.EMA_DECAY,
+        weight_decay=WEIGHT_DECAY,
+        average=EMA(inputs.EMA_DECAY, ramp=True),
     )
 
 

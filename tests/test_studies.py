@@ -42,7 +42,7 @@ def read(results: pathlib.Path, name: str) -> tuple[dict, list[dict]]:
 
 @pytest.mark.slow
 def test_a_study_trains_its_variants(tmp_path):
-    variant = Variant("no averages", {"model": "small", "ema_decay": 0.0})
+    variant = Variant("no averages", {"model": "small", "average": "none"})
 
     def main(argv: list[str]) -> None:
         draw = functools.partial(studies.draw, title="A small network")
@@ -58,7 +58,7 @@ def test_a_study_trains_its_variants(tmp_path):
     assert row["variant"] == "no averages"
     assert f"| no averages |    {float(row['test']):.4f} |" in text
     run = read_run(tmp_path / "runs" / "no_averages-0")
-    assert (run.config.ema_decay, run.config.max_steps) == (0, 4)
+    assert (run.config.average, run.config.max_steps) == ("none", 4)
     assert "step 0, loss = " in (run.path / "log.txt").read_text()
 
 

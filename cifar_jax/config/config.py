@@ -19,7 +19,8 @@ from cifar_jax.metrics import EVAL_METRICS, METRICS
 from cifar_jax.models import MODELS
 from cifar_jax.ops import Implementation
 from cifar_jax.optimization import LOSSES, OPTIMIZERS
-from cifar_jax.optimization.chain import PARAM_GROUPS
+from cifar_jax.optimization.averages import AVERAGES
+from cifar_jax.optimization.param_groups import PARAM_GROUPS
 from cifar_jax.optimization.schedules import SCHEDULES, ScheduleSettings
 from cifar_jax.registry import resolve, resolve_all
 from cifar_jax.writers import WRITERS
@@ -250,12 +251,12 @@ class Config:
         ),
         fixed=True,
     )
-    ema_decay: float = option(
-        0.9999,
-        "Upper limit of the decay of the moving averages of the parameters and of "
-        "BatchNorm's statistics.",
-        at_least=0,
-        at_most=1,
+    average: str = option(
+        "ema(0.9999, ramp=True)",
+        "The average of the parameters and of BatchNorm's statistics by which the "
+        "network is evaluated: ema, exponential, with a decay that ramps up to its "
+        "limit or not; swa, equal, after that fraction of the run; none.",
+        registry=AVERAGES,
         fixed=True,
     )
     log_frequency: int = option(
@@ -348,6 +349,12 @@ class Config:
                 f"--image_size={self.image_size} must be at least {smallest}, which "
                 f"--model={self.model} needs"
             )
+        if self.max_steps % self.steps_per_update:
+            raise UserError(
+                f"--max_steps={self.max_steps} must be a multiple of "
+                f"{self.steps_per_update}, the steps of each update of "
+                f"--optimizer={self.optimizer}"
+            )
 
     @property
     def data_options(self) -> dict[str, Any]:
@@ -377,10 +384,10 @@ class Config:
 
     @property
     def schedule_settings(self) -> ScheduleSettings:
-        """The settings that schedules read."""
+        """The settings that schedules read, whose steps are updates."""
         return ScheduleSettings(
             learning_rate=self.learning_rate,
-            max_steps=self.max_steps,
+            max_steps=self.max_updates,
             decay_factor=self.learning_rate_decay_factor,
             decay_steps=self.decay_steps,
             drops=self.learning_rate_drops,
@@ -388,13 +395,24 @@ class Config:
         )
 
     @property
+    def steps_per_update(self) -> int:
+        """Steps for each update of the optimizer: 1 unless it accumulates gradients."""
+        return resolve(self.optimizer, OPTIMIZERS, "optimizer").every
+
+    @property
+    def max_updates(self) -> int:
+        """The length of the run in updates of the optimizer."""
+        return self.max_steps // self.steps_per_update
+
+    @property
     def decay_steps(self) -> int:
-        """Steps from one drop of the staircase to the next.
+        """Updates from one drop of the staircase to the next.
 
         As in the tutorial, an epoch is 50,000 images whatever the data set: 136,718
-        steps at a batch size of 128.
+        updates at a batch size of 128.
         """
-        steps = 50_000 / self.batch_size * self.num_epochs_per_decay
+        images = self.batch_size * self.steps_per_update
+        steps = 50_000 / images * self.num_epochs_per_decay
         return max(1, int(min(steps, _LARGEST)))
 
 

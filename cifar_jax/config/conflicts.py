@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from cifar_jax.config.config import Config, default
 from cifar_jax.optimization import OPTIMIZERS
-from cifar_jax.optimization.chain import PARAM_GROUPS
-from cifar_jax.optimization.optimizers import Lookahead
+from cifar_jax.optimization.averages import AVERAGES
+from cifar_jax.optimization.param_groups import PARAM_GROUPS
 from cifar_jax.registry import resolve, resolve_all
 
 # Schedules that do not depend on the length of the run.
@@ -54,11 +54,13 @@ def _depends_on_max_steps(config: Config) -> bool:
     """Whether what a step does depends on the length of the run."""
     groups = resolve_all(config.param_groups, PARAM_GROUPS, "param_groups")
     optimizer = resolve(config.optimizer, OPTIMIZERS, "optimizer")
+    optimizers = (optimizer, *(g.own_optimizer for g in groups if g.optimizer))
+    average = resolve(config.average, AVERAGES, "average")
     return (
         config.schedule not in _OPEN_ENDED
         or config.warmup > 0
         or any(group.schedule or group.until < 1 for group in groups)
-        or (isinstance(optimizer, Lookahead) and optimizer.cubic)
+        or not all(part.open_ended for part in (*optimizers, average))
     )
 
 

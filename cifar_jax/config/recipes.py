@@ -28,7 +28,7 @@ _CUDA_CONVNET: dict[str, Any] = {
     "schedule": "piecewise",
     "optimizer": "sgd(momentum=0.9)",
     "weight_decay": 0.004,
-    "ema_decay": 0.0,
+    "average": "none",
 }
 
 # 200 epochs of SGD with Nesterov momentum along half a cosine, with the usual crops and
@@ -44,7 +44,7 @@ _LONG: dict[str, Any] = {
     "warmup": 0.025,
     "optimizer": "sgd(momentum=0.9, nesterov=True)",
     "weight_decay": 5e-4,
-    "ema_decay": 0.999,
+    "average": "ema(0.999, ramp=True)",
 }
 
 # Airbench sums losses over the batch where we average them, so our learning rates are
@@ -57,7 +57,7 @@ _AIRBENCH: dict[str, Any] = {
     "normalization": "channel",
     "views": "shifted_mirrors",
     "loss": "cross_entropy(label_smoothing=0.2)",
-    "ema_decay": 0.0,
+    "average": "none",
 }
 _WHITENING = "group('whiten/kernel', frozen=True)"
 

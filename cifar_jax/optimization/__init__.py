@@ -11,14 +11,7 @@ from cifar_jax.optimization.losses import (
     SquaredError,
     Weighted,
 )
-from cifar_jax.optimization.optimizers import (
-    SGD,
-    AdamW,
-    Lion,
-    Lookahead,
-    Muon,
-    Optimizer,
-)
+from cifar_jax.optimization.optimizers import OPTIMIZERS, Optimizer
 
 __all__ = ["LOSSES", "OPTIMIZERS", "Loss", "Optimizer"]
 
@@ -29,11 +22,4 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "soft_labels": SoftLabels,
     "distillation": Distillation,
     "label_noise": LabelNoise,
-}
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "sgd": SGD,
-    "adamw": AdamW,
-    "lion": Lion,
-    "muon": Muon,
-    "lookahead": Lookahead,
 }

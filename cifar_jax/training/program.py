@@ -8,7 +8,7 @@ import re
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree, Scalar
+from jaxtyping import Array, Float, Int, PyTree, Scalar
 
 from cifar_jax import models
 from cifar_jax.checks import check_integer, check_type
@@ -18,10 +18,12 @@ from cifar_jax.devices.share import WHOLE, Share, Whole
 from cifar_jax.metrics import METRICS, Metric
 from cifar_jax.models import Network
 from cifar_jax.optimization import LOSSES, OPTIMIZERS, chain, schedules
-from cifar_jax.optimization.chain import PARAM_GROUPS, ParamGroup
-from cifar_jax.optimization.losses import Loss, weight_losses
+from cifar_jax.optimization.averages import AVERAGES, Average
+from cifar_jax.optimization.losses import Loss
 from cifar_jax.optimization.optimizers import Optimizer
+from cifar_jax.optimization.param_groups import PARAM_GROUPS, ParamGroup, name_of
 from cifar_jax.optimization.schedules import ScheduleSettings
+from cifar_jax.optimization.weight_decay import WeightDecay
 from cifar_jax.registry import resolve, resolve_all
 
 
@@ -40,8 +42,8 @@ class Program:
         groups: parameters with settings of their own.
         schedule_name: the schedule of the learning rate.
         schedule_settings: what it reads.
-        weight_decay: coefficient of the decay of kernels.
-        ema_decay: upper limit of the decay of the moving averages.
+        weight_decay: of each parameter, and its penalties in the loss.
+        average: of the params and of BatchNorm's statistics.
         metrics: what is measured in each step besides the losses.
         frozen: patterns of the parameters whose gradients are not needed.
         share: what a step sees of its batch.
@@ -54,8 +56,8 @@ class Program:
     groups: tuple[ParamGroup, ...]
     schedule_name: str
     schedule_settings: ScheduleSettings
-    weight_decay: float
-    ema_decay: float
+    weight_decay: WeightDecay
+    average: Average
     metrics: tuple[Metric, ...] = ()
     frozen: tuple[str, ...] = ()
     share: Whole | Share = WHOLE
@@ -70,14 +72,13 @@ class Program:
                 self._schedule,
                 max_steps=self.schedule_settings.max_steps,
                 weight_decay=self.weight_decay,
-                weight_decays=self.model.weight_decays,
-                ema_decay=self.ema_decay,
+                average=self.average,
                 groups=self.groups,
             )
 
     def learning_rate(self, step: int) -> float:
         """Returns the learning rate of a step, for parameters that are in no group."""
-        return float(self._schedule("")(step))
+        return float(self._schedule("")(step // self.optimizer.every))
 
     def _schedule(self, name: str) -> optax.Schedule:
         """Returns the schedule of a name; that of the run for an empty name."""
@@ -89,12 +90,27 @@ class Program:
         In it, parameters that are not trained any more are constants: its steps give
         the same results as those of this program, in less time.
         """
-        max_steps = self.schedule_settings.max_steps
-        ends = [(g.pattern, math.ceil(g.until * max_steps)) for g in self.groups]
-        ends = [(pattern, end) for pattern, end in ends if end < max_steps]
+        updates = self.schedule_settings.max_steps
+        ends = [(g.pattern, math.ceil(g.until * updates)) for g in self.groups]
+        ends = [(p, end * self.optimizer.every) for p, end in ends if end < updates]
         frozen = tuple(pattern for pattern, end in ends if end <= step)
         later = [end for _, end in ends if end > step]
         return dataclasses.replace(self, frozen=frozen), min(later, default=None)
+
+    def averaged(
+        self, batch_stats: PyTree, average: PyTree, step: Int[Array, ""]
+    ) -> PyTree:
+        """Returns the average of BatchNorm's statistics after so many steps.
+
+        Like that of the params, it counts updates: other steps leave it as it is.
+        """
+        every, max_updates = self.optimizer.every, self.schedule_settings.max_steps
+        updated = self.average.update(batch_stats, average, step // every, max_updates)
+        if every == 1:
+            return updated
+        return jax.tree.map(
+            lambda new, old: jnp.where(step % every == 0, new, old), updated, average
+        )
 
     @property
     def never_trained(self) -> tuple[str, ...]:
@@ -106,7 +122,7 @@ class Program:
         return jax.tree_util.tree_map_with_path(
             lambda path, param: (
                 jax.lax.stop_gradient(param)
-                if any(re.fullmatch(p, chain.name_of(path)) for p in self.frozen)
+                if any(re.fullmatch(p, name_of(path)) for p in self.frozen)
                 else param
             ),
             params,
@@ -114,9 +130,7 @@ class Program:
 
     def penalties(self, params: PyTree) -> dict[str, Float[Scalar, ""]]:
         """Returns the loss terms of weight decay by name."""
-        if not self.weight_decay or not self.optimizer.decay_in_loss:
-            return {}
-        return weight_losses(params, self.model.weight_decays, self.weight_decay)
+        return self.weight_decay.penalties(params)
 
     def loss_terms(
         self, losses: dict[str, Float[Scalar, ""]], params: PyTree
@@ -147,6 +161,7 @@ def build(config: Config, num_classes: int, model: Network | None = None) -> Pro
     check_type(config, "config", Config)
     num_classes = check_integer(num_classes, "num_classes", at_least=1)
     dtype = jnp.bfloat16 if config.use_fp16 else jnp.float32
+    optimizer = resolve(config.optimizer, OPTIMIZERS, "optimizer")
     groups = resolve_all(config.param_groups, PARAM_GROUPS, "param_groups")
     if model is None:
         model = models.create(config.model, num_classes, dtype, config.ops)
@@ -157,11 +172,13 @@ def build(config: Config, num_classes: int, model: Network | None = None) -> Pro
         model=model,
         preprocessing=config.preprocessing,
         loss=resolve(config.loss, LOSSES, "loss"),
-        optimizer=resolve(config.optimizer, OPTIMIZERS, "optimizer"),
+        optimizer=optimizer,
         groups=groups,
         schedule_name=config.schedule,
         schedule_settings=config.schedule_settings,
-        weight_decay=config.weight_decay,
-        ema_decay=config.ema_decay,
+        weight_decay=WeightDecay(
+            config.weight_decay, optimizer.decay_in_loss, model.weight_decays, groups
+        ),
+        average=resolve(config.average, AVERAGES, "average"),
         metrics=resolve_all(config.metrics, METRICS, "metrics"),
     )

@@ -21,7 +21,7 @@ from cifar_jax.data.dataset import (
 from cifar_jax.errors import UserError
 from cifar_jax.metrics.steps import StepResults
 from cifar_jax.models import batch_norm
-from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY, update_average
+from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY
 from cifar_jax.optimization.losses import Targets, as_probabilities
 from cifar_jax.training import train_state
 from cifar_jax.training.program import Program
@@ -124,10 +124,12 @@ def train_step(
     """
     check(program, batch)
     loss_and_grad = jax.value_and_grad(forward, argnums=1, has_aux=True)
-    (_, seen), grads = loss_and_grad(program, state.params, state, batch)
-    losses, grads = program.share.mean((seen.losses, grads))
+    (loss, seen), grads = loss_and_grad(program, state.params, state, batch)
+    loss, losses, grads = program.share.mean((loss, seen.losses, grads))
     losses = program.loss_terms(losses, state.params)
-    updates, opt_state = program.tx.update(grads, state.opt_state, state.params)
+    updates, opt_state = program.tx.update(
+        grads, state.opt_state, state.params, value=loss
+    )
     results = StepResults(seen.logits, seen.targets, grads, updates, state.params)
     metrics = {metric.name: metric(results) for metric in program.metrics}
     step = state.step + 1
@@ -137,8 +139,8 @@ def train_step(
         params=optax.apply_updates(state.params, updates),
         batch_stats=seen.batch_stats,
         opt_state=opt_state,
-        averaged_batch_stats=update_average(
-            seen.batch_stats, state.averaged_batch_stats, step, program.ema_decay
+        averaged_batch_stats=program.averaged(
+            seen.batch_stats, state.averaged_batch_stats, step
         ),
         # From zero and without bias correction, as TensorFlow averages a tensor, so
         # these curves start low, as the tutorial's do.

@@ -27,7 +27,7 @@ class TrainState:
         step: the number of steps taken, and the number of the next one.
         params: of the network.
         batch_stats: BatchNorm's running averages; empty if the network has none.
-        opt_state: of the optax chain, with the averaged params in it.
+        opt_state: of the optax chain, with the averaged params in it, if there are.
         averaged_batch_stats: `batch_stats`, averaged as the params are.
         loss_averages: each loss term, smoothed, for the summaries.
         statistics: of the training images, if inputs are normalized by them; constant.
@@ -51,8 +51,9 @@ class TrainState:
     @property
     def averaged_variables(self) -> dict[str, PyTree]:
         """The moving averages of `variables`, by which a network is evaluated."""
+        params = averaged_params(self.opt_state)
         return {
-            "params": averaged_params(self.opt_state),
+            "params": self.params if params is None else params,
             "batch_stats": self.averaged_batch_stats,
         }
 

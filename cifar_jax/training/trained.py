@@ -6,6 +6,7 @@ import pathlib
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from cifar_jax import models
 from cifar_jax.checks import check_integer, check_type
@@ -46,13 +47,23 @@ def of_state(
     """
     return Trained(
         model=program.model,
-        variables=state.variables if raw_params else state.averaged_variables,
+        variables=eval_variables(program, state, raw_params),
         preprocessing=program.preprocessing,
         statistics=state.statistics,
         step=int(state.step),
         class_names=data.class_names,
         image_shape=data.image_shape,
     )
+
+
+def eval_variables(
+    program: Program, state: TrainState, raw_params: bool = False
+) -> dict[str, PyTree]:
+    """Returns the variables by which the network is evaluated: see `of_state`."""
+    if program.average.keeps and not raw_params:
+        return state.averaged_variables
+    params = program.optimizer.eval_params(state.opt_state, state.params)
+    return state.variables | {"params": params}
 
 
 def of_keras(model: str, path: str | os.PathLike[str]) -> Trained:

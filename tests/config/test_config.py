@@ -21,7 +21,7 @@ def test_defaults_match_the_tutorial():
         10,
     )
     assert (config.learning_rate, config.learning_rate_decay_factor) == (0.1, 0.1)
-    assert (config.weight_decay, config.ema_decay) == (0.004, 0.9999)
+    assert (config.weight_decay, config.average) == (0.004, "ema(0.9999, ramp=True)")
     assert config.save_interval_secs == 600
     assert config.decay_steps == 136_718
 
@@ -39,7 +39,7 @@ def test_defaults_match_the_tutorial():
         ("learning_rate", math.nan),
         ("learning_rate", math.inf),
         ("weight_decay", -0.1),
-        ("ema_decay", 1.1),
+        ("average", "ema(1.1)"),
         ("batch_size", 2**63),
         ("max_steps", 10**400),
         ("log_frequency", 0),
@@ -233,6 +233,8 @@ def test_recipe_settings_have_the_form_that_configs_store():
         {"param_groups": "group('.*/bias', until=0.5)"},
         {"optimizer": "lookahead(sgd, cubic=True)"},
         {"optimizer": "lookahead(sgd, 5, 0.5, True)"},
+        {"optimizer": "clip(lookahead(sgd, cubic=True))"},
+        {"average": "swa"},
     ],
 )
 def test_a_schedule_over_the_whole_run_fixes_its_length(changes):

@@ -11,7 +11,8 @@ from scipy import stats
 
 from cifar_jax import models
 from cifar_jax.errors import UserError
-from cifar_jax.optimization.losses import CrossEntropy, weight_losses
+from cifar_jax.optimization.losses import CrossEntropy
+from cifar_jax.optimization.weight_decay import WeightDecay
 
 # Layer: kernel shape, sigma of the initialization, initial bias.
 LAYERS = {
@@ -77,7 +78,7 @@ def test_training_starts_at_the_tutorials_loss(params):
     images = jax.random.normal(jax.random.key(0), (8, 24, 24, 3))
     logits = jax.jit(model.apply)({"params": params}, images)
     cross_entropy = CrossEntropy()(logits, jnp.arange(8), {}).mean()
-    terms = weight_losses(params, model.weight_decays, 0.004)
+    terms = WeightDecay(0.004, True, model.weight_decays).penalties(params)
     # Cross-entropy: ln 10. Weight losses: 0.004 / 2 times the sum of squared weights.
     assert float(cross_entropy) == pytest.approx(np.log(10), abs=0.05)
     assert float(terms["local3/weight_loss"]) == pytest.approx(2.19, abs=0.01)

@@ -1,42 +1,20 @@
-"""Tests weight decay, parameter groups and averages in the optax chain."""
+"""Tests what passes through the optax chain, and its averages at the end."""
 
+import dataclasses
 import functools
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from chains import ONES, PARAMS, create
+from optax import contrib
 
-from cifar_jax import UserError
-from cifar_jax.optimization import chain
+from cifar_jax import Batch, Config, build_program, init_state, train_step
+from cifar_jax.optimization import OPTIMIZERS, Optimizer
 from cifar_jax.optimization.averages import averaged_params
-from cifar_jax.optimization.chain import PARAM_GROUPS
-from cifar_jax.optimization.optimizers import SGD, AdamW, Lion, Lookahead
-from cifar_jax.registry import resolve_all
-
-PARAMS = {
-    "conv": {"kernel": jnp.full((3, 2), 5.0), "bias": jnp.full(2, 7.0)},
-    "dense": {"kernel": jnp.full((4, 2), 3.0), "bias": jnp.full(2, 7.0)},
-}
-ZEROS = jax.tree.map(jnp.zeros_like, PARAMS)
-ONES = jax.tree.map(jnp.ones_like, PARAMS)
-
-
-def create(optimizer=None, rate=0.1, groups="", **changes):
-    options = {"weight_decay": 0.1, "weight_decays": {"dense": 1}, "ema_decay": 0.9}
-    options |= {"max_steps": 100}
-    schedules = {"": lambda step: rate, "cosine": lambda step: 10.0 * (step + 1)}
-    return chain.create(
-        optimizer or SGD(),
-        schedules.__getitem__,
-        groups=resolve_all(groups, PARAM_GROUPS, "param_groups"),
-        **options | changes,
-    )
-
-
-def updates_of(tx, gradients, params=PARAMS):
-    return tx.update(gradients, tx.init(params), params)[0]
 
 
 def assert_trees_close(tree, expected):
@@ -45,26 +23,8 @@ def assert_trees_close(tree, expected):
     )
 
 
-@pytest.mark.parametrize(
-    ("weight_decays", "conv", "dense"),
-    [
-        ({"dense": 1}, 0.0, 0.1 * 3.0),
-        ({"dense": 2.5, "conv": 0.5}, 0.05 * 5.0, 0.25 * 3.0),
-        (None, 0.1 * 5.0, 0.1 * 3.0),
-    ],
-)
-def test_kernels_decay_by_the_factors_of_their_layers(weight_decays, conv, dense):
-    updates = updates_of(create(rate=0.5, weight_decays=weight_decays), ZEROS)
-    kernels = {"conv": jnp.full((3, 2), conv), "dense": jnp.full((4, 2), dense)}
-    expected = {
-        layer: {"kernel": -0.5 * kernel, "bias": jnp.zeros(2)}
-        for layer, kernel in kernels.items()
-    }
-    assert_trees_close(updates, expected)
-
-
 def test_averages_are_of_the_params_after_the_step():
-    tx = create()
+    tx = create(average="ema(0.9, ramp=True)")
     updates, state = tx.update(ONES, tx.init(PARAMS), PARAMS)
     expected = jax.tree.map(
         lambda old, new: 2 / 11 * old + 9 / 11 * new,
@@ -74,108 +34,132 @@ def test_averages_are_of_the_params_after_the_step():
     assert_trees_close(averaged_params(state), expected)
 
 
-def test_a_group_has_its_own_learning_rate():
-    tx = create(
-        SGD(momentum=0.5), groups="group('.*/bias', learning_rate=2)", weight_decay=0.0
-    )
-    updates = updates_of(tx, ONES)
-    np.testing.assert_allclose(updates["conv"]["kernel"], -0.1, rtol=1e-6)
-    np.testing.assert_allclose(updates["conv"]["bias"], -0.2, rtol=1e-6)
+def test_nothing_is_kept_without_an_average():
+    assert not jax.tree.leaves(create(average="none", rate=0.1).init(PARAMS))[1:]
+    assert averaged_params(create(average="none").init(PARAMS)) is None
 
 
-def test_a_group_has_its_own_weight_decay():
-    groups = "group('conv/kernel', weight_decay=3)"
-    updates = updates_of(create(groups=groups, weight_decays=None), ZEROS)
-    np.testing.assert_allclose(updates["conv"]["kernel"], -0.1 * 0.3 * 5, rtol=1e-6)
-    np.testing.assert_allclose(updates["dense"]["kernel"], -0.1 * 0.1 * 3, rtol=1e-6)
+class Polyak(Optimizer):
+    """Steps as long as the loss is above 0 (Polyak, Introduction to Optimization)."""
+
+    decay_in_loss: ClassVar[bool] = True
+
+    def transform(self, schedule, decay):
+        return optax.chain(decay, optax.polyak_sgd())
 
 
-def test_a_group_with_a_weight_decay_decays_its_biases_too():
-    groups = "group('conv/bias', weight_decay=2), group('dense/.*', weight_decay=0)"
-    updates = updates_of(create(groups=groups), ZEROS)
-    np.testing.assert_allclose(updates["conv"]["bias"], -0.1 * 0.2 * 7, rtol=1e-6)
-    for rest in (updates["conv"]["kernel"], *updates["dense"].values()):
-        np.testing.assert_array_equal(rest, 0)
+class Plateau(Optimizer):
+    """Half the rate whenever the loss has not improved."""
+
+    decay_in_loss: ClassVar[bool] = True
+
+    def transform(self, schedule, decay):
+        plateau = contrib.reduce_on_plateau(0.5, patience=1)
+        return optax.chain(decay, optax.sgd(schedule), plateau)
 
 
-def test_a_group_has_its_own_optimizer():
-    groups = "group('.*/bias', optimizer='sgd(momentum=0.5)', learning_rate=3)"
-    tx = create(Lion(), groups=groups, weight_decay=0.0)
-    state = tx.init(PARAMS)
-    for direction in (1.0, 1.5):
-        updates, state = tx.update(ONES, state, PARAMS)
-        np.testing.assert_allclose(updates["conv"]["kernel"], -0.1, rtol=1e-6)
-        np.testing.assert_allclose(updates["conv"]["bias"], -0.3 * direction, rtol=1e-6)
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    for name, optimizer in {"polyak": Polyak, "plateau": Plateau}.items():
+        monkeypatch.setitem(OPTIMIZERS, name, optimizer)
 
 
-def test_a_group_is_trained_until_a_fraction_of_the_run():
-    tx = create(SGD(0.9), groups="group('conv/.*', until=0.02)", weight_decay=0.0)
-    state, moved = tx.init(PARAMS), []
-    for _ in range(4):
-        updates, state = tx.update(ONES, state, PARAMS)
-        moved.append(bool((updates["conv"]["kernel"] != 0).all()))
-        assert (updates["dense"]["kernel"] != 0).all()
-    assert moved == [True, True, False, False]
+VALUES = (4.0, 3.0, 3.0, 3.0, 2.0)
 
 
-def test_lookahead_is_around_all_groups():
-    # The slow weights go half the way of two steps of each group.
-    groups = "group('.*/bias', learning_rate=4), group('conv/kernel', frozen=True)"
-    tx = create(Lookahead(SGD(), period=2), groups=groups, weight_decay=0.0)
+def descend(tx, values=VALUES, every=1):
+    """Returns the params after updates by these losses."""
     params, state = PARAMS, tx.init(PARAMS)
-    for _ in range(2):
-        updates, state = tx.update(ONES, state, params)
-        params = optax.apply_updates(params, updates)
-    np.testing.assert_allclose(params["dense"]["kernel"], 3 - 0.1, rtol=1e-6)
-    np.testing.assert_allclose(params["dense"]["bias"], 7 - 0.4, rtol=1e-6)
-    np.testing.assert_array_equal(params["conv"]["kernel"], 5)
+    for value in values:
+        for part in range(every):
+            share = value + (part - (every - 1) / 2)
+            updates, state = tx.update(ONES, state, params, value=share)
+            params = optax.apply_updates(params, updates)
+    return params
 
 
-def test_a_group_has_its_own_schedule():
-    tx = create(groups="group('conv/.*', schedule='cosine')", weight_decay=0.0)
-    state = tx.init(PARAMS)
-    for rate in (10.0, 20.0):
-        updates, state = tx.update(ONES, state, PARAMS)
-        np.testing.assert_allclose(updates["conv"]["kernel"], -rate, rtol=1e-6)
-        np.testing.assert_allclose(updates["dense"]["kernel"], -0.1, rtol=1e-6)
+def whole(optimizer):
+    return {
+        "polyak": optax.polyak_sgd(),
+        "plateau": optax.chain(
+            optax.sgd(0.1), contrib.reduce_on_plateau(0.5, patience=1)
+        ),
+    }[optimizer]
 
 
-@pytest.mark.parametrize("optimizer", [SGD(momentum=0.9), AdamW()])
-def test_a_frozen_group_stays_and_has_no_state(optimizer):
-    tx = create(optimizer, groups="group('conv/.*', frozen=True)", weight_decays=None)
-    updates, state = tx.update(ONES, tx.init(PARAMS), PARAMS)
-    jax.tree.map(lambda u: np.testing.assert_array_equal(u, 0), updates["conv"])
-    assert all((np.asarray(u) != 0).all() for u in jax.tree.leaves(updates["dense"]))
-    kernels = [x.shape for x in jax.tree.leaves(state) if x.shape == (3, 2)]
-    assert len(kernels) == 1  # Only the average.
+@pytest.mark.parametrize("average", ["none", "ema(0.9)"])
+@pytest.mark.parametrize("optimizer", ["polyak", "plateau"])
+def test_an_optimizer_can_need_the_loss(optimizer, average):
+    params = descend(create(optimizer, average=average))
+    assert_trees_close(params, descend(whole(optimizer)))
+    assert not np.allclose(params["conv"]["bias"], PARAMS["conv"]["bias"])
 
 
+@pytest.mark.parametrize("optimizer", ["polyak", "plateau"])
+def test_an_optimizer_of_a_group_can_need_the_loss(optimizer):
+    groups = f"group('.*/bias', optimizer='{optimizer}')"
+    params = descend(create("sgd", groups=groups))
+    labels = jax.tree.map(lambda p: "own" if p.shape == (2,) else "rest", PARAMS)
+    parts = {"own": whole(optimizer), "rest": optax.sgd(0.1)}
+    assert_trees_close(params, descend(optax.partition(parts, labels)))
+
+
+@pytest.mark.parametrize("groups", ["", "group('conv/.*', until=0.9)"])
 @pytest.mark.parametrize(
-    ("groups", "message"),
+    "wrapped",
     [
-        ("group('.*/bias'), group('conv/.*')", "conv/bias is in more than one group"),
-        ("group('.*/bias'), group('.*/bias')", "conv/bias is in more than one group"),
-        ("group('conv')", "no parameter matches 'conv'; there are conv/bias, conv/k"),
+        "clip({}, 1000.0)",
+        "lookahead({}, period=100)",
+        "clip(lookahead({}, period=100), 1000.0)",
     ],
 )
-def test_every_parameter_is_in_one_group(groups, message):
-    with pytest.raises(UserError, match=message):
-        create(groups=groups).init(PARAMS)
+def test_the_loss_passes_through_wrappers(wrapped, groups):
+    params = descend(create(wrapped.format("plateau"), groups=groups))
+    assert_trees_close(params, descend(create("plateau", groups=groups)))
 
 
-@pytest.mark.parametrize(
-    ("groups", "message"),
-    [
-        ("group('(')", "pattern='\\('"),
-        ("group('.*', learning_rate=0)", "learning_rate=0.0 must be above 0"),
-        ("group('.*', weight_decay=-1)", "weight_decay=-1.0 must be at least 0"),
-        ("group('.*', schedule='x')", "schedule=x: x is unknown"),
-        ("group('.*', optimizer='x')", "optimizer=x: x is unknown"),
-        ("group('.*', optimizer='lookahead(sgd)')", "lookahead is for all parameters"),
-        ("group('.*', until=0)", "until=0.0 must be above 0"),
-        ("group", "missing a required argument: 'pattern'"),
-    ],
-)
-def test_invalid_groups_are_refused(groups, message):
-    with pytest.raises(UserError, match=message):
-        create(groups=groups)
+def test_the_loss_passes_through_schedule_free():
+    tx = create("schedule_free(plateau)")
+    expected = contrib.schedule_free(whole("plateau"), 0.1)
+    assert_trees_close(descend(tx), descend(expected))
+
+
+@pytest.mark.parametrize("average", ["none", "ema(0.9)"])
+def test_accumulated_steps_have_the_mean_of_their_losses(average):
+    tx = create("accumulate(plateau, 2)", average=average)
+    assert_trees_close(descend(tx, every=2), descend(create("plateau")))
+
+
+class Seen(NamedTuple):
+    """The extra arguments of the last update."""
+
+    value: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorder(Optimizer):
+    """Plain gradient descent that keeps the loss that it is given."""
+
+    decay_in_loss: ClassVar[bool] = True
+
+    def transform(self, schedule, decay):
+        def update(updates, state, params=None, *, value, **extra):
+            return updates, Seen(value)
+
+        record = optax.GradientTransformationExtraArgs(
+            lambda params: Seen(jnp.float32(0)), update
+        )
+        return optax.chain(decay, optax.sgd(schedule), record)
+
+
+def test_a_training_step_gives_the_loss_of_which_the_gradients_are(
+    dataset, monkeypatch
+):
+    monkeypatch.setitem(OPTIMIZERS, "recorder", Recorder)
+    config = Config(model="small", batch_size=8, optimizer="clip(recorder)")
+    program = build_program(config, num_classes=3)
+    state = init_state(program, jax.random.key(0), dataset.train.images)
+    batch = Batch.of(dataset.train.images[:8], dataset.train.labels[:8])
+    state, losses = jax.jit(train_step, static_argnums=0)(program, state, batch)
+    assert optax.tree.get(state.opt_state, "value") == losses["cross_entropy"]
+    assert losses["cross_entropy"] < losses["total_loss"]

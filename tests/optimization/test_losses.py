@@ -11,14 +11,8 @@ from cifar_jax.optimization.losses import (
     CrossEntropy,
     LabelNoise,
     SquaredError,
-    weight_losses,
 )
 from cifar_jax.registry import resolve
-
-PARAMS = {
-    "conv": {"kernel": jnp.full((3, 2), 5.0), "bias": jnp.full(2, 7.0)},
-    "dense": {"kernel": jnp.full((4, 2), 3.0), "bias": jnp.full(2, 7.0)},
-}
 
 
 def test_cross_entropy():
@@ -68,24 +62,6 @@ def test_squared_error_is_summed_over_classes():
 def test_cross_entropy_of_huge_logits_is_finite():
     logits = jnp.array([[1e4, 0.0], [0.0, 1e4]])
     assert CrossEntropy()(logits, jnp.array([0, 0]), {}).tolist() == [0, 1e4]
-
-
-def test_weight_losses_are_half_squares_of_the_decayed_kernels():
-    losses = weight_losses(PARAMS, {"dense": 2.5}, weight_decay=0.1)
-    assert losses.keys() == {"dense/weight_loss"}
-    of_dense = 0.1 * 8 * 3.0**2 / 2
-    assert float(losses["dense/weight_loss"]) == pytest.approx(2.5 * of_dense)
-    losses = weight_losses(PARAMS, None, weight_decay=0.1)
-    assert losses.keys() == {"weight_loss"}
-    of_conv = 0.1 * 6 * 5.0**2 / 2
-    assert float(losses["weight_loss"]) == pytest.approx(of_dense + of_conv)
-
-
-def test_weight_losses_are_named_by_layer():
-    terms = weight_losses(PARAMS, {"conv": 1, "dense": 1}, weight_decay=0.1)
-    assert {name: float(term) for name, term in terms.items()} == pytest.approx(
-        {"conv/weight_loss": 0.1 * 6 * 25 / 2, "dense/weight_loss": 0.1 * 8 * 9 / 2}
-    )
 
 
 RANDOM = np.random.RandomState(1)

@@ -1,4 +1,4 @@
-"""Loss functions, and the penalty of weight decay."""
+"""Loss functions."""
 
 from cifar_jax.optimization.losses.base import (
     CrossEntropy,
@@ -9,7 +9,6 @@ from cifar_jax.optimization.losses.base import (
     array_of,
     as_probabilities,
     of_each,
-    weight_losses,
 )
 from cifar_jax.optimization.losses.noise import LabelNoise
 from cifar_jax.optimization.losses.soft import Distillation, SoftLabels
@@ -28,5 +27,4 @@ __all__ = [
     "array_of",
     "as_probabilities",
     "of_each",
-    "weight_losses",
 ]

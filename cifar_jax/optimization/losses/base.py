@@ -1,4 +1,4 @@
-"""Loss functions, and the penalty of weight decay."""
+"""Loss functions."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Integer, PyTree, Scalar, Shaped
+from jaxtyping import Array, Float, Integer, Shaped
 
 from cifar_jax.checks import check_range
 from cifar_jax.errors import UserError
@@ -148,35 +148,3 @@ def check_loss(loss: Any) -> None:
     """Raises ValueError unless the option of a loss is a loss."""
     if not isinstance(loss, Loss):
         raise ValueError(f"loss={loss!r} is not a loss")
-
-
-def weight_losses(
-    params: PyTree, weight_decays: Mapping[str, float] | None, weight_decay: float
-) -> dict[str, Float[Scalar, ""]]:
-    """Returns weight_decay * ||W||^2 / 2 of the kernels by name of the loss term.
-
-    The half is that of `tf.nn.l2_loss`. The gradient, weight_decay * W, is added by the
-    optax chain (`chain.decay_kernels`), not by automatic differentiation.
-
-    Args:
-        params: of a network.
-        weight_decays: factor for each layer's kernels, with a term for each layer;
-            None: all kernels, in one term.
-        weight_decay: the coefficient.
-    """
-    if weight_decays is None:
-        return {"weight_loss": weight_decay * _half_squares(params)}
-    return {
-        f"{layer}/weight_loss": weight_decay * factor * _half_squares(params[layer])
-        for layer, factor in weight_decays.items()
-    }
-
-
-def _half_squares(params: PyTree) -> Float[Scalar, ""]:
-    """Returns ||W||^2 / 2 over all kernels."""
-    squares = [
-        jnp.sum(leaf**2)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-        if path[-1].key == "kernel"
-    ]
-    return sum(squares, start=jnp.float32(0)) / 2

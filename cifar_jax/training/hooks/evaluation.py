@@ -11,7 +11,8 @@ from cifar_jax.data import Dataset
 from cifar_jax.devices import processes
 from cifar_jax.evaluation.inference import Trained, predict_logits
 from cifar_jax.metrics import EVAL_METRICS, scores
-from cifar_jax.registry import resolve_all
+from cifar_jax.optimization.averages import AVERAGES
+from cifar_jax.registry import resolve, resolve_all
 from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training.hooks.log import now as time_now
@@ -49,6 +50,7 @@ class Evaluation(Hook):
         self._split = dataset.split(self._name)
         self._class_names = dataset.class_names
         self._metrics = resolve_all(config.eval_metrics, EVAL_METRICS, "eval_metrics")
+        self._averages = resolve(config.average, AVERAGES, "average").keeps
         self.latest: float | None = None
         self._best = _Best(0, -1, 0)
         if run is not None:
@@ -81,7 +83,7 @@ class Evaluation(Hook):
         self.latest = correct / len(self._split)
         words = f"{self.latest:.3f}"
         found = {self._name: self._measured(logits)}
-        if self._config.ema_decay > 0:  # otherwise both are the same
+        if self._averages:  # otherwise both are the same
             logits = self._logits(now.trained(raw_params=True))
             found[f"{self._name}_raw"] = raw = self._measured(logits)
             words += f", of raw parameters {raw['precision_at_1']:.3f}"

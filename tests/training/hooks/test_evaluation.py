@@ -66,7 +66,7 @@ def test_evaluations_change_no_bit_of_the_training(held_out):
 
 
 def test_without_averages_parameters_are_evaluated_once(dataset, tmp_path):
-    fit(config(tmp_path / "run", ema_decay=0.0), dataset, log=lambda _: None)
+    fit(config(tmp_path / "run", average="none"), dataset, log=lambda _: None)
     names = {path.stem for path in (tmp_path / "run" / "eval").glob("*.jsonl")}
     assert names == {"test"}
 
@@ -92,7 +92,7 @@ def correct(monkeypatch):
     return set_to
 
 
-CHOOSE = {"eval_frequency": 2, "ema_decay": 0.0}
+CHOOSE = {"eval_frequency": 2, "average": "none"}
 
 
 def test_the_best_checkpoint_is_kept(held_out, tmp_path, correct):

@@ -1,0 +1,207 @@
+"""Groups of parameters that are updated in another way than the rest."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, PyTree
+
+from cifar_jax.checks import check_range
+from cifar_jax.errors import UserError
+from cifar_jax.optimization.optimizers import OPTIMIZERS, Optimizer, Wrapper
+from cifar_jax.optimization.schedules import SCHEDULES
+from cifar_jax.registry import resolve
+
+
+@dataclasses.dataclass(frozen=True)
+class ParamGroup:
+    """Parameters that are updated in another way than the rest.
+
+    Attributes:
+        pattern: regular expression for whole paths, such as `conv1/.*` or `.*/bias`.
+        learning_rate: factor of the learning rate.
+        weight_decay: factor of the weight decay of all these parameters, even of those
+            that are not kernels; None: they decay as they would without the group.
+        schedule: a schedule in quotes; empty for that of the run.
+        optimizer: an optimizer in quotes, such as 'sgd(momentum=0.9)', inside the
+            wrappers of the run; empty for that of the run.
+        until: fraction of the run after which the learning rate is 0.
+        frozen: whether the parameters stay as they are; a BatchNorm whose bias does
+            goes by its running averages, which stay too.
+    """
+
+    pattern: str
+    learning_rate: float = 1.0
+    weight_decay: float | None = None
+    schedule: str = ""
+    optimizer: str = ""
+    until: float = 1.0
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("learning_rate", self.learning_rate, above=0)
+        if self.weight_decay is not None:
+            check_range("weight_decay", self.weight_decay, at_least=0)
+        check_range("until", self.until, above=0, at_most=1)
+        try:
+            if self.schedule:
+                resolve(self.schedule, SCHEDULES, "schedule")
+            own = self.own_optimizer
+        except UserError as error:
+            raise ValueError(str(error).removeprefix("--")) from None
+        if isinstance(own, Wrapper):
+            raise ValueError(
+                f"optimizer={self.optimizer!r} is around all parameters together; give "
+                "it as --optimizer"
+            )
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"pattern={self.pattern!r}: {error}") from None
+
+    @property
+    def own_optimizer(self) -> Optimizer | None:
+        """The optimizer of these parameters; None if it is that of the run."""
+        if not self.optimizer:
+            return None
+        return resolve(self.optimizer, OPTIMIZERS, "optimizer")
+
+    def inside(self, optimizer: Optimizer) -> Optimizer:
+        """Returns the optimizer of these parameters in the wrappers of another one.
+
+        Raises:
+            UserError: it cannot be in them.
+        """
+        own = self.own_optimizer
+        try:
+            return optimizer if own is None else optimizer.with_innermost(own)
+        except ValueError as error:
+            raise UserError(f"--param_groups: {self.pattern!r}: {error}") from None
+
+    def rate(self, schedule: optax.Schedule, max_steps: int) -> optax.Schedule:
+        """Returns the learning rate of these parameters."""
+        if (self.learning_rate, self.until) == (1, 1):
+            return schedule
+        end = self.until * max_steps
+        factor = self.learning_rate
+        return lambda step: jnp.where(step < end, factor * schedule(step), 0.0)
+
+
+PARAM_GROUPS = {"group": ParamGroup}
+# The group of what no pattern matches, and its label.
+REST = ParamGroup(".*")
+_REST = "the rest"
+
+
+def name_of(path: tuple) -> str:
+    """Returns the name of a parameter at this path in the tree of params."""
+    return "/".join(key.key for key in path)
+
+
+def group_of(path: tuple, groups: Sequence[ParamGroup]) -> ParamGroup:
+    """Returns the group of a parameter, or `REST`.
+
+    Raises:
+        UserError: it is in more than one group.
+    """
+    name = name_of(path)
+    found = [group for group in groups if re.fullmatch(group.pattern, name)]
+    if len(found) > 1:
+        raise UserError(
+            f"--param_groups: {name} is in more than one group: "
+            + " and ".join(repr(group.pattern) for group in found)
+        )
+    return found[0] if found else REST
+
+
+def partition(
+    groups: Sequence[ParamGroup],
+    transform: Callable[[ParamGroup], optax.GradientTransformation],
+    around: Callable[[optax.GradientTransformation], optax.GradientTransformation],
+    max_steps: int,
+) -> optax.GradientTransformation:
+    """Returns the transformation of all parameters together.
+
+    Frozen ones are not part of anything. Gradients of those that are not trained any
+    more count as 0, by whatever norm is taken of all.
+
+    Args:
+        groups: those that are given.
+        transform: returns the transformation of a group.
+        around: returns the transformation of all trained groups together.
+        max_steps: the length of the run.
+
+    Raises:
+        UserError: when it is given params, unless each one is in at most one group, and
+            each group has one.
+    """
+    if not groups:
+        return around(transform(REST))
+    labels = functools.partial(_labels, groups=groups)
+    transforms = {group.pattern: transform(group) for group in groups}
+    whole = around(optax.partition(transforms | {_REST: transform(REST)}, labels))
+    if any(group.until < 1 for group in groups):
+        whole = optax.chain(_without_ended(groups, max_steps), whole)
+
+    def frozen_or_trained(params: PyTree) -> PyTree:
+        _check(groups, params)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: "frozen" if group_of(path, groups).frozen else "trained",
+            params,
+        )
+
+    return optax.partition(
+        {"trained": whole, "frozen": optax.set_to_zero()}, frozen_or_trained
+    )
+
+
+def _labels(params: PyTree, groups: Sequence[ParamGroup]) -> PyTree:
+    """Returns the pattern that each parameter matches, or `_REST`."""
+
+    def label(path: tuple, _: object) -> str:
+        group = group_of(path, groups)
+        return _REST if group is REST else group.pattern
+
+    return jax.tree_util.tree_map_with_path(label, params)
+
+
+def _check(groups: Sequence[ParamGroup], params: PyTree) -> None:
+    """Raises UserError unless each group has a parameter."""
+    labels = jax.tree.leaves(_labels(params, groups))
+    for group in groups:
+        if group.pattern not in labels:
+            paths = jax.tree_util.tree_leaves_with_path(params)
+            raise UserError(
+                f"--param_groups: no parameter matches {group.pattern!r}; there are "
+                + ", ".join(name_of(path) for path, _ in paths)
+            )
+
+
+def _without_ended(
+    groups: Sequence[ParamGroup], max_steps: int
+) -> optax.GradientTransformation:
+    """Returns the transformation of gradients to 0 after the groups' ends."""
+
+    def init(params: PyTree) -> Int[Array, ""]:
+        return jnp.zeros([], jnp.int32)
+
+    def update(
+        gradients: PyTree, step: Int[Array, ""], params: Any = None
+    ) -> tuple[PyTree, Int[Array, ""]]:
+        def trained(path: tuple, gradient: Array) -> Array:
+            until = group_of(path, groups).until
+            if until == 1:
+                return gradient
+            return jnp.where(step < until * max_steps, gradient, 0)
+
+        return (
+            jax.tree_util.tree_map_with_path(trained, gradients),
+            optax.safe_increment(step),
+        )
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,75 @@
+"""Gradients averaged over several steps."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from cifar_jax.checks import check_range
+from cifar_jax.optimization.optimizers.base import Wrapper
+
+
+@dataclasses.dataclass(frozen=True)
+class Accumulate(Wrapper):
+    """One update for the mean gradient of several steps, as for one larger batch.
+
+    It is around everything else, averages of params too: schedules and whatever else
+    counts steps counts the updates. Each step has its own BatchNorm.
+
+    Attributes:
+        every: the number of steps.
+    """
+
+    every: int = dataclasses.field()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("every", self.every, at_least=2)
+
+    def wrap(
+        self,
+        tx: optax.GradientTransformation,
+        schedule: optax.Schedule,
+        max_steps: int,
+    ) -> optax.GradientTransformationExtraArgs:
+        """Returns tx, which is given the means of gradients and of `value`.
+
+        Of other extra arguments it is given those of the last step.
+        """
+        tx = optax.with_extra_args_support(tx)
+
+        # MultiSteps averages what passes through it as gradients, here the loss too.
+        def init_inside(params: tuple[PyTree, Array]) -> optax.OptState:
+            return tx.init(params[0])
+
+        def update_inside(
+            means: tuple[PyTree, Array],
+            state: optax.OptState,
+            params: tuple[PyTree, Array],
+            **extra: Any,
+        ) -> tuple[PyTree, optax.OptState]:
+            gradients, value = means
+            return tx.update(gradients, state, params[0], value=value, **extra)
+
+        steps = optax.MultiSteps(
+            optax.GradientTransformationExtraArgs(init_inside, update_inside),
+            self.every,
+        )
+
+        def init(params: PyTree) -> optax.MultiStepsState:
+            return steps.init((params, jnp.zeros([])))
+
+        def update(
+            gradients: PyTree,
+            state: optax.MultiStepsState,
+            params: PyTree | None = None,
+            *,
+            value: Float[Array, ""] | float = jnp.nan,
+            **extra: Any,
+        ) -> tuple[PyTree, optax.MultiStepsState]:
+            value = jnp.asarray(value, jnp.float32)
+            return steps.update((gradients, value), state, (params, value), **extra)
+
+        return optax.GradientTransformationExtraArgs(init, update)
