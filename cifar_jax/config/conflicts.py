@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from cifar_jax.config.config import Config, default
-from cifar_jax.optimization import OPTIMIZERS
 from cifar_jax.optimization.averages import AVERAGES
+from cifar_jax.optimization.optimizers import OPTIMIZERS, Optimizer, Wrapper
 from cifar_jax.optimization.param_groups import PARAM_GROUPS
 from cifar_jax.registry import resolve, resolve_all
 
@@ -48,6 +48,32 @@ def conflicts(saved: Config, asked: Config) -> list[str]:
         f"{getattr(asked, field.name)} now"
         for field in differing(fields, (saved, asked))
     ]
+
+
+def tuned_for_another(config: Config) -> str | None:
+    """Says what a recipe has chosen for an optimizer that another one replaces."""
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    usual = default(fields["optimizer"], config.recipe)
+    kinds = [type(_innermost(text)) for text in (usual, config.optimizer)]
+    kept = [
+        f"--{name}={getattr(config, name)}"
+        for name in ("learning_rate", "weight_decay", "param_groups")
+        if getattr(config, name) == default(fields[name], config.recipe) != ""
+    ]
+    if kinds[0] is kinds[1] or not kept:
+        return None
+    return (
+        f"note: --optimizer={config.optimizer} is used with {', '.join(kept)}, which "
+        f"--recipe={config.recipe} has chosen for {usual}"
+    )
+
+
+def _innermost(text: str) -> Optimizer:
+    """Returns the optimizer inside of all wrappers."""
+    optimizer = resolve(text, OPTIMIZERS, "optimizer")
+    while isinstance(optimizer, Wrapper):
+        optimizer = optimizer.optimizer
+    return optimizer
 
 
 def _depends_on_max_steps(config: Config) -> bool:

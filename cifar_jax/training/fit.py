@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from cifar_jax import console, models
 from cifar_jax.checks import check_type
 from cifar_jax.config.config import Config
+from cifar_jax.config.conflicts import tuned_for_another
 from cifar_jax.data import Dataset
 from cifar_jax.data.dataset import check_dataset
 from cifar_jax.devices import compilation, processes, sharding
@@ -163,6 +164,8 @@ def _checked(config: Config, dataset: Dataset, log: Log) -> Config:
                     "give --validation_size=5000, for example: who chooses by the test "
                     "images overestimates the precision"
                 )
+    if (note := tuned_for_another(config)) is not None:
+        log(note)
     size = min(dataset.image_shape[:2])
     if config.image_size > size:
         log(f"images of {size}x{size} are enlarged to --image_size={config.image_size}")

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cifar_jax import Config, UserError
-from cifar_jax.config.conflicts import conflicts
+from cifar_jax.config.conflicts import conflicts, tuned_for_another
 from cifar_jax.config.recipes import RECIPES
 
 
@@ -251,3 +251,26 @@ def test_profiling_needs_a_train_dir():
 def test_options_of_the_data_set_are_those_that_were_given():
     assert Config().data_options == {}
     assert Config(labels="coarse").data_options == {"labels": "coarse"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({}, None),
+        ({"optimizer": "clip(sgd(momentum=0.9), global_norm=1.0)"}, None),
+        ({"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05}, None),
+        (
+            {"optimizer": "adamw", "learning_rate": 1e-3},
+            "note: --optimizer=adamw is used with --weight_decay=0.004, which "
+            "--recipe=tutorial has chosen for sgd",
+        ),
+        (
+            {"recipe": "cuda_convnet_18pct", "optimizer": "clip(adamw)"},
+            "note: --optimizer=clip(adamw) is used with --learning_rate=0.001, "
+            "--weight_decay=0.004, --param_groups=group('.*/bias', learning_rate=2.0), "
+            "which --recipe=cuda_convnet_18pct has chosen for sgd(momentum=0.9)",
+        ),
+    ],
+)
+def test_another_optimizer_with_the_rates_of_a_recipe_is_noted(changes, note):
+    assert tuned_for_another(Config(**changes)) == note
