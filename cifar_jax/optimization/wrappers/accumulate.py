@@ -40,7 +40,7 @@ class Accumulate(Wrapper):
         """
         tx = optax.with_extra_args_support(tx)
 
-        # MultiSteps averages what passes through it as gradients, here the loss as well.
+        # MultiSteps averages whatever passes through as gradients: the loss as well.
         def init_inside(params: tuple[PyTree, Array]) -> optax.OptState:
             return tx.init(params[0])
 
