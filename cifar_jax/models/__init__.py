@@ -117,7 +117,7 @@ def _described(value: Any) -> str:
         return f"{_described(value.func)}({_listed(value.args, value.keywords)})"
     if isinstance(value, tuple | list):
         return f"({', '.join(map(_described, value))})"
-    if hasattr(value, "dtype"):
+    if isinstance(value, np.dtype) or hasattr(value, "dtype"):
         return np.dtype(value).name
     return _place(value) if hasattr(value, "__qualname__") else repr(value)
 
