@@ -32,12 +32,13 @@ with epy.lazy_api_imports(globals()):
     from cifar_jax.plugins import register
     from cifar_jax.runs.run_dir import Run
     from cifar_jax.runs.run_dir import read as read_run
+    from cifar_jax.training.batch import Batch
     from cifar_jax.training.fit import FitResult, fit
     from cifar_jax.training.inspection import inspect
     from cifar_jax.training.loop import Hook, Moment
     from cifar_jax.training.program import Program
     from cifar_jax.training.program import build as build_program
-    from cifar_jax.training.steps import Batch, Forward, forward, train_step
+    from cifar_jax.training.steps import Forward, forward, train_step
     from cifar_jax.training.train_state import TrainState
     from cifar_jax.training.train_state import create as init_state
     from cifar_jax.training.trained import load as load_trained

@@ -14,6 +14,7 @@ LAYERS = [
     ["evaluation"],
     ["runs"],
     ["config"],
+    ["metrics", "writers"],
     ["data", "models", "optimization"],
     ["ops", "devices"],
     ["basics"],

@@ -117,3 +117,22 @@ def test_a_sweep_that_was_killed_waits_for_its_training(start, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "seed=0: waits for a training that is running there" in done.stdout
     assert "seed=0: goes on from step 400, " in done.stdout
+
+
+def test_own_code_is_imported_in_all_runs(start, tmp_path):
+    own = tmp_path / "own_networks.py"
+    own.write_text(
+        "import functools\n"
+        "from cifar_jax import register\n"
+        "from cifar_jax.models.resnet import CifarResNet\n"
+        "tiny = functools.partial(CifarResNet, width=2, depths=(1,))\n"
+        "register('model', 'tiny_resnet')(tiny)\n"
+    )
+    grid = ('--grid=model="tiny_resnet","tiny_resnet(width=3)"',)
+    refused = finish(start("2", *grid))
+    assert_one_line(refused, 2, "--model=tiny_resnet: tiny_resnet is unknown")
+    done = finish(start("2", *grid, f"--import={own}"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": precision: ") == 2
+    config = next((tmp_path / "out").glob("*/config.json")).read_text()
+    assert json.loads(config)["imports"] == {"model tiny_resnet": str(own)}

@@ -13,7 +13,7 @@ from cifar_jax import Config, RunError, UserError, load_data
 from cifar_jax.data.cifar import cifar10, download
 from cifar_jax.devices import sharding
 from cifar_jax.runs import checkpoints, lock, run_dir
-from cifar_jax.training import fit
+from cifar_jax.training import ending
 from cifar_jax.training.hooks import finite
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -129,7 +129,7 @@ def test_divergence(monkeypatch):
     found = finite.NotFinite(1, "the activations of local4")
     monkeypatch.setattr(finite, "explain", lambda *_: found)
     program = mock.Mock(learning_rate=lambda step: 1e30)
-    with pytest.raises(RunError) as caught, fit.explained_divergence(None):
+    with pytest.raises(RunError) as caught, ending.explained_divergence(None):
         raise finite.diverged(program, mock.Mock(), mock.Mock(), 2)
     assert f"error: {caught.value}" == quoted("error: training diverged")
 

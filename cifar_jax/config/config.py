@@ -8,10 +8,11 @@ from typing import Any, get_args
 from cifar_jax import data, models
 from cifar_jax.config.options import NOT_GIVEN, option, settled
 from cifar_jax.config.recipes import RECIPES
+from cifar_jax.data import distortions
 from cifar_jax.data.cifar.cifar100 import LABELS
 from cifar_jax.data.distortions import DISTORTIONS, MIXTURES
 from cifar_jax.data.normalization import NORMALIZATIONS
-from cifar_jax.data.preprocessing import Preprocessing, parse_distortions
+from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.data.views import VIEWS
 from cifar_jax.devices.strategies import STRATEGIES
 from cifar_jax.errors import UserError
@@ -143,7 +144,7 @@ class Config:
         "crop, flip, brightness(63), contrast(0.8)",
         "Random distortions of training images, in order.",
         registry=collections.ChainMap(MIXTURES, DISTORTIONS),
-        check=parse_distortions,
+        check=distortions.parse,
         fixed=True,
     )
     normalization: str = option(
@@ -373,10 +374,10 @@ class Config:
     @property
     def preprocessing(self) -> Preprocessing:
         """What is done to images before the network sees them."""
-        distortions, mixtures = parse_distortions(self.distortions)
+        single, mixtures = distortions.parse(self.distortions)
         return Preprocessing(
             size=self.image_size,
-            distortions=distortions,
+            distortions=single,
             mixtures=mixtures,
             normalization=resolve(self.normalization, NORMALIZATIONS, "normalization"),
             views=resolve(self.views, VIEWS, "views"),

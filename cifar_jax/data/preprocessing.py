@@ -12,7 +12,6 @@ from cifar_jax.data.distortions.base import Distortion, Example, Mixture
 from cifar_jax.data.normalization import Normalization, Statistics
 from cifar_jax.data.views.base import Views
 from cifar_jax.errors import UserError
-from cifar_jax.registry import names, resolve_all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,21 +126,3 @@ class Preprocessing:
     def _crop_size(self, image_shape: tuple[int, ...]) -> int:
         """Returns the height and width of the crops of images of this shape."""
         return min(self.size, *image_shape[:2])
-
-
-def parse_distortions(text: str) -> tuple[tuple[Distortion, ...], tuple[Mixture, ...]]:
-    """Returns the distortions of single images and the mixtures that a text lists.
-
-    Raises:
-        UserError: the text is not such a list, or a mixture comes before a distortion.
-    """
-    registry = distortions.DISTORTIONS | distortions.MIXTURES
-    steps = resolve_all(text, registry, "distortions")
-    mixes = [name in distortions.MIXTURES for name in names(text, "distortions")]
-    count = mixes.count(False)
-    if any(mixes[:count]):
-        raise UserError(
-            f"--distortions={text}: {' and '.join(distortions.MIXTURES)} mix whole "
-            "batches, so they come last"
-        )
-    return steps[:count], steps[count:]

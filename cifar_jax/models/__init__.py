@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -117,7 +118,7 @@ def _described(value: Any) -> str:
         return f"{_described(value.func)}({_listed(value.args, value.keywords)})"
     if isinstance(value, tuple | list):
         return f"({', '.join(map(_described, value))})"
-    if hasattr(value, "dtype"):
+    if isinstance(value, np.dtype) or hasattr(value, "dtype"):
         return np.dtype(value).name
     return _place(value) if hasattr(value, "__qualname__") else repr(value)
 
@@ -129,6 +130,15 @@ def _listed(positional: tuple[Any, ...], named: Mapping[str, Any]) -> str:
 
 def _place(value: Any) -> str:
     return f"{value.__module__}.{value.__qualname__}"
+
+
+def sown(losses: Mapping[str, PyTree]) -> dict[str, Array]:
+    """Returns the losses that layers have sown, by path; several of one are added."""
+    found: dict[str, Array] = {}
+    for path, value in jax.tree_util.tree_leaves_with_path(losses):
+        name = "/".join(key.key for key in path if hasattr(key, "key"))
+        found[name] = found.get(name, 0) + value
+    return found
 
 
 def recorded(intermediates: Mapping[str, PyTree]) -> tuple[dict[str, Array], ...]:

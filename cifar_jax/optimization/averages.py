@@ -180,6 +180,33 @@ def average_params(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def average_batch_stats(
+    average: Average,
+    new: PyTree,
+    old: PyTree,
+    step: Int[Array, ""],
+    max_updates: int,
+    every: int,
+) -> PyTree:
+    """Returns the average of BatchNorm's statistics after so many steps of the run.
+
+    Like that of the params, it counts updates: other steps leave it as it is.
+
+    Args:
+        average: the kind of average.
+        new: the statistics after the step.
+        old: their average before it.
+        step: the number of steps taken, this one included.
+        max_updates: the length of the run.
+        every: the number of steps for each update.
+    """
+    updated = average.update(new, old, step // every, max_updates)
+    if every == 1:
+        return updated
+    at_update = step % every == 0
+    return jax.tree.map(lambda new, old: jnp.where(at_update, new, old), updated, old)
+
+
 def averaged_params(opt_state: optax.OptState) -> PyTree | None:
     """Returns the average in the state of a chain; None if it keeps none."""
     state = optax.tree.get(opt_state, AverageState.__name__)

@@ -1,6 +1,6 @@
 """The directory of a run: what it contains and who may write to it.
 
-DIR/config.json      the config, the data and the versions of the run
+DIR/config.json      config, data and versions of the run, and what it needs to import
 DIR/checkpoints/     see checkpoints.py
 DIR/best/            likewise, the one that --keep_best keeps
 DIR/train.jsonl      summaries, one per line; DIR/events.out.tfevents.* has the same

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from cifar_jax.data import Split
@@ -16,10 +15,11 @@ from cifar_jax.data.batches import BatchOrder
 from cifar_jax.devices import compilation, placement
 from cifar_jax.devices.strategies import Batches, Jit, Strategy
 from cifar_jax.training import inspection, steps, train_state
+from cifar_jax.training.batch import Batch
 from cifar_jax.training.feeds import Feed, OnDevices, Streamed
 from cifar_jax.training.inspection import Inspection
 from cifar_jax.training.program import Program
-from cifar_jax.training.steps import Batch, Metrics
+from cifar_jax.training.steps import Metrics
 from cifar_jax.training.train_state import TrainState
 
 
@@ -75,7 +75,7 @@ class CompiledSteps:
         # XLA compiles each program on one core, so two at a time.
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             if will_inspect:
-                pool.submit(self._inspect_of, state)
+                pool.submit(self._compiled_inspect, state)
             step: int | None = int(state.step)
             phases = []
             while step is not None:
@@ -114,7 +114,13 @@ class CompiledSteps:
     def inspect(self, state: TrainState, step: int) -> Inspection:
         """Looks inside the step of that number without taking it."""
         batches = Jit(self._strategy.mesh).shard(self._batches(step, 1, 1))
-        return self._inspect_of(state)(state, self._feed.data, batches)
+        return self._compiled_inspect(state)(state, self._feed.data, batches)
+
+    def _compiled_inspect(self, state: TrainState) -> jax.stages.Compiled:
+        mesh = self._strategy.mesh
+        batches = Jit(mesh).shard(self._batches(0, 1, 1))
+        arguments = (state, self._feed.data, batches)
+        return inspection.compiled(self._program, mesh, arguments)
 
     def placement(self, state: TrainState) -> str:
         """Describes where the state, the data and the compiled step are, as a table."""
@@ -157,21 +163,6 @@ class CompiledSteps:
         what = (take_steps, program, self._strategy, room)
         return compilation.once(what, (state, self._feed.data, batch), compiled)
 
-    def _inspect_of(self, state: TrainState) -> jax.stages.Compiled:
-        """Compiles for XLA to divide the work, whatever the strategy: it is rare."""
-        strategy = Jit(self._strategy.mesh)
-        program = dataclasses.replace(self._program, share=strategy.share)
-        whole = NamedSharding(strategy.mesh, PartitionSpec())
-        batches = strategy.shard(self._batches(0, 1, 1))
-        arguments = state, self._feed.data, batches
-
-        def compiled() -> jax.stages.Compiled:
-            function = functools.partial(_inspect, program)
-            wrapped = jax.jit(function, out_shardings=whole)
-            return compilation.compile_(wrapped.lower(*arguments))
-
-        return compilation.once((_inspect, program, strategy), arguments, compiled)
-
 
 @jax.jit
 def _copy(state: TrainState) -> TrainState:
@@ -201,7 +192,7 @@ def take_steps(
     """
 
     def body(i: int | Array, state: TrainState) -> tuple[TrainState, Metrics]:
-        return steps.train_step(program, state, _take(data, batches, i))
+        return steps.train_step(program, state, Batch.taken(data, batches, i))
 
     if not looped:
         return body(0, state)
@@ -212,19 +203,3 @@ def take_steps(
     return jax.lax.fori_loop(
         0, count, lambda i, carry: body(i, carry[0]), (state, metrics)
     )
-
-
-def _inspect(
-    program: Program, state: TrainState, data: PyTree, batches: PyTree
-) -> Inspection:
-    """Inspects the step on the first batch."""
-    return inspection.inspect(program, state, _take(data, batches, 0))
-
-
-def _take(data: PyTree, batches: PyTree, number: int | Array) -> Batch:
-    """Returns the batch of that number."""
-    batch = jax.tree.map(lambda values: values[number], batches)
-    if data is not None:
-        own = jax.tree.map(lambda values: values[batch["indices"]], data)
-        batch |= dict(zip(("images", "labels", "extra"), own, strict=True))
-    return Batch(**batch)

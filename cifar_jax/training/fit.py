@@ -3,30 +3,26 @@
 import contextlib
 import dataclasses
 import functools
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from jax.sharding import Mesh
 
 from cifar_jax import console, models
-from cifar_jax.checks import check_type
 from cifar_jax.config.config import Config
-from cifar_jax.config.conflicts import tuned_for_another
 from cifar_jax.data import Dataset
-from cifar_jax.data.dataset import check_dataset
 from cifar_jax.devices import compilation, processes, sharding
 from cifar_jax.devices.strategies import STRATEGIES
-from cifar_jax.errors import DivergedError, Stopped, UserError
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models import Network
-from cifar_jax.runs import checkpoints, run_dir
+from cifar_jax.runs import run_dir
 from cifar_jax.runs.opening import opened
-from cifar_jax.runs.run_dir import Run
 from cifar_jax.training import initial, loop
 from cifar_jax.training import program as programs
+from cifar_jax.training.beginning import checked, streams
 from cifar_jax.training.compiled import CompiledSteps
+from cifar_jax.training.ending import explained_divergence, say_why_it_ended
 from cifar_jax.training.hooks import around, recorder
 from cifar_jax.training.hooks.agreement import Agreement
 from cifar_jax.training.hooks.evaluation import Evaluation
@@ -36,8 +32,6 @@ from cifar_jax.training.train_state import TrainState
 from cifar_jax.training.trained import of_state
 from cifar_jax.writers import Writers
 
-# What the training images may fill of a device's memory.
-_SHARE_OF_MEMORY = 0.25
 # Steps in one call of the devices, at most.
 _MAX_STEPS_PER_CALL = 100
 
@@ -91,7 +85,7 @@ def fit(
         Stopped: Ctrl-C or SIGTERM, in the main thread; the state has been saved if
             there is a train_dir. It is a KeyboardInterrupt.
     """
-    config = _checked(config, dataset, log)
+    config = checked(config, dataset, log)
     compilation.enable()
     mesh = sharding.create_mesh(config.num_devices)
     sharding.check_batch_size(config.batch_size, mesh.size)
@@ -130,47 +124,13 @@ def fit(
                     [*first, *last, Agreement()],
                     recorder(writers, log),
                 )
-    _say_why_it_ended(now, start, config.max_steps, run, log)
+    say_why_it_ended(now, start, config.max_steps, run, log)
     return FitResult(
         state=now.state,
         trained=now.trained(),
         steps=now.step - start,
         seconds=now.seconds,
         precision=None if evaluation is None else evaluation.latest,
-    )
-
-
-def _checked(config: Config, dataset: Dataset, log: Log) -> Config:
-    """Returns the config for this data set; raises UserError if they do not match."""
-    check_type(config, "config", Config)
-    check_dataset(dataset)
-    config.preprocessing.check(dataset.image_shape)
-    if config.batch_size > len(dataset.train):
-        raise UserError(
-            f"--batch_size={config.batch_size} is larger than the training set: "
-            f"{dataset.name} has {len(dataset.train)} images to train on"
-        )
-    if config.validation_size not in (0, dataset.validation_size):
-        raise UserError(
-            f"--validation_size={config.validation_size}, but {dataset.name} holds out "
-            f"{dataset.validation_size} training images; load the data with that "
-            "validation_size, or leave the setting out"
-        )
-    if dataset.validation is None:
-        for name in ("keep_best", "early_stopping"):
-            if getattr(config, name):
-                raise UserError(
-                    f"--{name} chooses by validation images, and none are held out; "
-                    "give --validation_size=5000, for example: who chooses by the test "
-                    "images overestimates the precision"
-                )
-    if (note := tuned_for_another(config)) is not None:
-        log(note)
-    size = min(dataset.image_shape[:2])
-    if config.image_size > size:
-        log(f"images of {size}x{size} are enlarged to --image_size={config.image_size}")
-    return dataclasses.replace(
-        config, dataset=dataset.name, validation_size=dataset.validation_size
     )
 
 
@@ -200,52 +160,9 @@ def _compile(
         STRATEGIES[config.data_parallel](mesh),
         will_inspect=config.train_dir is not None,
         drop_remainder=config.drop_remainder,
-        stream=_streams(config, dataset, mesh, log),
+        stream=streams(config, dataset, mesh, log),
     )
     log(f"compiled in {time.monotonic() - began:.1f} s")
     if config.log_device_placement:
         log(steps.placement(state))
     return steps
-
-
-def _streams(config: Config, dataset: Dataset, mesh: Mesh, log: Log) -> bool:
-    """Whether images are sent batch by batch, not all at the start."""
-    size, room = len(dataset.train) * dataset.train.row_bytes, sharding.memory(mesh)
-    if config.stream is None and room is not None and size > _SHARE_OF_MEMORY * room:
-        log(
-            f"the training images, {size / 1e9:.1f} GB, are read batch by batch "
-            f"(--stream), as they are too large for {room / 1e9:.1f} GB of memory"
-        )
-        return True
-    return bool(config.stream)
-
-
-@contextlib.contextmanager
-def explained_divergence(run: Run | None) -> Iterator[None]:
-    """Adds to the error of a run that has diverged what is left of it."""
-    try:
-        yield
-    except DivergedError as error:
-        saved = checkpoints.steps(run.checkpoints) if run is not None else []
-        kept = "nothing was saved yet"
-        if run is not None and saved:
-            kept = f"the last checkpoint is {run.checkpoints / str(saved[-1])}"
-        raise DivergedError(
-            f"{error}; {kept}; try a lower --learning_rate in another --train_dir"
-        ) from None
-
-
-def _say_why_it_ended(
-    now: Moment, start: int, max_steps: int, run: Run | None, log: Log
-) -> None:
-    """Logs why a run ended early; raises Stopped after a signal."""
-    kept = "nothing is kept without a train_dir"
-    if run is not None:
-        kept = f"saved {run.checkpoints / str(now.step)}; run the same command to "
-        kept += "continue from it"
-    if isinstance(now.stopped, signal.Signals):
-        raise Stopped(now.stopped, f"before step {now.step}; {kept}")
-    if start == max_steps:
-        log(f"already at step {start}, which is --max_steps: nothing to do")
-    elif now.stopped is not None and now.step < max_steps:
-        log(f"stopped early at step {now.step}: {now.stopped}")

@@ -1,12 +1,18 @@
 """A look inside a train step, for the summaries and when numbers are not finite."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, PyTree
 
+from cifar_jax.devices import compilation
+from cifar_jax.devices.share import WHOLE
+from cifar_jax.training.batch import Batch, check_batch
 from cifar_jax.training.program import Program
-from cifar_jax.training.steps import Batch, Forward, check, forward
+from cifar_jax.training.steps import Forward, forward
 from cifar_jax.training.train_state import TrainState
 
 
@@ -43,7 +49,7 @@ def inspect(program: Program, state: TrainState, batch: Batch) -> Inspection:
     Raises:
         UserError: the batch cannot be used, or lacks what the loss needs.
     """
-    check(program, batch)
+    check_batch(batch, program.model.num_classes, program.preprocessing)
 
     def total_loss(params: PyTree) -> tuple[Array, Forward]:
         loss, seen = forward(program, params, state, batch, record=True)
@@ -62,3 +68,26 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
     return jnp.array(finite, bool).all()
+
+
+def compiled(program: Program, mesh: Mesh, arguments: PyTree) -> jax.stages.Compiled:
+    """Returns `inspect`, compiled for XLA to divide the work, as it is rare.
+
+    Args:
+        program: what is trained.
+        mesh: the devices.
+        arguments: of the result: the state, the data and the batches of one step, as
+            `take_steps` has them.
+    """
+    program = dataclasses.replace(program, share=WHOLE)
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def first(state: TrainState, data: PyTree, batches: PyTree) -> Inspection:
+        return inspect(program, state, Batch.taken(data, batches, 0))
+
+    def make() -> jax.stages.Compiled:
+        return compilation.compile_(
+            jax.jit(first, out_shardings=whole).lower(*arguments)
+        )
+
+    return compilation.once((inspect, program, mesh), arguments, make)

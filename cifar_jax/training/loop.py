@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-import numpy as np
 from jaxtyping import Array
 
-from cifar_jax.devices import sharding
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.training.inspection import Inspection
 from cifar_jax.training.steps import Metrics
 from cifar_jax.training.train_state import TrainState
+from cifar_jax.writers import as_numbers
 
 # What a hook returns to be recorded: numbers by name.
 Numbers = Mapping[str, float | Array]
@@ -126,7 +125,7 @@ def run(
             numbers: dict[str, float] = {}
             for hook in hooks:
                 if hook.every is None or end % hook.every == 0:
-                    numbers |= _numbers(hook, hook(now))
+                    numbers |= as_numbers(hook(now), type(hook).__name__)
             if numbers:
                 record(end, numbers)
     return now
@@ -142,16 +141,3 @@ def _end_of_call(step: int, max_steps: int, hooks: Sequence[Hook]) -> int:
                 raise UserError(f"{name}.due({step}) is {due}; it must be later")
             ends.add(due)
     return min(ends)
-
-
-def _numbers(hook: Hook, returned: Numbers | None) -> dict[str, float]:
-    """Returns what a hook has returned, as Python's own numbers."""
-    try:
-        return {
-            str(name): float(np.asarray(sharding.local(value)))
-            for name, value in dict(returned or {}).items()
-        }
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{type(hook).__name__} returned {returned!r}, not numbers by name: {error}"
-        ) from None

@@ -8,7 +8,7 @@ import re
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Float, PyTree, Scalar
 
 from cifar_jax import models
 from cifar_jax.checks import check_integer, check_type
@@ -96,21 +96,6 @@ class Program:
         frozen = tuple(pattern for pattern, end in ends if end <= step)
         later = [end for _, end in ends if end > step]
         return dataclasses.replace(self, frozen=frozen), min(later, default=None)
-
-    def averaged(
-        self, batch_stats: PyTree, average: PyTree, step: Int[Array, ""]
-    ) -> PyTree:
-        """Returns the average of BatchNorm's statistics after so many steps.
-
-        Like that of the params, it counts updates: other steps leave it as it is.
-        """
-        every, max_updates = self.optimizer.every, self.schedule_settings.max_steps
-        updated = self.average.update(batch_stats, average, step // every, max_updates)
-        if every == 1:
-            return updated
-        return jax.tree.map(
-            lambda new, old: jnp.where(step % every == 0, new, old), updated, average
-        )
 
     @property
     def never_trained(self) -> tuple[str, ...]:

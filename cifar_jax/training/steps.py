@@ -1,29 +1,21 @@
 """One step of training: pure functions of their arguments."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Array, Float, Int32, Integer, Key, PyTree, Shaped, UInt8
+from jaxtyping import Array, Float, Key, PyTree
 
 from cifar_jax import models
-from cifar_jax.checks import check_type
-from cifar_jax.data.dataset import (
-    check_extra,
-    check_images,
-    check_label_range,
-    check_labels,
-)
 from cifar_jax.errors import UserError
 from cifar_jax.metrics.steps import StepResults
 from cifar_jax.models import batch_norm
-from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY
+from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY, average_batch_stats
 from cifar_jax.optimization.losses import Targets, as_probabilities
 from cifar_jax.training import train_state
+from cifar_jax.training.batch import Batch, check_batch
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
 
@@ -32,55 +24,6 @@ Metrics = dict[str, Float[Array, "..."]]
 
 # No image has this position in a batch, so no key of an image is the batch's.
 _BATCH = 2**32 - 1
-
-
-class Batch(NamedTuple):
-    """The images of a step, or one device's share of them.
-
-    Attributes:
-        images: bytes.
-        labels: of the images.
-        indices: of the images in the training set, for distortions that need them.
-        epochs: how many times each image was seen before, likewise.
-        extra: what else the loss is to know about each image.
-    """
-
-    images: UInt8[Array, "n h w c"]
-    labels: Integer[Array, " n"]
-    indices: Int32[Array, " n"]
-    epochs: Int32[Array, " n"]
-    extra: dict[str, Shaped[Array, "n ..."]] = {}  # noqa: RUF012
-
-    @classmethod
-    def of(
-        cls,
-        images: UInt8[Array | np.ndarray, "n h w c"],
-        labels: Integer[Array | np.ndarray, " n"],
-        extra: Mapping[str, Shaped[Array | np.ndarray, "n ..."]] | None = None,
-    ) -> "Batch":
-        """Returns a batch of images that are not part of a training set.
-
-        Args:
-            images: bytes.
-            labels: of the images.
-            extra: what else the loss is to know about each image.
-
-        Raises:
-            UserError: an argument cannot be used.
-        """
-        check_images(images, "images")
-        check_labels(labels, "labels", len(images))
-        check_extra(extra or {}, "extra", len(images))
-        if _is_known(labels) and (lowest := np.min(labels)) < 0:
-            raise UserError(f"labels contains {lowest}; labels are at least 0")
-        count = len(images)
-        return cls(
-            jnp.asarray(images),
-            jnp.asarray(labels, jnp.int32),
-            jnp.arange(count),
-            jnp.zeros(count, jnp.int32),
-            jax.tree.map(jnp.asarray, dict(extra or {})),
-        )
 
 
 class Forward(NamedTuple):
@@ -122,7 +65,7 @@ def train_step(
     Raises:
         UserError: the batch cannot be used, or lacks what the loss needs.
     """
-    check(program, batch)
+    check_batch(batch, program.model.num_classes, program.preprocessing)
     loss_and_grad = jax.value_and_grad(forward, argnums=1, has_aux=True)
     (loss, seen), grads = loss_and_grad(program, state.params, state, batch)
     loss, losses, grads = program.share.mean((loss, seen.losses, grads))
@@ -139,8 +82,13 @@ def train_step(
         params=optax.apply_updates(state.params, updates),
         batch_stats=seen.batch_stats,
         opt_state=opt_state,
-        averaged_batch_stats=program.averaged(
-            seen.batch_stats, state.averaged_batch_stats, step
+        averaged_batch_stats=average_batch_stats(
+            program.average,
+            seen.batch_stats,
+            state.averaged_batch_stats,
+            step,
+            program.schedule_settings.max_steps,
+            program.optimizer.every,
         ),
         # From zero and without bias correction, as TensorFlow averages a tensor, so
         # these curves start low, as the tutorial's do.
@@ -190,7 +138,7 @@ def forward(
             f"the loss {program.loss.name} returned values of shape "
             f"{list(each.shape)}; return one for each of {len(targets)} examples"
         )
-    losses = {program.loss.name: each.mean()} | _sown(updated.get("losses", {}))
+    losses = {program.loss.name: each.mean()} | models.sown(updated.get("losses", {}))
     first, *rest = losses.values()
     recorded = models.recorded(updated.get("intermediates", {}))
     batch_stats = updated.get("batch_stats", {})
@@ -235,35 +183,6 @@ def image_keys(program: Program, state: TrainState, count: int) -> Key[Array, " 
     return jax.vmap(jax.random.fold_in, (None, 0))(_step_key(state), positions)
 
 
-def _sown(collection: PyTree) -> dict[str, Float[Array, ""]]:
-    """Returns the losses that layers have sown, by path; several of one are added."""
-    found: dict[str, Array] = {}
-    for path, value in jax.tree_util.tree_leaves_with_path(collection):
-        name = "/".join(key.key for key in path if hasattr(key, "key"))
-        found[name] = found.get(name, 0) + value
-    return found
-
-
 def _step_key(state: TrainState) -> Key[Array, ""]:
     """Returns the key of all distortions of this step."""
     return jax.random.fold_in(train_state.streams(state.key).distortion, state.step)
-
-
-def check(program: Program, batch: Batch) -> None:
-    """Raises UserError unless the parts of a batch can be used."""
-    check_type(batch, "batch", Batch)
-    check_images(batch.images, "images")
-    check_labels(batch.labels, "labels", len(batch.images))
-    check_extra(batch.extra, "extra", len(batch.images))
-    if _is_known(batch.labels):
-        check_label_range(batch.labels, "labels", program.model.num_classes)
-    if batch.extra and program.preprocessing.mixtures:
-        raise UserError(
-            f"images with extra arrays ({', '.join(batch.extra)}) cannot be mixed, as "
-            "nothing is known of the mixture; leave out mixup and cutmix, or the arrays"
-        )
-
-
-def _is_known(array: Array | np.ndarray) -> bool:
-    """Whether an array has values now, and not only when a program is run."""
-    return not isinstance(array, jax.core.Tracer)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from cifar_jax.errors import RunError
 from cifar_jax.registry import resolve_all
-from cifar_jax.writers.base import Histogram, Summary, Writer
+from cifar_jax.writers.base import Histogram, Summary, Writer, as_numbers
 from cifar_jax.writers.jsonl import JsonLines
 from cifar_jax.writers.tensorboard import TensorBoard
 
-__all__ = ["WRITERS", "Histogram", "Summary", "Writer", "Writers"]
+__all__ = ["WRITERS", "Histogram", "Summary", "Writer", "Writers", "as_numbers"]
 
 WRITERS: dict[str, Callable[..., Writer]] = {
     "jsonl": JsonLines,

@@ -3,10 +3,13 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, UInt8
+
+from cifar_jax.devices import sharding
+from cifar_jax.errors import UserError
 
 _BINS = 64
 
@@ -86,3 +89,24 @@ class Writer(Protocol):
     def close(self) -> None:
         """Ends writing."""
         ...
+
+
+def as_numbers(returned: Any, name: str) -> dict[str, float]:
+    """Returns what something has returned, as Python's own numbers by name.
+
+    Args:
+        returned: numbers by name, or None.
+        name: of what returned them, for the message.
+
+    Raises:
+        UserError: it is something else.
+    """
+    try:
+        return {
+            str(key): float(np.asarray(sharding.local(value)))
+            for key, value in dict(returned or {}).items()
+        }
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{name} returned {returned!r}, not numbers by name: {error}"
+        ) from None

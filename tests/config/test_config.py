@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cifar_jax import Config, UserError
+from cifar_jax import Config, UserError, data
 from cifar_jax.config.conflicts import conflicts, tuned_for_another
+from cifar_jax.config.flags import _help
 from cifar_jax.config.recipes import RECIPES
 
 
@@ -274,3 +275,22 @@ def test_options_of_the_data_set_are_those_that_were_given():
 )
 def test_another_optimizer_with_the_rates_of_a_recipe_is_noted(changes, note):
     assert tuned_for_another(Config(**changes)) == note
+
+
+@pytest.mark.parametrize(("size", "expected"), [(24, 32), (32, 32), (224, 256)])
+def test_pictures_are_kept_at_a_size_that_suits_the_network(size, expected):
+    config = Config(dataset="folder", image_size=size)
+    assert config.data_options == {"picture_size": expected}
+    assert Config(dataset="folder", picture_size=40).data_options == {
+        "picture_size": 40
+    }
+
+
+def test_options_of_data_sets_are_those_of_their_functions():
+    assert data.options_of("folder") == {"picture_size", "split_seed", "skip_damaged"}
+    assert data.options_of("cifar100") == {"labels"}
+    assert data.options_of("stripes") == set()
+    fields = {field.name for field in dataclasses.fields(Config)}
+    assert fields >= data.OPTIONS
+    [dataset] = [f for f in dataclasses.fields(Config) if f.name == "dataset"]
+    assert "cifar100(labels='fine'), digits, folder(picture_size=32, " in _help(dataset)

@@ -20,6 +20,8 @@ from cifar_jax.data.distortions.geometry import (
 )
 from cifar_jax.data.distortions.mixtures import Cutmix, Mixup
 from cifar_jax.data.distortions.values import Brightness, Contrast, Cutout
+from cifar_jax.errors import UserError
+from cifar_jax.registry import names, resolve_all
 
 DISTORTIONS: dict[str, Callable[..., Distortion]] = {
     "crop": Crop,
@@ -54,3 +56,21 @@ def keys(key: Key[Array, ""], steps: Sequence[object]) -> list[Key[Array, ""]]:
         repeats = names[:place].count(name)
         found.append(jax.random.fold_in(own, repeats) if repeats else own)
     return found
+
+
+def parse(text: str) -> tuple[tuple[Distortion, ...], tuple[Mixture, ...]]:
+    """Returns the distortions of single images and the mixtures that a text lists.
+
+    Raises:
+        UserError: the text is not such a list, or a mixture comes before a distortion.
+    """
+    registry = DISTORTIONS | MIXTURES
+    steps = resolve_all(text, registry, "distortions")
+    mixes = [name in MIXTURES for name in names(text, "distortions")]
+    count = mixes.count(False)
+    if any(mixes[:count]):
+        raise UserError(
+            f"--distortions={text}: {' and '.join(MIXTURES)} mix whole "
+            "batches, so they come last"
+        )
+    return steps[:count], steps[count:]

@@ -1,0 +1,65 @@
+"""What is settled before a training run begins."""
+
+import dataclasses
+from collections.abc import Callable
+
+from jax.sharding import Mesh
+
+from cifar_jax.checks import check_type
+from cifar_jax.config.config import Config
+from cifar_jax.config.conflicts import tuned_for_another
+from cifar_jax.data import Dataset
+from cifar_jax.data.dataset import check_dataset
+from cifar_jax.devices import sharding
+from cifar_jax.errors import UserError
+
+# What the training images may fill of a device's memory.
+_SHARE_OF_MEMORY = 0.25
+
+Log = Callable[[str], None]
+
+
+def checked(config: Config, dataset: Dataset, log: Log) -> Config:
+    """Returns the config for this data set; raises UserError if they do not match."""
+    check_type(config, "config", Config)
+    check_dataset(dataset)
+    config.preprocessing.check(dataset.image_shape)
+    if config.batch_size > len(dataset.train):
+        raise UserError(
+            f"--batch_size={config.batch_size} is larger than the training set: "
+            f"{dataset.name} has {len(dataset.train)} images to train on"
+        )
+    if config.validation_size not in (0, dataset.validation_size):
+        raise UserError(
+            f"--validation_size={config.validation_size}, but {dataset.name} holds out "
+            f"{dataset.validation_size} training images; load the data with that "
+            "validation_size, or leave the setting out"
+        )
+    if dataset.validation is None:
+        for name in ("keep_best", "early_stopping"):
+            if getattr(config, name):
+                raise UserError(
+                    f"--{name} chooses by validation images, and none are held out; "
+                    "give --validation_size=5000, for example: who chooses by the test "
+                    "images overestimates the precision"
+                )
+    if (note := tuned_for_another(config)) is not None:
+        log(note)
+    size = min(dataset.image_shape[:2])
+    if config.image_size > size:
+        log(f"images of {size}x{size} are enlarged to --image_size={config.image_size}")
+    return dataclasses.replace(
+        config, dataset=dataset.name, validation_size=dataset.validation_size
+    )
+
+
+def streams(config: Config, dataset: Dataset, mesh: Mesh, log: Log) -> bool:
+    """Whether images are sent batch by batch, not all at the start."""
+    size, room = len(dataset.train) * dataset.train.row_bytes, sharding.memory(mesh)
+    if config.stream is None and room is not None and size > _SHARE_OF_MEMORY * room:
+        log(
+            f"the training images, {size / 1e9:.1f} GB, are read batch by batch "
+            f"(--stream), as they are too large for {room / 1e9:.1f} GB of memory"
+        )
+        return True
+    return bool(config.stream)

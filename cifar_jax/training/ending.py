@@ -1,0 +1,43 @@
+"""What is said when a training run has ended."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+from cifar_jax.errors import DivergedError, Stopped
+from cifar_jax.runs import checkpoints
+from cifar_jax.runs.run_dir import Run
+from cifar_jax.training.loop import Moment
+
+Log = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def explained_divergence(run: Run | None) -> Iterator[None]:
+    """Adds to the error of a run that has diverged what is left of it."""
+    try:
+        yield
+    except DivergedError as error:
+        saved = checkpoints.steps(run.checkpoints) if run is not None else []
+        kept = "nothing was saved yet"
+        if run is not None and saved:
+            kept = f"the last checkpoint is {run.checkpoints / str(saved[-1])}"
+        raise DivergedError(
+            f"{error}; {kept}; try a lower --learning_rate in another --train_dir"
+        ) from None
+
+
+def say_why_it_ended(
+    now: Moment, start: int, max_steps: int, run: Run | None, log: Log
+) -> None:
+    """Logs why a run ended early; raises Stopped after a signal."""
+    kept = "nothing is kept without a train_dir"
+    if run is not None:
+        kept = f"saved {run.checkpoints / str(now.step)}; run the same command to "
+        kept += "continue from it"
+    if isinstance(now.stopped, signal.Signals):
+        raise Stopped(now.stopped, f"before step {now.step}; {kept}")
+    if start == max_steps:
+        log(f"already at step {start}, which is --max_steps: nothing to do")
+    elif now.stopped is not None and now.step < max_steps:
+        log(f"stopped early at step {now.step}: {now.stopped}")
