@@ -1,4 +1,4 @@
-"""Do jit, shard_map and pmap give the same numbers, and which is fastest?
+"""Do jit and pmap give the same numbers, and which is fastest?
 
     python -m experiments.data_parallel_modes --data_dir=DIR --json=modes.json
 

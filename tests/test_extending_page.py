@@ -75,10 +75,10 @@ def run(
 
 
 def test_there_is_an_example_of_everything():
-    assert len(FILES) == 7
+    assert len(FILES) == 10
     assert {registry for registry, _, _ in ENTRIES} == {
         *("DATASETS", "DISTORTIONS", "VIEWS", "MODELS", "LOSSES", "OPTIMIZERS"),
-        "RECIPES",
+        *("METRICS", "EVAL_METRICS", "WRITERS", "RECIPES"),
     }
 
 
@@ -102,6 +102,11 @@ def test_the_examples_train_and_evaluate(package, tmp_path):
     log = run(tmp_path, train_all.replace("DIR", str(tmp_path)), *small)
     assert "npz: 16 training and 16 test images" in log
     assert "step 1, loss = " in log
+    assert ", update_ratio = " in log
+    assert "; brier = " in log
+    rows = (tmp_path / "own" / "summaries.csv").read_text().splitlines()
+    assert any(row.startswith("train,0,update_ratio,") for row in rows)
+    assert any(row.startswith("eval/test,2,brier,") for row in rows)
     assert "precision @ 1" in run(tmp_path, evaluate_all)
 
 

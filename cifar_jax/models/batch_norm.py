@@ -19,7 +19,7 @@ def in_training(frozen: Sequence[str], axis_name: str | None) -> Iterator[None]:
 
     Args:
         frozen: patterns of the full names of parameters that are not trained.
-        axis_name: the mesh axis that shares the batch, under shard_map or pmap.
+        axis_name: the mesh axis that shares the batch, under pmap.
     """
 
     def call(

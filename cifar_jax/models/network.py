@@ -15,9 +15,9 @@ class Network(Block, kw_only=True):
     """A network: `__call__(images, train=False)` returns float32 logits.
 
     Fields that a subclass adds are its options: `--model="resnet18(width=32)"`. In
-    training it can draw from the random stream "dropout" (as `flax.linen.Dropout`
-    does), which is a function of the run's seed and the step; shard_map and pmap draw
-    differently than jit.
+    training it can draw from random streams such as "dropout", which are functions of
+    the run's seed and the step (pmap draws differently than jit), and losses that it
+    sows into the collection "losses" are added.
 
     Attributes:
         num_classes: the number of logits.
