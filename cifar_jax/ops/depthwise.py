@@ -2,12 +2,12 @@
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from cifar_jax.ops import multilinear
 from cifar_jax.ops.implementation import Pair
 
 Padding = tuple[Pair, Pair]
@@ -18,7 +18,6 @@ _COLUMNS = 8
 _PIXELS = 16
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def conv(
     strides: Pair,
     padding: Padding,
@@ -31,16 +30,19 @@ def conv(
     for convolutions with feature groups takes many times as long. Values and gradients
     differ from lax's by a few rounding errors.
     """
-    return _forward(strides, padding, x, kernel)[0]
+    image, taps = (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1])
+    of_x = functools.partial(_of_x, strides, padding, image)
+    of_kernel = functools.partial(_of_kernel, strides, padding, taps)
+    convolved = functools.partial(_convolved, strides, padding)
+    return multilinear.apply((of_x, of_kernel, convolved), x, kernel)
 
 
-_Residuals = tuple[Float[Array, "n ph pw c"], Float[Array, "kh kw 1 c"], Pair]
-
-
-def _forward(
-    strides: Pair, padding: Padding, x: Array, kernel: Array
-) -> tuple[Array, _Residuals]:
-    image = (x.shape[1], x.shape[2])
+def _convolved(
+    strides: Pair,
+    padding: Padding,
+    x: Float[Array, "n h w c"],
+    kernel: Float[Array, "kh kw 1 c"],
+) -> Float[Array, "n oh ow c"]:
     x = _padded(x, *padding)
     outputs = [
         (size - taps) // stride + 1
@@ -51,27 +53,15 @@ def _forward(
         rows = slice(i, i + (outputs[0] - 1) * strides[0] + 1, strides[0])
         columns = slice(j, j + (outputs[1] - 1) * strides[1] + 1, strides[1])
         y += x[:, rows, columns] * kernel[i, j, 0]
-    return y, (x, kernel, image)
+    return y
 
 
-def _backward(
-    strides: Pair, padding: Padding, residuals: _Residuals, dy: Array
-) -> tuple[Array, Array]:
-    x, kernel, image = residuals
-    taps = (kernel.shape[0], kernel.shape[1])
-    dx = _input_gradient(dy, kernel[:, :, 0], strides, padding, image)
-    return dx, _kernel_gradient(x, dy, taps, strides, padding, image)
-
-
-conv.defvjp(_forward, _backward)
-
-
-def _input_gradient(
-    dy: Array,
-    kernel: Float[Array, "kh kw c"],
+def _of_x(
     strides: Pair,
     padding: Padding,
     image: Pair,
+    kernel: Float[Array, "kh kw 1 c"],
+    dy: Array,
 ) -> Float[Array, "n h w c"]:
     """Adds up what each pixel of a block of stride x stride pixels receives."""
     sh, sw = strides
@@ -87,7 +77,7 @@ def _input_gradient(
         (0, (right + 1) * sw - kernel.shape[1]),
         (0, 0),
     )
-    kernel = jnp.pad(kernel, rest)
+    kernel = jnp.pad(kernel[:, :, 0], rest)
     dx = jnp.zeros((), dy.dtype)
     for i, j in np.ndindex(down + 1, right + 1):
         taps = kernel[i * sh : (i + 1) * sh, None, j * sw : (j + 1) * sw]
@@ -99,15 +89,12 @@ def _input_gradient(
     return _pad(dx, rows, columns)
 
 
-def _kernel_gradient(
-    x: Float[Array, "n ph pw c"],
-    dy: Array,
-    taps: Pair,
-    strides: Pair,
-    padding: Padding,
-    image: Pair,
+def _of_kernel(
+    strides: Pair, padding: Padding, taps: Pair, x: Float[Array, "n h w c"], dy: Array
 ) -> Float[Array, "kh kw 1 c"]:
     """Sums the products of dy with the padded images, shifted by each tap."""
+    image = x.shape[1:3]
+    x = _padded(x, *padding)  # XLA computes this only once: `_convolved` does the same
     # The products of some columns, or of all pixels of a small image, are added in one
     # loop over contiguous memory, which leaves less to XLA's slower reductions.
     oh, ow = dy.shape[1:3]

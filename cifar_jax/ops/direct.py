@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from cifar_jax.ops import multilinear
 from cifar_jax.ops.implementation import Pair
 
 _conv: Callable[..., Array] = functools.partial(
@@ -15,7 +16,6 @@ _conv: Callable[..., Array] = functools.partial(
 )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def conv(
     strides: Pair,
     padding: tuple[Pair, Pair],
@@ -23,29 +23,18 @@ def conv(
     kernel: Float[Array, "kh kw c k"],
 ) -> Float[Array, "n oh ow k"]:
     """Convolves; values and gradients are the bits of lax's for finite numbers."""
-    return _conv(x, kernel, strides, padding)
+    convolved = functools.partial(_conv, window_strides=strides, padding=padding)
+    x_type, kernel_type = jax.typeof(x), jax.typeof(kernel)
 
+    def of_x(kernel: Array, dy: Array) -> Array:
+        return jax.linear_transpose(lambda x: convolved(x, kernel), x_type)(dy)[0]
 
-def _forward(
-    strides: Pair, padding: tuple[Pair, Pair], x: Array, kernel: Array
-) -> tuple[Array, tuple[Array, Array]]:
-    return _conv(x, kernel, strides, padding), (x, kernel)
+    def of_kernel(x: Array, dy: Array) -> Array:
+        # XLA transposes x here, and would fuse that with everything that x was computed
+        # from: with slow, strided access to all of these arrays. It fuses nothing with
+        # a convolution, such as this one by the identity.
+        identity = jnp.eye(x.shape[3], dtype=x.dtype)[None, None]
+        x = _conv(x, identity, (1, 1), "VALID")
+        return jax.linear_transpose(lambda k: convolved(x, k), kernel_type)(dy)[0]
 
-
-def _backward(
-    strides: Pair,
-    padding: tuple[Pair, Pair],
-    residuals: tuple[Array, Array],
-    dy: Array,
-) -> tuple[Array, Array]:
-    x, kernel = residuals
-    of_input = jax.linear_transpose(lambda x: _conv(x, kernel, strides, padding), x)
-    # XLA transposes x here, and would fuse that with everything that x was computed
-    # from: with slow, strided access to all of these arrays. It fuses nothing with a
-    # convolution, such as this one by the identity.
-    x = _conv(x, jnp.eye(x.shape[3], dtype=x.dtype)[None, None], (1, 1), "VALID")
-    of_kernel = jax.linear_transpose(lambda k: _conv(x, k, strides, padding), kernel)
-    return *of_input(dy), *of_kernel(dy)
-
-
-conv.defvjp(_forward, _backward)
+    return multilinear.apply((of_x, of_kernel, convolved), x, kernel)

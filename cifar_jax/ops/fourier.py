@@ -14,14 +14,13 @@ matrices.
 import functools
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.typing import Dtype
 from jax import lax
 from jaxtyping import Array, Float
 
-from cifar_jax.ops import shares
+from cifar_jax.ops import multilinear, shares
 from cifar_jax.ops.product import product
 
 # Contracted axes of matrix products, one product per index of the first axis.
@@ -136,7 +135,6 @@ def _spectrum_adjoint(
     return by_output.reshape(*kernel, k, c).swapaxes(2, 3)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def conv(
     dtype: Dtype, x: Float[Array, "h w c n"], kernel: Float[Array, "kh kw c k"]
 ) -> Float[Array, "h w k n"]:
@@ -144,22 +142,20 @@ def conv(
 
     The result differs from lax's by 5e-7 of its norm.
     """
-    return _forward(dtype, x, kernel)[0]
+    of_x = functools.partial(_of_x, dtype)
+    of_kernel = functools.partial(_of_kernel, dtype, kernel.shape[:2])
+    maps = (of_x, of_kernel, functools.partial(_convolved, dtype))
+    return multilinear.apply(maps, x, kernel)
 
 
-def _forward(
-    dtype: Dtype, x: Array, kernel: Array
-) -> tuple[Array, tuple[Array, Array]]:
+def _convolved(dtype: Dtype, x: Array, kernel: Array) -> Array:
     image, taps = x.shape[:2], kernel.shape[:2]
     z = _analyze(x, taps).astype(dtype)
     y = product(_spectrum(kernel, image), z, _MATMUL, each=(0,), dtype=dtype)
-    return _synthesize(y, image, taps), (z, kernel)
+    return _synthesize(y, image, taps)
 
 
-def _backward(
-    dtype: Dtype, residuals: tuple[Array, Array], dy: Array
-) -> tuple[Array, Array]:
-    z, kernel = residuals
+def _of_x(dtype: Dtype, kernel: Array, dy: Array) -> Array:
     image, taps = dy.shape[:2], kernel.shape[:2]
     dz = _analyze(dy, taps).astype(dtype)
     # The adjoint of a correlation is the correlation with the flipped kernel. If the
@@ -167,12 +163,15 @@ def _backward(
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
     spectrum = _spectrum(flipped, image, origin=tuple(size // 2 for size in taps))
     dx = product(spectrum, dz, _MATMUL, each=(0,), dtype=dtype)
+    return _synthesize(dx, image, taps)
 
-    def of_kernel(dz: Array, z: Array) -> Array:
+
+def _of_kernel(dtype: Dtype, taps: Size, x: Array, dy: Array) -> Array:
+    # XLA computes both only once: these are the expressions of the other two maps.
+    z, dz = (_analyze(values, taps).astype(dtype) for values in (x, dy))
+
+    def of_shares(dz: Array, z: Array) -> Array:
         products = product(dz, z, ((2,), (2,)), each=(0,), dtype=dtype)
-        return _spectrum_adjoint(products, image, taps)
+        return _spectrum_adjoint(products, dy.shape[:2], taps)
 
-    return _synthesize(dx, image, taps), shares.summed(of_kernel, dz, z)
-
-
-conv.defvjp(_forward, _backward)
+    return shares.summed(of_shares, dz, z)

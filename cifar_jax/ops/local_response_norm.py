@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from cifar_jax.ops import multilinear
 from cifar_jax.ops.implementation import Implementation, run
 
 
@@ -61,27 +62,22 @@ def _plain(constants: _Constants, x: Array) -> Array:
     return x * (bias + alpha * nearby) ** -beta
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _fast(constants: _Constants, x: Array) -> Array:
     """Normalizes by sums of shifted slices, which XLA fuses into a single loop."""
     return x * _power(_scale(constants, x), constants.beta)
 
 
-def _forward(constants: _Constants, x: Array) -> tuple[Array, tuple[Array, Array]]:
+@_fast.defjvp
+def _tangent(
+    constants: _Constants, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
     scale = _scale(constants, x)
-    return x * _power(scale, constants.beta), (x, scale)
-
-
-def _backward(
-    constants: _Constants, residuals: tuple[Array, Array], dy: Array
-) -> tuple[Array]:
-    x, scale = residuals
     power = _power(scale, constants.beta)
-    nearby = _sum_nearby(dy * x * power / scale, constants)
-    return (dy * power - 2 * constants.alpha * constants.beta * x * nearby,)
-
-
-_fast.defvjp(_forward, _backward)
+    # JAX derives the gradient from this, which has the same factors in reverse order.
+    nearby = _sum_nearby(-2 * constants.alpha * constants.beta * x * dx, constants)
+    return x * power, dx * power + nearby / scale * power * x
 
 
 def _scale(constants: _Constants, x: Array) -> Array:
@@ -89,9 +85,14 @@ def _scale(constants: _Constants, x: Array) -> Array:
 
 
 def _sum_nearby(x: Array, constants: _Constants) -> Array:
-    for axis in constants.axes:
-        x = _sum_along(axis, constants.depth_radius, x)
-    return x
+    """Sums x over all channels nearby; the map is its own transpose."""
+
+    def sums(x: Array) -> Array:
+        for axis in constants.axes:
+            x = _sum_along(axis, constants.depth_radius, x)
+        return x
+
+    return multilinear.apply((sums, sums), x)
 
 
 def _sum_along(axis: int, radius: int, x: Array) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, UInt
 
+from cifar_jax.ops import multilinear
 from cifar_jax.ops.implementation import Implementation, Pair, run
 
 # By name as in lax, or before and after each of the two axes.
@@ -60,7 +61,7 @@ class _Windows(NamedTuple):
     strides: Pair
     padding: tuple[Pair, Pair]
 
-    def outputs(self, image: Pair) -> list[int]:
+    def outputs(self, image: tuple[int, ...]) -> list[int]:
         """Returns the number of windows along each axis."""
         return [
             (size + sum(pads) - window) // stride + 1
@@ -81,38 +82,68 @@ def _fast(windows: _Windows, x: Array) -> Array:
     return _shifted(windows, x.astype(jnp.float32)).astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _shifted(windows: _Windows, x: Array) -> Array:
     """Pools by maxima of strided slices, one for each position in the window."""
-    return _forward(windows, x)[0]
+    return _maxima(windows, x)[0]
 
 
-_Residuals = tuple[UInt[Array, "oh ow c n"], Pair]
+@_shifted.defjvp
+def _tangent(
+    windows: _Windows, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    _, argmax = _maxima(windows, lax.stop_gradient(x))
+    scatter = functools.partial(_scatter, windows, x.shape[:2])
+    maps = (None, scatter, functools.partial(_gather, windows))
+    return _shifted(windows, x), multilinear.apply(maps, argmax, dx)
 
 
-def _forward(windows: _Windows, x: Array) -> tuple[Array, _Residuals]:
-    image = (x.shape[0], x.shape[1])
-    window, strides, padding = windows
-    outputs = windows.outputs(image)
-    x = jnp.pad(x, (*padding, (0, 0), (0, 0)), constant_values=-np.inf)
-    best = jnp.full((*outputs, *x.shape[2:]), -np.inf, x.dtype)
+_Indices = UInt[Array, "oh ow c n"]
+
+
+def _maxima(windows: _Windows, x: Array) -> tuple[Array, _Indices]:
+    """Returns the maxima and their positions in the windows."""
+    best = jnp.full((), -np.inf, x.dtype)
     # One value more than there are positions, for pixels outside the window.
-    index_dtype = np.min_scalar_type(window[0] * window[1])
-    argmax = jnp.zeros(best.shape, index_dtype)
-    for index, start in enumerate(np.ndindex(*window)):
-        at_position = x[
-            tuple(
-                slice(first, first + (output - 1) * stride + 1, stride)
-                for first, output, stride in zip(start, outputs, strides, strict=True)
-            )
-        ]
+    index_dtype = np.min_scalar_type(windows.size[0] * windows.size[1])
+    argmax = jnp.zeros((), index_dtype)
+    for index, at_position in enumerate(_positions(windows, x, -np.inf)):
         argmax = jnp.where(at_position > best, index_dtype.type(index), argmax)
         best = jnp.maximum(best, at_position)  # propagates NaN
-    return best, (argmax, image)
+    return best, argmax
 
 
-def _backward(windows: _Windows, residuals: _Residuals, dy: Array) -> tuple[Array]:
-    argmax, (h, w) = residuals
+def _positions(windows: _Windows, x: Array, outside: float) -> list[Array]:
+    """Returns, for each position in a window, the values there in all windows."""
+    outputs = windows.outputs(x.shape[:2])
+    x = jnp.pad(x, (*windows.padding, (0, 0), (0, 0)), constant_values=outside)
+    return [
+        x[
+            tuple(
+                slice(first, first + (output - 1) * stride + 1, stride)
+                for first, output, stride in zip(
+                    start, outputs, windows.strides, strict=True
+                )
+            )
+        ]
+        for start in np.ndindex(*windows.size)
+    ]
+
+
+def _gather(windows: _Windows, argmax: _Indices, x: Array) -> Array:
+    """Returns the value of x at a position in each window."""
+    y = jnp.zeros((), x.dtype)
+    for index, at_position in enumerate(_positions(windows, x, 0)):
+        y += jnp.where(argmax == index, at_position, 0)
+    return y
+
+
+def _scatter(
+    windows: _Windows, image: tuple[int, ...], argmax: _Indices, dy: Array
+) -> Array:
+    """Computes the transpose: adds each value to the pixel that it was taken from."""
+    h, w = image
     window, strides, ((top, _), (left, _)) = windows
     # How far a window extends, in blocks of stride x stride pixels.
     reach = [(size - 1) // stride for size, stride in zip(window, strides, strict=True)]
@@ -144,7 +175,4 @@ def _backward(windows: _Windows, residuals: _Residuals, dy: Array) -> tuple[Arra
         dx += jnp.where(argmax[near] == position, dy[near], 0)
     bh, sh, bw, sw, c, n = dx.shape
     whole = dx.reshape(bh * sh, bw * sw, c, n)
-    return (whole[top : top + h, left : left + w],)
-
-
-_shifted.defvjp(_forward, _backward)
+    return whole[top : top + h, left : left + w]
