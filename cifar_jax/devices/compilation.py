@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import jax
 import jaxlib
+from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import PyTree
 
 from cifar_jax import console
@@ -19,6 +20,7 @@ from cifar_jax.errors import UserError
 _YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
 # JAX's default for the shortest compilation that it keeps.
 _USUAL_SECS = 1.0
+_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 # What this process has compiled lately; the oldest is forgotten first.
 _MADE: dict[Hashable, Any] = {}
 _MOST = 16
@@ -46,7 +48,8 @@ def enable(directory: str | None = None) -> None:
     # Cache everything: a start compiles many small programs, which add up.
     if known["jax_persistent_cache_min_compile_time_secs"] == _USUAL_SECS:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    if directory is None and known["jax_compilation_cache_dir"]:
+    chosen = os.environ.get(_VARIABLE) or known["jax_compilation_cache_dir"]
+    if directory is None and chosen:
         return
     try:
         if directory is not None:
@@ -60,6 +63,7 @@ def enable(directory: str | None = None) -> None:
         problem += getattr(error, "strerror", None) or str(error)
         if directory is not None:
             raise UserError(f"{problem}; give another --compilation_cache") from None
+        jax.config.update("jax_enable_compilation_cache", False)
         console.warn(f"{problem}; every start will compile everything again")
 
 
@@ -72,6 +76,8 @@ def _use(path: pathlib.Path) -> None:
         # The files in it are run as code.
         raise PermissionError(0, "other users can write to it", str(path))
     jax.config.update("jax_compilation_cache_dir", str(path))
+    # If something was compiled before, JAX has settled on having no cache.
+    compilation_cache.reset_cache()
 
 
 def _default() -> pathlib.Path:
