@@ -15,6 +15,7 @@ from absl import flags
 from helpers import environment
 from hypothesis import given
 from hypothesis import strategies as st
+from jax.tree_util import DictKey
 from run_experiments import ROOT, call_experiment
 
 from cifar_jax import RunError, UserError, load_data, models
@@ -58,9 +59,10 @@ def test_the_published_setting_is_the_recipe():
     ours, theirs = build(searched, 10), build(published, 10)
     assert searched.max_steps == published.max_steps
     assert searched.learning_rate == published.learning_rate
-    for layer, factor in theirs.model.weight_decays.items():
-        decay = ours.weight_decay * ours.model.weight_decays[layer]
-        assert decay == pytest.approx(theirs.weight_decay * factor)
+    for layer in theirs.model.weight_decays:
+        path = (DictKey(layer), DictKey("kernel"))
+        decay = ours.weight_decay.rate(path)
+        assert decay == pytest.approx(theirs.weight_decay.rate(path))
     x = jnp.asarray(np.random.default_rng(0).uniform(0, 9, (5, 5, 4, 2)), jnp.float32)
     ours, theirs = (network.norm(x) for network in (ours.model, CudaConvnet18pct()))
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)

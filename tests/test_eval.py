@@ -46,7 +46,7 @@ def test_every_image_of_the_split_counts(run, call_command, data, count):
     assert record["num_examples"] == record["examples_in_split"] == count
     assert f"{record['precision_at_1']:.3f}" == found[1]
     assert (record["precision_at_1"] * count) % 1 == pytest.approx(0, abs=1e-6)
-    assert list((run / "eval").glob(f"events.out.tfevents.*.{data}"))
+    assert list((run / "eval").glob("events.out.tfevents.*"))
 
 
 def test_some_images_are_never_taken_for_all(run, call_command):

@@ -14,7 +14,7 @@ from run_experiments import call, call_experiment, run_experiment
 from cifar_jax import Config, create_model
 from experiments import common, recipes
 from experiments.benchmark_train_step import over_pytorch, speed
-from experiments.contenders import MODELS, PEERS, Program
+from experiments.contenders import MODELS, PEERS, Contender
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_what_does_not_fit_is_refused_in_one_line(name, arguments, message, caps
 
 def test_train_step_compares_with_the_fastest_peer_in_each_round():
     def ran(name, *rates):
-        return Program(name, [], examples_per_sec=list(rates))
+        return Contender(name, [], examples_per_sec=list(rates))
 
     peers = [ran("PyTorch", 50.0, 10.0, 20.0), ran("PyTorch compile", 30.0, 25.0, 40.0)]
     others = [ran("cifar_jax", 60.0, 100.0, 20.0), ran("PyTorch bf16", 999.0, 999, 999)]

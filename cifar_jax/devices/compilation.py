@@ -40,16 +40,15 @@ def enable(directory: str | None = None) -> None:
     Raises:
         UserError: the given directory cannot be used.
     """
+    known = jax.config.values
     if directory == "":
         jax.config.update("jax_enable_compilation_cache", False)
-    known = jax.config.values
-    if not known["jax_enable_compilation_cache"]:
+    if directory == "" or not known["jax_enable_compilation_cache"]:
         return
     # Cache everything: a start compiles many small programs, which add up.
     if known["jax_persistent_cache_min_compile_time_secs"] == _USUAL_SECS:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    chosen = os.environ.get(_VARIABLE) or known["jax_compilation_cache_dir"]
-    if directory is None and chosen:
+    if directory is None and (os.environ.get(_VARIABLE) or _configured()):
         return
     try:
         if directory is not None:
@@ -65,6 +64,11 @@ def enable(directory: str | None = None) -> None:
             raise UserError(f"{problem}; give another --compilation_cache") from None
         jax.config.update("jax_enable_compilation_cache", False)
         console.warn(f"{problem}; every start will compile everything again")
+
+
+def _configured() -> str | None:
+    """Returns the directory of JAX's own setting, if there is one."""
+    return jax.config.values["jax_compilation_cache_dir"]
 
 
 def _use(path: pathlib.Path) -> None:

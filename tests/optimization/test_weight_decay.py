@@ -118,7 +118,7 @@ def test_a_run_reports_what_its_groups_decay(dataset):
         config = Config(model="small", batch_size=8, param_groups=groups)
         program = build_program(config, num_classes=3)
         state = init_state(program, jax.random.key(0), dataset.train.images)
-        return program.loss_terms(jnp.float32(1), state.params)
+        return program.loss_terms({"cross_entropy": jnp.float32(1)}, state.params)
 
     assert float(terms("")["hidden/weight_loss"]) > 0
     without = terms("group('.*/kernel', weight_decay=0)")

@@ -315,6 +315,7 @@ def test_a_network_with_other_variables_is_refused(dataset):
         init_state(program, jax.random.key(0), dataset.train.images)
 
 
+@pytest.mark.wrong_types
 def test_fit_takes_a_network_that_has_no_name(dataset, tmp_path):
     settings = config("small", train_dir=str(tmp_path))
     given = Dropping(num_classes=7)

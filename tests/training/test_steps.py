@@ -22,6 +22,7 @@ from cifar_jax import (
     inspect,
     train_step,
 )
+from cifar_jax.optimization.weight_decay import WeightDecay
 from cifar_jax.training.inspection import all_finite
 from cifar_jax.training.trained import of_state
 
@@ -256,7 +257,7 @@ class OfClasses(OfIndex):
 @pytest.mark.parametrize("loss", [OfIndex(), OfBatch()])
 def test_a_loss_knows_which_images_it_is_of(program, state, batch, loss):
     indices = jnp.arange(16) * 3
-    own = dataclasses.replace(program, loss=loss, weight_decay=0.0)
+    own = dataclasses.replace(program, loss=loss, weight_decay=WeightDecay(0, False))
     terms = {"of_index": jnp.float32(0), "total_loss": jnp.float32(0)}
     own_state = dataclasses.replace(state, loss_averages=terms)
     _, losses = train_step(own, own_state, batch._replace(indices=indices))

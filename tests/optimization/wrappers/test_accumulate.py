@@ -145,10 +145,10 @@ def test_everything_counts_updates():
         )
     )
     for step in range(40):
-        expected = plain.schedule(step // 4)
-        np.testing.assert_allclose(accumulating.schedule(step), expected)
-    assert plain.ends == (("head/.*", 3),)
-    assert accumulating.ends == (("head/.*", 12),)
+        expected = plain.learning_rate(step // 4)
+        assert accumulating.learning_rate(step) == expected
+    assert plain.at(0)[1] == 3
+    assert accumulating.at(0)[1] == 12
     configs = (
         Config(batch_size=32),
         Config(batch_size=8, optimizer="accumulate(sgd, 4)"),
