@@ -214,7 +214,7 @@ def damages(count: int, folder: pathlib.Path, table: Table) -> None:
     def read() -> str:
         summaries.read_training(run / "train.jsonl")
         summaries.read_evaluations(run / "eval" / "test.jsonl")
-        comparison.record([comparison.read(read_run(run))])
+        comparison.compared([comparison.read(read_run(run))])
         said = io.StringIO()
         with contextlib.redirect_stderr(said):
             network = load_trained(read_run(run))

@@ -40,8 +40,8 @@ class SmallBatchNorm(Network):
     def __call__(self, images, train=False):
         x = nn.Conv(8, (3, 3), strides=2, use_bias=False, name="conv")(images)
         x = self.batch_norm("norm", train)(x)
-        x = self.record("conv", nn.relu(x)).mean(axis=(1, 2))
-        return self.record("head", nn.Dense(self.num_classes, name="head")(x))
+        x = self.tap("conv", nn.relu(x)).mean(axis=(1, 2))
+        return self.tap("head", nn.Dense(self.num_classes, name="head")(x))
 
 
 class SmallNetwork(Network):
@@ -55,8 +55,8 @@ class SmallNetwork(Network):
         n, height = images.shape[:2]
         small = images.reshape(n, 8, height // 8, 8, -1, 3)
         x = small.mean(axis=(2, 4)).reshape(n, -1)
-        x = self.record("hidden", nn.relu(nn.Dense(32, name="hidden")(x)))
-        return self.record("head", nn.Dense(self.num_classes, name="head")(x))
+        x = self.tap("hidden", nn.relu(nn.Dense(32, name="hidden")(x)))
+        return self.tap("head", nn.Dense(self.num_classes, name="head")(x))
 
 
 def make_dataset(train: int = 64, test: int = 20, seed: int = 0) -> Dataset:

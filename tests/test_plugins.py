@@ -30,7 +30,7 @@ class Part(Block):
     @nn.compact
     def __call__(self, x, train):
         x = self.convolution(self.width, (3, 3), "conv", strides=4)(x)
-        return self.record("conv", nn.relu(self.batch_norm("norm", train)(x)))
+        return self.tap("conv", nn.relu(self.batch_norm("norm", train)(x)))
 
 
 @register("model", "parts")

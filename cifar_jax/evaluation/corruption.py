@@ -116,7 +116,7 @@ def headline(errors: Errors) -> str:
     )
 
 
-def record(subject: report.Subject, errors: Errors, count: int) -> dict[str, Any]:
+def contents(subject: report.Subject, errors: Errors, count: int) -> dict[str, Any]:
     """Returns the contents of the report, ready for JSON.
 
     Args:
@@ -151,7 +151,7 @@ def write(
     # Imported here because matplotlib takes a second and only reports need it.
     from cifar_jax.evaluation import corruption_plot
 
-    text = report.as_json(record(subject, errors, count))
+    text = report.as_json(contents(subject, errors, count))
     picture = corruption_plot.draw(subject, errors, count)
     report.write_files(directory, {RECORD: text, PICTURE: picture})
     return directory / PICTURE

@@ -76,7 +76,7 @@ def write(
         UserError: the network cannot be exported.
         RunError: the files cannot be written.
     """
-    contents = record(run, network, raw_params)
+    contents = description(run, network, raw_params)
     if float16:
         network = dataclasses.replace(network, variables=rounded(network.variables))
     trees = dict(network.variables)
@@ -99,7 +99,7 @@ def write(
         ) from error
 
 
-def record(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
+def description(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
     """Returns what is known of a network, for JSON."""
     config = run.config
     return {

@@ -46,8 +46,8 @@ def _activations(
         variables, views[:, 0], train=False, mutable=["intermediates"]
     )
     # A network need not record any layer.
-    recorded = models.recorded(sown.get("intermediates", {}))
-    return {"input": views[:, 0]}, *recorded
+    taps = models.taps(sown.get("intermediates", {}))
+    return {"input": views[:, 0]}, *taps
 
 
 def convolutions(layers: Layers) -> Layers:

@@ -141,8 +141,8 @@ def sown(losses: Mapping[str, PyTree]) -> dict[str, Array]:
     return found
 
 
-def recorded(intermediates: Mapping[str, PyTree]) -> tuple[dict[str, Array], ...]:
-    """Returns {layer: activations} of each recorded layer, in order.
+def taps(intermediates: Mapping[str, PyTree]) -> tuple[dict[str, Array], ...]:
+    """Returns {layer: activations} of each tapped layer, in order.
 
     Args:
         intermediates: the collection of that name, which `apply` returns.

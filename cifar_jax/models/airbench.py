@@ -133,7 +133,7 @@ class Airbench(Network):
         whiten = self.convolution(
             filters, size, "whiten", padding="VALID", bias_init=bias_init
         )
-        x = self.record("whiten", _gelu(whiten(images)))
+        x = self.tap("whiten", _gelu(whiten(images)))
         for number, width in enumerate(self.widths, 1):
             x = self.group(x, width, f"group{number}", train)
         x = self.max_pool(x, (3, 3), (3, 3)).reshape(x.shape[0], -1)
@@ -174,7 +174,7 @@ class Airbench(Network):
             x = norm(x)
             if shortcut is not None and number == self.depth:
                 x += shortcut
-            x = self.record(f"{name}_conv{number}", _gelu(x))
+            x = self.tap(f"{name}_conv{number}", _gelu(x))
             if number == 1 and self.depth == 3:
                 shortcut = x
         return x

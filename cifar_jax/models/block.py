@@ -111,11 +111,11 @@ class Block(nn.Module, kw_only=True):
         """
         return max_pool_channels_last(x, window, strides, self.ops, padding)
 
-    def record(self, layer: str, x: Array, batch_axis: int = 0) -> Array:
-        """Returns x, and records it as the activations of a layer.
+    def tap(self, layer: str, x: Array, batch_axis: int = 0) -> Array:
+        """Returns x, and taps it as the activations of a layer.
 
-        Summaries show recorded layers, and the report of numbers that are not finite
-        names them; a network need not record any. `models.recorded` returns them.
+        Summaries show tapped layers, and the report of numbers that are not finite
+        names them; a network need not tap any. `models.taps` returns them.
 
         Args:
             layer: its name within this block.

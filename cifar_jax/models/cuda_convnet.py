@@ -50,18 +50,18 @@ class CudaConvnet18pct(Network):
         x = images.transpose(1, 2, 3, 0)
         x = conv(32, kernel_init=normal(1e-4), name="conv1")(x)
         x = max_pool(x, (3, 3), (2, 2), self.ops)
-        x = self.record("conv1", nn.relu(x), batch_axis=3)
+        x = self.tap("conv1", nn.relu(x), batch_axis=3)
         x = self.norm(x)
         x = conv(32, kernel_init=normal(0.01), name="conv2")(x)
-        x = self.record("conv2", nn.relu(x), batch_axis=3)
+        x = self.tap("conv2", nn.relu(x), batch_axis=3)
         x = self.norm(_average_pool(x))
         x = conv(64, kernel_init=normal(0.01), name="conv3")(x)
-        x = self.record("conv3", nn.relu(x), batch_axis=3)
+        x = self.tap("conv3", nn.relu(x), batch_axis=3)
         x = _average_pool(x)
         x = x.reshape(-1, x.shape[-1]).T
         dense = functools.partial(nn.Dense, kernel_init=normal(0.01), dtype=self.dtype)
         x = dense(self.num_classes, name="logits")(x)
-        return self.record("logits", x).astype(jnp.float32)
+        return self.tap("logits", x).astype(jnp.float32)
 
     def norm(self, x: Float[Array, "h w c n"]) -> Float[Array, "h w c n"]:
         """Applies local response normalization over 3x3 pixels of each map."""
@@ -109,19 +109,19 @@ class CudaConvnet11pct(Network):
         # `cifar_jax.ops` uses the layout (height, width, channel, batch).
         x = images.transpose(1, 2, 3, 0)
         x = conv(kernel_init=normal(1e-4), name="conv1")(x)
-        x = self.record("conv1", nn.relu(x), batch_axis=3)
+        x = self.tap("conv1", nn.relu(x), batch_axis=3)
         x = norm(pool(x))
         x = conv(kernel_init=normal(0.01), name="conv2")(x)
-        x = self.record("conv2", nn.relu(x), batch_axis=3)
+        x = self.tap("conv2", nn.relu(x), batch_axis=3)
         x = pool(norm(x))
         x = local(64, name="local3")(x)
-        x = self.record("local3", nn.relu(x), batch_axis=3)
+        x = self.tap("local3", nn.relu(x), batch_axis=3)
         x = local(32, name="local4")(x)
-        x = self.record("local4", nn.relu(x), batch_axis=3)
+        x = self.tap("local4", nn.relu(x), batch_axis=3)
         x = x.reshape(-1, x.shape[-1]).T
         dense = functools.partial(nn.Dense, kernel_init=normal(0.01), dtype=self.dtype)
         x = dense(self.num_classes, name="logits")(x)
-        return self.record("logits", x).astype(jnp.float32)
+        return self.tap("logits", x).astype(jnp.float32)
 
 
 class LocallyConnected(nn.Module):

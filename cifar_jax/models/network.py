@@ -62,4 +62,4 @@ class Network(Block, kw_only=True):
             kernel_init=kernel_init,
             name="predictions",
         )
-        return self.record("predictions", head(x)).astype(jnp.float32)
+        return self.tap("predictions", head(x)).astype(jnp.float32)

@@ -74,7 +74,7 @@ class BottleneckResNet(ResNet, kw_only=True):
     ) -> Float[Array, "n {self.num_classes}"]:
         """Returns logits; BatchNorm uses batch statistics if `train` is true."""
         x = nn.relu(self.conv(images, self.width, 7, 2, "conv1", train))
-        x = self.record("conv1_conv", x)
+        x = self.tap("conv1_conv", x)
         x = self.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         block = functools.partial(self.block, train=train)
         x = stages(x, self.width, self.depths, block)
@@ -88,13 +88,13 @@ class BottleneckResNet(ResNet, kw_only=True):
         shortcut = x
         if strides > 1 or x.shape[-1] != 4 * width:
             shortcut = conv(x, 4 * width, 1, strides, f"{name}_0")
-            shortcut = self.record(f"{name}_0_conv", shortcut)
+            shortcut = self.tap(f"{name}_0_conv", shortcut)
         x = nn.relu(conv(x, width, 1, strides, f"{name}_1"))
-        x = self.record(f"{name}_1_conv", x)
+        x = self.tap(f"{name}_1_conv", x)
         x = nn.relu(conv(x, width, 3, 1, f"{name}_2"))
-        x = self.record(f"{name}_2_conv", x)
+        x = self.tap(f"{name}_2_conv", x)
         x = nn.relu(conv(x, 4 * width, 1, 1, f"{name}_3") + shortcut)
-        return self.record(f"{name}_3_conv", x)
+        return self.tap(f"{name}_3_conv", x)
 
     def conv(
         self, x: Array, width: int, size: int, strides: int, name: str, train: bool
@@ -127,7 +127,7 @@ class CifarResNet(ResNet):
     ) -> Float[Array, "n {self.num_classes}"]:
         """Returns logits; BatchNorm uses batch statistics if `train` is true."""
         x = nn.relu(self.conv(images, self.width, 3, 1, "conv1", train))
-        x = self.record("conv1_conv", x)
+        x = self.tap("conv1_conv", x)
         block = functools.partial(self.block, train=train)
         x = stages(x, self.width, self.depths, block)
         return self.predictions(x.mean(axis=(1, 2)), normal(0.01))
@@ -140,11 +140,11 @@ class CifarResNet(ResNet):
         shortcut = x
         if strides > 1 or x.shape[-1] != width:
             shortcut = conv(x, width, 1, strides, f"{name}_0")
-            shortcut = self.record(f"{name}_0_conv", shortcut)
+            shortcut = self.tap(f"{name}_0_conv", shortcut)
         x = nn.relu(conv(x, width, 3, strides, f"{name}_1"))
-        x = self.record(f"{name}_1_conv", x)
+        x = self.tap(f"{name}_1_conv", x)
         x = nn.relu(conv(x, width, 3, 1, f"{name}_2") + shortcut)
-        return self.record(f"{name}_2_conv", x)
+        return self.tap(f"{name}_2_conv", x)
 
     def conv(
         self, x: Array, width: int, size: int, strides: int, name: str, train: bool

@@ -62,19 +62,19 @@ class TutorialCNN(Network):
         # `cifar_jax.ops` uses the layout (height, width, channel, batch).
         x = images.transpose(1, 2, 3, 0)
         x = conv(bias_init=constant(0.0), name="conv1")(x)
-        x = self.record("conv1", nn.relu(x), batch_axis=3)
+        x = self.tap("conv1", nn.relu(x), batch_axis=3)
         x = self.norm(self.pool(x))
         x = conv(bias_init=constant(0.1), name="conv2")(x)
-        x = self.record("conv2", nn.relu(x), batch_axis=3)
+        x = self.tap("conv2", nn.relu(x), batch_axis=3)
         x = self.pool(self.norm(x))
         x = x.reshape(-1, x.shape[-1]).T
         x = hidden(self.hidden[0], name="local3")(x)
-        x = self.record("local3", nn.relu(x))
+        x = self.tap("local3", nn.relu(x))
         x = hidden(self.hidden[1], name="local4")(x)
-        x = self.record("local4", nn.relu(x))
+        x = self.tap("local4", nn.relu(x))
         head_init = truncated_normal(1 / self.hidden[1])
         x = dense(self.num_classes, kernel_init=head_init, name="softmax_linear")(x)
-        return self.record("softmax_linear", x).astype(jnp.float32)
+        return self.tap("softmax_linear", x).astype(jnp.float32)
 
     def pool(self, x: Float[Array, "h w c n"]) -> Float[Array, "oh ow c n"]:
         """Halves the image by max pooling."""

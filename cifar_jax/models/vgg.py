@@ -93,14 +93,14 @@ class VGG(Stacks, kw_only=True):
         x = self.stacks(images, self.conv)
         x = x.reshape(x.shape[0], -1)
         for name in ("fc1", "fc2"):
-            x = self.record(name, nn.relu(dense(self.hidden, name=name)(x)))
+            x = self.tap(name, nn.relu(dense(self.hidden, name=name)(x)))
             x = self.dropped(x, train)
         return self.predictions(x, glorot_uniform())
 
     def conv(self, x: Array, width: int, name: str) -> Array:
         """Applies one layer of a stack: convolution and ReLU."""
         conv = self.convolution(width, (3, 3), name, kernel_init=glorot_uniform())
-        return self.record(name, nn.relu(conv(x)))
+        return self.tap(name, nn.relu(conv(x)))
 
 
 class BatchNormVGG(Stacks):
@@ -132,7 +132,7 @@ class BatchNormVGG(Stacks):
             use_bias=False,
             kernel_init=he_normal(),
         )
-        return self.record(name, nn.relu(x))
+        return self.tap(name, nn.relu(x))
 
 
 VGG16_DEPTHS = (2, 2, 3, 3, 3)

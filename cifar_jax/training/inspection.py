@@ -22,14 +22,14 @@ class Inspection:
 
     Attributes:
         images: the distorted inputs.
-        recorded: {layer: activations} of each recorded layer, in order.
+        taps: {layer: activations} of each tapped layer, in order.
         params: before the step.
         grads: of the whole loss, penalties included.
         finite: whether all of these numbers are finite.
     """
 
     images: Float[Array, "n h w c"]
-    recorded: tuple[dict[str, Array], ...]
+    taps: tuple[dict[str, Array], ...]
     params: PyTree
     grads: PyTree
     finite: Bool[Array, ""]
@@ -40,7 +40,7 @@ class Inspection:
 
         Not a field: a dict that passes through jit is sorted by name.
         """
-        return {k: v for layer in self.recorded for k, v in layer.items()}
+        return {k: v for layer in self.taps for k, v in layer.items()}
 
 
 def inspect(program: Program, state: TrainState, batch: Batch) -> Inspection:
@@ -52,12 +52,12 @@ def inspect(program: Program, state: TrainState, batch: Batch) -> Inspection:
     check_batch(batch, program.model.num_classes, program.preprocessing)
 
     def total_loss(params: PyTree) -> tuple[Array, Forward]:
-        loss, seen = forward(program, params, state, batch, record=True)
+        loss, seen = forward(program, params, state, batch, tap=True)
         return sum(program.penalties(params).values(), start=loss), seen
 
     grads, seen = jax.grad(total_loss, has_aux=True)(state.params)
-    finite = all_finite((seen.recorded, state.params, grads))
-    return Inspection(seen.inputs, seen.recorded, state.params, grads, finite)
+    finite = all_finite((seen.taps, state.params, grads))
+    return Inspection(seen.inputs, seen.taps, state.params, grads, finite)
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:

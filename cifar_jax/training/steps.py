@@ -36,7 +36,7 @@ class Forward(NamedTuple):
             those that the network itself has sown.
         batch_stats: BatchNorm's running averages after the step.
         inputs: the distorted images.
-        recorded: {layer: activations} of each recorded layer, in order.
+        taps: {layer: activations} of each tapped layer, in order.
     """
 
     logits: Float[Array, "n classes"]
@@ -44,7 +44,7 @@ class Forward(NamedTuple):
     losses: dict[str, Float[Array, ""]]
     batch_stats: PyTree
     inputs: Float[Array, "n h w c"]
-    recorded: tuple[dict[str, Array], ...]
+    taps: tuple[dict[str, Array], ...]
 
 
 def train_step(
@@ -106,7 +106,7 @@ def forward(
     params: PyTree,
     state: TrainState,
     batch: Batch,
-    record: bool = False,
+    tap: bool = False,
 ) -> tuple[Float[Array, ""], Forward]:
     """Returns the loss of a batch as a function of the params, and what led to it.
 
@@ -117,7 +117,7 @@ def forward(
         params: of the network.
         state: before the step; its params are not used.
         batch: see `train_step`.
-        record: whether to record the activations.
+        tap: whether to tap the activations of layers.
     """
     inputs, targets = distort(program, state, batch)
     streams = train_state.streams(state.key)
@@ -127,7 +127,7 @@ def forward(
             {"params": program.trained(params), "batch_stats": state.batch_stats},
             inputs,
             train=True,
-            mutable=["batch_stats", "losses", *(["intermediates"] if record else [])],
+            mutable=["batch_stats", "losses", *(["intermediates"] if tap else [])],
             # Flax draws streams with other names from that of the params.
             rngs={"dropout": dropout, "params": jax.random.fold_in(dropout, _BATCH)},
         )
@@ -140,10 +140,10 @@ def forward(
         )
     losses = {program.loss.name: each.mean()} | models.sown(updated.get("losses", {}))
     first, *rest = losses.values()
-    recorded = models.recorded(updated.get("intermediates", {}))
+    taps = models.taps(updated.get("intermediates", {}))
     batch_stats = updated.get("batch_stats", {})
     return sum(rest, start=first), Forward(
-        logits, targets, losses, batch_stats, inputs, recorded
+        logits, targets, losses, batch_stats, inputs, taps
     )
 
 

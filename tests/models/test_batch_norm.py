@@ -40,7 +40,7 @@ class Part(Block):
     @nn.compact
     def __call__(self, x, train):
         x = self.convolution(self.width, (3, 3), "conv")(x)
-        x = self.record("conv", self.batch_norm("norm", train)(x))
+        x = self.tap("conv", self.batch_norm("norm", train)(x))
         return Own(name="inner")(x, train)
 
 
@@ -48,9 +48,9 @@ class Nested(Network):
     @nn.compact
     def __call__(self, images, train=False):
         x = self.batch_norm("norm", train)(images)
-        x = self.record("norm", x)
+        x = self.tap("norm", x)
         x = Part(4, dtype=self.dtype, ops=self.ops, name="part")(x, train)
-        x = self.record("pool", x.mean(axis=(1, 2)))
+        x = self.tap("pool", x.mean(axis=(1, 2)))
         return self.predictions(x, nn.initializers.normal(0.1))
 
 
@@ -171,12 +171,12 @@ def test_layers_of_blocks_are_recorded_in_order_by_their_full_names():
     images = jnp.zeros((2, 8, 8, 3))
     variables = Nested().init(jax.random.key(0), images)
     _, sown = Nested().apply(variables, images, mutable=["intermediates"])
-    found = models.recorded(sown["intermediates"])
+    found = models.taps(sown["intermediates"])
     assert [name for layer in found for name in layer] == [
         *("norm", "part/conv", "pool", "predictions")
     ]
     assert found[1]["part/conv"].shape == (2, 8, 8, 4)
-    assert models.recorded({}) == ()
+    assert models.taps({}) == ()
 
 
 def test_layers_within_a_transformation_are_recorded_too():
@@ -190,7 +190,7 @@ def test_layers_within_a_transformation_are_recorded_too():
     images = jnp.zeros((2, 8, 8, 3))
     variables = Rematerialized().init(jax.random.key(0), images)
     _, sown = Rematerialized().apply(variables, images, mutable=["intermediates"])
-    found = models.recorded(sown["intermediates"])
+    found = models.taps(sown["intermediates"])
     assert {name for layer in found for name in layer} == {"part/conv", "predictions"}
     with batch_norm.in_training(["part/.*"], None):
         _, changed = Rematerialized().apply(

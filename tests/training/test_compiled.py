@@ -128,7 +128,7 @@ class PlainConvolution(Network):
     @nn.compact
     def __call__(self, images, train=False):
         x = nn.Conv(4, (3, 3), name="conv")(images)
-        return self.record("conv", x).mean(axis=(1, 2))[:, :3]
+        return self.tap("conv", x).mean(axis=(1, 2))[:, :3]
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the trap is the CPU's")

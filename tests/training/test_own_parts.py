@@ -51,7 +51,7 @@ class Dropping(Network):
     def __call__(self, images, train=False):
         x = images[:, ::4, ::4].reshape(len(images), -1)
         x = nn.Dropout(0.5, deterministic=not train)(x)
-        return self.record("head", nn.Dense(self.num_classes, name="head")(x))
+        return self.tap("head", nn.Dense(self.num_classes, name="head")(x))
 
 
 class Centered(Network):

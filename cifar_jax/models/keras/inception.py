@@ -75,7 +75,7 @@ class Inception(Network):
             use_bias=False,
             kernel_init=glorot_uniform(),
         )
-        return self.record(names[0], nn.relu(x))
+        return self.tap(names[0], nn.relu(x))
 
     def stem(self, images: Float[Array, "n h w 3"], branch: Branch) -> Array:
         """Applies the layers before the first module."""
@@ -206,7 +206,7 @@ class InceptionResNetV2(Inception):
             x.shape[-1], (1, 1), f"{name}_conv", kernel_init=glorot_uniform()
         )
         x += scale * conv(mixed)
-        return self.record(f"{name}_conv", nn.relu(x) if relu else x)
+        return self.tap(f"{name}_conv", nn.relu(x) if relu else x)
 
 
 def _joined(*branches: Array) -> Array:

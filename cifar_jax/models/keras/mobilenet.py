@@ -72,7 +72,7 @@ class MobileNet(Network, kw_only=True):
             self.num_classes, (1, 1), "conv_preds", kernel_init=glorot_uniform()
         )
         logits = head(x)[:, 0, 0]
-        return self.record("conv_preds", logits).astype(jnp.float32)
+        return self.tap("conv_preds", logits).astype(jnp.float32)
 
     def conv(
         self,
@@ -100,4 +100,4 @@ class MobileNet(Network, kw_only=True):
             use_bias=False,
             kernel_init=glorot_uniform(),
         )
-        return self.record(name, nn.relu6(x))
+        return self.tap(name, nn.relu6(x))

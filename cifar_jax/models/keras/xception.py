@@ -103,7 +103,7 @@ class Xception(Network):
             use_bias=False,
             kernel_init=glorot_uniform(),
         )
-        return self.record(name, x)
+        return self.tap(name, x)
 
     def separable(self, x: Array, width: int, name: str, train: bool) -> Array:
         """Applies a 3x3 convolution of each channel, one of all, and BatchNorm."""
@@ -116,7 +116,7 @@ class Xception(Network):
             use_bias=False,
             kernel_init=glorot_uniform(),
         )
-        x = self.record(f"{name}_depthwise", depthwise(x))
+        x = self.tap(f"{name}_depthwise", depthwise(x))
         x = self.normalized_convolution(
             x,
             width,
@@ -127,4 +127,4 @@ class Xception(Network):
             use_bias=False,
             kernel_init=glorot_uniform(),
         )
-        return self.record(f"{name}_pointwise", x)
+        return self.tap(f"{name}_pointwise", x)

@@ -59,14 +59,14 @@ class NotFinite(NamedTuple):
 def first_non_finite(inspection: Inspection) -> str | None:
     """Names the first numbers, in the order of computation, that are not finite.
 
-    That is forward through the recorded layers, the parameters of each before its
+    That is forward through the tapped layers, the parameters of each before its
     activations, then backward through the gradients. None if all are finite.
     """
     if inspection.finite:
         return None
     named = inspection.activations
-    unrecorded = [layer for layer in inspection.params if layer not in named]
-    for layer in unrecorded:
+    untapped = [layer for layer in inspection.params if layer not in named]
+    for layer in untapped:
         if not all_finite(inspection.params[layer]):
             return f"the parameters of {layer}"
     for layer, activations in named.items():
@@ -74,7 +74,7 @@ def first_non_finite(inspection: Inspection) -> str | None:
             return f"the parameters of {layer}"
         if not all_finite(activations):
             return f"the activations of {layer}"
-    for layer in [*reversed(named), *unrecorded]:
+    for layer in [*reversed(named), *untapped]:
         if not all_finite(inspection.grads.get(layer)):
             return f"the gradients of {layer}"
     raise AssertionError("every layer is finite, but not all together")
