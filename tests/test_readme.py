@@ -1,9 +1,12 @@
 """Tests that the scripts of the README and of docs/python.md run."""
 
+import math
 import pathlib
 import re
 
 import pytest
+
+from cifar_jax.writers import jsonl
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -12,16 +15,25 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 @pytest.mark.slow
-def test_the_python_blocks_run_one_after_the_other(capsys):
-    blocks = BLOCK.findall(PYTHON)
-    assert len(blocks) == 4
+def test_the_python_blocks_run_one_after_the_other(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, *blocks = BLOCK.findall(PYTHON)
+    assert len(blocks) == 5
     names: dict = {}
-    for block in blocks:
-        exec(block, names)
-    *scores, loss, steps, label = capsys.readouterr().out.splitlines()
+    exec(first, names)
+    scores = capsys.readouterr().out.splitlines()
     assert [float(score.split()[0]) for score in scores] == [0.05, 0.1]
     assert all(0 <= float(score.split()[1]) <= 1 for score in scores)
+    for block in blocks:
+        exec(block, names)
+    *log, loss, curvature, steps, label = capsys.readouterr().out.splitlines()
+    found = [line for line in log if ", test/top_5 = " in line]
+    assert [f"step {step}," in line for step, line in zip((10, 20), found, strict=True)]
+    assert len(jsonl.read_training(tmp_path / "hooked" / "hooks.jsonl")) == 2
+    (events,) = (tmp_path / "hooked").glob("events.*")
+    assert events.read_bytes().count(b"test/top_5") == 2
     assert 4 < float(loss) < 6
+    assert math.isfinite(float(curvature))
     assert steps == "20"
     assert label in names["network"].class_names
 
