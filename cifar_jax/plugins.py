@@ -31,6 +31,9 @@ KINDS = {
     "recipe": "cifar_jax.config.recipes:RECIPES",
 }
 
+# Kinds that the same flag lists.
+_ONE_FLAG = ("distortion", "mixture")
+
 Choice = TypeVar("Choice")
 
 # What was registered, as "model vit_tiny", and the --import that does it.
@@ -57,11 +60,13 @@ def register(kind: str, name: str) -> Callable[[Choice], Choice]:
     origin = _loading[-1] if _loading else _import_of(sys._getframe(1).f_globals)
 
     def add(choice: Choice) -> Choice:
-        module, attribute = KINDS[kind].split(":")
-        registry = getattr(importlib.import_module(module), attribute)
-        if name in registry and not _is_same(registry[name], choice):
-            raise UserError(f"there is a {kind} {name} already; choose another name")
-        registry[name] = choice
+        for other in _ONE_FLAG if kind in _ONE_FLAG else (kind,):
+            known = _registry(other)
+            if name in known and not _is_same(known[name], choice):
+                raise UserError(
+                    f"there is a {other} {name} already; choose another name"
+                )
+        _registry(kind)[name] = choice
         _origins[f"{kind} {name}"] = origin
         return choice
 
@@ -116,6 +121,11 @@ def check(imports: Mapping[str, str]) -> None:
             origin = "an interactive session"
             way = "write it to a file, and give --import=FILE"
         raise UserError(f"the run uses {what} from {origin}; {way}")
+
+
+def _registry(kind: str) -> dict[str, Any]:
+    module, attribute = KINDS[kind].split(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _import_of(scope: Mapping[str, Any]) -> str:

@@ -289,3 +289,8 @@ def test_a_file_finds_its_neighbors_and_is_imported_once(tmp_path, fresh):
 
 def test_the_public_name_is_the_function():
     assert cifar_jax.register is plugins.register
+
+
+def test_a_name_is_not_both_a_distortion_and_a_mixture():
+    with pytest.raises(UserError, match="there is a mixture mixup already"):
+        plugins.register("distortion", "mixup")(object())
