@@ -26,6 +26,8 @@ from cifar_jax.training.ending import explained_divergence, say_why_it_ended
 from cifar_jax.training.hooks import around, recorder
 from cifar_jax.training.hooks.agreement import Agreement
 from cifar_jax.training.hooks.evaluation import Evaluation
+from cifar_jax.training.hooks.signals import Signals
+from cifar_jax.training.interrupts import StopRequest
 from cifar_jax.training.loop import Hook, Moment
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
@@ -116,12 +118,12 @@ def fit(
             if run is not None:
                 processes.run_on_main(lambda: run_dir.write_config(run, dataset))
             first = around(config, program, steps, state, run, writers, log)
-            with explained_divergence(run):
+            with explained_divergence(run), StopRequest() as request:
                 now = loop.run(
                     steps,
                     now,
                     config.max_steps,
-                    [*first, *last, Agreement()],
+                    [*first, *last, Signals(request), Agreement()],
                     recorder(writers, log),
                 )
     say_why_it_ended(now, start, config.max_steps, run, log)

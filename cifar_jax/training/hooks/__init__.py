@@ -8,7 +8,6 @@ from cifar_jax.runs.run_dir import Run
 from cifar_jax.training.hooks.checkpoints import Checkpoints
 from cifar_jax.training.hooks.finite import Finite
 from cifar_jax.training.hooks.log import LogLines, now
-from cifar_jax.training.hooks.signals import Signals
 from cifar_jax.training.hooks.summaries import Summaries
 from cifar_jax.training.hooks.trace import Trace
 from cifar_jax.training.loop import Hook, Steps
@@ -32,7 +31,7 @@ def around(
 
     The first ones see to it that nothing is lost, whatever those after them raise.
     """
-    found: list[Hook] = [Signals(), Finite(program, steps, state)]
+    found: list[Hook] = [Finite(program, steps, state)]
     if run is not None:
         found.append(Checkpoints(run, config.save_interval_secs, log))
     found.append(LogLines(config, program, int(state.step), log))

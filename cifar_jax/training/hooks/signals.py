@@ -13,23 +13,17 @@ _SECONDS_PER_CALL = 2.0
 
 
 class Signals(Hook):
-    """Stops all processes of a run if any of them receives a signal.
+    """Stops all processes of a run if any of them has received a signal.
 
+    It comes after the hooks that take long, so that none of them is waited for twice.
     It keeps calls of the devices so short that Ctrl-C need not wait. Their length is
     decided by the main process.
     """
 
-    def __init__(self) -> None:
-        self._request = StopRequest()
+    def __init__(self, request: StopRequest):
+        self._request = request
         self._steps_per_call = _STEPS_PER_CALL
         self._seconds = 0.0
-
-    def __enter__(self) -> "Signals":
-        self._request.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._request.__exit__(*error)
 
     def due(self, step: int) -> int:
         """After as many steps as a call may take."""
