@@ -39,7 +39,7 @@ from cifar_jax.runs import following, run_dir
 from cifar_jax.runs.files import check_folder
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training import trained
-from cifar_jax.writers import Summary, Writers
+from cifar_jax.writers import Summary, Writers, as_numbers
 
 _POLL_SECS = 1.0
 # Writes the step of a checkpoint, its results by name, and how many images there were.
@@ -176,7 +176,8 @@ def _evaluate_split(
     precision = scores.accuracy(logits, part.labels)
     others: dict[str, float] = {}
     for metric in resolve_all(options.eval_metrics, EVAL_METRICS, "eval_metrics"):
-        others |= metric(logits, part.labels, run.class_names)
+        found = metric(logits, part.labels, run.class_names)
+        others |= as_numbers(found, type(metric).__name__)
     now = _now()
     words = "".join(f"; {name} = {value:.4g}" for name, value in others.items())
     say(f"{now}: precision @ 1 = {precision:.3f}{words}")

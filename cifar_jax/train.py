@@ -54,8 +54,10 @@ def main(arguments: Sequence[str]) -> int:
     if result.steps:
         console.log(_summary(config, dataset, result))
     if config.train_dir is not None:
-        flag = shlex.quote(f"--checkpoint_dir={config.train_dir}")
-        console.log(f"next: python -m cifar_jax.eval {flag}")
+        words = [f"--checkpoint_dir={config.train_dir}"]
+        if imports := flags.FLAGS["import"].value:
+            words.insert(0, f"--import={','.join(imports)}")
+        console.log(f"next: python -m cifar_jax.eval {shlex.join(words)}")
     return 0
 
 

@@ -19,7 +19,7 @@ from cifar_jax.errors import UserError
 from cifar_jax.metrics import EVAL_METRICS, METRICS
 from cifar_jax.models import MODELS
 from cifar_jax.ops import Implementation
-from cifar_jax.optimization import LOSSES, OPTIMIZERS
+from cifar_jax.optimization import LOSSES, OPTIMIZERS, optimizers
 from cifar_jax.optimization.averages import AVERAGES
 from cifar_jax.optimization.param_groups import PARAM_GROUPS
 from cifar_jax.optimization.schedules import SCHEDULES, ScheduleSettings
@@ -203,7 +203,9 @@ class Config:
     loss: str = option(
         "cross_entropy", "The loss function.", registry=LOSSES, fixed=True
     )
-    optimizer: str = option("sgd", "The optimizer.", registry=OPTIMIZERS, fixed=True)
+    optimizer: str = option(
+        "sgd", "The optimizer.", registry=OPTIMIZERS, check=optimizers.check, fixed=True
+    )
     learning_rate: float = option(0.1, "Highest learning rate.", above=0, fixed=True)
     schedule: str = option(
         "staircase",

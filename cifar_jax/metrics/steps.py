@@ -5,12 +5,15 @@ are in `splits.py`.
 """
 
 import dataclasses
+from collections.abc import Collection, Sequence
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from cifar_jax.errors import UserError
 from cifar_jax.optimization.losses import Targets
 
 
@@ -92,3 +95,32 @@ class BatchAccuracy:
         labels = targets if targets.ndim == 1 else targets.argmax(axis=-1)
         right = (step.logits.argmax(axis=-1) == labels).mean()
         return jnp.where(jnp.isnan(step.logits).any(), jnp.nan, right)
+
+
+def measured(
+    metrics: Sequence[Metric], results: StepResults, losses: Collection[str]
+) -> dict[str, Float[Array, ""]]:
+    """Returns the metrics of a step by name.
+
+    Args:
+        metrics: what to measure.
+        results: of the step.
+        losses: names that are taken.
+
+    Raises:
+        UserError: a metric has no name, or one that is taken, or returns no number.
+    """
+    found: dict[str, Array] = {}
+    for metric in metrics:
+        kind = type(metric).__name__
+        name = getattr(metric, "name", None)
+        if not isinstance(name, str) or name in found or name in losses:
+            raise UserError(
+                f"--metrics: {kind} has the name {name!r}; give it one of its own, as "
+                "name: ClassVar[str]"
+            )
+        value = metric(results)
+        if not isinstance(value, Array | np.ndarray | float | int) or np.shape(value):
+            raise UserError(f"--metrics: {kind} must return one number, not {value!r}")
+        found[name] = jnp.asarray(value, jnp.float32)
+    return found

@@ -2,16 +2,18 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from jax.sharding import Mesh
 
-from cifar_jax.checks import check_type
+from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import tuned_for_another
 from cifar_jax.data import Dataset
 from cifar_jax.data.dataset import check_dataset
 from cifar_jax.devices import sharding
 from cifar_jax.errors import UserError
+from cifar_jax.training.loop import Hook
 
 # What the training images may fill of a device's memory.
 _SHARE_OF_MEMORY = 0.25
@@ -51,6 +53,17 @@ def checked(config: Config, dataset: Dataset, log: Log) -> Config:
     return dataclasses.replace(
         config, dataset=dataset.name, validation_size=dataset.validation_size
     )
+
+
+def check_hooks(hooks: Any) -> None:
+    """Raises UserError unless these are hooks that can be called."""
+    if not isinstance(hooks, list | tuple):
+        raise UserError(f"hooks must be a list of cifar_jax.Hook, not {hooks!r}")
+    for hook in hooks:
+        if not isinstance(hook, Hook):
+            raise UserError(f"hooks has {hook!r}, which is not a cifar_jax.Hook()")
+        if hook.every is not None:
+            check_integer(hook.every, f"{type(hook).__name__}.every", at_least=1)
 
 
 def streams(config: Config, dataset: Dataset, mesh: Mesh, log: Log) -> bool:

@@ -1,17 +1,18 @@
 """The state that a training run starts from."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import Mesh
-from jaxtyping import UInt8
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, PyTree, UInt8
 
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
-from cifar_jax.devices import sharding
 from cifar_jax.errors import UserError
 from cifar_jax.models import Network, from_keras, safetensors_files, variables
 from cifar_jax.models.variables import Variables
@@ -63,16 +64,23 @@ def state(
     Raises:
         RunError: the checkpoint is damaged.
     """
-    created = sharding.create_replicated(
-        mesh,
-        lambda weights: train_state.create(
-            program, jax.random.key(seed), images, weights
-        ),
-        weights,
-    )
+    statistics = program.preprocessing.statistics(images)
+    # At least one, whose shape tells the network the number of channels.
+    first = images[: max(1, program.model.images_for_init)]
+    created = _created(program, mesh)(np.uint32(seed), statistics, first, weights)
     if opened.run is None or opened.step is None:
         return created
     return checkpoints.restore(opened.run.checkpoints, opened.step, created)
+
+
+@functools.lru_cache(maxsize=16)
+def _created(program: Program, mesh: Mesh) -> Callable[..., TrainState]:
+    """Returns a function of seed, statistics, images and weights, compiled once."""
+
+    def created(seed: Array, *others: PyTree) -> TrainState:
+        return train_state.of_statistics(program, jax.random.key(seed), *others)
+
+    return jax.jit(created, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 class Initial(NamedTuple):

@@ -68,7 +68,7 @@ class Moment:
 
     def stop(self, reason: Any) -> None:
         """Ends the run after the other hooks of this moment; the state is saved."""
-        self.stopped = reason
+        self.stopped = reason or "a hook asked for it"
 
 
 class Hook(contextlib.AbstractContextManager):

@@ -12,6 +12,8 @@ from cifar_jax.devices import sharding
 from cifar_jax.errors import UserError
 
 _BINS = 64
+# What JSON lines have besides numbers by name.
+_RESERVED = ("step", "time", "histograms", "num_examples", "examples_in_split")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +104,18 @@ def as_numbers(returned: Any, name: str) -> dict[str, float]:
         UserError: it is something else.
     """
     try:
-        return {
-            str(key): float(np.asarray(sharding.local(value)))
+        found = {
+            key: float(np.asarray(sharding.local(value)))
             for key, value in dict(returned or {}).items()
         }
     except (TypeError, ValueError) as error:
         raise UserError(
             f"{name} returned {returned!r}, not numbers by name: {error}"
         ) from None
+    for key in found:
+        if not isinstance(key, str) or key in _RESERVED:
+            raise UserError(
+                f"{name} returned a number called {key!r}; call it by another name, in "
+                f"text, that is not one of {', '.join(_RESERVED)}"
+            )
+    return found

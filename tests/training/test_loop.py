@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -214,3 +215,41 @@ def test_several_hooks_of_one_step_are_one_record(dataset, tmp_path):
     assert [(json.loads(x)["a"], json.loads(x)["b"]) for x in lines] == [
         *((6, 6), (12, 12))
     ]
+
+
+@pytest.mark.wrong_types
+@pytest.mark.parametrize(
+    ("hooks", "message"),
+    [
+        (Seen(), "hooks must be a list of"),
+        ([Seen], "which is not a cifar_jax.Hook"),
+        ([print], "which is not a cifar_jax.Hook"),
+        ([Seen(0)], "Seen.every=0 must be at least 1"),
+        ([Seen(2.5)], "Seen.every=2.5 must be an integer"),
+    ],
+)
+def test_what_is_no_hook_is_refused(dataset, hooks, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        fit(config(None), dataset, silent, hooks=hooks)
+
+
+def test_a_hook_may_stop_without_a_reason(dataset):
+    class Enough(Hook):
+        every = 4
+
+        def __call__(self, now):
+            now.stop(None)
+
+    assert fit(config(None), dataset, silent, hooks=[Enough()]).steps == 4
+
+
+@pytest.mark.parametrize("name", ["step", "time", 1])
+def test_reserved_names_are_refused(dataset, name):
+    class Reserved(Hook):
+        every = 4
+
+        def __call__(self, now):
+            return {name: 1.0}
+
+    with pytest.raises(UserError, match="Reserved returned a number called"):
+        fit(config(None), dataset, silent, hooks=[Reserved()])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from cifar_jax.errors import UserError
 from cifar_jax.optimization.optimizers.adamw import AdamW
 from cifar_jax.optimization.optimizers.base import Optimizer, Wrapper
 from cifar_jax.optimization.optimizers.lion import Lion
@@ -11,8 +12,9 @@ from cifar_jax.optimization.wrappers.accumulate import Accumulate
 from cifar_jax.optimization.wrappers.clip import Clip
 from cifar_jax.optimization.wrappers.lookahead import Lookahead
 from cifar_jax.optimization.wrappers.schedule_free import ScheduleFree
+from cifar_jax.registry import resolve
 
-__all__ = ["OPTIMIZERS", "Optimizer", "Wrapper"]
+__all__ = ["OPTIMIZERS", "Optimizer", "Wrapper", "check"]
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": SGD,
@@ -24,3 +26,19 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "schedule_free": ScheduleFree,
     "accumulate": Accumulate,
 }
+
+
+def check(text: str) -> None:
+    """Raises UserError unless a text names an optimizer, and its wrappers fit."""
+    optimizer = resolve(text, OPTIMIZERS, "optimizer")
+    if not isinstance(optimizer, Optimizer):
+        raise UserError(
+            f"--optimizer={text}: {type(optimizer).__name__} must derive from Optimizer"
+        )
+    while isinstance(optimizer, Wrapper):
+        # Here too, as a wrapper may have a __post_init__ of its own.
+        try:
+            Wrapper.__post_init__(optimizer)
+        except ValueError as error:
+            raise UserError(f"--optimizer={text}: {error}") from None
+        optimizer = optimizer.optimizer

@@ -17,7 +17,7 @@ from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training.hooks.log import now as time_now
 from cifar_jax.training.loop import Hook, Moment
-from cifar_jax.writers import Summary, Writers, jsonl
+from cifar_jax.writers import Summary, Writers, as_numbers, jsonl
 
 
 class Evaluation(Hook):
@@ -112,7 +112,8 @@ class Evaluation(Hook):
         labels, names = self._split.labels[:], self._class_names
         found = {"precision_at_1": scores.accuracy(logits, labels)}
         for metric in self._metrics:
-            found |= metric(logits, labels, names)
+            kind = type(metric).__name__
+            found |= as_numbers(metric(logits, labels, names), kind)
         return found
 
     def _earlier(self, run: Run, start: int) -> "_Best":

@@ -1,5 +1,7 @@
 """Tests that steps with small batches are one with a large batch."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from cifar_jax import (
     train_step,
 )
 from cifar_jax.optimization.averages import averaged_params
+from cifar_jax.optimization.optimizers import OPTIMIZERS, Wrapper
 
 SIZES = {"first": (8, 16), "second": (16, 16), "third": (16, 3)}
 UPDATES, EVERY, BATCH = 6, 4, 128
@@ -183,3 +186,20 @@ def test_a_run_is_of_whole_updates():
 def test_accumulate_goes_around_an_optimizer(optimizer, message):
     with pytest.raises(UserError, match=message):
         Config(optimizer=optimizer)
+
+
+def test_a_wrapper_with_checks_of_its_own_is_checked_too(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Careless(Wrapper):
+        def __post_init__(self):
+            pass
+
+        def wrap(self, tx, schedule, max_steps):
+            return tx
+
+    monkeypatch.setitem(OPTIMIZERS, "careless", Careless)
+    with pytest.raises(UserError, match="accumulate goes around everything else"):
+        Config(optimizer="careless(accumulate(sgd, 2))", max_steps=10)
+    monkeypatch.setitem(OPTIMIZERS, "other", lambda: None)
+    with pytest.raises(UserError, match="NoneType must derive from Optimizer"):
+        Config(optimizer="other")
