@@ -28,7 +28,9 @@ def test_accuracy_is_by_the_likeliest_of_soft_targets_and_nan_for_nan():
     soft = jnp.eye(2)[RESULTS.targets] * 0.6 + 0.2
     metric = METRICS["accuracy"]()
     assert metric(RESULTS._replace(targets=soft)) == 0.75
-    assert np.isnan(metric(RESULTS._replace(logits=RESULTS.logits.at[0, 0].set(np.nan))))
+    assert np.isnan(
+        metric(RESULTS._replace(logits=RESULTS.logits.at[0, 0].set(np.nan)))
+    )
 
 
 class Named:
