@@ -42,7 +42,8 @@ class ParallelRuns:
         self._num_seeds = num_seeds
         self._program = build_program(config, len(dataset.class_names))
         images = dataset.train.images
-        self._data = jax.device_put((images, dataset.train.labels))
+        train = dataset.train
+        self._data = jax.device_put((images, train.labels, dict(train.extra)))
         size = math.gcd(len(dataset.test), EVAL_BATCH_SIZE)
         self._test = jax.device_put(
             dataset.test.images.reshape(-1, size, *dataset.image_shape)

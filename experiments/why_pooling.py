@@ -131,7 +131,7 @@ def main(argv: list[str]) -> None:
     print(output.table(header, rows), flush=True)
     variants = []
     for name in TRAINED:
-        model = f"tutorial, {name}"
+        model = f"tutorial_{name.replace(' ', '_')}"
         models.MODELS[model] = NETWORKS[name]
         variants.append(Variant(name, {"model": model, "distortions": "center_crop"}))
     record = studies.run(variants, shifted) | {"networks": facts}
