@@ -67,6 +67,11 @@ class Attention(nn.Module):
         )(x)
 
 
+def shapes_of(network):
+    inputs = jnp.zeros((1, 5, 48))
+    return jax.eval_shape(network.init, jax.random.key(0), inputs)["params"]
+
+
 def random_like(tree, seed):
     leaves, structure = jax.tree.flatten(tree)
     random = np.random.default_rng(seed)
@@ -107,8 +112,7 @@ def test_attention_is_matrices_of_all_heads(use_bias, keep_norm, monkeypatch):
         return scale_by_muon(weight_dimension_numbers=record, **options)
 
     network = Attention(use_bias)
-    variables = network.init(jax.random.key(0), jnp.zeros((1, 5, 48)))
-    params = random_like(variables["params"], 0)
+    params = random_like(shapes_of(network), 0)
     gradients = random_like(params, 1)
     optimizer = f"muon(keep_norm={keep_norm})"
     with monkeypatch.context() as patch:
@@ -150,8 +154,7 @@ def test_attention_is_matrices_of_all_heads(use_bias, keep_norm, monkeypatch):
 
 def test_a_hidden_bias_leaves_the_name_of_a_layer():
     network = Attention(use_bias=True)
-    params = network.init(jax.random.key(0), jnp.zeros((1, 5, 48)))["params"]
-    params = random_like(params, 0)
+    params = random_like(shapes_of(network), 0)
     gradients = random_like(params, 1)
     groups = "group('.*/kernel', weight_decay=0)"
     together = updates_of(create("muon"), gradients, params)

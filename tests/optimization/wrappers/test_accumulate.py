@@ -70,7 +70,7 @@ def steps(tx, data):
     ("optimizer", "average"),
     [
         ("clip(lookahead(sgd(momentum=0.9), period=2), 0.5)", "ema(0.9, ramp=True)"),
-        ("lookahead(adamw(eps=0.001), 2, 0.5, cubic=True)", "swa(0.5)"),
+        ("lookahead(adamw(eps=0.1), 2, 0.5, cubic=True)", "swa(0.5)"),
         ("schedule_free(sgd)", "ema(0.9)"),
     ],
 )
