@@ -3,10 +3,14 @@
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 
 import jax
 
 from cifar_jax.errors import RunError
+
+# What is given the lines of a log.
+Log = Callable[[str], None]
 
 
 class OutputError(RunError):

@@ -33,13 +33,14 @@ from cifar_jax.data.dataset import ImageSet
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import comparison, corruption, report
 from cifar_jax.evaluation.inference import BATCH_SIZE, Trained, predict_logits
-from cifar_jax.metrics import EVAL_METRICS, scores
-from cifar_jax.registry import resolve_all, signatures
+from cifar_jax.evaluation.measuring import in_words, measured
+from cifar_jax.metrics import EVAL_METRICS
+from cifar_jax.registry import signatures
 from cifar_jax.runs import following, run_dir
 from cifar_jax.runs.files import check_folder
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training import trained
-from cifar_jax.writers import Summary, Writers, as_numbers
+from cifar_jax.writers import Summary, Writers
 
 _POLL_SECS = 1.0
 # Writes the step of a checkpoint, its results by name, and how many images there were.
@@ -173,16 +174,11 @@ def _evaluate_split(
     assert isinstance(images, ImageSet)
     part = Split(images.split.images, images.split.labels[:]).part(0, task.count)
     logits = predict_logits(network, part.images, options.batch_size)
-    precision = scores.accuracy(logits, part.labels)
-    others: dict[str, float] = {}
-    for metric in resolve_all(options.eval_metrics, EVAL_METRICS, "eval_metrics"):
-        found = metric(logits, part.labels, run.class_names)
-        others |= as_numbers(found, type(metric).__name__)
+    found = measured(options.eval_metrics, logits, part.labels, run.class_names)
     now = _now()
-    words = "".join(f"; {name} = {value:.4g}" for name, value in others.items())
-    say(f"{now}: precision @ 1 = {precision:.3f}{words}")
+    say(f"{now}: precision @ 1 = {found['precision_at_1']:.3f}{in_words(found)}")
     counts = {"num_examples": len(part), "examples_in_split": len(images)}
-    record(network.step, {"precision_at_1": precision} | others, counts)
+    record(network.step, found, counts)
     if not options.report:
         return None
     subject = _subject(run, network, task, len(images), images.fingerprint, now)

@@ -1,4 +1,4 @@
-"""Code of one's own: what it registers under a name, and --import, which imports it."""
+"""Your own code: what it registers under a name, and --import, which imports it."""
 
 import importlib
 import importlib.machinery

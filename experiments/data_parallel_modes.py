@@ -31,17 +31,15 @@ def take_steps(
     """Returns the seconds per step and the results; see `machine.isolated`."""
     import jax
 
-    from cifar_jax import Config, build_program, init_state, load_data
+    from cifar_jax import Config, build_program, load_data
     from cifar_jax.devices import sharding
+    from cifar_jax.training import initial
     from cifar_jax.training.compiled import CompiledSteps
 
     data = load_data(dataset, data_dir or None)
     strategy = STRATEGIES[mode](sharding.create_mesh(devices))
     program = build_program(Config(batch_size=batch_size), len(data.class_names))
-    key, images = jax.random.key(0), data.train.images
-    state = sharding.create_replicated(
-        strategy.mesh, lambda: init_state(program, key, images)
-    )
+    state = initial.fresh(program, 0, data.train.images, strategy.mesh)
     steps = CompiledSteps(
         program, data.train, batch_size, state, STEPS_PER_CALL, strategy
     )

@@ -40,10 +40,11 @@ def seconds_a_step(
     """
     import jax
 
-    from cifar_jax import Config, build_program, init_state, load_data
+    from cifar_jax import Config, build_program, load_data
     from cifar_jax.devices import sharding
     from cifar_jax.devices.share import WHOLE
     from cifar_jax.devices.strategies import Pmap
+    from cifar_jax.training import initial
     from cifar_jax.training.compiled import CompiledSteps
 
     class Alone(Pmap):
@@ -57,12 +58,9 @@ def seconds_a_step(
     if devices > 1:
         found[Alone] = []
     runs = {}
-    key, images = jax.random.key(0), data.train.images
     for kind in found:
         strategy = kind(sharding.create_mesh(devices))
-        state = sharding.create_replicated(
-            strategy.mesh, lambda: init_state(program, key, images)
-        )
+        state = initial.fresh(program, 0, data.train.images, strategy.mesh)
         steps = CompiledSteps(
             program, data.train, batch_size, state, STEPS_PER_CALL, strategy
         )

@@ -41,9 +41,9 @@ class ParallelRuns:
         self._config = config
         self._num_seeds = num_seeds
         self._program = build_program(config, len(dataset.class_names))
-        images = dataset.train.images
         train = dataset.train
-        self._data = jax.device_put((images, train.labels, dict(train.extra)))
+        images, extra = train.images, dict(train.extra)
+        self._data = jax.device_put((images, train.labels, extra))
         size = math.gcd(len(dataset.test), EVAL_BATCH_SIZE)
         self._test = jax.device_put(
             dataset.test.images.reshape(-1, size, *dataset.image_shape)
@@ -51,14 +51,10 @@ class ParallelRuns:
         self._test_labels = dataset.test.labels
         remainder = len(images) % config.batch_size if config.drop_remainder else 0
         self._images_per_epoch = len(images) - remainder
-        start = functools.partial(
-            train_state.of_statistics,
-            self._program,
-            statistics=self._program.preprocessing.statistics(images),
-            images=images[: max(1, self._program.model.images_for_init)],
-        )
+        seen = train_state.seen_at_start(self._program, images)
+        start = functools.partial(train_state.of_statistics, self._program)
         keys = self._keys(0)
-        self._start = _compiled(jax.vmap(lambda key: start(key=key)), keys)
+        self._start = _compiled(jax.vmap(lambda key: start(key, *seen)), keys)
         self._order = _compiled(jax.vmap(self._indices), keys)
         states, order = self._start(keys), self._order(keys)
         self._phases = []

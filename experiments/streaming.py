@@ -53,9 +53,10 @@ def measure(folder: str, picture_size: int, rounds: int, steps: int) -> dict[str
     """Returns the speeds with pictures of a size; see `machine.isolated`."""
     import jax
 
-    from cifar_jax import Config, build_program, init_state, load_data
+    from cifar_jax import Config, build_program, load_data
     from cifar_jax.devices import sharding
     from cifar_jax.devices.strategies import Jit
+    from cifar_jax.training import initial
     from cifar_jax.training.compiled import CompiledSteps
 
     seconds = []
@@ -73,9 +74,7 @@ def measure(folder: str, picture_size: int, rounds: int, steps: int) -> dict[str
     strategy = Jit(sharding.create_mesh())
     config = Config(batch_size=BATCH_SIZE, train_dir=None)
     program = build_program(config, len(data.class_names))
-    state = sharding.create_replicated(
-        strategy.mesh, lambda: init_state(program, jax.random.key(0), data.train.images)
-    )
+    state = initial.fresh(program, 0, data.train.images, strategy.mesh)
     compiled = {
         stream: CompiledSteps(
             program, data.train, BATCH_SIZE, state, steps, strategy, stream=stream

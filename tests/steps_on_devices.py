@@ -20,13 +20,13 @@ import jax
 import numpy as np
 from helpers import SmallBatchNorm, make_dataset, strategy
 
-from cifar_jax import Config, Program, build_program, init_state, models, predict_logits
+from cifar_jax import Config, Program, build_program, models, predict_logits
 from cifar_jax.data import augment
 from cifar_jax.data.batches import BatchOrder
 from cifar_jax.devices import processes, sharding
 from cifar_jax.devices.strategies import Strategy
+from cifar_jax.training import initial, train_state
 from cifar_jax.training import steps as pure
-from cifar_jax.training import train_state
 from cifar_jax.training.compiled import CompiledSteps
 from cifar_jax.training.trained import of_state
 
@@ -69,17 +69,15 @@ def run(
     config = Config(batch_size=16, **settings)
     strategy_ = strategy(mode, num_devices)
     program = build_program(config, num_classes=3)
-    key, images = jax.random.key(config.seed), dataset.train.images
-    state = sharding.create_replicated(
-        strategy_.mesh, lambda: init_state(program, key, images)
-    )
+    images, mesh = dataset.train.images, strategy_.mesh
+    state = initial.fresh(program, config.seed, images, mesh)
     steps = CompiledSteps(
         program, dataset.train, config.batch_size, state, 7, strategy_, stream=stream
     )
     data = sharding.replicate(
         strategy_.mesh, (dataset.train.images, dataset.train.labels)
     )
-    order_key = train_state.streams(key).order
+    order_key = train_state.streams(jax.random.key(config.seed)).order
     order = BatchOrder(order_key, len(dataset.train), config.batch_size)
     batch = {name: array[None] for name, array in order(3).items()}
     batches = strategy_.shard(batch)

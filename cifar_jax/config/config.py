@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import functools
 from typing import Any, get_args
 
 from cifar_jax import data, models
@@ -23,7 +22,7 @@ from cifar_jax.optimization import LOSSES, OPTIMIZERS, optimizers
 from cifar_jax.optimization.averages import AVERAGES
 from cifar_jax.optimization.param_groups import PARAM_GROUPS
 from cifar_jax.optimization.schedules import SCHEDULES, ScheduleSettings
-from cifar_jax.registry import resolve, resolve_all
+from cifar_jax.registry import resolve
 from cifar_jax.writers import WRITERS
 
 # The limit for numbers of steps and images, which are int32 on the device.
@@ -249,9 +248,7 @@ class Config:
         "Parameters with settings of their own: a regular expression for their paths, "
         "factors of learning rate and weight decay, a schedule, or frozen.",
         registry=PARAM_GROUPS,
-        check=functools.partial(
-            resolve_all, registry=PARAM_GROUPS, flag="param_groups"
-        ),
+        listed=True,
         fixed=True,
     )
     average: str = option(
@@ -270,7 +267,7 @@ class Config:
         "What else to measure in the logged steps, on the batch; it is in the log, the "
         "summaries and TensorBoard.",
         registry=METRICS,
-        check=functools.partial(resolve_all, registry=METRICS, flag="metrics"),
+        listed=True,
     )
     summary_frequency: int = option(
         100, "Write summaries every this many steps.", at_least=1, at_most=_LARGEST
@@ -286,9 +283,7 @@ class Config:
         "",
         "What else to measure in these evaluations.",
         registry=EVAL_METRICS,
-        check=functools.partial(
-            resolve_all, registry=EVAL_METRICS, flag="eval_metrics"
-        ),
+        listed=True,
     )
     keep_best: bool = option(
         False,
@@ -306,7 +301,7 @@ class Config:
         "jsonl, tensorboard",
         "Where summaries and evaluations go.",
         registry=WRITERS,
-        check=functools.partial(resolve_all, registry=WRITERS, flag="writers"),
+        listed=True,
     )
     save_interval_secs: float = option(
         600.0, "Save a checkpoint every this many seconds.", at_least=0

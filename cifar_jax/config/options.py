@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from cifar_jax.checks import as_kind, check_range
 from cifar_jax.errors import UserError
-from cifar_jax.registry import Registry, canonical, resolve
+from cifar_jax.registry import Registry, canonical, resolve, resolve_all
 
 # The value of a field that was not set.
 NOT_GIVEN: Any = object()
@@ -20,6 +20,7 @@ def option(
     *,
     choices: Collection[Any] | None = None,
     registry: Registry | None = None,
+    listed: bool = False,
     reserved: Collection[str] = (),
     check: Callable[[str], object] | None = None,
     at_least: float | None = None,
@@ -35,9 +36,10 @@ def option(
         choices: the possible values; they may grow later, as a registry does.
         registry: the names that a text can contain, with options, see
             `cifar_jax.registry`.
+        listed: whether such a text is a list of names, not exactly one.
         reserved: arguments of what has these names that are no options.
-        check: raises UserError if such a text cannot be used; by default, unless it
-            is exactly one of the names with its options.
+        check: raises UserError if such a text cannot be used; in place of looking its
+            names up.
         at_least: the lowest value.
         above: the bound that values must exceed.
         at_most: the highest value.
@@ -49,6 +51,7 @@ def option(
         "help": help,
         "choices": choices,
         "registry": registry,
+        "listed": listed,
         "reserved": reserved,
         "check": check,
         "at_least": at_least,
@@ -84,7 +87,8 @@ def settled(field: dataclasses.Field, value: Any) -> Any:
         if rules["check"]:
             rules["check"](value)
         else:
-            resolve(value, rules["registry"], field.name)
+            parse = resolve_all if rules["listed"] else resolve
+            parse(value, rules["registry"], field.name)
         return canonical(value, field.name)
     if isinstance(value, tuple):
         rising = all(a < b for a, b in itertools.pairwise((0, *value, 1)))

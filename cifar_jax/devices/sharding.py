@@ -5,7 +5,6 @@ of the parameters.
 """
 
 import os
-from collections.abc import Callable
 from typing import TypeVar
 
 import jax
@@ -79,14 +78,6 @@ def place(tree: PyTree, sharding: NamedSharding) -> PyTree:
     return jax.tree.map(
         lambda x: jax.make_array_from_callback(x.shape, sharding, lambda i: x[i]), tree
     )
-
-
-def create_replicated(
-    mesh: Mesh, function: Callable[..., Value], *arguments: PyTree
-) -> Value:
-    """Calls a function under jit; every device gets a whole copy of its result."""
-    replicated = NamedSharding(mesh, PartitionSpec())
-    return jax.jit(function, out_shardings=replicated)(*arguments)
 
 
 def local(tree: PyTree) -> PyTree:

@@ -2,7 +2,14 @@
 
 from collections.abc import Callable
 
-from cifar_jax.metrics.splits import ECE, NLL, Accuracy, PerClass, SplitMetric, TopK
+from cifar_jax.metrics.splits import (
+    ECE,
+    NLL,
+    Accuracy,
+    PerClass,
+    SplitMetric,
+    TopK,
+)
 from cifar_jax.metrics.steps import (
     BatchAccuracy,
     GradNorm,

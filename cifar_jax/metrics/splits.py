@@ -1,8 +1,8 @@
-"""What can be measured of a whole split, by name: functions of logits and labels."""
+"""What can be measured of a whole split, by name."""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -11,16 +11,25 @@ from cifar_jax.checks import check_range
 from cifar_jax.metrics import scores
 
 
+class SplitResults(NamedTuple):
+    """What a metric of a split can be computed from.
+
+    Attributes:
+        logits: of the network for all images.
+        labels: of the same images.
+        class_names: the name of each label.
+    """
+
+    logits: Float[np.ndarray, "n classes"]
+    labels: Integer[np.ndarray, " n"]
+    class_names: Sequence[str]
+
+
 @runtime_checkable
 class SplitMetric(Protocol):
     """What a class in EVAL_METRICS provides; its dataclass fields are its options."""
 
-    def __call__(
-        self,
-        logits: Float[np.ndarray, "n classes"],
-        labels: Integer[np.ndarray, " n"],
-        class_names: Sequence[str],
-    ) -> dict[str, float]:
+    def __call__(self, split: SplitResults) -> dict[str, float]:
         """Returns numbers by name: one, or one for each class, for example."""
         ...
 
@@ -29,14 +38,9 @@ class SplitMetric(Protocol):
 class Accuracy:
     """Fraction of the images whose highest logit is that of their label."""
 
-    def __call__(
-        self,
-        logits: Float[np.ndarray, "n classes"],
-        labels: Integer[np.ndarray, " n"],
-        class_names: Sequence[str],
-    ) -> dict[str, float]:
+    def __call__(self, split: SplitResults) -> dict[str, float]:
         """Returns numbers by name."""
-        return {"accuracy": scores.accuracy(logits, labels)}
+        return {"accuracy": scores.accuracy(split.logits, split.labels)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,28 +52,18 @@ class TopK:
     def __post_init__(self) -> None:
         check_range("k", self.k, at_least=1)
 
-    def __call__(
-        self,
-        logits: Float[np.ndarray, "n classes"],
-        labels: Integer[np.ndarray, " n"],
-        class_names: Sequence[str],
-    ) -> dict[str, float]:
+    def __call__(self, split: SplitResults) -> dict[str, float]:
         """Returns numbers by name."""
-        return {f"top_{self.k}": scores.accuracy_at(self.k, logits, labels)}
+        return {f"top_{self.k}": scores.accuracy_at(self.k, split.logits, split.labels)}
 
 
 @dataclasses.dataclass(frozen=True)
 class NLL:
     """Mean negative log-likelihood of the labels, in nats."""
 
-    def __call__(
-        self,
-        logits: Float[np.ndarray, "n classes"],
-        labels: Integer[np.ndarray, " n"],
-        class_names: Sequence[str],
-    ) -> dict[str, float]:
+    def __call__(self, split: SplitResults) -> dict[str, float]:
         """Returns numbers by name."""
-        return {"nll": scores.negative_log_likelihood(logits, labels)}
+        return {"nll": scores.negative_log_likelihood(split.logits, split.labels)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,30 +75,20 @@ class ECE:
     def __post_init__(self) -> None:
         check_range("bins", self.bins, at_least=1)
 
-    def __call__(
-        self,
-        logits: Float[np.ndarray, "n classes"],
-        labels: Integer[np.ndarray, " n"],
-        class_names: Sequence[str],
-    ) -> dict[str, float]:
+    def __call__(self, split: SplitResults) -> dict[str, float]:
         """Returns numbers by name."""
-        return {"ece": scores.calibration(logits, labels, self.bins).error}
+        return {"ece": scores.calibration(split.logits, split.labels, self.bins).error}
 
 
 @dataclasses.dataclass(frozen=True)
 class PerClass:
     """Accuracy among the images of each class that has any."""
 
-    def __call__(
-        self,
-        logits: Float[np.ndarray, "n classes"],
-        labels: Integer[np.ndarray, " n"],
-        class_names: Sequence[str],
-    ) -> dict[str, float]:
+    def __call__(self, split: SplitResults) -> dict[str, float]:
         """Returns numbers by name."""
-        recall = scores.class_scores(logits, labels).recall
+        recall = scores.class_scores(split.logits, split.labels).recall
         return {
             f"accuracy/{name}": float(value)
-            for name, value in zip(class_names, recall, strict=True)
+            for name, value in zip(split.class_names, recall, strict=True)
             if not np.isnan(value)
         }

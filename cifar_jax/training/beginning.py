@@ -1,7 +1,6 @@
 """What is settled before a training run begins."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 from jax.sharding import Mesh
@@ -9,6 +8,7 @@ from jax.sharding import Mesh
 from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import tuned_for_another
+from cifar_jax.console import Log
 from cifar_jax.data import Dataset
 from cifar_jax.data.dataset import check_dataset
 from cifar_jax.devices import sharding
@@ -17,8 +17,6 @@ from cifar_jax.training.loop import Hook
 
 # What the training images may fill of a device's memory.
 _SHARE_OF_MEMORY = 0.25
-
-Log = Callable[[str], None]
 
 
 def checked(config: Config, dataset: Dataset, log: Log) -> Config:

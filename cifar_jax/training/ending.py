@@ -2,14 +2,13 @@
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+from cifar_jax.console import Log
 from cifar_jax.errors import DivergedError, Stopped
 from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training.loop import Moment
-
-Log = Callable[[str], None]
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 from jax.sharding import Mesh
@@ -26,18 +26,13 @@ from cifar_jax.training.ending import explained_divergence, say_why_it_ended
 from cifar_jax.training.hooks import around, recorder
 from cifar_jax.training.hooks.agreement import Agreement
 from cifar_jax.training.hooks.evaluation import Evaluation
-from cifar_jax.training.hooks.signals import Signals
+from cifar_jax.training.hooks.signals import MAX_STEPS_PER_CALL, Signals
 from cifar_jax.training.interrupts import StopRequest
 from cifar_jax.training.loop import Hook, Moment
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
 from cifar_jax.training.trained import of_state
 from cifar_jax.writers import Writers
-
-# Steps in one call of the devices, at most.
-_MAX_STEPS_PER_CALL = 100
-
-Log = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +57,7 @@ class FitResult:
 def fit(
     config: Config,
     dataset: Dataset,
-    log: Log = console.log,
+    log: console.Log = console.log,
     hooks: Sequence[Hook] = (),
     model: Network | None = None,
 ) -> FitResult:
@@ -110,7 +105,7 @@ def fit(
         last: list[Hook] = [*hooks]
         evaluation = None
         if config.eval_frequency:
-            evaluation = Evaluation(config, dataset, run, start, writers, log)
+            evaluation = Evaluation(config, program, dataset, run, start, writers, log)
             now.stopped = evaluation.why_stop()
             last.append(evaluation)
         if start < config.max_steps and now.stopped is None:
@@ -144,7 +139,7 @@ def _compile(
     state: TrainState,
     mesh: Mesh,
     name: str,
-    log: Log,
+    log: console.Log,
 ) -> CompiledSteps:
     """Compiles the steps, and logs that this takes a while."""
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -159,7 +154,7 @@ def _compile(
         dataset.train,
         config.batch_size,
         state,
-        min(config.log_frequency, _MAX_STEPS_PER_CALL),
+        min(config.log_frequency, MAX_STEPS_PER_CALL),
         STRATEGIES[config.data_parallel](mesh),
         will_inspect=config.train_dir is not None,
         drop_remainder=config.drop_remainder,

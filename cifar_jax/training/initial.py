@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree, UInt8
 
 from cifar_jax.config.config import Config
+from cifar_jax.console import Log
 from cifar_jax.data import Dataset
 from cifar_jax.errors import UserError
 from cifar_jax.models import Network, from_keras, safetensors_files, variables
@@ -24,7 +25,7 @@ from cifar_jax.training.train_state import TrainState
 
 
 def weights(
-    config: Config, program: Program, dataset: Dataset, log: Callable[[str], None]
+    config: Config, program: Program, dataset: Dataset, log: Log
 ) -> Variables | None:
     """Returns the weights of --init_from; None if a run is to be resumed instead.
 
@@ -64,13 +65,22 @@ def state(
     Raises:
         RunError: the checkpoint is damaged.
     """
-    statistics = program.preprocessing.statistics(images)
-    # At least one, whose shape tells the network the number of channels.
-    first = images[: max(1, program.model.images_for_init)]
-    created = _created(program, mesh)(np.uint32(seed), statistics, first, weights)
+    created = fresh(program, seed, images, mesh, weights)
     if opened.run is None or opened.step is None:
         return created
     return checkpoints.restore(opened.run.checkpoints, opened.step, created)
+
+
+def fresh(
+    program: Program,
+    seed: int,
+    images: UInt8[Any, "n h w c"],
+    mesh: Mesh,
+    weights: Variables | None = None,
+) -> TrainState:
+    """Returns the state at step 0, a whole copy on each device; see `state`."""
+    seen = train_state.seen_at_start(program, images)
+    return _created(program, mesh)(np.uint32(seed), *seen, weights)
 
 
 @functools.lru_cache(maxsize=16)

@@ -53,7 +53,8 @@ def inspect(program: Program, state: TrainState, batch: Batch) -> Inspection:
 
     def total_loss(params: PyTree) -> tuple[Array, Forward]:
         loss, seen = forward(program, params, state, batch, tap=True)
-        return sum(program.penalties(params).values(), start=loss), seen
+        penalties = program.weight_decay.penalties(params)
+        return sum(penalties.values(), start=loss), seen
 
     grads, seen = jax.grad(total_loss, has_aux=True)(state.params)
     finite = all_finite((seen.taps, state.params, grads))

@@ -74,7 +74,7 @@ class Moment:
 class Hook(contextlib.AbstractContextManager):
     """Something that happens around the steps; a context from their start to the end.
 
-    A hook of one's own sets `every` and overrides `__call__`. Whatever it raises, the
+    Your own hook sets `every` and overrides `__call__`. Whatever it raises, the
     state is saved first.
 
     Attributes:

@@ -87,8 +87,8 @@ class Program:
     def at(self, step: int) -> tuple["Program", int | None]:
         """Returns the program of a step, and where it ends; None: never.
 
-        In it, parameters that are not trained any more are constants: its steps give
-        the same results as those of this program, in less time.
+        It treats parameters that are no longer trained as constants: its steps give the
+        same results as those of this program, in less time.
         """
         updates = self.schedule_settings.max_steps
         ends = [(g.pattern, math.ceil(g.until * updates)) for g in self.groups]
@@ -113,10 +113,6 @@ class Program:
             params,
         )
 
-    def penalties(self, params: PyTree) -> dict[str, Float[Scalar, ""]]:
-        """Returns the loss terms of weight decay by name."""
-        return self.weight_decay.penalties(params)
-
     def loss_terms(
         self, losses: dict[str, Float[Scalar, ""]], params: PyTree
     ) -> dict[str, Float[Array, ""]]:
@@ -126,7 +122,7 @@ class Program:
             losses: the terms without weight decay.
             params: of the network.
         """
-        terms = losses | self.penalties(params)
+        terms = losses | self.weight_decay.penalties(params)
         first, *rest = terms.values()
         return terms | {"total_loss": sum(rest, start=first)}
 

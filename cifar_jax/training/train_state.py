@@ -96,10 +96,16 @@ def create(
     check_type(program, "program", Program)
     check_images(train_images, "train_images")
     program.preprocessing.check(train_images.shape[1:])
-    statistics = program.preprocessing.statistics(train_images)
+    return of_statistics(program, key, *seen_at_start(program, train_images), initial)
+
+
+def seen_at_start(
+    program: Program, train_images: UInt8[Any, "n h w c"]
+) -> tuple[Statistics | None, UInt8[np.ndarray, "m h w c"]]:
+    """Returns what `of_statistics` is given of the training images."""
     # At least one, whose shape tells the network the number of channels.
     first = train_images[: max(1, program.model.images_for_init)]
-    return of_statistics(program, key, statistics, first, initial)
+    return program.preprocessing.statistics(train_images), first
 
 
 @functools.partial(jax.jit, static_argnames="program")

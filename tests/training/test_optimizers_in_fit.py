@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from cifar_jax import Config, UserError, build_program, fit
+from cifar_jax import Config, build_program, fit
 from cifar_jax.optimization.averages import averaged_params
 from cifar_jax.writers import jsonl
 
@@ -56,11 +56,6 @@ def test_four_micro_batches_are_a_batch(dataset):
         assert (end and end // 4) == one.at(step // 4)[1]
 
 
-def test_the_staircase_counts_the_images_of_an_update():
-    whole, parts = pair("small", num_epochs_per_decay=0.01)
-    assert parts.decay_steps == whole.decay_steps
-
-
 def test_averages_of_statistics_count_updates(dataset):
     _, parts = pair("batch_norm", average="ema(0.5)")
     states = [
@@ -74,11 +69,6 @@ def test_averages_of_statistics_count_updates(dataset):
         new.batch_stats,
     )
     assert_close(new.averaged_batch_stats, expected, rtol=1e-5)
-
-
-def test_a_run_ends_with_an_update():
-    with pytest.raises(UserError, match=r"--max_steps=10 must be a multiple of 4"):
-        Config(optimizer="accumulate(sgd, 4)", max_steps=10)
 
 
 @pytest.mark.parametrize("groups", ["", "group('head/.*', learning_rate=0.5)"])

@@ -1,1 +1,1 @@
-"""Networks of Keras Applications, and the files of weights that Keras writes."""
+"""The networks of Keras Applications, and the weight files that Keras writes."""

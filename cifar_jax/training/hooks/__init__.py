@@ -1,8 +1,9 @@
-"""Everything that happens around the steps of a training, a hook in each file."""
+"""Everything that happens around the training steps: one hook per file."""
 
 from collections.abc import Callable
 
 from cifar_jax.config.config import Config
+from cifar_jax.console import Log
 from cifar_jax.devices import processes
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training.hooks.checkpoints import Checkpoints
@@ -14,8 +15,6 @@ from cifar_jax.training.loop import Hook, Steps
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
 from cifar_jax.writers import Summary, Writers
-
-Log = Callable[[str], None]
 
 
 def around(

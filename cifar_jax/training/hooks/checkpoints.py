@@ -1,10 +1,10 @@
 """Saves the state: by the clock, and in the end, whatever ended the run."""
 
 import time
-from collections.abc import Callable
 
 import jax
 
+from cifar_jax.console import Log
 from cifar_jax.devices import processes
 from cifar_jax.errors import DivergedError
 from cifar_jax.runs import checkpoints
@@ -19,7 +19,7 @@ class Checkpoints(Hook):
     which are not finite: these are never saved.
     """
 
-    def __init__(self, run: Run, interval_secs: float, log: Callable[[str], None]):
+    def __init__(self, run: Run, interval_secs: float, log: Log):
         self._run = run
         self._interval_secs = interval_secs
         self._log = log

@@ -1,27 +1,27 @@
-"""Evaluations during a training: how good it is, which state is best, when to stop."""
+"""Evaluation during training: precision, the best state so far, early stopping."""
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
 from cifar_jax.config.config import Config
+from cifar_jax.console import Log
 from cifar_jax.data import Dataset
 from cifar_jax.devices import processes
 from cifar_jax.evaluation.inference import Trained, predict_logits
-from cifar_jax.metrics import EVAL_METRICS, scores
-from cifar_jax.optimization.averages import AVERAGES
-from cifar_jax.registry import resolve, resolve_all
+from cifar_jax.evaluation.measuring import in_words, measured
+from cifar_jax.metrics import scores
 from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training.hooks.log import now as time_now
 from cifar_jax.training.loop import Hook, Moment
-from cifar_jax.writers import Summary, Writers, as_numbers, jsonl
+from cifar_jax.training.program import Program
+from cifar_jax.writers import Summary, Writers, jsonl
 
 
 class Evaluation(Hook):
-    """Evaluates a training every `eval_frequency` steps, and at its end.
+    """Evaluates the network every `eval_frequency` steps, and at the end.
 
     Images are those that were held out for validation, or the test images if none were.
     Results are logged, and written where the eval command writes them. From there a
@@ -35,11 +35,12 @@ class Evaluation(Hook):
     def __init__(
         self,
         config: Config,
+        program: Program,
         dataset: Dataset,
         run: Run | None,
         start: int,
         writers: Writers,
-        log: Callable[[str], None],
+        log: Log,
     ):
         """Reads the results of evaluations up to the step at which training starts."""
         self._config = config
@@ -49,8 +50,7 @@ class Evaluation(Hook):
         self._name = "test" if dataset.validation is None else "validation"
         self._split = dataset.split(self._name)
         self._class_names = dataset.class_names
-        self._metrics = resolve_all(config.eval_metrics, EVAL_METRICS, "eval_metrics")
-        self._averages = resolve(config.average, AVERAGES, "average").keeps
+        self._averages = program.average.keeps
         self.latest: float | None = None
         self._best = _Best(0, -1, 0)
         if run is not None:
@@ -79,16 +79,14 @@ class Evaluation(Hook):
         if now.step != self.due(now.first):
             return
         logits = self._logits(now.trained())
-        correct = scores.num_correct(logits, self._split.labels[:])
-        self.latest = correct / len(self._split)
-        words = f"{self.latest:.3f}"
         found = {self._name: self._measured(logits)}
+        self.latest = found[self._name]["precision_at_1"]
+        words = f"{self.latest:.3f}"
         if self._averages:  # otherwise both are the same
-            logits = self._logits(now.trained(raw_params=True))
-            found[f"{self._name}_raw"] = raw = self._measured(logits)
+            raw = self._measured(self._logits(now.trained(raw_params=True)))
+            found[f"{self._name}_raw"] = raw
             words += f", of raw parameters {raw['precision_at_1']:.3f}"
-        others = list(found[self._name].items())[1:]
-        words += "".join(f"; {name} = {value:.4g}" for name, value in others)
+        words += in_words(found[self._name])
         self._log(
             f"{time_now()}: step {now.step}, {self._name} precision @ 1 = {words}"
         )
@@ -96,6 +94,7 @@ class Evaluation(Hook):
         facts = {"num_examples": count, "examples_in_split": count}
         for name, numbers in found.items():
             self._writers.write(Summary(f"eval/{name}", now.step, numbers, facts))
+        correct = scores.num_correct(logits, self._split.labels[:])
         self._best = self._best.after(now.step, correct)
         if self._best.step == now.step and self._config.keep_best:
             assert self._run is not None, "Config makes sure of that"
@@ -108,13 +107,8 @@ class Evaluation(Hook):
         return predict_logits(network, self._split.images, num_devices=devices)
 
     def _measured(self, logits: np.ndarray) -> dict[str, float]:
-        """Returns the precision, and what else --eval_metrics asks for, by name."""
-        labels, names = self._split.labels[:], self._class_names
-        found = {"precision_at_1": scores.accuracy(logits, labels)}
-        for metric in self._metrics:
-            kind = type(metric).__name__
-            found |= as_numbers(metric(logits, labels, names), kind)
-        return found
+        labels = self._split.labels[:]
+        return measured(self._config.eval_metrics, logits, labels, self._class_names)
 
     def _earlier(self, run: Run, start: int) -> "_Best":
         """Returns the best of the evaluations that a resumed training has made."""
@@ -123,7 +117,7 @@ class Evaluation(Hook):
             for record in jsonl.read_evaluations(path):
                 step = record["step"]
                 regular = step % self._config.eval_frequency == 0
-                # The last step of a training that is prolonged need not be regular.
+                # The last step of a run that was then extended may be any.
                 if 0 < step <= start and (regular or step == start):
                     correct = round(record["precision_at_1"] * len(self._split))
                     best = best.after(step, correct)

@@ -1,4 +1,4 @@
-"""Ends a run whose numbers are not finite any more, and says where that began."""
+"""Ends a run whose numbers are no longer finite, and says where that began."""
 
 from typing import NamedTuple
 

@@ -1,11 +1,11 @@
 """The tutorial's log lines."""
 
 import datetime
-from collections.abc import Callable
 
 import numpy as np
 
 from cifar_jax.config.config import Config
+from cifar_jax.console import Log
 from cifar_jax.training.loop import Hook, Moment
 from cifar_jax.training.program import Program
 
@@ -16,9 +16,7 @@ class LogLines(Hook):
     The speed is that of the steps since the last line, without what hooks do.
     """
 
-    def __init__(
-        self, config: Config, program: Program, start: int, log: Callable[[str], None]
-    ):
+    def __init__(self, config: Config, program: Program, start: int, log: Log):
         """Begins at step `start`; the metrics of the program come after the loss."""
         self._log = log
         self._log_frequency = config.log_frequency

@@ -1,10 +1,10 @@
 """Traces a few device calls, for --profile."""
 
 import pathlib
-from collections.abc import Callable
 
 import jax
 
+from cifar_jax.console import Log
 from cifar_jax.training.loop import Hook, Moment
 
 # The first call of a run is a warm-up; the next three show the regular pattern.
@@ -18,9 +18,7 @@ class Trace(Hook):
     file perfetto_trace.json.gz in it.
     """
 
-    def __init__(
-        self, directory: pathlib.Path, max_steps: int, log: Callable[[str], None]
-    ):
+    def __init__(self, directory: pathlib.Path, max_steps: int, log: Log):
         self._directory = directory
         self._max_steps = max_steps
         self._log = log
