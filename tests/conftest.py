@@ -1,3 +1,4 @@
+import gc
 import os
 import pathlib
 import subprocess
@@ -30,11 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
     models.MODELS |= {"small": SmallNetwork, "batch_norm": SmallBatchNorm}
     # Most tests spend longer compiling than running, so XLA may skip optimizations.
     jax.config.update("jax_disable_most_optimizations", True)
+    # Traces are many small objects, and looking for cycles that often takes a tenth.
+    gc.set_threshold(200_000, 50, 50)
     if _CACHE not in os.environ:
         cache = tempfile.TemporaryDirectory(prefix="cifar_jax_tests_")
         config.add_cleanup(cache.cleanup)
         os.environ[_CACHE] = cache.name
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -164,6 +164,10 @@ class CompiledSteps:
         return compilation.once(what, (state, self._feed.data, batch), compiled)
 
 
+# Traced once for all that is compiled of it; nothing is left of it when that runs.
+_train_step = jax.jit(steps.train_step, static_argnums=0, inline=True)
+
+
 @jax.jit
 def _copy(state: TrainState) -> TrainState:
     return jax.tree.map(jnp.copy, state)
@@ -192,7 +196,7 @@ def take_steps(
     """
 
     def body(i: int | Array, state: TrainState) -> tuple[TrainState, Metrics]:
-        return steps.train_step(program, state, Batch.taken(data, batches, i))
+        return _train_step(program, state, Batch.taken(data, batches, i))
 
     if not looped:
         return body(0, state)

@@ -22,9 +22,9 @@ from cifar_jax import (
     predict_logits,
     read_run,
 )
+from cifar_jax.devices import compilation
 from cifar_jax.evaluation import inference
 from cifar_jax.runs import checkpoints as checkpoint_files
-from cifar_jax.training import compiled
 
 
 @pytest.fixture(scope="module")
@@ -217,11 +217,11 @@ def test_unknown_models_are_refused():
 def test_lax_convolutions_are_stepped_from_the_host(network, dataset, monkeypatch):
     answers = []
 
-    def slow_in_loops(lowered):
-        answers.append(compiled.slow_in_loops(lowered))
+    def asked(lowered, slow_in_loops=compilation.slow_in_loops):
+        answers.append(slow_in_loops(lowered))
         return answers[-1]
 
-    monkeypatch.setattr("cifar_jax.evaluation.inference.slow_in_loops", slow_in_loops)
+    monkeypatch.setattr(compilation, "slow_in_loops", asked)
     images = jnp.zeros((1, 24, 24, 3))
     variables = create_model("tutorial", 3).init(jax.random.key(0), images)
     plain, expected = (
