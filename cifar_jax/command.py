@@ -21,9 +21,9 @@ from cifar_jax.training import interrupts
 def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
     """Parses the flags, calls main(positional arguments) and exits with its status.
 
-    The status is 0 for success, 1 for a failed run, 2 for unusable input, 130 for
-    Ctrl-C and 143 for SIGTERM. Everything but success ends with one line on stderr;
-    only a bug in this package prints a traceback.
+    The status is 0 for success, 1 for a failed run, 2 for unusable input, which code
+    from --import may be, 130 for Ctrl-C and 143 for SIGTERM. Everything but success
+    ends with one line on stderr; only a bug in this package prints a traceback.
     """
     flags.DEFINE_boolean("help", False, "Show this help.", short_name="h")
     flags.DEFINE_string(
@@ -64,6 +64,11 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("stopped by SIGINT", 130)
+    except Exception as error:
+        line = plugins.blamed(error) if imports.value else None
+        if line is None:
+            raise
+        _fail(line, UserError.exit_code)
     sys.exit(status)
 
 

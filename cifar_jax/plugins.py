@@ -6,6 +6,7 @@ import importlib.util
 import pathlib
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -30,6 +31,12 @@ KINDS = {
     "writer": "cifar_jax.writers:WRITERS",
     "recipe": "cifar_jax.config.recipes:RECIPES",
 }
+
+# Where code is that is not one's own: this package, Python, and what is installed.
+_LIBRARIES = (
+    pathlib.Path(__file__).parent,
+    *(pathlib.Path(sysconfig.get_path(n)) for n in ("stdlib", "purelib", "platlib")),
+)
 
 # Kinds that the same flag lists.
 _ONE_FLAG = ("distortion", "mixture")
@@ -83,13 +90,12 @@ def load(texts: Iterable[str]) -> None:
         UserError: there is no such module, or it raises an error.
     """
     for text in texts:
-        file: str | None = None
         try:
-            file = _file(text)
-            _loaded.append(_import(text, file))
+            _loaded.append(_import(text, _file(text)))
         # A script may also exit.
         except (Exception, SystemExit) as error:
-            raise UserError(f"--import={text}: {_reason(error, file)}") from error
+            reason = blamed(error) or _message(error)
+            raise UserError(f"--import={text}: {reason}") from error
 
 
 def as_flags() -> list[str]:
@@ -191,13 +197,26 @@ def _import_file(path: pathlib.Path) -> None:
         raise
 
 
-def _reason(error: BaseException, file: str | None) -> str:
-    """Returns why a file could not be imported, with the line in it."""
+def blamed(error: BaseException) -> str | None:
+    """Returns the line of your own code that raised an error, and the error.
+
+    None if it did not come from there. Your own code is what belongs neither to this
+    package nor to the installed libraries.
+    """
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"
-    message = " ".join(str(error).split())
-    if not isinstance(error, UserError):
-        message = f"{type(error).__name__}: {message}"
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == file]
-    return f"{file}, line {lines[-1]}: {message}" if lines else message
+    lines = [frame for frame in frames if _is_own(frame.filename)]
+    if not lines:
+        return None
+    return f"{lines[-1].filename}, line {lines[-1].lineno}: {_message(error)}"
+
+
+def _is_own(file: str) -> bool:
+    path = pathlib.Path(file)
+    return path.is_file() and not any(map(path.is_relative_to, _LIBRARIES))
+
+
+def _message(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

@@ -11,23 +11,35 @@ import inspect
 import typing
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from cifar_jax.checks import as_kind
 from cifar_jax.errors import UserError
 
-Registry = Mapping[str, Callable[..., Any]]
+Kind = TypeVar("Kind")
 
 _KEYWORDS = inspect.Parameter.VAR_KEYWORD
 
 
+class Registry(dict[str, Callable[..., Kind]]):
+    """Choices by name: classes or functions, each of which makes a `kind`.
+
+    Attributes:
+        kind: what they make.
+    """
+
+    def __init__(self, kind: Any, choices: Mapping[str, Callable[..., Kind]]):
+        super().__init__(choices)
+        self.kind = kind
+
+
 def resolve(
     text: str,
-    registry: Registry,
+    registry: Registry[Kind],
     flag: str,
     reserved: Collection[str] = (),
     given: Mapping[str, Any] | None = None,
-) -> Any:
+) -> Kind:
     """Returns the one choice that a text names.
 
     Args:
@@ -38,7 +50,8 @@ def resolve(
         given: arguments that each choice is called with besides its options.
 
     Raises:
-        UserError: the text is not a choice, or its options cannot be used.
+        UserError: the text is not a choice, its options cannot be used, or it makes
+            something else than it should.
     """
     choices = resolve_all(text, registry, flag, reserved, given)
     if len(choices) != 1:
@@ -48,11 +61,11 @@ def resolve(
 
 def resolve_all(
     text: str,
-    registry: Registry,
+    registry: Registry[Kind],
     flag: str,
     reserved: Collection[str] = (),
     given: Mapping[str, Any] | None = None,
-) -> tuple[Any, ...]:
+) -> tuple[Kind, ...]:
     """Returns the choices that a text lists, in order; none if it is empty.
 
     Raises:
@@ -79,10 +92,21 @@ def canonical(text: str, flag: str) -> str:
     Raises:
         UserError: the text is not a list of names and calls.
     """
-    return ", ".join(ast.unparse(node) for node in _elements(text, flag))
+    return ", ".join(elements(text, flag))
 
 
-def signatures(registry: Registry, reserved: Collection[str] = ()) -> str:
+def elements(text: str, flag: str) -> list[str]:
+    """Returns the texts of the choices that a text lists, with uniform spacing.
+
+    Raises:
+        UserError: the text is not a list of names and calls.
+    """
+    return [ast.unparse(node) for node in _elements(text, flag)]
+
+
+def signatures(
+    registry: Mapping[str, Callable[..., Any]], reserved: Collection[str] = ()
+) -> str:
     """Describes every choice of a registry with its options and their defaults."""
     described = []
     for name, choice in registry.items():
@@ -128,12 +152,12 @@ def _call(node: ast.expr) -> tuple[str, ast.Call]:
 
 
 def _instance(
-    registry: Registry,
+    registry: Registry[Kind],
     context: str,
     reserved: Collection[str],
     given: Mapping[str, Any],
     node: ast.expr,
-) -> Any:
+) -> Kind:
     """Returns the choice of a name or a call."""
     name, call = _call(node)
     if name not in registry:
@@ -159,12 +183,28 @@ def _instance(
         for option in bound.arguments.keys() - given.keys():
             argument = bound.arguments[option]
             bound.arguments[option] = as_kind(option, argument, hints.get(option, Any))
-        return choice(*bound.args, **bound.kwargs)
+        made = choice(*bound.args, **bound.kwargs)
     except (TypeError, ValueError, NameError, RecursionError, MemoryError) as error:
         raise UserError(
             f"{context}: {name} cannot be used: {error}; it is "
             f"{signatures({name: choice}, reserved)}"
         ) from None
+    if not isinstance(made, registry.kind):
+        raise UserError(f"{context}: {name} makes {_misfit(made, registry.kind)}")
+    return made
+
+
+def _misfit(made: object, kind: Any) -> str:
+    """Says what keeps a value from being of a kind."""
+    own = type(made).__name__
+    text = f"an object of {own}, which is no {kind.__module__}.{kind.__name__}"
+    needed = [*vars(kind).get("__annotations__", ()), *vars(kind)]
+    lacking = [
+        name
+        for name in needed
+        if (name == "__call__" or name[0] != "_") and not hasattr(made, name)
+    ]
+    return f"{text}: it lacks {', '.join(lacking)}" if lacking else text
 
 
 def _listed(registry: Registry) -> str:

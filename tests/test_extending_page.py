@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -33,8 +34,9 @@ def add(path: pathlib.Path, registry: str, block: str) -> None:
     for line in imports:
         # Before the first import of this package; ruff sorts them.
         text = text.replace("\nfrom cifar_jax", f"\n{line}\nfrom cifar_jax", 1)
-    opening = re.search(rf"^{registry}: .* = \{{\n", text, re.M).group()
-    path.write_text(text.replace(opening, opening + entry))
+    opening = re.search(rf"^{registry}: .*?\{{\n(?=( *))", text, re.M | re.S)
+    entry = textwrap.indent(textwrap.dedent(entry), opening[1])
+    path.write_text(text.replace(opening[0], opening[0] + entry))
 
 
 @pytest.fixture

@@ -266,6 +266,35 @@ def test_an_import_that_fails_names_file_and_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("x = images\n", "x = images.nothing\n"), "line 23: AttributeError: "),
+        (
+            ("CrossEntropy(label_smoothing=share)", "share"),
+            "--loss=gentle(0.2): gentle makes an object of float, which is no ",
+        ),
+    ],
+)
+def test_own_code_that_fails_in_a_run_is_named(
+    change, message, call_command, tmp_path, fresh
+):
+    source = SOURCE.replace(*change)
+    assert source != SOURCE
+    (tmp_path / "failing_parts.py").write_text(source)
+    done = call_command(*TRAIN, "--import=failing_parts.py")
+    assert_one_line(done, 2, message)
+
+
+@pytest.mark.wrong_types
+def test_a_fault_of_the_package_is_not_blamed_on_own_code():
+    with pytest.raises(TypeError) as caught:
+        plugins.used(None)
+    assert f"{__file__}, line " in plugins.blamed(caught.value)
+    inner = caught.value.with_traceback(caught.tb.tb_next)
+    assert plugins.blamed(inner) is None
+
+
 def test_a_file_does_not_pass_for_another_module(tmp_path, fresh):
     (tmp_path / "json.py").write_text("")
     message = "there is a module json already; rename the file"

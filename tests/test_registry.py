@@ -1,12 +1,14 @@
 import dataclasses
+import importlib
+from typing import Protocol, runtime_checkable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_jax import UserError
+from cifar_jax import UserError, plugins
 from cifar_jax.checks import check_range
-from cifar_jax.registry import canonical, resolve, resolve_all, signatures
+from cifar_jax.registry import Registry, canonical, resolve, resolve_all, signatures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Shift:
         check_range("by", self.by, at_least=0, below=10)
 
 
-SHIFTS = {"shift": Shift, "none": lambda: None}
+SHIFTS = Registry(Shift | None, {"shift": Shift, "none": lambda: None})
 
 
 @pytest.mark.parametrize(
@@ -101,3 +103,41 @@ def test_any_text_is_a_choice_or_a_user_error(text):
         resolve_all(text, SHIFTS, "flag")
     except UserError as error:
         assert error.exit_code == 2  # noqa: PT017
+
+
+class Named(Protocol):
+    name: str
+
+    def __call__(self) -> int: ...
+
+    def _own(self) -> int: ...
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (
+            lambda: 3,
+            "an object of int, which is no test_registry.Named: it lacks name",
+        ),
+        (
+            Shift,
+            r"an object of Shift, which is no test_registry.Named: it lacks __call__$",
+        ),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(choice, message):
+    registry = Registry(runtime_checkable(Named), {"made": choice})
+    text = "made(1)" if choice is Shift else "made"
+    with pytest.raises(UserError, match=message):
+        resolve(text, registry, "flag")
+
+
+def test_every_registry_makes_what_it_says():
+    for kind in plugins.KINDS:
+        module, attribute = plugins.KINDS[kind].split(":")
+        registry = getattr(importlib.import_module(module), attribute)
+        if kind in ("dataset", "recipe"):
+            assert not isinstance(registry, Registry)
+        else:
+            assert isinstance(registry.kind, type)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from cifar_jax.config.config import Config, default
-from cifar_jax.optimization.averages import AVERAGES
+from cifar_jax.optimization.averages import AVERAGES, Average
 from cifar_jax.optimization.optimizers import OPTIMIZERS, Optimizer, Wrapper
 from cifar_jax.optimization.param_groups import PARAM_GROUPS
 from cifar_jax.registry import resolve, resolve_all
@@ -79,14 +79,16 @@ def _innermost(text: str) -> Optimizer:
 def _depends_on_max_steps(config: Config) -> bool:
     """Whether what a step does depends on the length of the run."""
     groups = resolve_all(config.param_groups, PARAM_GROUPS, "param_groups")
-    optimizer = resolve(config.optimizer, OPTIMIZERS, "optimizer")
-    optimizers = (optimizer, *(g.own_optimizer for g in groups if g.optimizer))
-    average = resolve(config.average, AVERAGES, "average")
+    parts: list[Optimizer | Average] = [
+        resolve(config.optimizer, OPTIMIZERS, "optimizer"),
+        resolve(config.average, AVERAGES, "average"),
+        *(g.own_optimizer for g in groups if g.own_optimizer is not None),
+    ]
     return (
         config.schedule not in _OPEN_ENDED
         or config.warmup > 0
         or any(group.schedule or group.until < 1 for group in groups)
-        or not all(part.open_ended for part in (*optimizers, average))
+        or not all(part.open_ended for part in parts)
     )
 
 

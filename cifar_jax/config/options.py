@@ -1,14 +1,15 @@
 """Dataclass fields that are flags as well: their help, defaults and ranges."""
 
+import collections
 import dataclasses
 import itertools
 import types
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_args
 
 from cifar_jax.checks import as_kind, check_range
 from cifar_jax.errors import UserError
-from cifar_jax.registry import Registry, canonical, resolve, resolve_all
+from cifar_jax.registry import canonical, elements, resolve, resolve_all
 
 # The value of a field that was not set.
 NOT_GIVEN: Any = object()
@@ -19,7 +20,7 @@ def option(
     help: str,
     *,
     choices: Collection[Any] | None = None,
-    registry: Registry | None = None,
+    registry: Mapping[str, Callable[..., Any]] | None = None,
     listed: bool = False,
     reserved: Collection[str] = (),
     check: Callable[[str], object] | None = None,
@@ -89,6 +90,9 @@ def settled(field: dataclasses.Field, value: Any) -> Any:
         else:
             parse = resolve_all if rules["listed"] else resolve
             parse(value, rules["registry"], field.name)
+            for part, count in collections.Counter(elements(value, field.name)).items():
+                if count > 1:
+                    raise UserError(f"{flag}={value} names {part} {count} times")
         return canonical(value, field.name)
     if isinstance(value, tuple):
         rising = all(a < b for a, b in itertools.pairwise((0, *value, 1)))

@@ -1,7 +1,6 @@
 """Normalizations, by name: the last step from pixels to the network's inputs."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ from jaxtyping import Array, Float, UInt8
 
 from cifar_jax.data import augment
 from cifar_jax.data.arrays import blocks
+from cifar_jax.registry import Registry
 
 
 class Statistics(NamedTuple):
@@ -155,14 +155,17 @@ class Torch(_Fixed):
         return (image / 255 - mean) / stddev
 
 
-NORMALIZATIONS: dict[str, Callable[..., Normalization]] = {
-    "image": PerImage,
-    "channel": PerChannel,
-    "mean_image": MeanImage,
-    "caffe": Caffe,
-    "tf": Tf,
-    "torch": Torch,
-}
+NORMALIZATIONS: Registry[Normalization] = Registry(
+    Normalization,
+    {
+        "image": PerImage,
+        "channel": PerChannel,
+        "mean_image": MeanImage,
+        "caffe": Caffe,
+        "tf": Tf,
+        "torch": Torch,
+    },
+)
 
 
 def _shifted_and_scaled(

@@ -1,7 +1,5 @@
 """What is measured, by name: of a train step (METRICS), and of a whole split."""
 
-from collections.abc import Callable
-
 from cifar_jax.metrics.splits import (
     ECE,
     NLL,
@@ -17,17 +15,24 @@ from cifar_jax.metrics.steps import (
     ParamNorm,
     UpdateNorm,
 )
+from cifar_jax.registry import Registry
 
-METRICS: dict[str, Callable[..., Metric]] = {
-    "grad_norm": GradNorm,
-    "update_norm": UpdateNorm,
-    "param_norm": ParamNorm,
-    "accuracy": BatchAccuracy,
-}
-EVAL_METRICS: dict[str, Callable[..., SplitMetric]] = {
-    "accuracy": Accuracy,
-    "top_k": TopK,
-    "nll": NLL,
-    "ece": ECE,
-    "per_class": PerClass,
-}
+METRICS: Registry[Metric] = Registry(
+    Metric,
+    {
+        "grad_norm": GradNorm,
+        "update_norm": UpdateNorm,
+        "param_norm": ParamNorm,
+        "accuracy": BatchAccuracy,
+    },
+)
+EVAL_METRICS: Registry[SplitMetric] = Registry(
+    SplitMetric,
+    {
+        "accuracy": Accuracy,
+        "top_k": TopK,
+        "nll": NLL,
+        "ece": ECE,
+        "per_class": PerClass,
+    },
+)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -34,30 +34,33 @@ from cifar_jax.models.resnet import resnet18, resnet50
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.models.vgg import vgg16, vgg16_bn, vgg19, vgg19_bn
 from cifar_jax.ops import Implementation
-from cifar_jax.registry import names, resolve
+from cifar_jax.registry import Registry, names, resolve
 
 __all__ = ["MODELS", "Block", "Network", "create", "from_keras"]
 
-MODELS: dict[str, Callable[..., Network]] = {
-    "tutorial": TutorialCNN,
-    "cuda_convnet_18pct": CudaConvnet18pct,
-    "cuda_convnet_11pct": CudaConvnet11pct,
-    "vgg16": vgg16,
-    "vgg19": vgg19,
-    "vgg16_bn": vgg16_bn,
-    "vgg19_bn": vgg19_bn,
-    "resnet18": resnet18,
-    "resnet50": resnet50,
-    "mobilenet": MobileNet,
-    "inception_v3": InceptionV3,
-    "xception": Xception,
-    "inception_resnet_v2": InceptionResNetV2,
-    "sprint": sprint,
-    "airbench94": airbench94,
-    "airbench94_sgd": airbench94_sgd,
-    "airbench95": airbench95,
-    "airbench96": airbench96,
-}
+MODELS: Registry[Network] = Registry(
+    Network,
+    {
+        "tutorial": TutorialCNN,
+        "cuda_convnet_18pct": CudaConvnet18pct,
+        "cuda_convnet_11pct": CudaConvnet11pct,
+        "vgg16": vgg16,
+        "vgg19": vgg19,
+        "vgg16_bn": vgg16_bn,
+        "vgg19_bn": vgg19_bn,
+        "resnet18": resnet18,
+        "resnet50": resnet50,
+        "mobilenet": MobileNet,
+        "inception_v3": InceptionV3,
+        "xception": Xception,
+        "inception_resnet_v2": InceptionResNetV2,
+        "sprint": sprint,
+        "airbench94": airbench94,
+        "airbench94_sgd": airbench94_sgd,
+        "airbench95": airbench95,
+        "airbench96": airbench96,
+    },
+)
 # What the program and Flax set of each network, so that these are no options.
 RESERVED = tuple(inspect.signature(Network).parameters)
 
@@ -90,9 +93,7 @@ def create(
         kind = MODELS.get(name, Network)
         if isinstance(kind, type) and not issubclass(kind, Network):
             raise UserError(f"--model={text}: {kind.__name__} is no cifar_jax.Network")
-    network = resolve(text, MODELS, "model", RESERVED, given)
-    check(network, f"--model={text}")
-    return network
+    return resolve(text, MODELS, "model", RESERVED, given)
 
 
 def check(network: Any, name: str = "model") -> None:

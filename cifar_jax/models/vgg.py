@@ -82,6 +82,10 @@ class VGG(Stacks, kw_only=True):
 
     classifier: ClassVar[tuple[str, ...]] = ("fc1", "fc2", "predictions")
 
+    def __post_init__(self) -> None:
+        check_range("hidden", self.hidden, at_least=1)
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool = False

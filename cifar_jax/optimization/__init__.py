@@ -1,7 +1,5 @@
 """What is minimized and how: the losses and the optimizers, by name."""
 
-from collections.abc import Callable
-
 from cifar_jax.optimization.losses import (
     CrossEntropy,
     Distillation,
@@ -12,14 +10,18 @@ from cifar_jax.optimization.losses import (
     Weighted,
 )
 from cifar_jax.optimization.optimizers import OPTIMIZERS, Optimizer
+from cifar_jax.registry import Registry
 
 __all__ = ["LOSSES", "OPTIMIZERS", "Loss", "Optimizer"]
 
-LOSSES: dict[str, Callable[..., Loss]] = {
-    "cross_entropy": CrossEntropy,
-    "squared_error": SquaredError,
-    "weighted": Weighted,
-    "soft_labels": SoftLabels,
-    "distillation": Distillation,
-    "label_noise": LabelNoise,
-}
+LOSSES: Registry[Loss] = Registry(
+    Loss,
+    {
+        "cross_entropy": CrossEntropy,
+        "squared_error": SquaredError,
+        "weighted": Weighted,
+        "soft_labels": SoftLabels,
+        "distillation": Distillation,
+        "label_noise": LabelNoise,
+    },
+)

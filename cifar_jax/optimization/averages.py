@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Int, PyTree
 
 from cifar_jax.checks import check_range
+from cifar_jax.registry import Registry
 
 # Of the losses, in the tutorial's `_add_loss_summaries`.
 LOSS_AVERAGE_DECAY = 0.9
@@ -124,11 +125,14 @@ class NoAverage(Average):
         return new
 
 
-AVERAGES: dict[str, Callable[..., Average]] = {
-    "ema": EMA,
-    "swa": SWA,
-    "none": NoAverage,
-}
+AVERAGES: Registry[Average] = Registry(
+    Average,
+    {
+        "ema": EMA,
+        "swa": SWA,
+        "none": NoAverage,
+    },
+)
 
 
 class AverageState(NamedTuple):

@@ -15,7 +15,7 @@ from cifar_jax.checks import check_range
 from cifar_jax.errors import UserError
 from cifar_jax.optimization.optimizers import OPTIMIZERS, Optimizer, Wrapper
 from cifar_jax.optimization.schedules import SCHEDULES
-from cifar_jax.registry import resolve
+from cifar_jax.registry import Registry, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ class ParamGroup:
         return lambda step: jnp.where(step < end, factor * schedule(step), 0.0)
 
 
-PARAM_GROUPS = {"group": ParamGroup}
+PARAM_GROUPS: Registry[ParamGroup] = Registry(ParamGroup, {"group": ParamGroup})
 # The group of what no pattern matches, and its label.
 REST = ParamGroup(".*")
 _REST = "the rest"

@@ -2,14 +2,13 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import optax
 
 from cifar_jax.checks import check_range
-from cifar_jax.registry import resolve
+from cifar_jax.registry import Registry, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,11 +159,14 @@ def warm_up(schedule: optax.Schedule, steps: int) -> optax.Schedule:
     return lambda step: schedule(step) * jnp.minimum(1.0, (step + 1) / steps)
 
 
-SCHEDULES: dict[str, Callable[..., Schedule]] = {
-    "constant": Constant,
-    "staircase": Staircase,
-    "piecewise": Piecewise,
-    "cosine": Cosine,
-    "linear": Linear,
-    "triangle": Triangle,
-}
+SCHEDULES: Registry[Schedule] = Registry(
+    Schedule,
+    {
+        "constant": Constant,
+        "staircase": Staircase,
+        "piecewise": Piecewise,
+        "cosine": Cosine,
+        "linear": Linear,
+        "triangle": Triangle,
+    },
+)

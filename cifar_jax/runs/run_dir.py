@@ -113,14 +113,11 @@ def read(path: str | os.PathLike) -> Run:
         raise UserError(f"path={path!r} must be the name of a directory")
     path = pathlib.Path(path)
     file = path / _CONFIG
-    try:
+    with _unreadable(file):
         saved = _verified(file)
-        if saved.get("format") != _FORMAT:
-            raise UserError(
-                "another version of cifar_jax wrote it, whose checkpoints this one "
-                "cannot read; use that version, or train again in another --train_dir"
-            )
-        plugins.check(saved.get("imports", {}))
+        imports = {str(k): str(v) for k, v in saved.get("imports", {}).items()}
+    plugins.check(imports)
+    with _unreadable(file):
         data = saved["data"]
         return Run(
             path,
@@ -132,18 +129,6 @@ def read(path: str | os.PathLike) -> Run:
             _training_set(data),
             saved["network"],
         )
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"no run in {path}: there is no {_CONFIG}; train first, "
-            f"python -m cifar_jax.train --train_dir={path}"
-        ) from None
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
-    except UserError as error:
-        raise UserError(f"{file} cannot be used: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"[:200]
-        raise UserError(f"{file} is damaged: {reason}") from None
 
 
 def exists(path: pathlib.Path) -> bool:
@@ -290,8 +275,27 @@ def _refuse_conflicts(run: Run, found: list[str]) -> None:
         )
 
 
+@contextlib.contextmanager
+def _unreadable(file: pathlib.Path) -> Iterator[None]:
+    """Raises what goes wrong with config.json as a UserError."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"no run in {file.parent}: there is no {_CONFIG}; train first, "
+            f"python -m cifar_jax.train --train_dir={file.parent}"
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    except UserError as error:
+        raise UserError(f"{file} cannot be used: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise UserError(f"{file} is damaged: {reason}") from None
+
+
 def _verified(file: pathlib.Path) -> dict[str, Any]:
-    """Returns the contents of config.json, which must match their checksum."""
+    """Returns the contents of config.json; checks their checksum and their format."""
     if file.exists() and not file.is_file():
         raise UserError("it is not a regular file")
     saved = json.loads(file.read_text(encoding="utf-8"))
@@ -302,6 +306,11 @@ def _verified(file: pathlib.Path) -> dict[str, Any]:
         raise UserError(
             f"its {_CHECKSUM} does not match, so it is damaged or was edited; if you "
             f"edited it, delete its line {_CHECKSUM!r}"
+        )
+    if saved.get("format") != _FORMAT:
+        raise UserError(
+            "another version of cifar_jax wrote it, whose checkpoints this one cannot "
+            "read; use that version, or train again in another --train_dir"
         )
     return saved
 

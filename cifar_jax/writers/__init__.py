@@ -6,17 +6,20 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 from cifar_jax.errors import RunError
-from cifar_jax.registry import resolve_all
+from cifar_jax.registry import Registry, resolve_all
 from cifar_jax.writers.base import Histogram, Summary, Writer, as_numbers
 from cifar_jax.writers.jsonl import JsonLines
 from cifar_jax.writers.tensorboard import TensorBoard
 
 __all__ = ["WRITERS", "Histogram", "Summary", "Writer", "Writers", "as_numbers"]
 
-WRITERS: dict[str, Callable[..., Writer]] = {
-    "jsonl": JsonLines,
-    "tensorboard": TensorBoard,
-}
+WRITERS: Registry[Writer] = Registry(
+    Writer,
+    {
+        "jsonl": JsonLines,
+        "tensorboard": TensorBoard,
+    },
+)
 
 
 class Writers(contextlib.AbstractContextManager):

@@ -173,6 +173,15 @@ def test_drops_must_rise_within_the_run(drops):
         Config(learning_rate_drops=drops)
 
 
+def test_nothing_is_listed_twice():
+    with pytest.raises(UserError, match="--writers=jsonl, jsonl names jsonl 2 times"):
+        Config(writers="jsonl, jsonl")
+    with pytest.raises(UserError, match=r"names top_k\(1\) 2 times"):
+        Config(eval_metrics="top_k(1), nll, top_k( 1 )")
+    assert Config(eval_metrics="top_k(1), top_k(2)")
+    assert Config(distortions="flip, flip")
+
+
 def test_images_must_be_large_enough_for_the_network():
     with pytest.raises(UserError, match="at least 32, which --model=vgg16 needs"):
         Config(model="vgg16")

@@ -5,7 +5,8 @@ All are pure functions, and the draws of one do not depend on the others.
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jaxtyping import Array, Key
@@ -21,22 +22,28 @@ from cifar_jax.data.distortions.geometry import (
 from cifar_jax.data.distortions.mixtures import Cutmix, Mixup
 from cifar_jax.data.distortions.values import Brightness, Contrast, Cutout
 from cifar_jax.errors import UserError
-from cifar_jax.registry import names, resolve_all
+from cifar_jax.registry import Registry, names, resolve_all
 
-DISTORTIONS: dict[str, Callable[..., Distortion]] = {
-    "crop": Crop,
-    "center_crop": CenterCrop,
-    "translate": Translate,
-    "flip": Flip,
-    "alternating_flip": AlternatingFlip,
-    "cutout": Cutout,
-    "brightness": Brightness,
-    "contrast": Contrast,
-}
-MIXTURES: dict[str, Callable[..., Mixture]] = {
-    "mixup": Mixup,
-    "cutmix": Cutmix,
-}
+DISTORTIONS: Registry[Distortion] = Registry(
+    Distortion,
+    {
+        "crop": Crop,
+        "center_crop": CenterCrop,
+        "translate": Translate,
+        "flip": Flip,
+        "alternating_flip": AlternatingFlip,
+        "cutout": Cutout,
+        "brightness": Brightness,
+        "contrast": Contrast,
+    },
+)
+MIXTURES: Registry[Mixture] = Registry(
+    Mixture,
+    {
+        "mixup": Mixup,
+        "cutmix": Cutmix,
+    },
+)
 
 # The tutorial's four were the parts of one split of the key.
 _STREAMS = {"Crop": 0, "Flip": 1, "Brightness": 2, "Contrast": 3}
@@ -64,7 +71,7 @@ def parse(text: str) -> tuple[tuple[Distortion, ...], tuple[Mixture, ...]]:
     Raises:
         UserError: the text is not such a list, or a mixture comes before a distortion.
     """
-    registry = DISTORTIONS | MIXTURES
+    registry: Registry[Any] = Registry(Distortion | Mixture, DISTORTIONS | MIXTURES)
     steps = resolve_all(text, registry, "distortions")
     mixes = [name in MIXTURES for name in names(text, "distortions")]
     count = mixes.count(False)

@@ -1,7 +1,5 @@
 """The optimizers, and the wrappers that can be around them, by name."""
 
-from collections.abc import Callable
-
 from cifar_jax.errors import UserError
 from cifar_jax.optimization.optimizers.adamw import AdamW
 from cifar_jax.optimization.optimizers.base import Optimizer, Wrapper
@@ -12,20 +10,23 @@ from cifar_jax.optimization.wrappers.accumulate import Accumulate
 from cifar_jax.optimization.wrappers.clip import Clip
 from cifar_jax.optimization.wrappers.lookahead import Lookahead
 from cifar_jax.optimization.wrappers.schedule_free import ScheduleFree
-from cifar_jax.registry import resolve
+from cifar_jax.registry import Registry, resolve
 
 __all__ = ["OPTIMIZERS", "Optimizer", "Wrapper", "check"]
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "sgd": SGD,
-    "adamw": AdamW,
-    "lion": Lion,
-    "muon": Muon,
-    "lookahead": Lookahead,
-    "clip": Clip,
-    "schedule_free": ScheduleFree,
-    "accumulate": Accumulate,
-}
+OPTIMIZERS: Registry[Optimizer] = Registry(
+    Optimizer,
+    {
+        "sgd": SGD,
+        "adamw": AdamW,
+        "lion": Lion,
+        "muon": Muon,
+        "lookahead": Lookahead,
+        "clip": Clip,
+        "schedule_free": ScheduleFree,
+        "accumulate": Accumulate,
+    },
+)
 
 
 def check(text: str) -> None:
