@@ -196,15 +196,17 @@ def _instance(
 
 def _misfit(made: object, kind: Any) -> str:
     """Says what keeps a value from being of a kind."""
-    own = type(made).__name__
-    text = f"an object of {own}, which is no {kind.__module__}.{kind.__name__}"
-    needed = [*vars(kind).get("__annotations__", ()), *vars(kind)]
+    place = f"{kind.__module__}.{kind.__name__}"
+    own = f"an object of {type(made).__name__}"
+    if not getattr(kind, "_is_protocol", False):
+        return f"{own}, which must derive from {place}"
+    needed = dict.fromkeys([*vars(kind).get("__annotations__", ()), *vars(kind)])
     lacking = [
         name
         for name in needed
         if (name == "__call__" or name[0] != "_") and not hasattr(made, name)
     ]
-    return f"{text}: it lacks {', '.join(lacking)}" if lacking else text
+    return f"{own}, which is no {place}: it lacks {', '.join(lacking)}"
 
 
 def _listed(registry: Registry) -> str:

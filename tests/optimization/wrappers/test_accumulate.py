@@ -201,5 +201,5 @@ def test_a_wrapper_with_checks_of_its_own_is_checked_too(monkeypatch):
     with pytest.raises(UserError, match="accumulate goes around everything else"):
         Config(optimizer="careless(accumulate(sgd, 2))", max_steps=10)
     monkeypatch.setitem(OPTIMIZERS, "other", lambda: None)
-    with pytest.raises(UserError, match="NoneType must derive from Optimizer"):
+    with pytest.raises(UserError, match="NoneType, which must derive from"):
         Config(optimizer="other")
