@@ -3,6 +3,7 @@
 import math
 import operator
 import os
+import re
 import types
 from typing import Any, Literal, get_args, get_origin
 
@@ -26,6 +27,20 @@ def check_type(value: Any, name: str, kind: type) -> None:
         raise UserError(
             f"{name} must be a cifar_jax.{kind.__name__}, not a {type(value).__name__}"
         )
+
+
+def as_path(path: str) -> str:
+    """Returns the path of a file or a folder, with ~ replaced by the home directory.
+
+    Raises:
+        ValueError: it is an address, such as gs://bucket/run.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path):
+        raise ValueError(
+            f"{path} is an address; mount what is there (a bucket by gcsfuse or "
+            "mount-s3, for example), or copy it, and give the path on this machine"
+        )
+    return os.path.expanduser(path)  # noqa: PTH111
 
 
 def check_integer(value: Any, name: str, at_least: int) -> int:

@@ -12,10 +12,30 @@ import jax
 from absl import flags
 
 from cifar_jax import console, plugins
+from cifar_jax.checks import as_path
 from cifar_jax.console import OutputError
 from cifar_jax.devices import compilation as compilation_cache
+from cifar_jax.devices import settings
 from cifar_jax.errors import RunError, Stopped, UserError
 from cifar_jax.training import interrupts
+
+# The flags that functions of this module define belong to the modules that call them.
+flags.disclaim_key_flags()
+
+# Flags of the tutorial that have another name here.
+_RENAMED = {"num_gpus": "num_devices"}
+
+
+class _Path(flags.ArgumentParser[str]):
+    """The value of a flag that names a file or a folder."""
+
+    def parse(self, argument: str) -> str:
+        return as_path(argument)
+
+
+def define_path(name: str, default: str | None, help: str) -> None:
+    """Defines a flag that names a file or a folder, see `checks.as_path`."""
+    flags.DEFINE(_Path(), name, default, help, serializer=flags.ArgumentSerializer())
 
 
 def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
@@ -26,7 +46,7 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
     ends with one line on stderr; only a bug in this package prints a traceback.
     """
     flags.DEFINE_boolean("help", False, "Show this help.", short_name="h")
-    flags.DEFINE_string(
+    define_path(
         "compilation_cache",
         None,
         "Folder for compiled programs, which later runs reuse. Default: one in the "
@@ -47,9 +67,14 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
         if flags.FLAGS.help:
             console.say(f"{usage}\n\nFlags:\n{_flag_help()}")
             sys.exit(0)
+        settings.check()
         compilation_cache.enable(flags.FLAGS.compilation_cache)
         plugins.load(imports.value)
         status = main(arguments) or 0
+    except flags.UnrecognizedFlagError as error:
+        way = f"write --{new}" if (new := _RENAMED.get(error.flagname)) else None
+        message = f"there is no --{error.flagname}; {way}" if way else str(error)
+        _fail(f"{message} (--help lists the flags)", UserError.exit_code)
     except flags.Error as error:
         _fail(f"{error} (--help lists the flags)", UserError.exit_code)
     except Stopped as stop:
@@ -65,11 +90,20 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
     except KeyboardInterrupt:
         _fail("stopped by SIGINT", 130)
     except Exception as error:
-        line = plugins.blamed(error) if imports.value else None
+        line = (plugins.blamed(error) if imports.value else None) or _no_devices()
         if line is None:
             raise
         _fail(line, UserError.exit_code)
     sys.exit(status)
+
+
+def _no_devices() -> str | None:
+    """Returns why JAX can use no device, which any use of it may end in; or None."""
+    try:
+        settings.devices()
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _parse(words: Sequence[str]) -> list[str]:

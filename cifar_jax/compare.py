@@ -83,7 +83,7 @@ def _write_plot(path: pathlib.Path, records: Sequence[Compared]) -> None:
 
 def _define_flags() -> None:
     flags.DEFINE_boolean("json", False, "Print everything as JSON, curves included.")
-    flags.DEFINE_string(
+    command.define_path(
         "plot",
         None,
         "File, .png or .svg, for a plot of the training loss and of the precision over "

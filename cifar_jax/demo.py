@@ -41,7 +41,9 @@ def main(arguments: Sequence[str]) -> None:
         host = f"[{options.host}]" if ":" in options.host else options.host
         port = listener.getsockname()[1]
         console.say(f"open http://{host}:{port} in a browser; Ctrl-C ends the page")
-        app.server(app.create(network, note, options.host)).run([listener])
+        app.server(app.create(network, note, options.host, options.allow_host)).run(
+            [listener]
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -64,6 +66,12 @@ def _define_flags() -> None:
         "127.0.0.1",
         "Address to listen at. With an address of this machine in its network, or "
         "0.0.0.0 for all of them, others can open the page too.",
+    )
+    flags.DEFINE_list(
+        "allow_host",
+        [],
+        "Other names by which browsers may open the page, such as that of a proxy in "
+        "front of it.",
     )
     flags.DEFINE_integer(
         "port",

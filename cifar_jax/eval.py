@@ -262,10 +262,10 @@ def _wait_for_run(directory: pathlib.Path) -> None:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string(
+    command.define_path(
         "checkpoint_dir", "cifar10_train", "Folder of the run, its --train_dir."
     )
-    flags.DEFINE_string(
+    command.define_path(
         "eval_dir", None, "Folder for the summaries. Default: CHECKPOINT_DIR/eval."
     )
     flags.DEFINE_enum(
@@ -309,7 +309,7 @@ def _define_flags() -> None:
         lower_bound=1,
         upper_bound=_LARGEST,
     )
-    flags.DEFINE_string(
+    command.define_path(
         "data_dir", None, "Folder of the data. Default: the one the run was trained on."
     )
     flags.DEFINE_boolean(
@@ -320,7 +320,7 @@ def _define_flags() -> None:
     flags.DEFINE_boolean(
         "raw_params", False, "Use the last step's raw parameters, not the averages."
     )
-    flags.DEFINE_string(
+    command.define_path(
         "report",
         None,
         "Folder for report.html, a page with the curves of the training, per-class "

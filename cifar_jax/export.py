@@ -45,10 +45,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string(
+    command.define_path(
         "checkpoint_dir", "cifar10_train", "Folder of the run, its --train_dir."
     )
-    flags.DEFINE_string(
+    command.define_path(
         "out", None, "Folder for the files. Those of an earlier export are replaced."
     )
     flags.DEFINE_boolean(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from absl import flags
 
+from cifar_jax import command
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models.keras import imagenet
@@ -31,13 +32,13 @@ class Chosen(NamedTuple):
 
 def define() -> None:
     """Defines the flags."""
-    flags.DEFINE_string(
+    command.define_path(
         "checkpoint_dir",
         "cifar10_train",
         "Folder of the run, its --train_dir. If it is not given and there is no run in "
         "the default, the network that comes with this package is used.",
     )
-    flags.DEFINE_string(
+    command.define_path(
         "weights",
         None,
         "File with a network: a .safetensors file of python -m cifar_jax.export; or "

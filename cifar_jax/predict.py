@@ -157,7 +157,7 @@ def _define_flags() -> None:
         f"Draw the pictures, up to {_MOST_DRAWN}, with bars of their classes, and with "
         "maps of the pixels that the first class depends on.",
     )
-    flags.DEFINE_string(
+    command.define_path(
         "out",
         "predictions.png",
         "File of --show, .png or .svg. An earlier one of --show is replaced.",

@@ -87,7 +87,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "num_processes",
         None,
-        "With several processes, how many there are.",
+        "With several processes, how many there are. 1: this one is the only one, "
+        "whatever cluster JAX detects.",
         lower_bound=1,
     )
     flags.DEFINE_integer(

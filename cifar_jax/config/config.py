@@ -63,6 +63,7 @@ class Config:
         "cifar10_train",
         "Directory of the run: checkpoints, config, log, summaries. A run that is "
         "there already is resumed.",
+        path=True,
     )
     dataset: str = option(
         "auto",
@@ -76,6 +77,7 @@ class Config:
         "Directory of the prepared data set, of one of the official archives of "
         "CIFAR-10 or CIFAR-100, or of your own pictures. Default: $TFDS_DATA_DIR, or "
         "~/tensorflow_datasets.",
+        path=True,
     )
     labels: str = option(
         "fine",
@@ -130,6 +132,7 @@ class Config:
         "Start from these weights: the directory of a run, a .safetensors file of "
         "python -m cifar_jax.export, or a .weights.h5, .h5 or .keras file of Keras. "
         "The head is new if the classes differ.",
+        path=True,
         fixed=True,
     )
     image_size: int = option(

@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_args
 
-from cifar_jax.checks import as_kind, check_range
+from cifar_jax.checks import as_kind, as_path, check_range
 from cifar_jax.errors import UserError
 from cifar_jax.registry import canonical, elements, resolve, resolve_all
 
@@ -27,6 +27,7 @@ def option(
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
+    path: bool = False,
     fixed: bool = False,
 ) -> Any:
     """Returns a dataclass field with what its flag needs to know.
@@ -44,6 +45,7 @@ def option(
         at_least: the lowest value.
         above: the bound that values must exceed.
         at_most: the highest value.
+        path: whether a text is the path of a file or a folder.
         fixed: whether the value decides the numbers of a run, so that the run can only
             be resumed with the same one.
     """
@@ -58,6 +60,7 @@ def option(
         "at_least": at_least,
         "above": above,
         "at_most": at_most,
+        "path": path,
         "fixed": fixed,
     }
     return dataclasses.field(default=NOT_GIVEN, metadata=metadata)
@@ -79,6 +82,11 @@ def settled(field: dataclasses.Field, value: Any) -> Any:
             check_range(flag, value, **bounds)
     except ValueError as error:
         raise UserError(str(error)) from None
+    if rules["path"] and value is not None:
+        try:
+            return as_path(value)
+        except ValueError as error:
+            raise UserError(f"{flag}={error}") from None
     if rules["choices"] and value not in rules["choices"]:
         raise UserError(
             f"{flag}={value} is unknown; choose from "

@@ -9,6 +9,8 @@ import hashlib
 import os
 import re
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -16,10 +18,19 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from cifar_jax import console
 from cifar_jax.errors import RunError, UserError
 
 # A process that has been silent for this long is considered dead.
 _HEARTBEAT_SECS = 60
+# So long a process waits for others to start, and so long it does so silently.
+_WAIT_SECS = 300
+_SILENT_SECS = 5
+# Variables with the number of processes, and who has set them.
+_CLUSTERS = {
+    "SLURM_NTASKS": "Slurm",
+    "OMPI_COMM_WORLD_SIZE": "Open MPI",
+}
 
 # XLA's errors begin with a status such as INTERNAL. Those of a program that runs at
 # once, not queued, are plain ValueErrors.
@@ -36,17 +47,21 @@ def start(
     """Joins the processes of a run; call it before anything that uses a device.
 
     Without arguments, jax.distributed's own detection is used (SLURM, Open MPI, Cloud
-    TPU, Kubernetes); if it finds nothing, this process is the only one.
+    TPU, Kubernetes); if it finds nothing, this process is the only one. If the others
+    have not started after _WAIT_SECS, this process ends with an error message.
 
     Args:
         coordinator_address: host:port on which process 0 listens.
-        num_processes: the number of processes.
+        num_processes: the number of processes; 1 alone: whatever JAX detects, this
+            process is the only one.
         process_id: the number of this process, from 0.
 
     Raises:
-        UserError: the arguments are inconsistent.
+        UserError: the arguments are inconsistent, or the cluster does not answer.
         RunError: a process did not join.
     """
+    if num_processes == 1 and coordinator_address is None and process_id is None:
+        return
     given = (coordinator_address, num_processes, process_id)
     # JAX's handler of SIGTERM would replace ours.
     jax.config.update("jax_enable_preemption_service", False)
@@ -58,17 +73,73 @@ def start(
             flush=True,
         )
     try:
-        jax.distributed.initialize(*given, heartbeat_timeout_seconds=_HEARTBEAT_SECS)
-    except ValueError as error:
-        # JAX's message when nothing was given and nothing was detected.
-        if "coordinator_address should be defined" not in str(error):
-            raise UserError(f"the processes cannot be joined: {error}") from error
+        with _waiting(num_processes), warnings.catch_warnings():
+            # Of a pod without the package that could ask for the others.
+            warnings.filterwarnings("ignore", "Kubernetes environment detected")
+            jax.distributed.initialize(
+                *given,
+                # JAX would abort the process with pages of C++.
+                initialization_timeout=2 * _WAIT_SECS,
+                heartbeat_timeout_seconds=_HEARTBEAT_SECS,
+            )
     except jax.errors.JaxRuntimeError as error:
         raise RunError(f"the processes cannot be joined: {error}") from error
+    except Exception as error:  # Detection asks services that may answer anything.
+        # JAX's message when nothing was given and nothing was detected.
+        if "coordinator_address should be defined" in str(error):
+            pass
+        elif _is_lone_pod():
+            console.warn(
+                f"Kubernetes does not say whether there are other processes ({error}); "
+                "training in this one alone (--num_processes=1 says so)"
+            )
+        else:
+            raise UserError(
+                f"the processes cannot be joined: {error}; to train in this process "
+                "alone, give --num_processes=1"
+            ) from error
     if not is_main():
         # Libraries print too, and one copy of that is enough; errors go to stderr.
         sys.stdout.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _waiting(num_processes: int | None) -> Iterator[None]:
+    """Says after a while what is waited for, and ends the process if it never comes."""
+    what = f"{num_processes or 'all'} processes of this run"
+    for name, cluster in _CLUSTERS.items():
+        if num_processes is None and name in os.environ:
+            what = f"{os.environ[name]} processes of this run ({name} of {cluster})"
+    way = "to train in this process alone, give --num_processes=1"
+
+    def say() -> None:
+        print(f"waiting for the {what} to start; {way}", file=sys.stderr, flush=True)
+
+    def end() -> None:
+        print(
+            f"error: the {what} have not started within {_WAIT_SECS} seconds; start "
+            f"all of them; {way}",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(RunError.exit_code)
+
+    timers = [threading.Timer(_SILENT_SECS, say), threading.Timer(_WAIT_SECS, end)]
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def _is_lone_pod() -> bool:
+    """Whether this is a Kubernetes pod of no indexed job, whose pods know others."""
+    names = os.environ
+    return "KUBERNETES_SERVICE_HOST" in names and "JOB_COMPLETION_INDEX" not in names
 
 
 def _check(

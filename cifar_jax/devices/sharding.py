@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from cifar_jax.checks import check_integer
+from cifar_jax.devices import settings
 from cifar_jax.errors import UserError
 
 AXIS = "data"
@@ -30,7 +31,7 @@ def create_mesh(num_devices: int | None = None) -> Mesh:
     Raises:
         UserError: there are fewer devices, or the processes cannot contribute equally.
     """
-    devices, processes = jax.devices(), jax.process_count()
+    devices, processes = settings.devices(), jax.process_count()
     if num_devices is None:
         num_devices = len(devices)
     num_devices = check_integer(num_devices, "--num_devices", at_least=1)

@@ -24,6 +24,7 @@ from jaxtyping import PyTree
 from cifar_jax import console
 from cifar_jax.devices import processes
 from cifar_jax.errors import RunError
+from cifar_jax.runs.files import is_litter
 
 # The tutorial's `tf.train.Saver` keeps as many.
 KEPT = 5
@@ -197,7 +198,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if not path.is_dir() and path != folder / _SUMS
+        if not path.is_dir() and path != folder / _SUMS and not is_litter(path.name)
     )
 
 

@@ -23,6 +23,12 @@ def write_atomically(path: pathlib.Path, contents: str | bytes) -> None:
     partial.replace(path)
 
 
+def is_litter(name: str) -> bool:
+    """Whether a file of this name is one that operating systems leave in any folder."""
+    own = (".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory")
+    return name in own or name.startswith(("._", ".nfs"))
+
+
 def check_folder(path: str | os.PathLike, flag: str) -> None:
     """Raises UserError unless files can be written to a folder, existing or not.
 

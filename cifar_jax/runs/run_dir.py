@@ -233,9 +233,11 @@ def _resumable(path: pathlib.Path) -> Run | None:
     """Returns the run in a directory; None if it has no checkpoint to resume from.
 
     Raises:
-        UserError: there are checkpoints, but no config.
+        UserError: there are checkpoints, but no config, or a config.json is not of a
+            run, and would be overwritten.
     """
     if not checkpoints.steps(path / "checkpoints"):
+        _refuse_foreign(path / _CONFIG)
         return None
     if not exists(path):
         raise UserError(
@@ -243,6 +245,22 @@ def _resumable(path: pathlib.Path) -> Run | None:
             "unknown; choose another --train_dir"
         )
     return read(path)
+
+
+def _refuse_foreign(file: pathlib.Path) -> None:
+    """Raises UserError if a config.json is there that is not of a run."""
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        is_own = {"config", "data", "versions"} <= saved.keys()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, AttributeError, RecursionError):
+        is_own = False
+    if not is_own:
+        raise UserError(
+            f"--train_dir={file.parent} has a {_CONFIG} that is not of a run, and would"
+            " be overwritten; choose another --train_dir"
+        )
 
 
 def _training_set(data: dict[str, Any]) -> TrainingSet | None:

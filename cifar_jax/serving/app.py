@@ -7,7 +7,7 @@ import importlib.resources
 import io
 import ipaddress
 import string
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,7 +49,9 @@ class _Upload(io.BytesIO):
     name = "the file"
 
 
-def create(network: Trained, note: str, host: str) -> Starlette:
+def create(
+    network: Trained, note: str, host: str, names: Sequence[str] = ()
+) -> Starlette:
     """Returns the application.
 
     It keeps and logs nothing of what it is sent. Pictures are read and classified in
@@ -59,6 +61,7 @@ def create(network: Trained, note: str, host: str) -> Starlette:
         network: classifies the pictures.
         note: says what network it is.
         host: the name or address that the server listens at.
+        names: other names by which browsers may open the page, of a proxy for example.
     """
     thread = ThreadPoolExecutor(1)
 
@@ -85,7 +88,7 @@ def create(network: Trained, note: str, host: str) -> Starlette:
             Route("/page.js", _file(_text("page.js"), "text/javascript")),
             Route("/classify", classify, methods=["POST"]),
         ],
-        middleware=[Middleware(_Guard, host=host)],
+        middleware=[Middleware(_Guard, host=host, proxies=names)],
         exception_handlers={HTTPException: _explained},
     )
 
@@ -115,9 +118,10 @@ class _Server(uvicorn.Server):
 class _Guard:
     """Refuses what other sites could send, and adds headers to every response."""
 
-    def __init__(self, app: ASGIApp, host: str):
+    def __init__(self, app: ASGIApp, host: str, proxies: Sequence[str]):
         self._app = app
-        self._names = {"localhost", host.lower()}
+        self._proxies = {name.lower() for name in proxies}
+        self._names = {"localhost", host.lower()} | self._proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
@@ -135,29 +139,46 @@ class _Guard:
         # to a browser (DNS rebinding); an address leads nowhere else.
         host = request.headers.get("host", "")
         if not self._is_own(host):
-            return f"this page is not at {host!r}; open it by its address"
-        if request.method == "POST" and _is_cross_site(request, host):
+            return (
+                f"this page is not at {host!r}; open it by its address, or start it "
+                "with --allow_host=NAME"
+            )
+        if request.method == "POST" and self._is_cross_site(request, host):
             return "another site's page may not send pictures"
         return None
 
     def _is_own(self, host: str) -> bool:
+        name = _host_name(f"//{host}")
+        if name in self._names:
+            return True
         try:
-            name = urlsplit(f"//{host}").hostname or ""
-            if name not in self._names:
-                ipaddress.ip_address(name)
+            ipaddress.ip_address(name)
         except ValueError:
             return False
         return True
 
+    def _is_cross_site(self, request: Request, host: str) -> bool:
+        """Whether a browser says that a page of another site has sent the request."""
+        site = request.headers.get("sec-fetch-site")
+        if site is not None:
+            return site != "same-origin"
+        # Browsers leave that out where a page is not loaded from this machine or by
+        # https.
+        origin = request.headers.get("origin")
+        if origin is None or origin.partition("://")[2] == host:
+            return False
+        # A proxy may hand on another name than the browser's.
+        return _host_name(origin) not in self._proxies
 
-def _is_cross_site(request: Request, host: str) -> bool:
-    """Whether a browser says that a page of another site has sent the request."""
-    site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        return site != "same-origin"
-    # Browsers leave that out where a page is not loaded from this machine or by https.
-    origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != host
+
+def _host_name(address: str) -> str:
+    """Returns the name or address in //name:port; empty if there is more or less."""
+    try:
+        parts = urlsplit(address)
+        whole = parts.netloc + parts.path + parts.query + parts.fragment
+        return (parts.hostname or "") if whole == parts.netloc else ""
+    except ValueError:
+        return ""
 
 
 async def _body(request: Request) -> bytes:

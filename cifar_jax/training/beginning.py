@@ -11,7 +11,7 @@ from cifar_jax.config.conflicts import tuned_for_another
 from cifar_jax.console import Log
 from cifar_jax.data import Dataset
 from cifar_jax.data.dataset import check_dataset
-from cifar_jax.devices import sharding
+from cifar_jax.devices import settings, sharding
 from cifar_jax.errors import UserError
 from cifar_jax.training.loop import Hook
 
@@ -21,6 +21,7 @@ _SHARE_OF_MEMORY = 0.25
 
 def checked(config: Config, dataset: Dataset, log: Log) -> Config:
     """Returns the config for this data set; raises UserError if they do not match."""
+    settings.check()
     check_type(config, "config", Config)
     check_dataset(dataset)
     config.preprocessing.check(dataset.image_shape)

@@ -99,6 +99,19 @@ def test_a_file_that_is_not_in_the_list_is_damage(tmp_path):
         checkpoints.restore(tmp_path, 1, state(0))
 
 
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "._manifest.ocdbt", "Thumbs.db", "desktop.ini", ".nfs00a1"]
+)
+@pytest.mark.parametrize("folder", [".", "state"])
+def test_what_operating_systems_leave_is_no_damage(tmp_path, name, folder, capsys):
+    checkpoints.save(tmp_path, 1, state(1))
+    (tmp_path / "1" / folder / name).write_text("left")
+    assert checkpoints.newest(tmp_path) == 1
+    restored = checkpoints.restore(tmp_path, 1, state(0))
+    assert same(restored, state(1))
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("name", ["SHA256SUMS", "state/manifest.ocdbt"])
 def test_anything_but_a_regular_file_is_damage_and_does_not_hang(tmp_path, name):
     checkpoints.save(tmp_path, 1, state(1))

@@ -3,6 +3,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -81,16 +82,26 @@ def test_another_run_is_refused_by_name(config, dataset, change):
     assert run_dir.read(config.train_dir).config == config
 
 
-@pytest.mark.parametrize("text", [None, "{"])
-def test_a_folder_without_a_checkpoint_is_free(config, dataset, text):
-    run = claim(config, dataset)
-    run_dir.write_config(run, dataset)
-    if text is not None:
-        (run.path / "config.json").write_text(text)
+def test_a_folder_without_a_checkpoint_is_free(config, dataset):
+    run_dir.write_config(claim(config, dataset), dataset)
     other = dataclasses.replace(config, seed=3, dataset="auto")
     assert run_dir.settle_dataset(other) == other
     run_dir.write_config(claim(other, dataset), dataset)
     assert run_dir.read(config.train_dir).config.seed == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "3", '{"generator": "python -m cifar_jax.export"}', "\udcff"]
+)
+def test_a_config_that_is_not_of_a_run_is_not_overwritten(config, dataset, text):
+    file = pathlib.Path(config.train_dir) / "config.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"config.json that is not of a run, and would"):
+        claim(config, dataset)
+    with pytest.raises(UserError, match=r"config.json that is not of a run, and would"):
+        run_dir.settle_dataset(config)
+    assert file.read_bytes() == text.encode(errors="surrogateescape")
 
 
 def test_other_pixels_are_refused(config, dataset):

@@ -30,7 +30,8 @@ def network() -> Trained:
 def address(network):
     """Returns the address of a server in a thread of this process."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = app.server(app.create(network, "a <small> network", "my-machine"))
+        page = app.create(network, "a <small> network", "my-machine", ["proxy.example"])
+        server = app.server(page)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

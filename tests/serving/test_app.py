@@ -134,9 +134,11 @@ def test_a_body_without_an_end_is_not_read_on(network):
             for host in ("127.0.0.1", "localhost", "[::1]:80", "MY-machine")
         ),
         *((host, True) for host in ("127.0.0.1:9", "192.168.1.5:8000")),
+        *((host, True) for host in ("proxy.example", "Proxy.example:443")),
         *((host, False) for host in ("evil.example", "evil.example:8000", "")),
         *((host, False) for host in ("127.0.0.1.evil.example", "localhost.example")),
         *((host, False) for host in ("evil.example:80:80", "evil_.example", "[::1")),
+        *((host, False) for host in ("127.0.0.1/.evil.example", "127.0.0.1?evil")),
         *((host, False) for host in ("x@evil.example", "evil.example#127.0.0.1")),
     ],
 )
@@ -155,6 +157,10 @@ def test_requests_must_name_this_server(address, host, is_own):
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "http://127.0.0.1:1"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://[::1"}, 403),
+        ({"Origin": "https://proxy.example.evil.example"}, 403),
+        # A proxy that passes on neither its name nor the browser's header.
+        ({"Origin": "https://proxy.example"}, 200),
         ({"Sec-Fetch-Site": "same-origin", "Origin": "https://a.tunnel"}, 200),
         ({"Sec-Fetch-Site": "same-site", "Origin": "{address}"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
