@@ -137,7 +137,8 @@ def test_every_flag_that_is_named_exists(name):
     for source in sources:
         known |= set(
             re.findall(
-                r'(?:DEFINE_\w+|add_argument)\(\s*"(?:--)?(\w+)"', source.read_text()
+                r'(?:DEFINE_\w+|define_path|add_argument)\(\s*"(?:--)?(\w+)"',
+                source.read_text(),
             )
         )
     known |= {f"no{flag}" for flag in known} | OTHERS

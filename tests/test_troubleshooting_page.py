@@ -7,6 +7,7 @@ import re
 import statistics
 from unittest import mock
 
+import jax
 import pytest
 
 from cifar_jax import Config, RunError, UserError, load_data
@@ -111,7 +112,8 @@ def test_another_training(monkeypatch):
 
 
 def test_fewer_devices(monkeypatch):
-    monkeypatch.setattr(sharding.jax, "devices", lambda: [None])
+    one = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: one)
     with pytest.raises(UserError) as caught:
         sharding.create_mesh(2)
     assert f"error: {caught.value}" == quoted("error: --num_devices")
