@@ -135,12 +135,8 @@ def test_every_flag_that_is_named_exists(name):
     ]
     known = {field.name for field in dataclasses.fields(Config)}
     for source in sources:
-        known |= set(
-            re.findall(
-                r'(?:DEFINE_\w+|define_path|add_argument)\(\s*"(?:--)?(\w+)"',
-                source.read_text(),
-            )
-        )
+        define = r"(?:DEFINE_\w+|define_path|add_argument)"
+        known |= set(re.findall(rf'{define}\(\s*"(?:--)?(\w+)"', source.read_text()))
     known |= {f"no{flag}" for flag in known} | OTHERS
     assert set(re.findall(r"(?<![\w-])--(\w[\w-]*)", TEXTS[name])) <= known
 
