@@ -5,11 +5,13 @@ extracted to disk: the files with images are looked up by name and read into mem
 every read is bounded, and shapes and labels are checked. Any defect raises a UserError.
 """
 
+import contextlib
 import gzip
 import io
+import re
 import tarfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -26,19 +28,61 @@ _MAX_BYTES_PER_RECORD = 4_000
 
 
 def find(published: Published, data_dir: Path) -> tuple[Path, Layout] | None:
-    """Finds an archive or unpacked folder in `data_dir`, or `data_dir` itself."""
+    """Finds an archive or unpacked folder in a directory, or one level down.
+
+    An archive may also have the name that a browser gives a second copy, or that TFDS
+    or Keras give it, and an unpacked folder may be the directory itself.
+
+    Raises:
+        OSError: missing permissions make it impossible to tell.
+    """
+    if found := _find_in(published, data_dir):
+        return found
+    if not data_dir.is_dir():
+        return None
+    # TFDS keeps archives in downloads, and what it unpacks in downloads/extracted.
+    below = [data_dir, data_dir / "downloads", data_dir / "downloads" / "extracted"]
+    for parent in below:
+        for folder in sorted(_folders(parent)):
+            with contextlib.suppress(OSError):  # one of another user, for example
+                if found := _find_in(published, folder):
+                    return found
+    return None
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return [path for path in parent.iterdir() if path.is_dir()]
+    except OSError:
+        return []
+
+
+def _find_in(published: Published, folder: Path) -> tuple[Path, Layout] | None:
+    """Finds an archive or unpacked folder in a folder, or the folder itself."""
     for layout in published.layouts:
-        if is_there(data_dir / layout.archive):
-            return data_dir / layout.archive, layout
+        if is_there(folder / layout.archive):
+            return folder / layout.archive, layout
     parts = (*published.train, *published.test)
     for layout in published.layouts:
-        if is_there(data_dir / layout.folder):
-            return data_dir / layout.folder, layout
-        files = [data_dir / layout.file(part) for part in parts]
+        if is_there(folder / layout.folder):
+            return folder / layout.folder, layout
+        files = [folder / layout.file(part) for part in parts]
         # Folders named train and test are not the python files of CIFAR-100.
         if any(is_there(file) and not file.is_dir() for file in files):
-            return data_dir, layout
+            return folder, layout
+    for layout in published.layouts:
+        pattern = rf"(.*[_.])?({layout.stem}|{layout.folder}).*\.(tar|tar\.gz|tgz)"
+        for path in sorted(_files(folder)):
+            if re.fullmatch(pattern, path.name):
+                return path, layout
     return None
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_file()]
+    except OSError:
+        return []
 
 
 def is_there(path: Path) -> bool:
@@ -72,6 +116,12 @@ def read(published: Published, path: Path, layout: Layout) -> tuple[Records, Rec
             _decode(published, layout, name, contents, wanted.pop(name))
         for name in wanted:
             raise ValueError(f"it has no file {layout.folder}/{name}")
+    except _OtherCountError as error:
+        raise UserError(
+            f"{path} is not {published.title}: {error}; get a fresh copy of "
+            f"{layout.archive} from {HOME_PAGE}, or give pictures of your own as a "
+            "folder of pictures, --dataset=folder"
+        ) from error
     except Exception as error:  # parsers can raise almost anything on hostile input
         raise UserError(
             f"{path} cannot be read as {published.title}: {reason(error)}; get a fresh "
@@ -99,27 +149,49 @@ def _archive_files(
     path: Path, layout: Layout, limits: dict[str, int]
 ) -> Iterator[tuple[str, bytes]]:
     """Yields the names and contents of an archive's files, in archive order."""
-    # The archive is unpacked in full before tarfile sees it: the limit on this one read
-    # bounds all later ones, and gzip's trailing checksum has then verified every byte.
-    if not path.is_file():  # reading a FIFO would block forever
-        raise ValueError("it is not a regular file")
-    with gzip.open(path) as packed:
-        unpacked = packed.read(_MAX_ARCHIVE_BYTES + 1)
-    if len(unpacked) > _MAX_ARCHIVE_BYTES:
-        raise ValueError(f"it unpacks to more than {_MAX_ARCHIVE_BYTES:,} bytes")
-    wanted = {f"{layout.folder}/{name}": name for name in limits}
-    with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
-        for member in archive:
-            if member.name not in wanted:
-                continue
+    contents = io.BytesIO(_unpacked(path))
+    with tarfile.open(fileobj=contents, mode="r:") as archive:
+        for name, member in _members(archive, layout, limits).items():
             if not member.isreg() or member.issparse():
                 raise ValueError(f"{member.name} is not a plain file")
-            name = wanted.pop(member.name)
             if member.size > limits[name]:
                 raise ValueError(f"{member.name} claims to be {member.size:,} bytes")
             file = archive.extractfile(member)
             assert file is not None, "tarfile opens every regular member"
             yield name, file.read()
+
+
+def _unpacked(path: Path) -> bytes:
+    """Returns the tar archive in a file that gzip has packed, or not.
+
+    It is unpacked in full before tarfile sees it: the limit on this one read bounds all
+    later ones, and gzip's trailing checksum has then verified every byte.
+    """
+    if not path.is_file():  # reading a FIFO would block forever
+        raise ValueError("it is not a regular file")
+    with path.open("rb") as file:
+        is_packed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if is_packed else path.open("rb") as file:
+        unpacked = file.read(_MAX_ARCHIVE_BYTES + 1)
+    if len(unpacked) > _MAX_ARCHIVE_BYTES:
+        raise ValueError(f"it unpacks to more than {_MAX_ARCHIVE_BYTES:,} bytes")
+    return unpacked
+
+
+def _members(
+    archive: tarfile.TarFile, layout: Layout, names: Collection[str]
+) -> dict[str, tarfile.TarInfo]:
+    """Returns the members of these names in the layout's folder, wherever that is.
+
+    In an archive that someone has packed again, the folder may have another name.
+    """
+    folders: dict[PurePosixPath, dict[str, tarfile.TarInfo]] = {}
+    for member in archive:
+        place = PurePosixPath(member.name)
+        if place.name in names and not place.is_absolute() and ".." not in place.parts:
+            folders.setdefault(place.parent, {}).setdefault(place.name, member)
+    named = [found for place, found in folders.items() if place.name == layout.folder]
+    return next(iter([*named, *folders.values()]), {})
 
 
 def _folder_files(
@@ -136,6 +208,10 @@ def _folder_files(
         yield name, contents
 
 
+class _OtherCountError(ValueError):
+    """A file has images like CIFAR's, but not as many."""
+
+
 def _decode(
     published: Published, layout: Layout, name: str, contents: bytes, into: Records
 ) -> None:
@@ -145,7 +221,8 @@ def _decode(
         pixels, labels = layout.format.decode(contents, keys, _max_bytes(into))
         _check(published, pixels, labels, len(into))
     except Exception as error:
-        raise ValueError(f"{name}: {error}") from error
+        kind = _OtherCountError if isinstance(error, _OtherCountError) else ValueError
+        raise kind(f"{name}: {error}") from error
     # Each image is stored as three planes (red, green, blue) in row-major order.
     into.images[...] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     into.labels[...] = labels
@@ -155,11 +232,12 @@ def _check(
     published: Published, pixels: np.ndarray, labels: np.ndarray, count: int
 ) -> None:
     """Raises ValueError unless pixels and labels are those of `count` images."""
-    expected = (count, PIXELS)
-    if pixels.dtype != np.uint8 or pixels.shape != expected:
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (PIXELS,):
         raise ValueError(
-            f"the pixels are {pixels.dtype} {pixels.shape}, not uint8 {expected}"
+            f"the pixels are {pixels.dtype} {pixels.shape}, not uint8 {(count, PIXELS)}"
         )
+    if len(pixels) != count:
+        raise _OtherCountError(f"it has {len(pixels):,} images, not {count:,}")
     if labels.shape != (count, len(published.labels)):
         raise ValueError(f"there are {len(labels)} labels, not {count}")
     published.check_labels(labels)

@@ -52,6 +52,13 @@ class _Pickled:
         self.state = state
 
 
+def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Pickled:
+    """Returns what protocol 5 knows of an array as other protocols write it."""
+    array = _Pickled()
+    array.state = (1, shape, dtype, order != "C", raw)
+    return array
+
+
 class _BatchUnpickler(pickle.Unpickler):
     """Admits only the names that a batch needs and makes each of them harmless."""
 
@@ -62,21 +69,27 @@ class _BatchUnpickler(pickle.Unpickler):
                 "_reconstruct",
             ) | ("numpy", "ndarray" | "dtype"):
                 return _Pickled
+            case "numpy.core.numeric" | "numpy._core.numeric", "_frombuffer":
+                return _from_buffer  # arrays, from protocol 5 on
             case "_codecs", "encode":  # how Python 3 pickles bytes for Python 2
                 return lambda text, _: str.encode(text, "latin1")
         raise pickle.UnpicklingError(f"its pickle refers to {module}.{name}")
 
 
-# The opcodes that protocol 2, the last of Python 2, uses for the dict of a batch.
+# The opcodes that the protocols use for the dict of a batch: the official files have 2,
+# the last one of Python 2, and others are of files that somebody has pickled again.
 _OPCODES = frozenset(
     [
-        *("PROTO", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE"),
-        *("BININT", "BININT1", "BININT2"),
-        *("BINSTRING", "SHORT_BINSTRING", "BINUNICODE"),
-        *("EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_LIST", "APPEND", "APPENDS"),
+        *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE"),
+        *("INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING"),
+        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+        *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
+        *("DICT", "EMPTY_DICT", "SETITEM", "SETITEMS"),
+        *("LIST", "EMPTY_LIST", "APPEND", "APPENDS"),
         *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
-        *("BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
-        *("GLOBAL", "REDUCE", "BUILD"),
+        *("PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET", "MEMOIZE"),
+        *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
     ]
 )
 
@@ -88,16 +101,18 @@ def decode_python(contents: bytes, keys: Sequence[str], max_bytes: int) -> Batch
     for count, (opcode, argument, _) in enumerate(pickletools.genops(contents)):
         if opcode.name not in _OPCODES:
             raise ValueError(f"its pickle contains the opcode {opcode.name}")
-        if opcode.name == "LONG_BINPUT" and (argument or 0) > count:
+        if opcode.name in ("PUT", "LONG_BINPUT") and (argument or 0) > count:
             raise ValueError(f"its pickle contains the memo entry {argument}")
     batch = _BatchUnpickler(io.BytesIO(contents), encoding="bytes").load()
-    names = {name.encode() for name in ("data", *keys)}
-    if not isinstance(batch, dict) or not names <= batch.keys():
+    if isinstance(batch, dict):
+        # Python 3 reads the names as text, if it is told that all text is in Latin-1.
+        batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
+    if not isinstance(batch, dict) or not {"data", *keys} <= batch.keys():
         raise ValueError(f"its pickle is not a dict with data and {' and '.join(keys)}")
-    _, shape, dtype, fortran_order, raw = batch[b"data"].state
+    _, shape, dtype, fortran_order, raw = batch["data"].state
     if dtype.arguments[0] not in (b"u1", "u1") or fortran_order:
         raise ValueError("its array is not uint8 in C order")
-    labels = [batch[key.encode()] for key in keys]
+    labels = [batch[key] for key in keys]
     if not all(type(label) is int for column in labels for label in column):
         raise ValueError("its labels are not integers")
     pixels = np.frombuffer(raw, np.uint8).reshape(shape)

@@ -39,6 +39,11 @@ class Layout:
     folder: str
     format: Format
 
+    @property
+    def stem(self) -> str:
+        """The archive's name without its suffixes."""
+        return self.archive.removesuffix(".tar.gz")
+
     def file(self, part: Part) -> str:
         """Returns the name that a part has in this layout."""
         return part.stem + self.format.suffix

@@ -12,13 +12,17 @@ from cifar_jax.data.cifar import batch_files
 LIMIT = 100_000
 
 
-def test_pickles_written_by_python_3_are_read(published):
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("as_text", [False, True])
+def test_pickles_written_by_python_3_are_read(published, protocol, as_text):
     pixels, labels = next(iter(small_cifar.arrays(published=published).values()))
     keys = small_cifar.keys(published)
     batch = {b"data": pixels, b"filenames": [b"a.png"]}
     for key, column in zip(keys, labels.T, strict=True):
         batch[key.encode()] = column.tolist()
-    data = pickle.dumps(batch, protocol=2)
+    if as_text:
+        batch = {key.decode(): value for key, value in batch.items()}
+    data = pickle.dumps(batch, protocol)
     decoded = batch_files.decode_python(data, keys, LIMIT)
     np.testing.assert_array_equal(decoded[0], pixels)
     np.testing.assert_array_equal(decoded[1], labels)
@@ -78,12 +82,26 @@ def test_matlab_bomb_is_not_unpacked():
     [
         (b"\x80\x02}r\xff\xff\xff\x7f.", "memo entry"),
         (b"\x80\x05\x96" + (10**12).to_bytes(8, "little") + b".", "bytearray8"),
-        (b"\x80\x02\x96" + (1).to_bytes(8, "little") + b"a.", "opcode BYTEARRAY8"),
+        (b"\x80\x04\x8f.", "opcode EMPTY_SET"),
+        (b"\x80\x04\x8e" + (10**12).to_bytes(8, "little") + b".", "bytes8"),
+        (b"}p2147483647\n.", "memo entry"),
+        (pickle.dumps({b"data": [], b"labels": []}, 5), "object has no attribute"),
+        # An array of a claimed length, without its bytes.
+        (
+            b"\x80\x04}(X\x06\x00\x00\x00labels]X\x04\x00\x00\x00data"
+            b"cnumpy.core.numeric\n_frombuffer\n(J\xff\xff\xff\x7f"
+            b"cnumpy\ndtype\n(U\x02u1tRK\x00\x85U\x01CtRu.",
+            "bytes-like object is required|expected|buffer",
+        ),
         (pickle.dumps([1], protocol=2), "not a dict"),
         (b"\x80\x02cbuiltins\neval\n.", "builtins.eval"),
         (b"\x80\x02cnumpy\nload\n.", "numpy.load"),
     ],
 )
 def test_pickle_that_asks_for_memory_or_code_is_rejected(data, words):
-    with pytest.raises((ValueError, pickle.UnpicklingError), match=words):
-        batch_files.decode_python(data, ["labels"], LIMIT)
+    def decode():
+        errors = (ValueError, TypeError, AttributeError, pickle.UnpicklingError)
+        with pytest.raises(errors, match=words):
+            batch_files.decode_python(data, ["labels"], LIMIT)
+
+    assert small_cifar.peak_bytes(decode) < 8_000_000
