@@ -90,7 +90,7 @@ def test_matlab_bomb_is_not_unpacked():
         (
             b"\x80\x04}(X\x06\x00\x00\x00labels]X\x04\x00\x00\x00data"
             b"cnumpy.core.numeric\n_frombuffer\n(J\xff\xff\xff\x7f"
-            b"cnumpy\ndtype\n(U\x02u1tRK\x00\x85U\x01CtRu.",
+            b"cnumpy\ndtype\n(U\x02u1tRK\x00\x85X\x01\x00\x00\x00CtRu.",
             "bytes-like object is required|expected|buffer",
         ),
         (pickle.dumps([1], protocol=2), "not a dict"),
