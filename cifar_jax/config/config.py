@@ -68,7 +68,8 @@ class Config:
     dataset: str = option(
         "auto",
         "The data set: cifar10; cifar100; folder, your own pictures in --data_dir, in "
-        "sub-folders of classes; digits, a small stand-in that needs no download; or "
+        "sub-folders of classes; npz, your own arrays in the file --data_dir, as "
+        "x_train, y_train, x_test and y_test; digits, a small stand-in; or "
         "auto: cifar10, and digits only if that is neither on disk nor reachable.",
         fixed=True,
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cifar_jax.checks import check_integer
-from cifar_jax.data import digits
+from cifar_jax.data import digits, npz
 from cifar_jax.data.cifar import cifar10, cifar100
 from cifar_jax.data.dataset import Dataset, Split, with_validation
 from cifar_jax.data.folder import source as pictures
@@ -22,6 +22,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "cifar100": cifar100.load,
     "digits": digits.load,
     "folder": pictures.load,
+    "npz": npz.load,
 }
 # Arguments of theirs that are no options.
 RESERVED = frozenset({"data_dir", "validation_size"})
@@ -37,8 +38,8 @@ def load(
 
     Args:
         name: one of DATASETS: "cifar10", "cifar100", "folder" (your own pictures),
-            "digits" (the stand-in), or "auto": cifar10, and the stand-in only if
-            cifar10 is neither on disk nor reachable.
+            "npz" (your own arrays), "digits" (the stand-in), or "auto": cifar10, and
+            the stand-in only if cifar10 is neither on disk nor reachable.
         data_dir: directory of the data; None for the default of the data set.
         validation_size: number of training images to hold out: the last ones, unless
             the data set has a rule of its own.
