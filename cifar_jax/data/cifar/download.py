@@ -7,6 +7,7 @@ import hashlib
 import queue
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -42,13 +43,17 @@ _SECONDS_TO_ANSWER = 8.0
 # For connecting, and for waiting for the next bytes.
 _TIMEOUTS_SECS = (8.0, 60.0)
 _BLOCK_BYTES = 1 << 20
+# Servers that are busy often answer the next time.
+_TRIES = 3
+_PAUSE_SECS = 2.0
 
 
 def fetch(download: Download, data_dir: Path) -> Path:
     """Downloads a file into data_dir, showing progress on stderr.
 
-    The file gets its final name only once it is complete and its checksum matches. A
-    killed download leaves a *.partial file, which the next download overwrites.
+    The file gets its final name only once it is complete and its checksum matches. What
+    an interrupted download leaves, a *.partial file, the next one goes on with, as each
+    of _TRIES does if the server can.
 
     Raises:
         RunError: the download fails or returns anything but the published file.
@@ -56,50 +61,70 @@ def fetch(download: Download, data_dir: Path) -> Path:
     """
     # Imported here because most runs find the data on disk.
     import requests
-    from tqdm import tqdm
 
     path = data_dir / download.name
     partial = path.with_name(path.name + ".partial")
     by_hand = f"try again, or put {path.name} into {data_dir} by hand"
-    partial.unlink(missing_ok=True)  # it may be a link or a FIFO
-    digest = hashlib.sha256()
-    size = 0
-    try:
+    for left in reversed(range(_TRIES)):
+        try:
+            _receive(download, partial)
+            break
+        except requests.RequestException as error:
+            if not left:
+                raise RunError(
+                    f"the download of {download.url} failed ({error}); {by_hand}"
+                ) from error
+            time.sleep(_PAUSE_SECS)
+    with partial.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 != download.sha256:
+        size = partial.stat().st_size
+        partial.unlink()
+        raise RunError(
+            f"the response from {download.url} is not the official {download.name} of "
+            f"{download.size:,} bytes (it has {size:,} bytes, SHA-256 {sha256}); "
+            f"{by_hand}"
+        )
+    partial.replace(path)
+    return path
+
+
+def _receive(download: Download, partial: Path) -> None:
+    """Receives a file, or what is missing of it."""
+    import requests
+    from tqdm import tqdm
+
+    if partial.is_symlink() or not partial.is_file():  # it may be a link or a FIFO
+        partial.unlink(missing_ok=True)
+    size = partial.stat().st_size if partial.exists() else 0
+    if size >= download.size:
+        partial.unlink(missing_ok=True)
+        size = 0
+    headers = {"Accept-Encoding": "identity"}  # keeps archives packed
+    if size:
+        headers["Range"] = f"bytes={size}-"
+    with requests.get(
+        download.url, stream=True, timeout=_TIMEOUTS_SECS, headers=headers
+    ) as response:
+        response.raise_for_status()
+        if response.status_code != requests.codes.partial_content:
+            size = 0  # the server sends all of it
         with (
-            requests.get(
-                download.url,
-                stream=True,
-                timeout=_TIMEOUTS_SECS,
-                headers={"Accept-Encoding": "identity"},  # keeps archives packed
-            ) as response,
-            partial.open("wb") as file,
+            partial.open("ab" if size else "wb") as file,
             tqdm(
                 desc=f"Downloading {download.title}",
                 total=download.size,
+                initial=size,
                 unit="B",
                 unit_scale=True,
                 file=sys.stderr,
             ) as progress,
         ):
-            response.raise_for_status()
             for block in response.iter_content(_BLOCK_BYTES):
                 file.write(block)
-                digest.update(block)
                 progress.update(len(block))
-                if (size := file.tell()) > download.size:
+                if file.tell() > download.size:
                     break  # an endless response would fill the disk
-    except requests.RequestException as error:
-        raise RunError(
-            f"the download of {download.url} failed ({error}); {by_hand}"
-        ) from error
-    if digest.hexdigest() != download.sha256:
-        raise RunError(
-            f"the response from {download.url} is not the official {download.name} of "
-            f"{download.size:,} bytes (it has {size:,} bytes, SHA-256 "
-            f"{digest.hexdigest()}); {by_hand}"
-        )
-    partial.replace(path)
-    return path
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
 import dataclasses
 import hashlib
+import http.server
 import os
 import socket
+import threading
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import small_cifar
@@ -17,6 +20,11 @@ EXPECTED = dataclasses.replace(
     size=len(ARCHIVE),
     sha256=hashlib.sha256(ARCHIVE).hexdigest(),
 )
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch):
+    monkeypatch.setattr(download, "_PAUSE_SECS", 0)
 
 
 def fetch(data_dir, *served, published=EXPECTED, **options):
@@ -53,10 +61,20 @@ def test_another_file_is_refused(tmp_path):
 
 def test_an_endless_response_does_not_fill_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_BLOCK_BYTES", 1000)
+    written = []
+    unlink = Path.unlink
+    monkeypatch.setattr(
+        Path,
+        "unlink",
+        lambda path, **options: (
+            path.exists() and written.append(path.stat().st_size),
+            unlink(path, **options),
+        ),
+    )
     with pytest.raises(RunError, match="not the official cifar-10-binary"):
         fetch(tmp_path, ARCHIVE + bytes(100_000))
-    (partial,) = tmp_path.iterdir()
-    assert partial.stat().st_size <= len(ARCHIVE) + 1000
+    assert written[0] <= len(ARCHIVE) + 1000
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_anything_named_like_the_partial_file_is_replaced(tmp_path):
@@ -69,6 +87,46 @@ def test_an_interrupted_download_is_reported_and_can_be_repeated(tmp_path):
         fetch(tmp_path, ARCHIVE[:1000], length=len(ARCHIVE))
     assert archives.find(EXPECTED, tmp_path) is None
     assert fetch(tmp_path, ARCHIVE).read_bytes() == ARCHIVE
+
+
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_a_broken_download_goes_on_where_it_stopped(
+    tmp_path, knows_ranges, monkeypatch
+):
+    monkeypatch.setattr(download, "_BLOCK_BYTES", 100)
+    sent = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            start = int((self.headers["Range"] or "bytes=0-")[6:-1])
+            start = start if knows_ranges else 0
+            body = ARCHIVE[start:]
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            part = body[: 1000 if len(sent) < 2 else len(body)]
+            sent.append((start, len(part)))
+            self.wfile.write(part)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
+        url = f"http://127.0.0.1:{server.server_port}/archive"
+        there = dataclasses.replace(EXPECTED, url=url)
+        path = download.fetch(there.download, tmp_path)
+        server.shutdown()
+    assert path.read_bytes() == ARCHIVE
+    starts = [0, 1000, 2000] if knows_ranges else [0, 0, 0]
+    assert [start for start, _ in sent] == starts
+
+
+def test_a_partial_file_of_something_else_does_not_stay(tmp_path):
+    partial = tmp_path / f"{EXPECTED.binary.archive}.partial"
+    partial.write_bytes(bytes(len(ARCHIVE)))
+    assert fetch(tmp_path, ARCHIVE).read_bytes() == ARCHIVE
+    assert not partial.exists()
 
 
 def test_an_error_status_of_the_server_is_reported(tmp_path):
