@@ -25,10 +25,11 @@ def find(data_dir: Path) -> Path | None:
     """Finds a folder with such files: the directory, or one in it."""
     if not data_dir.is_dir():
         return None
-    folders = [data_dir, *sorted(path for path in data_dir.iterdir() if path.is_dir())]
-    return next(
-        (f for f in folders if all(_files(f, split) for split in _SPLITS)), None
-    )
+    inner = sorted(path for path in data_dir.iterdir() if path.is_dir())
+    for folder in (data_dir, *inner):
+        if all(_files(folder, split) for split in _SPLITS):
+            return folder
+    return None
 
 
 def read(published: Published, folder: Path) -> tuple[Records, Records]:
@@ -87,9 +88,8 @@ def _read_split(
                 records.labels[start:stop, kind] = batch.column(name).to_numpy()
             start = stop
     if start != count:
-        raise ValueError(
-            f"there are {start:,} images in {files[0].name}, not {count:,}"
-        )
+        name = files[0].name
+        raise ValueError(f"there are {start:,} images in {name}, not {count:,}")
     published.check_labels(records.labels)
     return records
 

@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from cifar_jax.data.cifar import archives, download, tfds_builder
+from cifar_jax.data.cifar import archives, download, parquet_files, tfds_builder
 from cifar_jax.data.cifar.published import (
     HOME_PAGE,
     Fingerprints,
@@ -97,6 +97,8 @@ def _on_disk(published: Published, directory: Path) -> tuple[_Found | None, str 
             return (*tfds_builder.read_tfds(published, theirs), theirs), None
     if archive := archives.find(published, directory):
         return (*archives.read(published, *archive), archive[0]), remark
+    if folder := parquet_files.find(directory):
+        return (*parquet_files.read(published, folder), folder), remark
     return None, remark
 
 
