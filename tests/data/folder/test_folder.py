@@ -39,7 +39,7 @@ def decoded(cache):
 
 def forbid_decoding(monkeypatch):
     monkeypatch.setattr(
-        pictures, "decode", lambda file, _: pytest.fail(f"{file} was decoded")
+        pictures, "decode", lambda file, *_, **__: pytest.fail(f"{file} was decoded")
     )
 
 
@@ -206,10 +206,10 @@ def test_an_interrupted_decoding_leaves_nothing_that_is_used(
 ):
     decode = pictures.decode
 
-    def interrupted(file, shape):
+    def interrupted(file, shape, value_range):
         if file.name == "4.png":
             raise KeyboardInterrupt
-        return decode(file, shape)
+        return decode(file, shape, value_range=value_range)
 
     with monkeypatch.context() as patch:
         patch.setattr(pictures, "decode", interrupted)
