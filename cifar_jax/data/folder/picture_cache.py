@@ -92,7 +92,7 @@ def read(
             _write(folder, found, size, value_range)
     try:
         return _verified(folder, size)
-    except (CacheDamagedError, OSError, ValueError, KeyError, TypeError) as error:
+    except (CacheDamagedError, OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(
             f"the decoded pictures in {folder} cannot be used ({error}); delete that "
             "folder, and the next run will decode the pictures again"

@@ -4,7 +4,7 @@ import os
 import warnings
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 try:
     import pillow_heif
@@ -50,12 +50,12 @@ _NO_PICTURES = frozenset(
         *(".mpeg", ".aae", ".xmp", ".thm", ".md5", ".sha256"),
     }
 )
-# What a file with an unknown ending may be: formats with a signature. Those without one
-# would take other files for pictures.
+# What a file with an unknown ending may be. Formats with shorter signatures, or none,
+# would take other files for pictures, so of the short ones the header must be right.
 _SIGNED = (
-    *("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO"),
-    *("PSD", "QOI", "HEIF"),
+    *("PNG", "JPEG", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PSD", "QOI", "HEIF"),
 )
+_SHORTLY_SIGNED = ("BMP", "PPM", "ICO")
 # What macOS and storage servers put beside the folders of people.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "lost+found"})
 
@@ -91,7 +91,7 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
 
 
 def obstacle(name: str, beginning: bytes = b"") -> str | None:
-    """Returns what pictures of a kind need to be read here; None: nothing is known.
+    """Returns why a picture cannot be read here, by its kind; None: it may be.
 
     Args:
         name: of a file; its ending counts.
@@ -99,27 +99,30 @@ def obstacle(name: str, beginning: bytes = b"") -> str | None:
     """
     is_heif = ending(name) in _HEIF or beginning[4:12] in _HEIF_BRANDS
     if is_heif and not HAS_HEIF:
-        return "need pillow-heif (pip install 'cifar-jax[heif]')"
+        return "needs pillow-heif (pip install pillow-heif)"
     if ending(name) in _OTHER_PICTURES:
-        return "Pillow cannot read (convert them to PNG or JPEG)"
+        return "cannot be read by Pillow (convert it to PNG or JPEG)"
     if ending(name) == ".avif" and ".avif" not in Image.registered_extensions():
-        return "need a newer Pillow (pip install -U pillow)"
+        return "needs a newer Pillow (pip install -U pillow)"
     return None
 
 
 def _begins_like_picture(path: str | os.PathLike[str]) -> bool:
     path = Path(path)
-    try:
-        if not path.is_file():  # reading a FIFO would block forever
-            return False
-        with path.open("rb") as file:
-            if file.read(12)[4:] in _HEIF_BRANDS:
-                return True
-        Image.init()
-        formats = [name for name in _SIGNED if name in Image.OPEN]
-        with warnings.catch_warnings(action="ignore"), Image.open(path, "r", formats):
-            return True
-    except UnidentifiedImageError:
+    if not path.is_file():  # reading a FIFO would block forever
         return False
-    except Exception:  # one that is too large, damaged or locked: reading it says so
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(16)
+    except OSError:
+        return True  # as reading it will say
+    Image.init()
+    accepts = [Image.OPEN[name][1] for name in _SIGNED if name in Image.OPEN]
+    if beginning[4:12] in _HEIF_BRANDS or any(f and f(beginning) for f in accepts):
         return True
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            with Image.open(path, formats=_SHORTLY_SIGNED):
+                return True
+        except Exception:  # decoders can raise almost anything on other files
+            return False

@@ -17,9 +17,10 @@ from cifar_jax.data.failure import reason
 from cifar_jax.data.folder import deep, picture_files
 from cifar_jax.errors import UserError
 
-# Editors put megabytes of text and color profiles into PNG files; Pillow would refuse
-# more than 1 MB. It still bounds the memory that a hostile file can use.
-PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 64 << 20
+# Editors put megabytes of text and color profiles into PNG files, of which Pillow takes
+# 1 MB for an attack. This, too, bounds the memory that a hostile file can use.
+_MOST_TEXT = 64 << 20
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MOST_TEXT
 
 
 def find(name: str) -> list[str]:
@@ -147,13 +148,13 @@ def _opened(
     else:
         raise UserError(f"file={file!r} must be a path or an open binary file")
     if obstacle := picture_files.obstacle(name):
-        raise UserError(f"{name} is one of the pictures that {obstacle}")
+        raise UserError(f"{name} {obstacle}")
     try:
         with Image.open(source, formats=formats) as image:
             yield image
     except UnidentifiedImageError:
         if obstacle := picture_files.obstacle(name, _beginning(source)):
-            raise UserError(f"{name} is one of the pictures that {obstacle}") from None
+            raise UserError(f"{name} {obstacle}") from None
         raise UserError(f"{name} is not a readable picture") from None
     except Image.DecompressionBombError as error:
         raise UserError(f"{name} is too large; scale it down first: {error}") from None
@@ -164,6 +165,11 @@ def _opened(
     except deep.DeepValuesError as error:
         raise UserError(f"{name} cannot be used: {error}") from None
     except Exception as error:  # decoders can raise almost anything on hostile input
+        if "MAX_TEXT" in str(error):
+            raise UserError(
+                f"{name} has more than {_MOST_TEXT >> 20} MB of text or color profile; "
+                "save it without"
+            ) from None
         raise UserError(f"{name} is damaged: {reason(error)}") from None
 
 

@@ -62,8 +62,9 @@ def load(
         "validation": listing.validation,
     }
     everything = [picture for split in named.values() for picture in split]
-    if not skip_damaged:
-        _refuse_unreadable_kinds(everything)
+    unreadable = _unreadable_kinds(everything)
+    if unreadable and not skip_damaged:
+        raise UserError(f"{unreadable}; or leave them out by --skip_damaged")
     try:
         decoded = picture_cache.read(listing.root, named, size, value_range)
     except (OSError, RuntimeError) as error:
@@ -81,8 +82,7 @@ def load(
     _check_counts(listing, decoded)
     splits = decoded.splits
     notices = [*listing.remarks, *_few_levels(decoded)]
-    if damage:
-        notices.append(f"{damage}; left out.")
+    notices += [f"{what}; left out." for what in (unreadable, damage) if what]
     return Dataset(
         name="folder",
         train=splits["train"],
@@ -116,18 +116,19 @@ def _listed(directory: Path, split_seed: int, validation_size: int) -> Listing:
         ) from error
 
 
-def _refuse_unreadable_kinds(pictures: Sequence[Picture]) -> None:
-    """Raises UserError if there are pictures of kinds that cannot be read here."""
-    kinds: Counter[tuple[str, str]] = Counter()
-    for picture in pictures:
-        if obstacle := picture_files.obstacle(picture.path.name):
-            kinds[picture_files.ending(picture.path.name), obstacle] += 1
-    if kinds:
-        words = [f"{n} {end} files, which {why}" for (end, why), n in kinds.items()]
-        raise UserError(
-            f"of {len(pictures)} pictures there are {'; '.join(words)}; or leave them "
-            "out by --skip_damaged"
-        )
+def _unreadable_kinds(pictures: Sequence[Picture]) -> str | None:
+    """Says how many pictures are of kinds that cannot be read here."""
+    names = [picture.path.name for picture in pictures]
+    kinds = Counter(
+        (picture_files.ending(name), obstacle)
+        for name in names
+        if (obstacle := picture_files.obstacle(name))
+    )
+    counts = [
+        f"{count} of {len(names)} pictures end in {end}, a kind that {obstacle}"
+        for (end, obstacle), count in kinds.items()
+    ]
+    return "; ".join(counts) or None
 
 
 def _check_counts(listing: Listing, decoded: Decoded) -> None:
@@ -159,6 +160,7 @@ def _few_levels(decoded: Decoded) -> list[str]:
 
 def _damage(damaged: list[tuple[str, str]], count: int) -> str | None:
     """Says how many pictures are damaged, and what is wrong with the first."""
+    damaged = [found for found in damaged if not picture_files.obstacle(found[0])]
     if not damaged:
         return None
     reasons = [reason for _, reason in damaged[:_NAMED]]
