@@ -28,6 +28,13 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
 
 
+def has_eight_bits(beginning: bytes) -> bool:
+    """Whether a file certainly has 8 bits a color, by its first 25 bytes or more."""
+    if beginning.startswith(b"\x89PNG"):
+        return beginning[24:25] <= b"\x08"  # as the header says
+    return beginning.startswith((b"\xff\xd8\xff", b"GIF8", b"RIFF"))
+
+
 def bounds(image: Image.Image) -> Range:
     """Returns the smallest and largest value of a deep picture.
 

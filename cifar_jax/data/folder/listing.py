@@ -18,6 +18,9 @@ from cifar_jax.data.folder.picture_files import ending, is_picture, named_as_pic
 from cifar_jax.data.folder.splits import TEST, TRAIN, VALIDATION
 from cifar_jax.errors import UserError
 
+# The path of a picture, its path in the folder, and its class.
+_Found = tuple[Path, str, str]
+
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
@@ -130,20 +133,18 @@ class _Reader:
         if found is None:
             return None
         if split == TRAIN:
-            self._class_names = tuple(sorted({name for _, name in found}))
-        pictures = []
-        for path, name in found:
-            if name not in self._class_names:
-                raise UserError(
-                    f"{name!r} in {folder} is a class without training pictures; add "
-                    "some, or remove it"
-                )
-            label = self._class_names.index(name)
-            pictures.append(Picture(path, self._name(path), label))
+            self._class_names = tuple(sorted({name for _, _, name in found}))
+        labels = {name: label for label, name in enumerate(self._class_names)}
+        for name in {name for _, _, name in found} - labels.keys():
+            raise UserError(
+                f"{name!r} in {folder} is a class without training pictures; add some, "
+                "or remove it"
+            )
+        pictures = [Picture(path, place, labels[name]) for path, place, name in found]
         return sorted(pictures, key=lambda picture: (picture.path.name, picture.label))
 
-    def _in_classes(self, folder: Path, split: str) -> list[tuple[Path, str]]:
-        """Returns the path and the class of each picture in folders of classes."""
+    def _in_classes(self, folder: Path, split: str) -> list[_Found]:
+        """Returns the pictures in folders of classes."""
         loose = sum(named_as_picture(file.name) for file in folder.iterdir())
         if loose:
             self._remarks.append(
@@ -164,15 +165,13 @@ class _Reader:
                 raise UserError(
                     f"{entry.path} contains no pictures; add some, or remove it"
                 )
-            pictures += [(file, name) for file in files]
+            pictures += [(path, place, name) for path, place in files]
         return pictures
 
-    def _in_file(
-        self, flat: Path, folder: Path, split: str
-    ) -> list[tuple[Path, str]] | None:
-        """Returns the path and the class of each picture of a split without classes."""
-        files = self._files(flat)
-        names = [file.name for file in files]
+    def _in_file(self, flat: Path, folder: Path, split: str) -> list[_Found] | None:
+        """Returns the pictures of a split by a file of labels, if there is one."""
+        files = sorted(self._files(flat))
+        names = [path.name for path, _ in files]
         labels = label_files.find(self._root, folder, split, names) if files else None
         if labels is None:
             if split == TRAIN or not files:
@@ -189,13 +188,7 @@ class _Reader:
         for name in sorted(set(labels.names)):
             if not name.isprintable():
                 raise UserError(f"{labels.file}: {name!r} cannot name a class")
-        return list(zip(files, labels.names, strict=True))
-
-    def _name(self, path: Path) -> str:
-        """Returns the path of a picture in the folder, the same on every system."""
-        folder = path.parent.relative_to(self._root).as_posix()
-        # macOS stores accents as characters of their own.
-        return f"{unicodedata.normalize('NFC', folder)}/{path.name}"
+        return [(*file, name) for file, name in zip(files, labels.names, strict=True)]
 
     def _unlabeled(self, folder: Path, count: int) -> str:
         """Says what is wrong with a folder that should have folders of classes."""
@@ -210,18 +203,21 @@ class _Reader:
             "a line such as 1.png,cat for each"
         )
 
-    def _files(self, folder: Path) -> list[Path]:
-        """Returns the pictures in a folder, and counts what else there is."""
+    def _files(self, folder: Path) -> list[tuple[Path, str]]:
+        """Returns path and name of each picture, and counts what else there is."""
+        place = "".join(f"{part}/" for part in folder.relative_to(self._root).parts)
+        # macOS stores accents as characters of their own.
+        place = unicodedata.normalize("NFC", place)
         pictures = []
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name[:1] == "." or entry.is_dir():
                     continue
                 if is_picture(entry):
-                    pictures.append(Path(entry))
+                    pictures.append((Path(entry), place + entry.name))
                 else:
                     self._ignored[ending(entry.name)] += 1
-        return sorted(pictures)
+        return pictures
 
 
 def _class_folder(folder: Path) -> Path:

@@ -16,18 +16,8 @@ else:
 
 _HEIF = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 # The kinds of HEIF that need pillow-heif, as bytes 4 to 12 of a file tell them.
-_HEIF_BRANDS = tuple(
-    b"ftyp" + brand
-    for brand in (
-        b"heic",
-        b"heix",
-        b"heim",
-        b"heis",
-        b"hevc",
-        b"hevx",
-        b"mif1",
-        b"msf1",
-    )
+_HEIF_BRANDS = frozenset(
+    b"ftyp" + brand for brand in b"heic heix heim heis hevc hevx mif1 msf1".split()
 )
 # Of the raw files of cameras, Pillow would read the small preview.
 _RAW = frozenset(
@@ -52,9 +42,7 @@ _NO_PICTURES = frozenset(
 )
 # What a file with an unknown ending may be. Formats with shorter signatures, or none,
 # would take other files for pictures, so of the short ones the header must be right.
-_SIGNED = (
-    *("PNG", "JPEG", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PSD", "QOI", "HEIF"),
-)
+_SIGNED = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PSD", "HEIF")
 _SHORTLY_SIGNED = ("BMP", "PPM", "ICO")
 # What macOS and storage servers put beside the folders of people.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "lost+found"})
@@ -72,10 +60,7 @@ def is_own_folder(name: str) -> bool:
 
 def named_as_picture(name: str) -> bool:
     """Whether a file's name has the ending of a picture, readable here or not."""
-    end = ending(name)
-    if name[:1] == "." or not end or end in _NO_PICTURES:
-        return False
-    return end in _UNREADABLE or end in Image.registered_extensions()
+    return name[:1] != "." and _is_of_pictures(ending(name))
 
 
 def is_picture(path: str | os.PathLike[str]) -> bool:
@@ -85,9 +70,10 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
     none. Otherwise the beginning of the file does. Hidden files are no pictures.
     """
     name = os.path.basename(path)  # noqa: PTH119
-    if name[:1] == "." or ending(name) in _NO_PICTURES:
+    end = ending(name)
+    if name[:1] == "." or end in _NO_PICTURES:
         return False
-    return not ending(name) or named_as_picture(name) or _begins_like_picture(path)
+    return not end or _is_of_pictures(end) or _begins_like_picture(path)
 
 
 def obstacle(name: str, beginning: bytes = b"") -> str | None:
@@ -105,6 +91,11 @@ def obstacle(name: str, beginning: bytes = b"") -> str | None:
     if ending(name) == ".avif" and ".avif" not in Image.registered_extensions():
         return "needs a newer Pillow (pip install -U pillow)"
     return None
+
+
+def _is_of_pictures(end: str) -> bool:
+    known = end in _UNREADABLE or end in Image.registered_extensions()
+    return known and end not in _NO_PICTURES
 
 
 def _begins_like_picture(path: str | os.PathLike[str]) -> bool:

@@ -21,6 +21,7 @@ from cifar_jax.errors import UserError
 # 1 MB for an attack. This, too, bounds the memory that a hostile file can use.
 _MOST_TEXT = 64 << 20
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MOST_TEXT
+_BEGINNING = 32  # bytes that tell the kind of a file
 
 
 def find(name: str) -> list[str]:
@@ -124,9 +125,13 @@ def decode(
 def deep_bounds(file: str | os.PathLike[str]) -> deep.Range | None:
     """Returns the smallest and largest value of a picture; None if it has 8 bits.
 
+    Most pictures have, and are not decoded.
+
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
     """
+    if deep.has_eight_bits(_beginning(_regular_file(file))):
+        return None
     with _opened(file) as image:
         return deep.bounds(image) if deep.is_deep(image) else None
 
@@ -178,9 +183,9 @@ def _beginning(source: pathlib.Path | BufferedReader | BytesIO) -> bytes:
     with contextlib.suppress(OSError):
         if isinstance(source, pathlib.Path):
             with source.open("rb") as file:
-                return file.read(12)
+                return file.read(_BEGINNING)
         source.seek(0)
-        return source.read(12)
+        return source.read(_BEGINNING)
     return b""
 
 
