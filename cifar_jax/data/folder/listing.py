@@ -150,8 +150,15 @@ class _Reader:
             self._remarks.append(
                 f"{loose} pictures in {folder} are in no folder of a class; not used."
             )
+        entries = splits.folders(folder)
+        if splits.are_no_classes(entry.name for entry in entries):
+            names = " and ".join(sorted(entry.name for entry in entries))
+            raise UserError(
+                f"{folder} has {names}, which name no classes; put the pictures of "
+                "each class into a sub-folder with the name of the class"
+            )
         pictures = []
-        for entry in splits.folders(folder):
+        for entry in entries:
             name = unicodedata.normalize("NFC", entry.name)
             if not name.isprintable():
                 raise UserError(f"{entry.path} cannot name a class; rename the folder")

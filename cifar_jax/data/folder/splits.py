@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from cifar_jax.data.folder.picture_files import is_own_folder, named_as_picture
@@ -19,6 +20,8 @@ _NAMES = {
     split: re.compile(f"{_MORE}(?:{words}){_MORE}") for split, words in _WORDS.items()
 }
 _PICTURES = re.compile("images?|imgs?|pictures?|pics|photos?")
+# What detection and segmentation put beside them.
+_ANNOTATIONS = re.compile("masks?|labels?|annotations?|boxes|groundtruth|gt")
 # So deep are folders of nothing but one folder looked into.
 _DEPTH = 4
 
@@ -40,6 +43,14 @@ def folders(directory: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
     """
     with os.scandir(directory) as entries:
         return [e for e in entries if e.is_dir() and is_own_folder(e.name)]
+
+
+def are_no_classes(names: Iterable[str]) -> bool:
+    """Whether names are those of pictures and their annotations: images and masks."""
+    names = [name.lower() for name in names]
+    pictures = sum(map(bool, map(_PICTURES.fullmatch, names)))
+    annotations = sum(map(bool, map(_ANNOTATIONS.fullmatch, names)))
+    return 0 < pictures < len(names) == pictures + annotations
 
 
 def flat(directory: Path) -> Path | None:

@@ -166,6 +166,14 @@ REFUSED = {
         "b is a class without training pictures",
     ),
     "no test pictures": (["train/a/1.png", "test/a/x.txt"], "has no test pictures"),
+    "pictures and masks": (
+        ["images/1.png", "images/2.png", "Masks/1.png", "Masks/2.png"],
+        "has Masks and images, which name no classes",
+    ),
+    "pictures and boxes": (
+        ["train/images/1.png", "train/labels/1.txt", "valid/images/1.png"],
+        "train has images and labels, which name no classes",
+    ),
     "a line break": (["a\nb/1.png"], "cannot name a class"),
 }
 
