@@ -130,6 +130,7 @@ def _task(run: Run) -> _Task:
             run.config.dataset,
             data_dir,
             run.config.validation_size,
+            run.value_range,
             **run.config.data_options,
         )
         images = ImageSet(

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     problems: list[UserError] = []
     records: list[dict] = []
     drawn: list[_Picture] = []
-    found = _read(arguments, network.image_shape, problems)
+    found = _read(arguments, network, problems)
     while block := list(itertools.islice(found, _BLOCK)):
         if not records:
             print(console.one_line(note), file=sys.stderr)
@@ -84,7 +84,7 @@ def table(name: str, probabilities: dict[str, float], top: int) -> str:
 
 def _read(
     arguments: Sequence[str],
-    image_shape: tuple[int, int, int],
+    network: Trained,
     problems: list[UserError],
 ) -> Iterator[_Picture]:
     """Yields the pictures that can be read, and reports the others."""
@@ -105,7 +105,11 @@ def _read(
         # A closed standard input is None.
         stdin = getattr(sys.stdin, "buffer", None)
         try:
-            image = pictures.read_picture(stdin if name == "-" else name, image_shape)
+            image = pictures.read_picture(
+                stdin if name == "-" else name,
+                network.image_shape,
+                value_range=network.value_range,
+            )
         except UserError as error:
             report(error)
         else:

@@ -104,7 +104,7 @@ class Config:
         fixed=True,
     )
     skip_damaged: bool = option(
-        False, "Leave out a folder's damaged pictures instead of refusing them."
+        False, "Leave out a folder's pictures that cannot be read, not refuse them."
     )
     validation_size: int = option(
         0,

@@ -25,13 +25,14 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "npz": npz.load,
 }
 # Arguments of theirs that are no options.
-RESERVED = frozenset({"data_dir", "validation_size"})
+RESERVED = frozenset({"data_dir", "validation_size", "value_range"})
 
 
 def load(
     name: str = "auto",
     data_dir: str | os.PathLike[str] | None = None,
     validation_size: int = 0,
+    value_range: tuple[float, float] | None = None,
     **options: Any,
 ) -> Dataset:
     """Returns a data set.
@@ -43,6 +44,8 @@ def load(
         data_dir: directory of the data; None for the default of the data set.
         validation_size: number of training images to hold out: the last ones, unless
             the data set has a rule of its own.
+        value_range: the values of pictures with more than 8 bits that become 0 and 255,
+            if there are such pictures; None: those of the training pictures decide.
         options: those of the data set; labels="coarse" of cifar100, for example.
 
     Raises:
@@ -62,6 +65,8 @@ def load(
             raise UserError(
                 f"--{option}={value} is not an option of --dataset={name}; leave it out"
             )
+    if value_range is not None and "value_range" in known:
+        options["value_range"] = value_range
     if "validation_size" in known:
         return function(data_dir, validation_size=validation_size, **options)
     return with_validation(function(data_dir, **options), validation_size)

@@ -88,6 +88,8 @@ class Dataset:
         held_out: the `validation_size` with which `load` returns these splits: 0 if
             its source has validation images of its own; more than there are if
             some of them were damaged and left out. None: the number that there are.
+        value_range: the values of pictures with more than 8 bits that became 0 and 255;
+            None if there are no such pictures to train on.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Dataset:
     notice: str | None
     official: bool = False
     held_out: int | None = None
+    value_range: tuple[float, float] | None = None
 
     @classmethod
     def create(

@@ -110,6 +110,7 @@ def description(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
         "parameters": "raw" if raw_params else "averaged",
         "step": network.step,
         "image_shape": network.image_shape,
+        "value_range": network.value_range,
         "image_size": config.image_size,
         "normalization": config.normalization,
         "views": config.views,

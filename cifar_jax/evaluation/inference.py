@@ -40,6 +40,8 @@ class Trained:
         step: number of steps of the training; 0 if it was not one of ours.
         class_names: the name of each label, in order.
         image_shape: height, width and channels of the images that it takes.
+        value_range: of the pictures that it was trained on, see `Dataset`; for
+            `read_picture`.
     """
 
     model: Network
@@ -49,6 +51,7 @@ class Trained:
     step: int
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    value_range: tuple[float, float] | None = None
 
 
 def eval_step(

@@ -50,6 +50,7 @@ class Run:
             record it.
         network: a network that fit() was given, see `models.describe`; None: the one
             that the config names.
+        value_range: see `Dataset`.
     """
 
     path: pathlib.Path
@@ -60,6 +61,7 @@ class Run:
     data_fingerprint: str
     training_set: TrainingSet | None = None
     network: str | None = None
+    value_range: tuple[float, float] | None = None
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -100,6 +102,7 @@ def of(config: Config, dataset: Dataset, network: str | None = None) -> Run:
         data_fingerprint=dataset.fingerprint,
         training_set=training_set(dataset),
         network=network,
+        value_range=dataset.value_range,
     )
 
 
@@ -128,6 +131,7 @@ def read(path: str | os.PathLike) -> Run:
             data["fingerprint"],
             _training_set(data),
             saved["network"],
+            _value_range(data),
         )
 
 
@@ -207,6 +211,7 @@ def write_config(run: Run, dataset: Dataset) -> None:
             "fingerprint": run.data_fingerprint,
             "class_names": run.class_names,
             "image_shape": run.image_shape,
+            "value_range": run.value_range,
             **training_set(dataset)._asdict(),
             "test": len(dataset.test),
         },
@@ -268,6 +273,14 @@ def _training_set(data: dict[str, Any]) -> TrainingSet | None:
     if "train_labels" not in data:
         return None
     return TrainingSet(**{name: data[name] for name in TrainingSet._fields})
+
+
+def _value_range(data: dict[str, Any]) -> tuple[float, float] | None:
+    """Returns the values that became 0 and 255, if config.json says so."""
+    if data.get("value_range") is None:
+        return None
+    low, high = map(float, data["value_range"])
+    return low, high
 
 
 def _other_images(

@@ -66,7 +66,9 @@ def create(
     thread = ThreadPoolExecutor(1)
 
     def classified(body: bytes) -> dict[str, Any]:
-        picture = read_picture(_Upload(body), network.image_shape, FORMATS)
+        picture = read_picture(
+            _Upload(body), network.image_shape, FORMATS, network.value_range
+        )
         return answer(network, picture)
 
     async def classify(request: Request) -> Response:

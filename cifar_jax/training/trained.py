@@ -1,6 +1,7 @@
 """Makes trained networks of states, runs, exports and Keras's files."""
 
 import functools
+import math
 import os
 import pathlib
 
@@ -42,7 +43,7 @@ def of_state(
     Args:
         program: of the training.
         state: after some step.
-        data: provides the class names and the image shape.
+        data: provides the class names, the image shape and the range of values.
         raw_params: whether to use the variables of that very step, not the averages.
     """
     return Trained(
@@ -53,6 +54,7 @@ def of_state(
         step=int(state.step),
         class_names=data.class_names,
         image_shape=data.image_shape,
+        value_range=data.value_range,
     )
 
 
@@ -139,6 +141,7 @@ def _recorded(contents: Contents) -> Trained:
     variables.check(contents.variables, model, config.image_size, "it")
     height, width, channels = record["image_shape"]
     statistics = contents.statistics
+    value_range = record.get("value_range")  # files of earlier exports have none
     return Trained(
         model=model,
         variables=contents.variables,
@@ -147,7 +150,14 @@ def _recorded(contents: Contents) -> Trained:
         step=check_integer(record["step"], "step", at_least=0),
         class_names=class_names,
         image_shape=(height, width, channels),
+        value_range=None if value_range is None else _range(*value_range),
     )
+
+
+def _range(low: float, high: float) -> tuple[float, float]:
+    if not -math.inf < low < high < math.inf:
+        raise UserError(f"its value_range is {low} to {high}, which is no range")
+    return float(low), float(high)
 
 
 def load(

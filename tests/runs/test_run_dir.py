@@ -50,6 +50,12 @@ def test_what_is_written_can_be_read(config, dataset):
     assert run.training_set == (64, 0, labels[:16], "")
 
 
+def test_the_range_of_deep_pictures_is_recorded(config, dataset):
+    dataset = dataclasses.replace(dataset, value_range=(51241.0, 52181.5))
+    begin(config, dataset)
+    assert run_dir.read(config.train_dir).value_range == (51241, 52181.5)
+
+
 def test_official_data_are_recorded_as_official(config, dataset):
     run = begin(config, dataclasses.replace(dataset, official=True))
     saved = json.loads((run.path / "config.json").read_text())

@@ -1,6 +1,7 @@
 """Tests the server of the page: what it answers, what it refuses, what it keeps."""
 
 import asyncio
+import dataclasses
 import importlib.resources
 import io
 import logging
@@ -124,6 +125,26 @@ def test_a_body_without_an_end_is_not_read_on(network):
     asyncio.run(app.create(network, "", "localhost")(scope, receive, send))
     assert sum(received) == app.MOST_BYTES + (1 << 20)
     assert sent[0]["status"] == 413
+
+
+@pytest.mark.parametrize("value_range", [None, (0.0, 2.0)])
+def test_floats_are_scaled_by_the_range_of_the_network(network, value_range):
+    file, sent = io.BytesIO(), []
+    Image.fromarray(np.ones((32, 32), np.float32)).save(file, "TIFF")
+
+    async def receive():
+        return {"type": "http.request", "body": file.getvalue(), "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        **{"type": "http", "method": "POST", "path": "/classify", "root_path": ""},
+        **{"query_string": b"", "headers": [(b"host", b"localhost")]},
+    }
+    network = dataclasses.replace(network, value_range=value_range)
+    asyncio.run(app.create(network, "", "localhost")(scope, receive, send))
+    assert sent[0]["status"] == (400 if value_range is None else 200)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,15 @@ def test_an_export_is_the_network_of_its_run(settings, dataset, tmp_path):
     assert found.preprocessing == dataclasses.replace(expected.preprocessing, **same)
 
 
+def test_the_range_of_deep_pictures_is_that_of_the_run(finished_run, tmp_path):
+    run = dataclasses.replace(read_run(finished_run), value_range=(51241.0, 52181.5))
+    network = load_trained(run)
+    assert network.value_range == (51241, 52181.5)
+    exports.write(tmp_path, run, network, raw_params=False)
+    found = load_exported(tmp_path / "model.safetensors")
+    assert found.value_range == (51241, 52181.5)
+
+
 def test_float16_halves_the_weights_and_hardly_changes_the_logits(
     finished_run, tmp_path
 ):
@@ -95,6 +104,9 @@ def test_numbers_that_float16_does_not_have_are_refused():
         ({"views": "all"}, "--views=all"),
         ({"class_names": ["red", "green"]}, "has head/bias of shape"),
         ({"class_names": []}, "num_classes=0"),
+        ({"value_range": [2, 1]}, "value_range is 2 to 1, which is no range"),
+        ({"value_range": [1, float("nan")]}, "which is no range"),
+        ({"value_range": "all"}, "not of a whole network"),
     ],
 )
 def test_records_that_fit_nothing_are_refused(finished_run, tmp_path, changes, message):

@@ -4,7 +4,7 @@ import dataclasses
 import os
 
 from cifar_jax.data import digits
-from cifar_jax.data.cifar import batch_files
+from cifar_jax.data.cifar import batch_files, near_misses
 from cifar_jax.data.cifar import source as cifar
 from cifar_jax.data.cifar.published import Fingerprints, Labels, Layout, Part, Published
 from cifar_jax.data.dataset import Dataset
@@ -56,15 +56,23 @@ def load(data_dir: str | os.PathLike[str] | None) -> Dataset:
 def load_or_digits(data_dir: str | os.PathLike[str] | None) -> Dataset:
     """Returns CIFAR-10, or the digits if it is neither on disk nor reachable.
 
+    A directory that somebody names and that has other things is refused: the digits
+    are not what they mean.
+
     Args:
         data_dir: see `cifar.load`.
 
     Raises:
-        UserError: data_dir cannot be used, or the data on disk are damaged.
+        UserError: data_dir cannot be used, the data on disk are damaged, or data_dir
+            has other data.
         RunError: the download or the preparation failed halfway.
     """
-    dataset, problem = cifar.find(CIFAR10, data_dir, LABELS)
+    check = near_misses.refuse if data_dir else None
+    dataset, problem = cifar.find(CIFAR10, data_dir, LABELS, check)
     if dataset is not None:
         return dataset
+    if data_dir:
+        directory = cifar.data_directory(data_dir)
+        near_misses.refuse_stand_in(CIFAR10, directory, problem)
     notice = f"{digits.NOTICE}\nThe reason: {problem}."
     return dataclasses.replace(digits.load(), notice=notice)

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from cifar_jax.data.cifar import archives, download, parquet_files, tfds_builder
@@ -45,9 +46,20 @@ def load(
 
 
 def find(
-    published: Published, data_dir: str | os.PathLike[str] | None, labels: Labels
+    published: Published,
+    data_dir: str | os.PathLike[str] | None,
+    labels: Labels,
+    before_download: Callable[[Published, Path], None] | None = None,
 ) -> tuple[Dataset | None, str]:
-    """Returns a data set as `load` does, or why it is neither on disk nor reachable."""
+    """Returns a data set as `load` does, or why it is neither on disk nor reachable.
+
+    Args:
+        published: the data set.
+        data_dir: see `load`.
+        labels: likewise.
+        before_download: is called with the data set and an existing directory without
+            it, and may raise UserError.
+    """
     directory = data_directory(data_dir)
     try:
         if not stat.S_ISDIR(directory.stat().st_mode):
@@ -55,6 +67,8 @@ def find(
                 f"--data_dir={directory} is a file; give the directory with the data"
             )
         found, remark = _on_disk(published, directory)
+        if found is None and before_download is not None:
+            before_download(published, directory)
     except FileNotFoundError:
         found, remark = None, None
     except (OSError, ValueError) as error:

@@ -1,39 +1,25 @@
 """The pictures in a folder: their classes, and which of them are for testing.
 
-The layout is that of most tools: a sub-folder for each class, or folders train, test
-and val with those sub-folders in each.
+The layout is that of most tools: a sub-folder for each class, or folders of training,
+test and validation pictures with those sub-folders, or a file of labels, for each.
 """
 
 import dataclasses
-import hashlib
-import itertools
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from cifar_jax.data.folder.pictures import may_be_picture
+from cifar_jax.data import archive_names
+from cifar_jax.data.folder import draw, label_files, splits
+from cifar_jax.data.folder.draw import Picture
+from cifar_jax.data.folder.picture_files import ending, is_picture, named_as_picture
+from cifar_jax.data.folder.splits import TEST, TRAIN, VALIDATION
 from cifar_jax.errors import UserError
 
-_TRAIN, _TEST, _VALIDATION = "train", "test", "val"
-# Without a folder of test pictures, one in this many of each class is for testing.
-TEST_SHARE = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A file that should be a picture.
-
-    Attributes:
-        path: of the file.
-        name: its path in the folder, with slashes.
-        label: of its class.
-    """
-
-    path: Path
-    name: str
-    label: int
+# The path of a picture, its path in the folder, and its class.
+_Found = tuple[Path, str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,34 +27,37 @@ class Listing:
     """What a folder contains.
 
     Attributes:
-        class_names: the sub-folders' names, sorted.
+        root: the folder of the splits or classes; the given one, or one in it.
+        class_names: the names of the classes, sorted.
         train: the training pictures.
         validation: the held-out training pictures; may be empty.
         test: the test pictures.
-        ignored: number of files that are not pictures by their names.
+        ignored: numbers of files that are no pictures by the endings of their names.
         drawn: whether the test pictures were drawn, because there is no folder of them.
+        remarks: sentences that a reader of results must know.
     """
 
+    root: Path
     class_names: tuple[str, ...]
     train: tuple[Picture, ...]
     validation: tuple[Picture, ...]
     test: tuple[Picture, ...]
-    ignored: int
+    ignored: Mapping[str, int]
     drawn: bool
+    remarks: tuple[str, ...]
 
 
 def find(directory: Path, split_seed: int = 0, validation_size: int = 0) -> Listing:
     """Lists the pictures in a folder, those of each split in the order of file names.
 
-    With folders train and test, or train and val, the second has the test pictures;
-    with all three, val has the validation pictures. Otherwise a fifth of each class is
-    for testing, rounded down but at least one of two: those whose names have the
-    smallest SHA-256 with the seed, so that few change when pictures are added. Pictures
-    for validation are drawn likewise from all training pictures, each class in
-    proportion.
+    With folders of training and test, or training and validation pictures, the second
+    has the test pictures; with all three, the validation pictures are those of their
+    folder. Otherwise a fifth of each class is for testing, rounded down but at least
+    one of two: those whose names have the smallest SHA-256 with the seed, so that few
+    change when pictures are added. Pictures for validation are drawn likewise from all
+    training pictures, each class in proportion.
 
-    Files whose names begin with a dot or end like those of other kinds of files are
-    ignored; symbolic links are followed.
+    What is no picture, see `picture_files`, is ignored; symbolic links are followed.
 
     Args:
         directory: the folder.
@@ -79,168 +68,178 @@ def find(directory: Path, split_seed: int = 0, validation_size: int = 0) -> List
         UserError: the layout is another one, or a split or a class is empty.
         OSError: a folder cannot be read.
     """
-    top = _folders(directory)
-    names = {folder.name for folder in top}
-    split_names = {_TRAIN, _TEST, _VALIDATION}
-    if _TRAIN not in names or len(names & split_names) == 1:
-        class_names, pictures, ignored = _in_classes(directory, "")
-        train, test = _drawn_tests(pictures, split_seed)
-        found = Listing(class_names, tuple(train), (), tuple(test), ignored, True)
-    elif others := sorted(names - split_names):
-        raise UserError(
-            f"{directory} has train and {min(names & {_TEST, _VALIDATION})}, but also "
-            f"{others[0]}; move classes into them, and other folders elsewhere"
-        )
-    else:
-        found = _in_splits(directory, names)
+    reader = _Reader(splits.root(directory))
+    found = reader.read(split_seed)
     if not found.test:
         raise UserError(
-            f"{directory} has no test pictures; put some into {directory / _TEST}, in "
-            "folders of their classes, or have at least two pictures in a class"
+            f"{found.root} has no test pictures; have at least two pictures in a "
+            "class, or some in train/CLASS and others in test/CLASS"
         )
     if validation_size == 0:
         return found
     if found.validation:
         raise UserError(
             f"--validation_size={validation_size} would hold out more pictures than "
-            f"those in {directory / _VALIDATION}; leave it out"
+            f"those in {splits.find(found.root)[VALIDATION]}; leave it out"
         )
-    train, held_out = _drawn_validation(found.train, validation_size, split_seed)
+    train, held_out = draw.validation_pictures(found.train, validation_size, split_seed)
     return dataclasses.replace(found, train=tuple(train), validation=tuple(held_out))
 
 
-def _in_splits(directory: Path, names: set[str]) -> Listing:
-    """Lists the folders train and test, train and val, or all three."""
-    class_names, train, ignored = _in_classes(directory / _TRAIN, _TRAIN)
-    others = {}
-    for split in sorted(names - {_TRAIN}):
-        _, others[split], more = _in_classes(directory / split, split, class_names)
-        ignored += more
-    test = others.pop(_TEST if _TEST in others else _VALIDATION)
-    validation = others.pop(_VALIDATION, [])
-    return Listing(
-        class_names, tuple(train), tuple(validation), tuple(test), ignored, False
-    )
+class _Reader:
+    """Reads the folders of a data set."""
 
+    def __init__(self, root: Path):
+        self._root = root
+        self._class_names: tuple[str, ...] = ()
+        self._ignored: Counter[str] = Counter()
+        self._remarks: list[str] = []
 
-def _in_classes(
-    directory: Path, split: str, known: tuple[str, ...] | None = None
-) -> tuple[tuple[str, ...], list[Picture], int]:
-    """Lists a folder of classes.
-
-    Args:
-        directory: the folder.
-        split: its name; empty if it is the whole.
-        known: the classes that there may be; None: any, but none may be empty.
-
-    Returns:
-        The class names, the pictures in the order of file names, and the number of
-        files that were ignored.
-    """
-    # macOS stores accents as characters of their own; the same data should have the
-    # same class names everywhere.
-    folders = {unicodedata.normalize("NFC", f.name): f for f in _folders(directory)}
-    if not folders:
-        raise UserError(
-            f"{directory} has no pictures in sub-folders; put those of each class into "
-            "a sub-folder with the name of the class"
+    def read(self, split_seed: int) -> Listing:
+        """Returns the listing, for which test pictures are drawn if need be."""
+        folders = splits.find(self._root) or {TRAIN: self._root}
+        found = {}
+        for split in (TRAIN, VALIDATION, TEST):
+            pictures = self._split(split, folders[split]) if split in folders else None
+            if pictures is not None:
+                found[split] = pictures
+        if TEST not in found and VALIDATION in found:
+            found[TEST] = found.pop(VALIDATION)
+        drawn = TEST not in found
+        if drawn:
+            found[TRAIN], found[TEST] = draw.test_pictures(found[TRAIN], split_seed)
+        if len(self._class_names) == 1:
+            self._remarks.append(
+                f"There is only one class, {self._class_names[0]!r}, so every network "
+                "is always right."
+            )
+        return Listing(
+            self._root,
+            self._class_names,
+            tuple(found[TRAIN]),
+            tuple(found.get(VALIDATION, [])),
+            tuple(found[TEST]),
+            self._ignored,
+            drawn,
+            tuple(self._remarks),
         )
-    class_names = known or tuple(sorted(folders))
-    pictures, ignored = [], 0
-    for name, folder in folders.items():
-        if not name.isprintable():
-            raise UserError(f"{folder.path} cannot name a class; rename the folder")
-        if name not in class_names:
+
+    def _split(self, split: str, folder: Path) -> list[Picture] | None:
+        """Lists a split, in the order of file names; None if it has no labels."""
+        flat = splits.flat(folder)
+        found = self._in_classes(folder, split) if flat is None else None
+        if flat is not None:
+            found = self._in_file(flat, folder, split)
+        if found is None:
+            return None
+        if split == TRAIN:
+            self._class_names = tuple(sorted({name for _, _, name in found}))
+        labels = {name: label for label, name in enumerate(self._class_names)}
+        for name in {name for _, _, name in found} - labels.keys():
             raise UserError(
-                f"{folder.path} is a class without training pictures; add some, or "
-                "remove it"
+                f"{name!r} in {folder} is a class without training pictures; add some, "
+                "or remove it"
             )
-        files, skipped = _picture_files(folder)
-        if not files and known is None:
+        pictures = [Picture(path, place, labels[name]) for path, place, name in found]
+        return sorted(pictures, key=lambda picture: (picture.path.name, picture.label))
+
+    def _in_classes(self, folder: Path, split: str) -> list[_Found]:
+        """Returns the pictures in folders of classes."""
+        loose = sum(named_as_picture(file.name) for file in folder.iterdir())
+        if loose:
+            self._remarks.append(
+                f"{loose} pictures in {folder} are in no folder of a class; not used."
+            )
+        entries = splits.folders(folder)
+        if splits.are_no_classes(entry.name for entry in entries):
+            names = " and ".join(sorted(entry.name for entry in entries))
             raise UserError(
-                f"{folder.path} contains no pictures; add some, or remove it"
+                f"{folder} has {names}, which name no classes; put the pictures of "
+                "each class into a sub-folder with the name of the class"
             )
-        prefix = f"{split}/{name}" if split else name
-        label = class_names.index(name)
-        pictures += [Picture(Path(f), f"{prefix}/{f.name}", label) for f in files]
-        ignored += skipped
-    pictures.sort(key=lambda picture: (picture.path.name, picture.label))
-    return class_names, pictures, ignored
+        pictures = []
+        for entry in entries:
+            name = unicodedata.normalize("NFC", entry.name)
+            if not name.isprintable():
+                raise UserError(f"{entry.path} cannot name a class; rename the folder")
+            if split != TRAIN and name not in self._class_names:
+                raise UserError(
+                    f"{entry.path} is a class without training pictures; add some, or "
+                    "remove it"
+                )
+            files = self._files(_class_folder(Path(entry)))
+            if not files and split == TRAIN:
+                raise UserError(
+                    f"{entry.path} contains no pictures; add some, or remove it"
+                )
+            pictures += [(path, place, name) for path, place in files]
+        return pictures
+
+    def _in_file(self, flat: Path, folder: Path, split: str) -> list[_Found] | None:
+        """Returns the pictures of a split by a file of labels, if there is one."""
+        files = sorted(self._files(flat))
+        names = [path.name for path, _ in files]
+        labels = label_files.find(self._root, folder, split, names) if files else None
+        if labels is None:
+            if split == TRAIN or not files:
+                raise UserError(self._unlabeled(folder, len(files)))
+            self._remarks.append(
+                f"The {len(files)} pictures in {folder} have no labels, neither by "
+                "folders of classes nor in a file; not used."
+            )
+            return None
+        if labels.unused:
+            self._remarks.append(
+                f"{labels.unused} lines of {labels.file} are of no picture in {folder}."
+            )
+        for name in sorted(set(labels.names)):
+            if not name.isprintable():
+                raise UserError(f"{labels.file}: {name!r} cannot name a class")
+        return [(*file, name) for file, name in zip(files, labels.names, strict=True)]
+
+    def _unlabeled(self, folder: Path, count: int) -> str:
+        """Says what is wrong with a folder that should have folders of classes."""
+        problem = f"{folder} has no pictures in sub-folders"
+        if not count and (packed := archive_names.in_folder(self._root)):
+            return f"{problem}; unpack {packed[0]} first"
+        if count:
+            problem += f" ({count} are directly in it, and so of no class)"
+        return (
+            f"{problem}; put those of each class into a sub-folder with the name of "
+            f"the class, or write their labels into {self._root / 'trainLabels.csv'}, "
+            "a line such as 1.png,cat for each"
+        )
+
+    def _files(self, folder: Path) -> list[tuple[Path, str]]:
+        """Returns path and name of each picture, and counts what else there is."""
+        place = "".join(f"{part}/" for part in folder.relative_to(self._root).parts)
+        # macOS stores accents as characters of their own.
+        place = unicodedata.normalize("NFC", place)
+        pictures = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name[:1] == "." or entry.is_dir():
+                    continue
+                if is_picture(entry):
+                    pictures.append((Path(entry), place + entry.name))
+                else:
+                    self._ignored[ending(entry.name)] += 1
+        return pictures
 
 
-def _folders(directory: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(directory) as entries:
-        return [e for e in entries if e.is_dir() and not e.name.startswith(".")]
-
-
-def _picture_files(folder: os.DirEntry[str]) -> tuple[list[os.DirEntry[str]], int]:
-    """Returns what should be pictures in the folder of a class, and how much else is.
+def _class_folder(folder: Path) -> Path:
+    """Returns the folder of a class's pictures: itself, or the only one in it, images.
 
     Raises:
-        UserError: it contains folders.
+        UserError: it contains other folders.
     """
-    pictures, others = [], 0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                raise UserError(
-                    f"{folder.path} should contain the pictures of a class, but has a "
-                    f"folder {entry.name}; give --data_dir the folder of all classes, "
-                    "or one with train and test in it"
-                )
-            if may_be_picture(entry.name):
-                pictures.append(entry)
-            else:
-                others += 1
-    return pictures, others
-
-
-def _drawn_tests(
-    pictures: Sequence[Picture], seed: int
-) -> tuple[list[Picture], list[Picture]]:
-    """Splits pictures into those for training and those for testing."""
-    count = Counter(picture.label for picture in pictures)
-    chosen: Counter[int] = Counter()
-    test = set()
-    for picture in sorted(pictures, key=lambda picture: _rank(picture, seed)):
-        total = count[picture.label]
-        if chosen[picture.label] < (max(1, total // TEST_SHARE) if total > 1 else 0):
-            chosen[picture.label] += 1
-            test.add(picture)
-    return _divided(pictures, test)
-
-
-def _drawn_validation(
-    pictures: Sequence[Picture], size: int, seed: int
-) -> tuple[list[Picture], list[Picture]]:
-    """Splits training pictures into those that stay and those that are held out.
-
-    By systematic sampling: every so many in the order of classes, and within them in
-    that of the draw, so that each class loses its share. One of each class stays.
-    """
-    ordered = sorted(
-        pictures, key=lambda picture: (picture.label, _rank(picture, seed))
-    )
-    free = [b for a, b in itertools.pairwise(ordered) if a.label == b.label]
-    if size > len(free):
-        raise UserError(
-            f"--validation_size={size} is too large: of {len(pictures)} training "
-            f"pictures {len(free)} can be held out, as one of each class must stay"
-        )
-    held_out = {free[(2 * i + 1) * len(free) // (2 * size)] for i in range(size)}
-    return _divided(pictures, held_out)
-
-
-def _divided(
-    pictures: Sequence[Picture], chosen: set[Picture]
-) -> tuple[list[Picture], list[Picture]]:
-    return (
-        [picture for picture in pictures if picture not in chosen],
-        [picture for picture in pictures if picture in chosen],
-    )
-
-
-def _rank(picture: Picture, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}/".encode() + os.fsencode(picture.name)).digest()
+    if inner := splits.folders(folder):
+        flat = splits.flat(folder)
+        if flat is None or any(named_as_picture(f.name) for f in folder.iterdir()):
+            raise UserError(
+                f"{folder} should contain the pictures of a class, but has a folder "
+                f"{inner[0].name}; give --data_dir the folder of all classes, or one "
+                "with train and test in it"
+            )
+        return flat
+    return folder

@@ -2,7 +2,7 @@
 
 CACHE/pictures/KEY/NAME.images     the pixels of a split, one image after another
 CACHE/pictures/KEY/NAME.labels     its labels, as int32
-CACHE/pictures/KEY/contents.json   the sizes, the fingerprint, and what is damaged
+CACHE/pictures/KEY/contents.json   what else `Decoded` has
 CACHE/pictures/FOLDER.json         the sizes and times of a folder's files
 
 KEY is a hash of the contents of all files, so a picture that changes leads to a new
@@ -11,15 +11,13 @@ changed. The pixels are not compressed: they are mapped into memory, so that a s
 is larger than the memory can be used, and any images can be read at once.
 """
 
-import concurrent.futures
 import hashlib
 import json
 import os
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import filelock
 import numpy as np
@@ -27,19 +25,38 @@ from jaxtyping import UInt8
 
 from cifar_jax.caches import user_cache
 from cifar_jax.data.dataset import Split, fingerprint
-from cifar_jax.data.folder import pictures
-from cifar_jax.data.folder.listing import Picture
+from cifar_jax.data.folder import deep, pictures
+from cifar_jax.data.folder.draw import Picture
+from cifar_jax.data.folder.parallel import in_parallel
+from cifar_jax.data.folder.picture_files import HAS_HEIF
 from cifar_jax.errors import UserError
 
 _CONTENTS = "contents.json"
-_FORMAT = 1  # of the cache and of how pictures are decoded
-# At a time, so that at most this many decoded pictures wait to be written.
-_BLOCK = 256
+_FORMAT = 2  # of the cache and of how pictures are decoded
 # The pixels of larger sets are not hashed each time that they are used.
 _MAX_VERIFIED_BYTES = 1 << 30
 
 Pictures = Mapping[str, Sequence[Picture]]
-Value = TypeVar("Value")
+
+
+class Decoded(NamedTuple):
+    """The pixels of pictures, and what is known of them.
+
+    Attributes:
+        splits: the images and labels by the name of their split.
+        fingerprint: of the splits that are not empty, in order.
+        damaged: the name of each picture that is left out, with the reason.
+        value_range: the values of deep pictures that became 0 and 255; None if there
+            are no such pictures to train on.
+        levels: the darkest and the lightest value, from 0 to 255, of the training
+            pictures, without the tenth of them that is extreme.
+    """
+
+    splits: dict[str, Split]
+    fingerprint: str
+    damaged: list[tuple[str, str]]
+    value_range: deep.Range | None
+    levels: tuple[int, int]
 
 
 class CacheDamagedError(Exception):
@@ -47,18 +64,19 @@ class CacheDamagedError(Exception):
 
 
 def read(
-    directory: Path, found: Pictures, size: int
-) -> tuple[dict[str, Split], str, list[tuple[str, str]]]:
+    directory: Path,
+    found: Pictures,
+    size: int,
+    value_range: deep.Range | None = None,
+) -> Decoded:
     """Returns the pixels of pictures, decoded now or earlier.
 
     Args:
         directory: the folder that they are in.
-        found: the pictures by the name of their split.
+        found: the pictures by the name of their split; one is "train".
         size: height and width of the images to return.
-
-    Returns:
-        The splits, the fingerprint of those that are not empty, in order, and the name
-        of each damaged picture, which is left out, with the reason.
+        value_range: the values of deep pictures that become 0 and 255; None: the
+            smallest and the largest in the training pictures.
 
     Raises:
         UserError: a picture is damaged in the cache.
@@ -66,29 +84,36 @@ def read(
     """
     cache = user_cache() / "pictures"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = _key(cache, directory, found, size)
+    key = _key(cache, directory, found, size, value_range)
     folder = cache / key
     # If several runs start at the same time, one of them decodes.
     with filelock.FileLock(cache / f"{key}.lock"):
         if not folder.exists():
-            _write(folder, found, size)
+            _write(folder, found, size, value_range)
     try:
         return _verified(folder, size)
-    except (CacheDamagedError, OSError, ValueError, KeyError, TypeError) as error:
+    except (CacheDamagedError, OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(
             f"the decoded pictures in {folder} cannot be used ({error}); delete that "
             "folder, and the next run will decode the pictures again"
         ) from error
 
 
-def _key(cache: Path, directory: Path, found: Pictures, size: int) -> str:
+def _key(
+    cache: Path,
+    directory: Path,
+    found: Pictures,
+    size: int,
+    value_range: deep.Range | None,
+) -> str:
     """Returns the key of the pictures' pixels."""
     everything = [p for split in found.values() for p in split]
     # The order of the pictures in their splits follows from their names.
     names = [
         [name, [[p.name, p.label] for p in split]] for name, split in found.items()
     ]
-    plan = hashlib.sha256(json.dumps([_FORMAT, size, names]).encode())
+    settings = [_FORMAT, HAS_HEIF, size, value_range, names]
+    plan = hashlib.sha256(json.dumps(settings).encode())
     plan.update(_contents(cache, directory, everything).encode())
     return plan.hexdigest()[:32]
 
@@ -109,7 +134,7 @@ def _contents(cache: Path, directory: Path, everything: Sequence[Picture]) -> st
                 return record["contents"]
         except (OSError, ValueError, KeyError, TypeError):
             pass  # a new folder, or one that has changed
-        digests = dict(_in_parallel(_digest, ordered, "Reading pictures"))
+        digests = dict(in_parallel(_digest, ordered, "Reading pictures"))
         contents = hashlib.sha256()
         for picture, digest in digests.items():
             contents.update(f"{picture.name!r} {digest}\n".encode())
@@ -142,17 +167,20 @@ def _digest(picture: Picture) -> str | None:
         return None
 
 
-def _write(folder: Path, found: Pictures, size: int) -> None:
+def _write(
+    folder: Path, found: Pictures, size: int, value_range: deep.Range | None
+) -> None:
     """Decodes pictures into a folder that gets its name once it is complete."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
+    value_range = value_range or _value_range(found["train"])
     damaged: list[tuple[str, str]] = []
-    counts = {}
+    counts, levels = {}, []
     for name, split in found.items():
         labels = []
         with (partial / f"{name}.images").open("wb") as file:
-            for picture, image in _decoded(split, size):
+            for picture, image in _decoded(split, size, value_range):
                 if isinstance(image, UserError):
                     # The same pictures may be in another folder next time.
                     reason = str(image).replace(str(picture.path), picture.name)
@@ -160,56 +188,67 @@ def _write(folder: Path, found: Pictures, size: int) -> None:
                     continue
                 labels.append(picture.label)
                 file.write(image.data)
+                if name == "train":
+                    levels.append((int(image.min()), int(image.max())))
         np.array(labels, "<i4").tofile(partial / f"{name}.labels")
         counts[name] = len(labels)
-    contents = {"counts": counts, "damaged": damaged}
+    contents: dict[str, Any] = {
+        "counts": counts,
+        "damaged": damaged,
+        "value_range": value_range,
+        "levels": _ordinary(levels),
+    }
     splits = _splits(partial, counts, size)
     contents["fingerprint"] = fingerprint(*filter(len, splits.values()))
     (partial / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
     partial.rename(folder)
 
 
+def _value_range(split: Sequence[Picture]) -> deep.Range | None:
+    """Returns the range of the deep pictures that can be read; None without any."""
+
+    def bounds(picture: Picture) -> deep.Range | None:
+        try:
+            return pictures.deep_bounds(picture.path)
+        except UserError:  # as decoding it will say
+            return None
+
+    with pictures.quiet_decoders():
+        ranges = [found for _, found in in_parallel(bounds, split, "Looking for range")]
+    return deep.joined([found for found in ranges if found is not None])
+
+
+def _ordinary(levels: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Returns the lowest and highest value, without the tenth of extreme pictures."""
+    if not levels:
+        return 0, 255
+    low, high = np.array(levels).T
+    return (
+        int(np.quantile(low, 0.1, method="nearest")),
+        int(np.quantile(high, 0.9, method="nearest")),
+    )
+
+
 def _decoded(
-    split: Sequence[Picture], size: int
+    split: Sequence[Picture], size: int, value_range: deep.Range | None
 ) -> Iterator[tuple[Picture, UInt8[np.ndarray, "size size 3"] | UserError]]:
     """Yields each picture with its pixels, or with the error if it is damaged."""
 
     def decode(picture: Picture) -> np.ndarray | UserError:
         try:
-            image = pictures.decode(picture.path, (size, size, 3))
+            image = pictures.decode(
+                picture.path, (size, size, 3), value_range=value_range
+            )
         except UserError as error:
             return error
         return np.ascontiguousarray(image)
 
     with pictures.quiet_decoders():
-        yield from _in_parallel(decode, split, "Decoding pictures")
+        yield from in_parallel(decode, split, "Decoding pictures")
 
 
-def _in_parallel(
-    function: Callable[[Picture], Value], split: Sequence[Picture], what: str
-) -> Iterator[tuple[Picture, Value]]:
-    """Yields each picture with the function's result, in order, showing progress."""
-    # Imported here because most runs find everything in the cache.
-    from tqdm import tqdm
-
-    with (
-        # Hashing and decoding release Python's lock.
-        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(
-            desc=what, total=len(split), file=sys.stderr, delay=1, mininterval=1
-        ) as progress,
-    ):
-        for start in range(0, len(split), _BLOCK):
-            block = split[start : start + _BLOCK]
-            for picture, result in zip(block, pool.map(function, block), strict=True):
-                yield picture, result
-                progress.update()
-
-
-def _verified(
-    folder: Path, size: int
-) -> tuple[dict[str, Split], str, list[tuple[str, str]]]:
-    """Returns the splits in a folder, their fingerprint, and what was damaged."""
+def _verified(folder: Path, size: int) -> Decoded:
+    """Returns what is in a folder of the cache."""
     contents: dict[str, Any] = json.loads((folder / _CONTENTS).read_bytes())
     splits = _splits(folder, contents["counts"], size)
     if sum(split.images.nbytes for split in splits.values()) <= _MAX_VERIFIED_BYTES:
@@ -217,7 +256,14 @@ def _verified(
         if now != contents["fingerprint"]:
             raise CacheDamagedError("they are not those that were written")
     damaged = [(str(name), str(reason)) for name, reason in contents["damaged"]]
-    return splits, contents["fingerprint"], damaged
+    value_range, (darkest, lightest) = contents["value_range"], contents["levels"]
+    return Decoded(
+        splits,
+        contents["fingerprint"],
+        damaged,
+        None if value_range is None else (float(value_range[0]), float(value_range[1])),
+        (int(darkest), int(lightest)),
+    )
 
 
 def _splits(folder: Path, counts: Mapping[str, int], size: int) -> dict[str, Split]:

@@ -11,10 +11,17 @@ from io import BufferedReader, BytesIO
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from cifar_jax.data.failure import reason
+from cifar_jax.data.folder import deep, picture_files
 from cifar_jax.errors import UserError
+
+# Editors put megabytes of text and color profiles into PNG files, of which Pillow takes
+# 1 MB for an attack. This, too, bounds the memory that a hostile file can use.
+_MOST_TEXT = 64 << 20
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MOST_TEXT
+_BEGINNING = 32  # bytes that tell the kind of a file
 
 
 def find(name: str) -> list[str]:
@@ -46,13 +53,6 @@ def find(name: str) -> list[str]:
     return found
 
 
-def may_be_picture(name: str) -> bool:
-    """Whether a file's name is not that of a hidden file or of another kind of file."""
-    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
-    # Photographs often have no suffix.
-    return name[:1] != "." and (not suffix or suffix in Image.registered_extensions())
-
-
 def _in_folder(path: pathlib.Path) -> list[str]:
     def fail(error: OSError) -> None:
         raise error
@@ -60,9 +60,9 @@ def _in_folder(path: pathlib.Path) -> list[str]:
     found = []
     for folder, folders, files in os.walk(path, onerror=fail):
         # The walk goes on in this order.
-        folders[:] = sorted(name for name in folders if name[:1] != ".")
-        pictures = sorted(filter(may_be_picture, files))
-        found += [str(pathlib.Path(folder, name)) for name in pictures]
+        folders[:] = sorted(filter(picture_files.is_own_folder, folders))
+        paths = [pathlib.Path(folder, name) for name in sorted(files)]
+        found += [str(path) for path in paths if picture_files.is_picture(path)]
     return found
 
 
@@ -70,6 +70,7 @@ def read_picture(
     file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
     image_shape: tuple[int, int, int],
     formats: tuple[str, ...] | None = None,
+    value_range: deep.Range | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Reads a picture of any size and of any format and mode that Pillow supports.
 
@@ -82,12 +83,14 @@ def read_picture(
         image_shape: the height, width and channels that the network takes.
         formats: those to accept, by Pillow's names; None for all. Some of the others
             start a program: EPS, for example, starts Ghostscript.
+        value_range: the values of deep gray pictures that become 0 and 255, as
+            `Dataset` and `Trained` have it; None: 0 and 65535, and floats are refused.
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
     """
     with quiet_decoders():
-        return decode(file, image_shape, formats)
+        return decode(file, image_shape, formats, value_range)
 
 
 @contextlib.contextmanager
@@ -103,6 +106,7 @@ def decode(
     file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
     image_shape: tuple[int, int, int],
     formats: tuple[str, ...] | None = None,
+    value_range: deep.Range | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Does what `read_picture` does, but lets Pillow warn.
 
@@ -111,6 +115,33 @@ def decode(
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
     """
+    height, width, _ = image_shape
+    with _opened(file, formats) as image:
+        # Decodes a JPEG at the smallest scale that is still sufficient.
+        image.draft(None, (4 * width, 4 * height))
+        return _resized(image, height, width, value_range)
+
+
+def deep_bounds(file: str | os.PathLike[str]) -> deep.Range | None:
+    """Returns the smallest and largest value of a picture; None if it has 8 bits.
+
+    Most pictures have, and are not decoded.
+
+    Raises:
+        UserError: the file does not exist or cannot be read as a picture.
+    """
+    if deep.has_eight_bits(_beginning(_regular_file(file))):
+        return None
+    with _opened(file) as image:
+        return deep.bounds(image) if deep.is_deep(image) else None
+
+
+@contextlib.contextmanager
+def _opened(
+    file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
+    formats: tuple[str, ...] | None = None,
+) -> Iterator[Image.Image]:
+    """Opens a picture; raises what goes wrong with it as a UserError."""
     source: pathlib.Path | BufferedReader | BytesIO
     if isinstance(file, str | os.PathLike):
         name, source = os.fspath(file), _regular_file(file)
@@ -118,16 +149,17 @@ def decode(
         name = getattr(file, "name", "standard input")
         raise UserError(f"{name} is closed; give a file name instead")
     elif hasattr(file, "read"):
-        name, source = getattr(file, "name", "stdin"), file
+        name, source = str(getattr(file, "name", "stdin")), file
     else:
         raise UserError(f"file={file!r} must be a path or an open binary file")
+    if obstacle := picture_files.obstacle(name):
+        raise UserError(f"{name} {obstacle}")
     try:
         with Image.open(source, formats=formats) as image:
-            height, width, _ = image_shape
-            # Decodes a JPEG at the smallest scale that is still sufficient.
-            image.draft(None, (4 * width, 4 * height))
-            return _resized(image, height, width)
+            yield image
     except UnidentifiedImageError:
+        if obstacle := picture_files.obstacle(name, _beginning(source)):
+            raise UserError(f"{name} {obstacle}") from None
         raise UserError(f"{name} is not a readable picture") from None
     except Image.DecompressionBombError as error:
         raise UserError(f"{name} is too large; scale it down first: {error}") from None
@@ -135,8 +167,26 @@ def decode(
         raise UserError(
             f"cannot read {name}: {error.strerror or reason(error)}"
         ) from None
+    except deep.DeepValuesError as error:
+        raise UserError(f"{name} cannot be used: {error}") from None
     except Exception as error:  # decoders can raise almost anything on hostile input
+        if "MAX_TEXT" in str(error):
+            raise UserError(
+                f"{name} has more than {_MOST_TEXT >> 20} MB of text or color profile; "
+                "save it without"
+            ) from None
         raise UserError(f"{name} is damaged: {reason(error)}") from None
+
+
+def _beginning(source: pathlib.Path | BufferedReader | BytesIO) -> bytes:
+    """Returns the first bytes of a file; none if they cannot be read again."""
+    with contextlib.suppress(OSError):
+        if isinstance(source, pathlib.Path):
+            with source.open("rb") as file:
+                return file.read(_BEGINNING)
+        source.seek(0)
+        return source.read(_BEGINNING)
+    return b""
 
 
 def as_picture(image: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
@@ -165,11 +215,11 @@ def _regular_file(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def _resized(
-    image: Image.Image, height: int, width: int
+    image: Image.Image, height: int, width: int, value_range: deep.Range | None
 ) -> UInt8[np.ndarray, "{height} {width} 3"]:
     upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith(("I", "F")):
-        upright = _stretch(upright)
+    if deep.is_deep(upright):
+        upright = deep.to_gray(upright, image.format, value_range)
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         white = Image.new("RGBA", upright.size, "white")
@@ -177,15 +227,3 @@ def _resized(
     return np.asarray(
         ImageOps.fit(upright.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
     )
-
-
-def _stretch(image: Image.Image) -> Image.Image:
-    """Scales deep gray values to 0..255, by the 16-bit range or else by min and max."""
-    values = np.asarray(image, np.float32)
-    if not np.isfinite(values).all():
-        raise ValueError("it has NaN or infinite values")
-    low, high = values.min(), values.max()
-    if image.mode.startswith("I;16"):
-        low, high = 0, 65535
-    scaled = (values - low) * (255 / max(high - low, np.finfo(np.float32).tiny))
-    return Image.fromarray(scaled.astype(np.uint8))

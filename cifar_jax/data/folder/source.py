@@ -1,18 +1,25 @@
 """Your own pictures: a folder with a sub-folder for each class."""
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cifar_jax.checks import check_integer
+from cifar_jax.data import archive_names
 from cifar_jax.data.dataset import Dataset
+from cifar_jax.data.folder import deep, draw, picture_cache, picture_files
 from cifar_jax.data.folder import listing as folder_listing
-from cifar_jax.data.folder import picture_cache
+from cifar_jax.data.folder.draw import Picture
 from cifar_jax.data.folder.listing import Listing
+from cifar_jax.data.folder.picture_cache import Decoded
 from cifar_jax.errors import RunError, UserError
 
 _NAMED = 5  # damaged pictures in a message
+# Training pictures with fewer levels from dark to light are worth a notice.
+_FEW_LEVELS = 16
 
 
 def load(
@@ -22,6 +29,7 @@ def load(
     split_seed: int = 0,
     skip_damaged: bool = False,
     validation_size: int = 0,
+    value_range: deep.Range | None = None,
 ) -> Dataset:
     """Returns the pictures in a folder, in the order of their file names.
 
@@ -32,12 +40,14 @@ def load(
         data_dir: the folder.
         picture_size: height and width that pictures are cropped and resized to.
         split_seed: seed of the draw of test and validation pictures.
-        skip_damaged: whether damaged pictures are left out, or an error.
+        skip_damaged: whether pictures that cannot be read are left out, or an error.
         validation_size: number of training pictures to hold out.
+        value_range: the values of deep pictures that become 0 and 255; None: the
+            smallest and the largest in the training pictures.
 
     Raises:
         UserError: an argument cannot be used, the layout is another one, or a picture
-            is damaged.
+            cannot be read.
         RunError: the cache cannot be written.
     """
     size = check_integer(picture_size, "--picture_size", at_least=1)
@@ -45,22 +55,18 @@ def load(
     if not data_dir:
         raise UserError("--dataset=folder needs --data_dir, the folder of the pictures")
     directory = Path(data_dir).expanduser()
-    try:
-        listing = folder_listing.find(directory, split_seed, validation_size)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        place = getattr(error, "filename", None) or directory
-        raise UserError(
-            f"--data_dir={directory}: {place} cannot be read ({reason}); check its "
-            "name and permissions"
-        ) from error
+    listing = _listed(directory, split_seed, validation_size)
     named = {
         "train": listing.train,
         "test": listing.test,
         "validation": listing.validation,
     }
+    everything = [picture for split in named.values() for picture in split]
+    unreadable = _unreadable_kinds(everything)
+    if unreadable and not skip_damaged:
+        raise UserError(f"{unreadable}; or leave them out by --skip_damaged")
     try:
-        splits, fingerprint, damaged = picture_cache.read(directory, named, size)
+        decoded = picture_cache.read(listing.root, named, size, value_range)
     except (OSError, RuntimeError) as error:
         place = getattr(error, "filename", None) or "the cache"
         raise RunError(
@@ -68,50 +74,115 @@ def load(
             f"({getattr(error, 'strerror', None) or error}); make room, or set "
             "XDG_CACHE_HOME to another directory"
         ) from error
-    count = len(listing.train) + len(listing.test) + len(listing.validation)
-    if damaged and not skip_damaged:
+    damage = _damage(decoded.damaged, len(everything))
+    if damage and not skip_damaged:
         raise UserError(
-            f"{_damage(damaged, count)}; repair or delete them, or leave them out by "
-            "--skip_damaged"
+            f"{damage}; repair or delete them, or leave them out by --skip_damaged"
         )
-    for name in ("train", "test"):
-        if not len(splits[name]):
-            raise UserError(f"all {name} pictures in {directory} are damaged")
-    counts = np.bincount(splits["train"].labels, minlength=len(listing.class_names))
-    if not counts.all():
-        raise UserError(
-            f"all training pictures of {listing.class_names[counts.argmin()]!r} in "
-            f"{directory} are damaged; repair them, or remove the class"
-        )
+    _check_counts(listing, decoded)
+    splits = decoded.splits
+    notices = [*listing.remarks, *_few_levels(decoded)]
+    notices += [f"{what}; left out." for what in (unreadable, damage) if what]
     return Dataset(
         name="folder",
         train=splits["train"],
         validation=splits["validation"] if len(splits["validation"]) else None,
         test=splits["test"],
         class_names=listing.class_names,
-        source=_source(directory, listing, size, split_seed),
-        fingerprint=fingerprint,
-        notice=f"{_damage(damaged, count)}; left out." if damaged else None,
+        source=_source(listing, size, split_seed, decoded.value_range),
+        fingerprint=decoded.fingerprint,
+        notice="\n".join(notices) or None,
         held_out=validation_size,
+        value_range=decoded.value_range,
     )
 
 
-def _damage(damaged: list[tuple[str, str]], count: int) -> str:
+def _listed(directory: Path, split_seed: int, validation_size: int) -> Listing:
+    try:
+        if directory.is_file():
+            packed = archive_names.is_packed(directory.name)
+            raise UserError(
+                f"--data_dir={directory} is "
+                + ("an archive; unpack it, and " if packed else "a file; ")
+                + "give the folder of the pictures"
+            )
+        return folder_listing.find(directory, split_seed, validation_size)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        place = getattr(error, "filename", None) or directory
+        raise UserError(
+            f"--data_dir={directory}: {place} cannot be read ({reason}); check its "
+            "name and permissions"
+        ) from error
+
+
+def _unreadable_kinds(pictures: Sequence[Picture]) -> str | None:
+    """Says how many pictures are of kinds that cannot be read here."""
+    names = [picture.path.name for picture in pictures]
+    kinds = Counter(
+        (picture_files.ending(name), obstacle)
+        for name in names
+        if (obstacle := picture_files.obstacle(name))
+    )
+    counts = [
+        f"{count} of {len(names)} pictures end in {end}, a kind that {obstacle}"
+        for (end, obstacle), count in kinds.items()
+    ]
+    return "; ".join(counts) or None
+
+
+def _check_counts(listing: Listing, decoded: Decoded) -> None:
+    """Raises UserError unless there is something left to train on and to test."""
+    for name in ("train", "test"):
+        if not len(decoded.splits[name]):
+            raise UserError(f"all {name} pictures in {listing.root} are damaged")
+    labels = decoded.splits["train"].labels
+    counts = np.bincount(labels, minlength=len(listing.class_names))
+    if not counts.all():
+        raise UserError(
+            f"all training pictures of {listing.class_names[counts.argmin()]!r} in "
+            f"{listing.root} are damaged; repair them, or remove the class"
+        )
+
+
+def _few_levels(decoded: Decoded) -> list[str]:
+    """Returns a notice if nearly all training pictures are almost of one gray."""
+    low, high = decoded.levels
+    if high - low + 1 >= _FEW_LEVELS:
+        return []
+    return [
+        f"Nearly all values of the training pictures are from {low} to {high}, of 0 to "
+        "255: networks\nhardly see differences. Scale the pictures to the whole range; "
+        "in gray ones of 16 bits or\nfloats look for extreme values, and of colors "
+        "with 16 bits only 8 are read."
+    ]
+
+
+def _damage(damaged: list[tuple[str, str]], count: int) -> str | None:
     """Says how many pictures are damaged, and what is wrong with the first."""
+    damaged = [found for found in damaged if not picture_files.obstacle(found[0])]
+    if not damaged:
+        return None
     reasons = [reason for _, reason in damaged[:_NAMED]]
     if len(damaged) > _NAMED:
         reasons.append("...")
     return f"{len(damaged)} of {count} pictures are damaged: {'; '.join(reasons)}"
 
 
-def _source(directory: Path, listing: Listing, size: int, split_seed: int) -> str:
+def _source(
+    listing: Listing, size: int, split_seed: int, value_range: deep.Range | None
+) -> str:
     """Describes in one line where the pixels come from."""
-    parts = [f"the pictures in {directory}, at {size}x{size}"]
+    parts = [f"the pictures in {listing.root}, at {size}x{size}"]
     if listing.drawn:
         parts.append(
-            f"1 in {folder_listing.TEST_SHARE} of each class drawn for testing, seed "
-            f"{split_seed}"
+            f"1 in {draw.TEST_SHARE} of each class drawn for testing, seed {split_seed}"
         )
+    if value_range is not None:
+        low, high = value_range
+        parts.append(f"deep pictures scaled from {low:g}..{high:g} to 0..255")
     if listing.ignored:
-        parts.append(f"{listing.ignored} files that are not pictures ignored")
+        kinds = sorted(listing.ignored.items())
+        counts = ", ".join(f"{count} {end}" for end, count in kinds)
+        parts.append(f"files that are no pictures ignored: {counts}")
     return "; ".join(parts)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cifar_jax import RunError, UserError, load_data, read_picture
 from cifar_jax.data.dataset import fingerprint
-from cifar_jax.data.folder import picture_cache, pictures
+from cifar_jax.data.folder import picture_cache, picture_files, pictures
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def decoded(cache):
 
 def forbid_decoding(monkeypatch):
     monkeypatch.setattr(
-        pictures, "decode", lambda file, _: pytest.fail(f"{file} was decoded")
+        pictures, "decode", lambda file, *_, **__: pytest.fail(f"{file} was decoded")
     )
 
 
@@ -149,6 +149,52 @@ def test_damaged_pictures_are_left_out_if_asked(folder, monkeypatch):
     assert data.fingerprint != whole.fingerprint
 
 
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
+
+
+def test_pictures_of_kinds_that_cannot_be_read_are_counted(folder, monkeypatch):
+    monkeypatch.setattr(picture_files, "HAS_HEIF", False)
+    for i in range(7):
+        (folder / "cat" / f"IMG_{i}.HEIC").write_bytes(HEIC)
+    save(folder / "dog" / "raw.nef", format_="TIFF")
+    with monkeypatch.context() as patch:
+        forbid_decoding(patch)
+        message = (
+            r"7 of 18 pictures end in .heic, a kind that needs pillow-heif \(pip "
+            r"install pillow-heif\); 1 of 18 pictures end in .nef, .*--skip_damaged"
+        )
+        with pytest.raises(UserError, match=message):
+            load_data("folder", folder)
+    data = load_data("folder", folder, skip_damaged=True)
+    assert len(data.train) + len(data.test) == 10
+    assert "7 of 18 pictures end in .heic" in data.notice
+    assert "damaged" not in data.notice
+
+
+def test_files_that_are_no_pictures_are_counted_by_their_endings(folder):
+    for name in ("a.txt", "b.TXT", "c.xyz", "Thumbs.db", ".DS_Store"):
+        (folder / "cat" / name).write_bytes(b"x")
+    source = load_data("folder", folder).source
+    assert "files that are no pictures ignored: 1 .db, 2 .txt, 1 .xyz" in source
+
+
+def test_a_single_class_is_announced(folder):
+    shutil.rmtree(folder / "dog")
+    assert "only one class, 'cat'" in load_data("folder", folder).notice
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    for name in ("pictures.zip", "pictures.tar.gz", "pictures.7z", "p.RAR", "p.tar"):
+        (tmp_path / name).write_bytes(b"PK")
+        with pytest.raises(UserError, match="is an archive; unpack it"):
+            load_data("folder", tmp_path / name)
+    with pytest.raises(UserError, match=r"sub-folders; unpack p.RAR first"):
+        load_data("folder", tmp_path)
+    (tmp_path / "1.png").touch()
+    with pytest.raises(UserError, match=r"1.png is a file; give the folder"):
+        load_data("folder", tmp_path / "1.png")
+
+
 def test_many_damaged_pictures_are_counted(folder):
     for path in folder.rglob("*.*g"):
         path.write_bytes(b"")
@@ -206,10 +252,10 @@ def test_an_interrupted_decoding_leaves_nothing_that_is_used(
 ):
     decode = pictures.decode
 
-    def interrupted(file, shape):
+    def interrupted(file, shape, value_range):
         if file.name == "4.png":
             raise KeyboardInterrupt
-        return decode(file, shape)
+        return decode(file, shape, value_range=value_range)
 
     with monkeypatch.context() as patch:
         patch.setattr(pictures, "decode", interrupted)

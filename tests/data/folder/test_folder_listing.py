@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar_jax import UserError
-from cifar_jax.data.folder import listing as folder_listing
+from cifar_jax.data.folder import draw
 from cifar_jax.data.folder.listing import Listing, find
 
 
@@ -94,7 +94,7 @@ def test_validation_pictures_are_drawn_from_each_class_in_proportion(
     sizes, share, seed
 ):
     pictures = [
-        folder_listing.Picture(path=pathlib.Path(), name=f"{label}/{i}", label=label)
+        draw.Picture(path=pathlib.Path(), name=f"{label}/{i}", label=label)
         for label, count in enumerate(sizes)
         for i in range(count)
     ]
@@ -102,9 +102,9 @@ def test_validation_pictures_are_drawn_from_each_class_in_proportion(
     size = max(1, round(share * free))
     if size > free:
         with pytest.raises(UserError, match="one of each class must stay"):
-            folder_listing._drawn_validation(pictures, size, seed)
+            draw.validation_pictures(pictures, size, seed)
         return
-    train, held_out = folder_listing._drawn_validation(pictures, size, seed)
+    train, held_out = draw.validation_pictures(pictures, size, seed)
     assert len(held_out) == size
     assert sorted(train + held_out, key=pictures.index) == pictures
     assert {p.label for p in train} == set(range(len(sizes)))
@@ -125,7 +125,11 @@ def test_files_that_are_not_pictures_are_ignored_and_counted(tmp_path):
         "a/2.PNG",
         "a/no_suffix",
     ]
-    assert found.ignored == 2
+    assert found.ignored == {".txt": 1, ".db": 1}
+    assert found.remarks == (
+        f"1 pictures in {tmp_path} are in no folder of a class; not used.",
+        "There is only one class, 'a', so every network is always right.",
+    )
 
 
 def test_symbolic_links_are_followed(tmp_path):
@@ -152,8 +156,7 @@ REFUSED = {
     "no classes": (["1.png"], "has no pictures in sub-folders"),
     "an empty class": (["a/1.png", "a/2.png", "b/x.txt"], "b contains no pictures"),
     "one picture": (["a/1.png"], "has no test pictures"),
-    "only train": (["train/a/1.png"], "should contain the pictures of a class"),
-    "a folder too deep": (["a/b/1.png"], "has a folder b; give --data_dir"),
+    "a folder too deep": (["a/b/1.png", "c/1.png"], "has a folder b; give --data_dir"),
     "more than splits": (
         ["train/a/1.png", "test/a/1.png", "cat/1.png"],
         "also cat; move classes",
@@ -163,6 +166,14 @@ REFUSED = {
         "b is a class without training pictures",
     ),
     "no test pictures": (["train/a/1.png", "test/a/x.txt"], "has no test pictures"),
+    "pictures and masks": (
+        ["images/1.png", "images/2.png", "Masks/1.png", "Masks/2.png"],
+        "has Masks and images, which name no classes",
+    ),
+    "pictures and boxes": (
+        ["train/images/1.png", "train/labels/1.txt", "valid/images/1.png"],
+        "train has images and labels, which name no classes",
+    ),
     "a line break": (["a\nb/1.png"], "cannot name a class"),
 }
 

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from cifar_jax import UserError
 from cifar_jax.data.folder import pictures
@@ -179,6 +179,32 @@ def bomb(width: int, height: int) -> io.BytesIO:
 def test_a_bomb_is_refused(side):
     with pytest.raises(UserError, match=r"too large; scale it down first: .* limit"):
         read_picture(bomb(side, side))
+
+
+@pytest.mark.parametrize("place", ["text", "compressed text", "international", "icc"])
+def test_megabytes_of_text_or_color_profile_are_no_damage(place):
+    image, options = Image.new("RGB", (40, 40), "red"), {}
+    text = PngImagePlugin.PngInfo()
+    match place:
+        case "icc":
+            options["icc_profile"] = os.urandom(1 << 20) + bytes(2 << 20)
+        case "international":
+            text.add_itxt("key", "\u00e9" * (3 << 20), zip=True)
+        case _:
+            text.add_text("key", "x" * (3 << 20), zip=place == "compressed text")
+    file = saved(image, pnginfo=text, **options)
+    assert (read_picture(file) == [255, 0, 0]).all()
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_a_bomb_of_text_is_refused(chunks):
+    text = PngImagePlugin.PngInfo()
+    for i in range(chunks):
+        text.add_text(f"key{i}", "x" * ((66 << 20) // chunks), zip=True)
+    file = saved(Image.new("RGB", (40, 40), "red"), pnginfo=text)
+    assert len(file.getvalue()) < 1 << 20
+    with pytest.raises(UserError, match="more than 64 MB of text or color profile"):
+        read_picture(file)
 
 
 def damaged() -> dict[str, bytes]:

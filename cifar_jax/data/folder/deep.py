@@ -1,0 +1,97 @@
+"""Pictures of more than 8 bits: gray values of 16 or 32 bits, and floats.
+
+Networks see 8 bits. All pictures of a data set are scaled by the same range, so that a
+scene that is brighter than another stays so; the range of the training pictures is
+recorded with a run, and used for the pictures that its network is given later.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64
+from PIL import Image
+
+# Values that become 0 and 255; those outside of it are clipped.
+Range = tuple[float, float]
+_SIXTEEN_BITS: Range = (0.0, 65535.0)
+
+
+class DeepValuesError(ValueError):
+    """It is not known how the values of a picture become 8 bits."""
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether a picture has more than 8 bits that Pillow keeps.
+
+    Of colors with 16 bits, it keeps the higher 8.
+    """
+    return image.mode.startswith(("I", "F"))
+
+
+def has_eight_bits(beginning: bytes) -> bool:
+    """Whether a file certainly has 8 bits a color, by its first 25 bytes or more."""
+    if beginning.startswith(b"\x89PNG"):
+        return beginning[24:25] <= b"\x08"  # as the header says
+    return beginning.startswith((b"\xff\xd8\xff", b"GIF8", b"RIFF"))
+
+
+def bounds(image: Image.Image) -> Range:
+    """Returns the smallest and largest value of a deep picture.
+
+    Raises:
+        DeepValuesError: some values are not finite.
+    """
+    values = _values(image)
+    return float(values.min()), float(values.max())
+
+
+def joined(ranges: Sequence[Range]) -> Range | None:
+    """Returns the range of a data set, from those of its pictures; None without any.
+
+    If all values are the same, it becomes the middle of the range.
+    """
+    if not ranges:
+        return None
+    low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    margin = max(1.0, abs(low)) if low == high else 0.0
+    return low - margin, high + margin
+
+
+def to_gray(
+    image: Image.Image, format_: str | None, value_range: Range | None
+) -> Image.Image:
+    """Scales a deep picture to 8 bits.
+
+    Args:
+        image: the picture.
+        format_: Pillow's name of the format of its file.
+        value_range: of its data set. None: that of 16 bits, if these are what it has.
+
+    Raises:
+        DeepValuesError: it is not known which values are black and white, or some
+            values are not finite.
+    """
+    values = _values(image)
+    if value_range is None and _has_sixteen_bits(image, format_):
+        value_range = _SIXTEEN_BITS
+    if value_range is None:
+        raise DeepValuesError(
+            f"its values are from {values.min():g} to {values.max():g}, and there were "
+            "no such pictures in the training, so which of them are black and white is "
+            "not known; save it with 8 or 16 bits"
+        )
+    low, high = value_range
+    scaled = np.clip((values - low) * (255 / (high - low)), 0, 255)
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+
+
+def _has_sixteen_bits(image: Image.Image, format_: str | None) -> bool:
+    # Pillow scales PGM, and has read PNG, to 16 bits in a mode that has 32.
+    return image.mode.startswith("I;16") or format_ in ("PPM", "PNG")
+
+
+def _values(image: Image.Image) -> Float64[np.ndarray, "h w"]:
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise DeepValuesError("it has NaN or infinite values")
+    return values

@@ -1,0 +1,126 @@
+"""Finds the folders of training, validation and test pictures by their names."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from cifar_jax.data.folder.picture_files import is_own_folder, named_as_picture
+from cifar_jax.errors import UserError
+
+TRAIN, TEST, VALIDATION = "train", "test", "val"
+_WORDS = {
+    TRAIN: "train|training",
+    TEST: "test|testing",
+    VALIDATION: "val|valid|validation|validate|eval|evaluation|dev",
+}
+# What people add to these words: train_images, seg_train, Test Set, val2017.
+_MORE = "(?:data|dataset|set|split|images?|imgs?|pictures?|photos?|seg)?"
+_NAMES = {
+    split: re.compile(f"{_MORE}(?:{words}){_MORE}") for split, words in _WORDS.items()
+}
+_PICTURES = re.compile("images?|imgs?|pictures?|pics|photos?")
+# What detection and segmentation put beside them.
+_ANNOTATIONS = re.compile("masks?|labels?|annotations?|boxes|groundtruth|gt")
+# So deep are folders of nothing but one folder looked into.
+_DEPTH = 4
+
+
+def split_of(name: str) -> str | None:
+    """Returns which split a name says: TRAIN, TEST or VALIDATION; None if it does not.
+
+    Case, digits and punctuation do not matter: Train, training_set, val2017.
+    """
+    letters = re.sub(r"[\W\d_]+", "", name.lower())
+    return next((s for s, names in _NAMES.items() if names.fullmatch(letters)), None)
+
+
+def folders(directory: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    """Returns the folders in a folder, except for those that are hidden or a system's.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    with os.scandir(directory) as entries:
+        return [e for e in entries if e.is_dir() and is_own_folder(e.name)]
+
+
+def are_no_classes(names: Iterable[str]) -> bool:
+    """Whether names are those of pictures and their annotations: images and masks."""
+    names = [name.lower() for name in names]
+    pictures = sum(map(bool, map(_PICTURES.fullmatch, names)))
+    annotations = sum(map(bool, map(_ANNOTATIONS.fullmatch, names)))
+    return 0 < pictures < len(names) == pictures + annotations
+
+
+def flat(directory: Path) -> Path | None:
+    """Returns the folder whose pictures are in no folders of classes, if there is one.
+
+    It is the given one, or the folder `images` in it, if there is no other.
+    """
+    inner = folders(directory)
+    if not inner:
+        return directory
+    if len(inner) == 1 and _PICTURES.fullmatch(inner[0].name.lower()):
+        return None if folders(inner[0]) else Path(inner[0])
+    return None
+
+
+def root(directory: Path) -> Path:
+    """Returns the folder of splits or classes, of which others may be the only folder.
+
+    Archives often have one folder with everything; and with no other folder beside it,
+    train has all classes.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    for _ in range(_DEPTH):
+        inner = folders(directory)
+        if len(inner) != 1:
+            break
+        only = Path(inner[0])
+        if flat(only) or any(named_as_picture(file.name) for file in only.iterdir()):
+            break
+        directory = only
+    return directory
+
+
+def find(directory: Path) -> dict[str, Path]:
+    """Returns the folder of each split; none if the folders are those of classes.
+
+    The folders are those of splits if all their names say so, or one says that it has
+    the training pictures and another one the test or validation pictures.
+
+    Raises:
+        UserError: it is unclear which folders are those of splits.
+        OSError: the folder cannot be read.
+    """
+    found: dict[str, list[str]] = {}
+    others: list[str] = []
+    for name in sorted(folder.name for folder in folders(directory)):
+        split = split_of(name)
+        (others if split is None else found.setdefault(split, [])).append(name)
+    complete = TRAIN in found and len(found) > 1
+    if not found or (others and not complete):
+        return {}
+    first = {split: names[0] for split, names in found.items()}
+    if others:
+        train, second = first.pop(TRAIN), min(first.values())
+        raise UserError(
+            f"{directory} has {train} and {second}, but also {others[0]}; move classes "
+            "into them, and other folders elsewhere"
+        )
+    for split, names in found.items():
+        if len(names) > 1:
+            raise UserError(
+                f"{directory} has {' and '.join(names)}, which both stand for {split}; "
+                "move the pictures into one of them"
+            )
+    if TRAIN not in found:
+        present = " and ".join(sorted(first.values()))
+        raise UserError(
+            f"{directory} has no folder train beside {present}; rename the folder of "
+            "training pictures to train, or if these are classes, rename them"
+        )
+    return {split: directory / name for split, name in first.items()}
