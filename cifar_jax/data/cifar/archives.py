@@ -71,7 +71,7 @@ def _find_in(published: Published, folder: Path) -> tuple[Path, Layout] | None:
         if any(is_there(file) and not file.is_dir() for file in files):
             return folder, layout
     for layout in published.layouts:
-        pattern = rf"(.*[_.])?({layout.stem}|{layout.folder}).*\.(tar|tar\.gz|tgz)"
+        pattern = rf".*({layout.stem}|{layout.folder}).*\.(tar|tar\.gz|tgz)"
         for path in sorted(_files(folder)):
             if re.fullmatch(pattern, path.name):
                 return path, layout

@@ -139,7 +139,8 @@ def test_of_two_folders_in_an_archive_the_official_one_is_read(tmp_path, publish
 @pytest.mark.parametrize(
     "name",
     [
-        *("STEM.tar", "STEM.tgz", "STEM (1).tar.gz", "FOLDER.tar.gz"),
+        *("STEM.tar", "STEM.tgz", "STEM (1).tar.gz", "Copy of STEM.tar.gz"),
+        *("FOLDER.tar.gz",),
         *("downloads/cs.toronto.edu_kriz_STEMx7-aB.tar.gz", "cifar/STEM.tar.gz"),
     ],
 )
@@ -157,7 +158,9 @@ def test_archives_by_other_names(tmp_path, published, name):
         assert_is_original(archives.read(published, path, found), published)
 
 
-@pytest.mark.parametrize("name", ["STEM.tar.gz.partial", "STEM.zip", "my-STEM.tar.gz"])
+@pytest.mark.parametrize(
+    "name", ["STEM.tar.gz.partial", "STEM.zip", "STEM.tar.gz.part"]
+)
 def test_what_is_no_archive_by_its_name(tmp_path, published, name):
     (tmp_path / name.replace("STEM", published.binary.stem)).write_bytes(b"")
     assert archives.find(published, tmp_path) is None

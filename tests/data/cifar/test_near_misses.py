@@ -42,8 +42,7 @@ def test_pictures_are_not_taken_for_cifar10(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "way_out"),
     [
-        ("cifar-10-binary (1).tar.gz", "not named cifar-10-binary.tar.gz; rename it"),
-        ("cifar-10-python (2).tar.gz", "not named cifar-10-python.tar.gz; rename it"),
+        ("cifar-10 python.tar.gz", "not named cifar-10-python.tar.gz; rename it"),
         ("cifar10_matlab.tgz", "not named cifar-10-matlab.tar.gz; rename it"),
         ("cifar10.tgz", "not named cifar-10-binary.tar.gz; rename it"),
         ("CIFAR-10.zip", "unpack it"),
