@@ -41,6 +41,7 @@ ELSEWHERE = (
     *("--recipe=resnet18",),  # config/test_recipes.py
     *(*ADDED, "_dir=own"),  # test_extending_page.py
     *("--num_processes",),  # devices/test_parallel.py
+    *("--dataset=npz",),  # data/test_npz.py
 )
 
 

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from cifar_jax import Config, UserError, fit, load_data, load_trained, read_run
+from cifar_jax import UserError, load_data, load_trained, read_run
 from cifar_jax.data import npz
 from cifar_jax.data.cifar.cifar10 import CIFAR10, LABELS
 from cifar_jax.data.cifar.published import Fingerprints
@@ -123,17 +123,13 @@ def test_it_trains_and_is_evaluated(tmp_path, call_command):
         x_test=images[16:],
         y_test=np.arange(8) % 3,
     )
-    dataset = load_data("npz", tmp_path / "data.npz")
-    config = Config(
-        dataset="npz",
-        data_dir=str(tmp_path / "data.npz"),
-        model="small",
-        max_steps=2,
-        batch_size=8,
-        train_dir=str(tmp_path / "run"),
+    words = ("train", "--dataset=npz", "--data_dir=data.npz", "--train_dir=run")
+    done = call_command(*words, "--model=small", "--max_steps=2", "--batch_size=8")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "npz: 16 training and 8 test images from the arrays in data.npz" in done.stdout
     )
-    fit(config, dataset, lambda line: None)
     assert load_trained(read_run(tmp_path / "run")).class_names == ("0", "1", "2")
-    done = call_command("eval", f"--checkpoint_dir={tmp_path / 'run'}")
+    done = call_command("eval", "--checkpoint_dir=run")
     assert done.returncode == 0, done.stderr
     assert "precision @ 1 = " in done.stdout

@@ -1,5 +1,6 @@
 """Finds a data set of the CIFAR family on disk, or downloads it."""
 
+import contextlib
 import dataclasses
 import os
 import stat
@@ -18,6 +19,8 @@ from cifar_jax.data.cifar.records import Records
 from cifar_jax.data.dataset import Dataset, unordered_fingerprint
 from cifar_jax.errors import UserError
 
+_VARIABLE = "TFDS_DATA_DIR"
+
 
 def load(
     published: Published, data_dir: str | os.PathLike[str] | None, labels: Labels
@@ -26,8 +29,10 @@ def load(
 
     It is looked for in this order: what our TFDS builder prepared in data_dir, what
     TFDS's own builder prepared, an official archive (binary, python, matlab), an
-    unpacked one. Otherwise it is downloaded and prepared, once. Whatever the source,
-    the pixels and labels decide whether it is the official data set.
+    unpacked one, the files of Hugging Face. If no directory is named, it is also looked
+    for where torchvision and Keras usually put it. Otherwise it is downloaded and
+    prepared, once. Whatever the source, the pixels and labels decide whether it is the
+    official data set.
 
     Args:
         published: the data set.
@@ -73,6 +78,8 @@ def find(
         found, remark = None, None
     except (OSError, ValueError) as error:
         raise cannot_read(directory, error) from error
+    if found is None and not (data_dir or os.environ.get(_VARIABLE)):
+        found = _elsewhere(published)
     if found is None:
         problem = download.why_unreachable(published.url)
         if problem is not None:
@@ -114,6 +121,20 @@ def _on_disk(published: Published, directory: Path) -> tuple[_Found | None, str 
     if folder := parquet_files.find(directory):
         return (*parquet_files.read(published, folder), folder), remark
     return None, remark
+
+
+def _elsewhere(published: Published) -> _Found | None:
+    """Returns what torchvision or Keras have left in their usual places.
+
+    If that is damaged, it is as if it was not there: nobody has asked for it.
+    """
+    keras = Path(os.environ.get("KERAS_HOME") or "~/.keras")
+    for place in (Path("data"), keras / "datasets"):
+        # RuntimeError: there is no home directory.
+        with contextlib.suppress(UserError, OSError, RuntimeError):
+            if archive := archives.find(published, place.expanduser()):
+                return (*archives.read(published, *archive), archive[0])
+    return None
 
 
 def _downloaded(published: Published, directory: Path) -> _Found:
@@ -180,7 +201,7 @@ def data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
     """Returns the directory of the data; raises UserError if it cannot be one."""
     if not isinstance(data_dir, str | os.PathLike | None):
         raise UserError(f"--data_dir={data_dir!r} is not the name of a directory")
-    given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    given = data_dir or os.environ.get(_VARIABLE) or "~/tensorflow_datasets"
     try:
         return Path(given).expanduser()
     except RuntimeError as error:  # no such user, or no home directory

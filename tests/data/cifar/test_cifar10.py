@@ -43,6 +43,46 @@ def test_unknown_name_lists_the_choices(name):
         load(name)
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        *(
+            "work/data/ARCHIVE",
+            "work/data/cifar/ARCHIVE",
+            "home/.keras/datasets/FOLDER",
+        ),
+        "home/.keras/datasets/FOLDER-target/FOLDER",
+    ],
+)
+def test_what_others_have_downloaded_is_found(place, tmp_path, monkeypatch):
+    for name in ("work", "home"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("TFDS_DATA_DIR", "KERAS_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    layout = small_cifar.layout("python")
+    if place.endswith("ARCHIVE"):
+        folder = (tmp_path / place).parent
+        folder.mkdir(parents=True)
+        path = small_cifar.write_archive(folder, "python")
+    else:
+        path = tmp_path / place.replace("FOLDER", layout.folder)
+        small_cifar.write_folder(path, small_cifar.files("python"))
+    dataset = load("auto")
+    assert (len(dataset.train), len(dataset.test)) == (TRAIN, TEST)
+    assert dataset.source.endswith(str(path.relative_to(tmp_path / place[:4])))
+    # Who names a directory means that one.
+    assert load("auto", tmp_path / "other").name == "digits"
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "other"))
+    assert load("auto").name == "digits"
+    # A damaged copy that nobody asked for is no error.
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    damaged = path if path.is_file() else path / "test_batch"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    assert load("auto").name == "digits"
+
+
 def test_digits_need_no_folder(tmp_path):
     dataset = load("digits", tmp_path / "missing")
     assert dataset.name == "digits"
