@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(
             f"the page needs {error.name}: pip install 'cifar-jax[demo]'"
         ) from None
-    network, _, note = network_flags.load()
+    network, _, note, resize = network_flags.load()
     with _listen(options.host, options.port) as listener:
         console.say(console.one_line(note))
         console.say(
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         host = f"[{options.host}]" if ":" in options.host else options.host
         port = listener.getsockname()[1]
         console.say(f"open http://{host}:{port} in a browser; Ctrl-C ends the page")
-        app.server(app.create(network, note, options.host)).run([listener])
+        app.server(app.create(network, note, options.host, resize)).run([listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

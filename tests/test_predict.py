@@ -12,6 +12,8 @@ from golden.keras_weights import KERAS_NAMES
 from helpers import assert_one_line, command, environment
 from keras_files import Layer, write
 from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from cifar_jax import (
     classify,
@@ -162,6 +164,48 @@ def test_with_the_weights_of_an_export(digits_run, pictures, call_command):
     assert_one_line(result, 2, "knows its own network; leave out --model")
 
 
+@pytest.mark.parametrize("flag", ["--weights=out", "--checkpoint_dir=out"])
+def test_with_the_folder_of_an_export(flag, digits_run, pictures, call_command):
+    exported = ("--out=out", f"--checkpoint_dir={digits_run / 'run'}")
+    assert call_command("export", *exported).returncode == 0
+    expected = call_command("predict", "--weights=out/model.safetensors", "0.png")
+    result = call_command("predict", flag, "0.png")
+    assert (result.returncode, result.stdout) == (0, expected.stdout)
+    assert result.stderr == "the network of out/model.safetensors\n"
+    result = call_command("predict", flag, "--best", "0.png")
+    assert_one_line(result, 2, "--best is of runs")
+    result = call_command("eval", "--checkpoint_dir=out")
+    assert_one_line(result, 2, "out is an export, not a run")
+
+
+def test_a_run_is_no_weights(digits_run, call_command):
+    result = call_command("predict", f"--weights={digits_run / 'run'}", "0.png")
+    assert_one_line(result, 2, "is the folder of a run; give it as --checkpoint_dir")
+
+
+def test_numbers_of_an_export_that_are_not_finite(
+    digits_run, pictures, call_command, tmp_path
+):
+    exported = ("--out=out", f"--checkpoint_dir={digits_run / 'run'}")
+    assert call_command("export", *exported).returncode == 0
+    path = tmp_path / "out" / "model.safetensors"
+    for number, message in (
+        (np.nan, "in params/conv1/kernel that are not finite"),
+        (1e38, "the network's numbers for 0.png are not finite"),
+    ):
+        arrays = load_file(path)
+        with safe_open(path, "np") as file:
+            metadata = file.metadata()
+        arrays["params/conv1/kernel"][:] = number
+        save_file(arrays, path, metadata)
+        for more in ((), ("--json",)):
+            result = call_command("predict", "--weights=out", "0.png", *more)
+            assert_one_line(result, 2, message)
+            assert result.stdout == ""
+        arrays["params/conv1/kernel"][:] = 0
+        save_file(arrays, path, metadata)
+
+
 def test_folders_and_patterns(flag, call_command, tmp_path):
     for name in ("b/2.png", "b/c/1.png", "a.png", "b/.hidden/3.png", "d/x.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -257,6 +301,41 @@ def test_with_weights_of_keras(mobilenet, tmp_path, call_command):
 
 
 @pytest.mark.parametrize(
+    ("flags", "resize"),
+    [([], "stretch"), (["--resize=crop"], "crop"), (["--resize=stretch"], "stretch")],
+)
+def test_pictures_for_keras_are_stretched(
+    mobilenet, tmp_path, call_command, monkeypatch, flags, resize
+):
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "cat.png")
+    seen = []
+
+    def classified(network, images):
+        seen.extend(images)
+        return np.full((len(images), 1000), 1e-3, np.float32)
+
+    monkeypatch.setattr(predict, "classify", classified)
+    words = ("--model=mobilenet", f"--weights={mobilenet}", "cat.png", *flags)
+    assert call_command("predict", *words).returncode == 0
+    expected = read_picture(tmp_path / "cat.png", (224, 224, 3), resize=resize)
+    np.testing.assert_array_equal(seen[0], expected)
+
+
+def test_pictures_of_runs_are_cropped(pictures, flag, call_command, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        predict.pictures,
+        "read_picture",
+        lambda file, shape, resize: seen.append(resize) or np.zeros(shape, np.uint8),
+    )
+    assert call_command("predict", flag, "0.png").returncode == 0
+    assert call_command("predict", flag, "0.png", "--resize=stretch").returncode == 0
+    assert seen == ["crop", "stretch"]
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--model=vgg16"], "--model=vgg16 needs --weights"),
@@ -275,7 +354,9 @@ def test_wrong_flags_for_weights_of_keras(flags, message, call_command):
 
 def test_weights_of_another_network(mobilenet, call_command):
     flags = ("--model=resnet50", f"--weights={mobilenet}", "cat.jpg")
-    assert_one_line(call_command("predict", *flags), 2, "no layer predictions")
+    assert_one_line(
+        call_command("predict", *flags), 2, "its layers are those of mobilenet"
+    )
 
 
 @pytest.mark.slow
@@ -292,7 +373,8 @@ def test_as_keras_predicts(keras, network, tmp_path, run_command):
     flags = (f"--model={network}", f"--weights={path}", "--json", "cat.png")
     (record,) = json.loads(run_command("predict", *flags).stdout)
     assert (record["file"], record["weights"]) == ("cat.png", str(path))
-    pixels = read_picture(tmp_path / "cat.png", theirs.input_shape[1:])
+    size = theirs.input_shape[1:3]
+    pixels = np.asarray(keras.utils.load_img(tmp_path / "cat.png", target_size=size))
     prepare = getattr(keras.applications, network).preprocess_input
     expected = theirs.predict(prepare(pixels[None].astype(np.float32)), verbose=0)[0]
     found = record["probabilities"]

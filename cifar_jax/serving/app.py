@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cifar_jax.data.folder.pictures import read_picture
+from cifar_jax.data.folder.pictures import Resizing, read_picture
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.serving.answer import answer
@@ -49,7 +49,9 @@ class _Upload(io.BytesIO):
     name = "the file"
 
 
-def create(network: Trained, note: str, host: str) -> Starlette:
+def create(
+    network: Trained, note: str, host: str, resize: Resizing = "crop"
+) -> Starlette:
     """Returns the application.
 
     It keeps and logs nothing of what it is sent. Pictures are read and classified in
@@ -59,11 +61,12 @@ def create(network: Trained, note: str, host: str) -> Starlette:
         network: classifies the pictures.
         note: says what network it is.
         host: the name or address that the server listens at.
+        resize: how pictures get the size of the network, see `read_picture`.
     """
     thread = ThreadPoolExecutor(1)
 
     def classified(body: bytes) -> dict[str, Any]:
-        picture = read_picture(_Upload(body), network.image_shape, FORMATS)
+        picture = read_picture(_Upload(body), network.image_shape, FORMATS, resize)
         return answer(network, picture)
 
     async def classify(request: Request) -> Response:

@@ -8,6 +8,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from io import BufferedReader, BytesIO
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -15,6 +16,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cifar_jax.data.failure import reason
 from cifar_jax.errors import UserError
+
+# How pictures get the size that a network takes, see `read_picture`.
+Resizing = Literal["crop", "stretch"]
 
 
 def find(name: str) -> list[str]:
@@ -70,11 +74,12 @@ def read_picture(
     file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
     image_shape: tuple[int, int, int],
     formats: tuple[str, ...] | None = None,
+    resize: Resizing = "crop",
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Reads a picture of any size and of any format and mode that Pillow supports.
 
     It is rotated according to its EXIF data, composited onto white where it is
-    transparent, cropped to the center in the right proportions, and resized.
+    transparent, and resized.
 
     Args:
         file: a file name, or a binary stream such as sys.stdin.buffer; None stands for
@@ -82,12 +87,14 @@ def read_picture(
         image_shape: the height, width and channels that the network takes.
         formats: those to accept, by Pillow's names; None for all. Some of the others
             start a program: EPS, for example, starts Ghostscript.
+        resize: "crop": to the center in the right proportions, then by Lanczos;
+            "stretch": the whole picture to the nearest pixels, as `load_img` of Keras.
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
     """
     with quiet_decoders():
-        return decode(file, image_shape, formats)
+        return decode(file, image_shape, formats, resize)
 
 
 @contextlib.contextmanager
@@ -103,6 +110,7 @@ def decode(
     file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
     image_shape: tuple[int, int, int],
     formats: tuple[str, ...] | None = None,
+    resize: Resizing = "crop",
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Does what `read_picture` does, but lets Pillow warn.
 
@@ -124,9 +132,10 @@ def decode(
     try:
         with Image.open(source, formats=formats) as image:
             height, width, _ = image_shape
-            # Decodes a JPEG at the smallest scale that is still sufficient.
-            image.draft(None, (4 * width, 4 * height))
-            return _resized(image, height, width)
+            if resize == "crop":
+                # Decodes a JPEG at the smallest scale that is still sufficient.
+                image.draft(None, (4 * width, 4 * height))
+            return _resized(image, height, width, resize)
     except UnidentifiedImageError:
         raise UserError(f"{name} is not a readable picture") from None
     except Image.DecompressionBombError as error:
@@ -165,7 +174,7 @@ def _regular_file(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def _resized(
-    image: Image.Image, height: int, width: int
+    image: Image.Image, height: int, width: int, resize: Resizing
 ) -> UInt8[np.ndarray, "{height} {width} 3"]:
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith(("I", "F")):
@@ -174,9 +183,10 @@ def _resized(
         upright = upright.convert("RGBA")
         white = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(white, upright)
-    return np.asarray(
-        ImageOps.fit(upright.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
-    )
+    picture, size = upright.convert("RGB"), (width, height)
+    if resize == "stretch":
+        return np.asarray(picture.resize(size, Image.Resampling.NEAREST))
+    return np.asarray(ImageOps.fit(picture, size, Image.Resampling.LANCZOS))
 
 
 def _stretch(image: Image.Image) -> Image.Image:
