@@ -74,8 +74,7 @@ def from_keras(source: Any, model: str | None = None) -> dict[str, Collection]:
     if left_out:
         raise UserError(
             f"{_called(source)} is not of the network alone: it also has the layers "
-            f"{', '.join(left_out)}; a training can start from the others, by "
-            "--init_from"
+            f"{', '.join(left_out)}; train --init_from can start from it without them"
         )
     return variables
 
