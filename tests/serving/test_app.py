@@ -18,7 +18,7 @@ import pytest
 import requests
 from PIL import Image
 
-from cifar_jax import serving
+from cifar_jax import read_picture, serving
 from cifar_jax.serving import app
 
 
@@ -124,6 +124,32 @@ def test_a_body_without_an_end_is_not_read_on(network):
     asyncio.run(app.create(network, "", "localhost")(scope, receive, send))
     assert sum(received) == app.MOST_BYTES + (1 << 20)
     assert sent[0]["status"] == 413
+
+
+@pytest.mark.parametrize("resize", ["crop", "stretch"])
+def test_pictures_are_resized_as_asked_for(network, resize, monkeypatch):
+    seen = []
+    monkeypatch.setattr(app, "answer", lambda _, picture: seen.append(picture) or {})
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (50, 90, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+
+    async def receive():
+        return {"type": "http.request", "body": file.getvalue()}
+
+    async def send(message):
+        assert message.get("status", 200) == 200
+
+    scope = {
+        **{"type": "http", "method": "POST", "path": "/classify", "root_path": ""},
+        **{"query_string": b"", "headers": [(b"host", b"localhost")]},
+    }
+    own = app.create(network, "", "localhost", resize)
+    asyncio.run(own(scope, receive, send))
+    file.seek(0)
+    expected = read_picture(file, network.image_shape, resize=resize)
+    np.testing.assert_array_equal(seen[0], expected)
 
 
 @pytest.mark.parametrize(
