@@ -21,7 +21,7 @@ _RENAMED = {
     "running_std": "moving_variance",
 }
 # Kernels of the networks here are at most that high and wide.
-_LARGEST_KERNEL = 11
+_LARGEST_KERNEL = 7
 
 
 def is_one(file: Any) -> bool:
@@ -41,11 +41,12 @@ def layers(file: Any, name: str) -> list[Layer]:
     """
     # A whole model has its weights in a group.
     root = file.get("model_weights", file)
-    of_theano = "theano" in (*_texts(root, "backend"), *_texts(file, "backend"))
     found = []
     for layer in _texts(root, "layer_names"):
+        groups = (file, root, root[layer])
+        backends = {text for group in groups for text in _texts(group, "backend")}
         for own, weights in _weights(root[layer], layer).items():
-            if of_theano or "th_kernels" in name:
+            if "theano" in backends or "th_kernels" in name:
                 weights = {key: _turned(key, array) for key, array in weights.items()}
             _refuse_channels_first(own, weights)
             found.append(Layer(own, weights))

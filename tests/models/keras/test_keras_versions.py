@@ -328,15 +328,17 @@ def test_theano_in_a_whole_model_or_in_the_name_of_the_file(tmp_path):
     with h5py.File(path) as file, h5py.File(tmp_path / "whole.h5", "w") as whole:
         file.copy("/", whole, "model_weights")
     of_theano(tmp_path / "whole.h5", "model_weights")
-    for other in (named, tmp_path / "whole.h5"):
+    of_theano(path, "conv")
+    for other in (named, tmp_path / "whole.h5", path):
         found = models.from_keras(other)["params"]["conv"]["kernel"]
         np.testing.assert_array_equal(found, kernel)
 
 
-def test_channels_first(tmp_path):
-    layer = Layer("block1_conv1", "", {"kernel": np.zeros((64, 3, 3, 3))})
+@pytest.mark.parametrize("outputs", [8, 64])
+def test_channels_first(tmp_path, outputs):
+    layer = Layer("block1_conv1", "", {"kernel": np.zeros((outputs, 3, 3, 3))})
     path = write_first_version(tmp_path / "th.h5", [layer])
-    message = r"has its channels first, .*\(64, 3, 3, 3\).*tf_dim_ordering"
+    message = rf"has its channels first, .*\({outputs}, 3, 3, 3\).*tf_dim_ordering"
     with pytest.raises(UserError, match=message):
         models.from_keras(path)
 
