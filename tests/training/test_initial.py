@@ -8,14 +8,13 @@ import jax
 import numpy as np
 import pytest
 from helpers import make_dataset
-from keras_files import Layer, Model, write
+from keras_files import Layer, write
 from safetensors.numpy import load_file, save_file
 
 from cifar_jax import Config, Dataset, UserError, fit, load_trained, models, read_run
 from cifar_jax.evaluation import exports
-from cifar_jax.models import safetensors_files, variables
-from cifar_jax.models.keras.matching import known_networks
-from cifar_jax.training import initial, program
+from cifar_jax.models import safetensors_files
+from cifar_jax.training import initial
 
 # All layers except the head.
 FROZEN = "group('(?!head/).*', frozen=True)"
@@ -269,78 +268,6 @@ def test_numbers_that_are_not_finite(export, keras_file, dataset, number):
             fit(config(init_from=str(path)), dataset, silent)
         start = f"{path}: it has 2 of 8 numbers in batch_stats/norm/var that are not fi"
         assert str(error.value).startswith(start)
-
-
-def mobilenet(classes):
-    """Returns random variables of MobileNet, and Keras's layers of them, in its order.
-
-    The last one is the head.
-    """
-    random = np.random.default_rng(0)
-    found: dict[str, dict] = {"params": {}, "batch_stats": {}}
-    for name, shape in variables.shapes(
-        models.create("mobilenet", classes), 32
-    ).items():
-        layer, leaf = name.split("/")
-        stats = "batch_stats" if leaf in ("mean", "var") else "params"
-        value = random.random(shape, np.float32)
-        found[stats].setdefault(layer, {})[leaf] = value
-    layers = []
-    for kind, names in known_networks()["mobilenet"].items():
-        for name in names:
-            own, stats = found["params"][name], found["batch_stats"].get(name, {})
-            if kind == "batch_normalization":
-                weights = {"gamma": own["scale"], "beta": own["bias"]}
-                weights["moving_mean"] = stats["mean"]
-                weights["moving_variance"] = stats["var"]
-            elif kind == "depthwise_conv2d":
-                weights = {"depthwise_kernel": np.swapaxes(own["kernel"], 2, 3)}
-            else:
-                weights = {n: own[n] for n in ("kernel", "bias") if n in own}
-            layers.append(Layer(name, kind, weights))
-    layers.sort(key=lambda layer: layer.name == "conv_preds")
-    return found, layers
-
-
-@pytest.mark.parametrize("named", [True, False])
-@pytest.mark.parametrize("ending", [".h5", ".keras", ".weights.h5"])
-def test_a_file_of_keras_with_another_head(dataset, tmp_path, ending, named):
-    model = models.create("mobilenet", 3)
-    expected, layers = mobilenet(3)
-    head = Layer("my_head", "dense", {"kernel": np.ones((1024, 3), np.float32)})
-    layers = [Model("mobilenet", layers[:-1]), head]
-    path = write(tmp_path / f"cats{ending}", layers, named=named)
-    settings = config(model="mobilenet", image_size=32)
-    start = initial.load(path, settings, model, dataset.class_names)
-    known = named or ending != ".weights.h5"
-    assert start.left_out == ("my_head" if known else "dense",)
-    assert start.new == ("conv_preds",)
-    del expected["params"]["conv_preds"]
-    assert_same(start.variables, expected)
-
-
-def test_a_head_for_another_number_of_classes(dataset, tmp_path):
-    expected, layers = mobilenet(7)
-    path = write(tmp_path / "seven.weights.h5", layers, named=False)
-    settings = config(model="mobilenet", image_size=32)
-    model = models.create("mobilenet", 3)
-    start = initial.load(path, settings, model, dataset.class_names)
-    assert (start.new, start.left_out) == (("conv_preds",), ())
-    del expected["params"]["conv_preds"]
-    assert_same(start.variables, expected)
-
-
-def test_the_log_says_what_is_new_and_what_is_left_out(dataset, tmp_path):
-    _, layers = mobilenet(3)
-    head = Layer("my_head", "dense", {"kernel": np.ones((1024, 3), np.float32)})
-    path = write(tmp_path / "cats.h5", [*layers[:-1], head])
-    settings = config(model="mobilenet", image_size=32, init_from=str(path))
-    lines: list[str] = []
-    initial.weights(settings, program.build(settings, 3), dataset, lines.append)
-    assert lines == [
-        f"starting from the weights of {path}; new are the layers conv_preds; left out "
-        "are its layers my_head"
-    ]
 
 
 def test_another_network_in_the_file_is_an_error(dataset, tmp_path):
