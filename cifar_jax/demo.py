@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(
             f"the page needs {error.name}: pip install 'cifar-jax[demo]'"
         ) from None
-    network, _, note = network_flags.load()
+    network, _, note, resize = network_flags.load()
     with _listen(options.host, options.port) as listener:
         console.say(console.one_line(note))
         console.say(
@@ -41,9 +41,8 @@ def main(arguments: Sequence[str]) -> None:
         host = f"[{options.host}]" if ":" in options.host else options.host
         port = listener.getsockname()[1]
         console.say(f"open http://{host}:{port} in a browser; Ctrl-C ends the page")
-        app.server(app.create(network, note, options.host, options.allow_host)).run(
-            [listener]
-        )
+        page = app.create(network, note, options.host, options.allow_host, resize)
+        app.server(page).run([listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

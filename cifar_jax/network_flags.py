@@ -1,19 +1,22 @@
 """The flags that choose a trained network, and the network that they choose."""
 
 import pathlib
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from absl import flags
 
 from cifar_jax import command
+from cifar_jax.data.folder.pictures import Resizing
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import Trained
+from cifar_jax.models import safetensors_files
 from cifar_jax.models.keras import imagenet
 from cifar_jax.runs import run_dir
 from cifar_jax.training import trained
 
 # What only runs have.
-_OF_RUNS = ("checkpoint_dir", "raw_params", "best")
+_PARAMS_OF_RUNS = ("raw_params", "best")
+_OF_RUNS = ("checkpoint_dir", *_PARAMS_OF_RUNS)
 
 
 class Chosen(NamedTuple):
@@ -23,11 +26,13 @@ class Chosen(NamedTuple):
         network: the network.
         origin: what it comes from, for JSON.
         note: what it comes from, for people.
+        resize: how pictures get the size that it takes.
     """
 
     network: Trained
     origin: dict[str, int | str]
     note: str
+    resize: Resizing
 
 
 def define() -> None:
@@ -35,14 +40,16 @@ def define() -> None:
     command.define_path(
         "checkpoint_dir",
         "cifar10_train",
-        "Folder of the run, its --train_dir. If it is not given and there is no run in "
-        "the default, the network that comes with this package is used.",
+        "Folder of the run, its --train_dir, or of an export. If it is not given and "
+        "there is no run in the default, the network that comes with this package is "
+        "used.",
     )
     command.define_path(
         "weights",
         None,
-        "File with a network: a .safetensors file of python -m cifar_jax.export; or "
-        "with --model, in one of Keras's formats, .weights.h5, .h5 or .keras.",
+        "File with a network: a .safetensors file of python -m cifar_jax.export, or "
+        "its folder; or with --model, in one of Keras's formats, .weights.h5, .h5 or "
+        ".keras.",
     )
     flags.DEFINE_enum(
         "model", None, list(imagenet.INPUTS), "The network of Keras, with --weights."
@@ -55,6 +62,15 @@ def define() -> None:
     flags.DEFINE_boolean(
         "raw_params", False, "Use the last step's raw parameters, not the averages."
     )
+    flags.DEFINE_enum(
+        "resize",
+        None,
+        list(get_args(Resizing)),
+        "How pictures get the size of the network: crop to the center in the right "
+        "proportions, then scale by Lanczos; or stretch to the nearest pixels, as "
+        "load_img of Keras does. Default: stretch for the networks of Keras, crop for "
+        "others.",
+    )
 
 
 def load() -> Chosen:
@@ -66,41 +82,71 @@ def load() -> Chosen:
     """
     options = flags.FLAGS
     if options.weights is not None:
-        return _of_file(options.weights, options.model)
+        return _of_weights(options.weights, options.model)
     if options.model is not None:
         raise UserError(
             f"--model={options.model} needs --weights=FILE; a run in "
             "--checkpoint_dir knows its own network"
         )
+    folder = pathlib.Path(options.checkpoint_dir)
     default = not any(options[name].present for name in _OF_RUNS)
-    if default and not run_dir.exists(pathlib.Path(options.checkpoint_dir)):
+    if (export := safetensors_files.in_export(folder)) is not None:
+        return _of_export(str(export))
+    if default and not run_dir.exists(folder):
         network = trained.of_export()
         note = f"the network that comes with cifar_jax, {trained.PRETRAINED.stem}, as "
         note += f"no run is named and none is in {options.checkpoint_dir}"
-        return Chosen(network, {"weights": str(trained.PRETRAINED)}, note)
-    run = run_dir.read(options.checkpoint_dir)
+        return _chosen(network, {"weights": str(trained.PRETRAINED)}, note)
+    run = run_dir.read(folder)
     network = trained.load(run, None, options.raw_params, options.best)
     kind = "raw" if options.raw_params else "averaged"
     note = f"step {network.step} of {run.path}, {kind} parameters"
     note += f"; trained on {run.data_source}"
-    return Chosen(network, {"step": network.step}, note)
+    return _chosen(network, {"step": network.step}, note)
 
 
-def _of_file(weights: str, model: str | None) -> Chosen:
-    for name in _OF_RUNS:
-        if flags.FLAGS[name].present:
-            raise UserError(f"--{name} is of runs; leave it out with --weights")
-    origin: dict[str, int | str] = {"weights": weights}
-    if weights.endswith(".safetensors"):
+def _of_weights(weights: str, model: str | None) -> Chosen:
+    """Returns the network of --weights, and with weights of Keras of --model."""
+    _refuse(_OF_RUNS, "leave it out with --weights")
+    path = pathlib.Path(weights)
+    export = safetensors_files.in_export(path)
+    if export is None and run_dir.exists(path):
+        raise UserError(
+            f"--weights={weights} is the folder of a run; give it as --checkpoint_dir"
+        )
+    if export is not None or weights.endswith(".safetensors"):
         if model is not None:
             raise UserError(
                 f"--weights={weights} knows its own network; leave out --model"
             )
-        return Chosen(trained.of_export(weights), origin, f"the network of {weights}")
+        return _of_export(weights if export is None else str(export))
     if model is None:
         raise UserError(
             f"--weights={weights} needs --model, the network that they are of: "
             f"{', '.join(imagenet.INPUTS)}"
         )
     network = trained.of_keras(model, weights)
-    return Chosen(network, origin, f"{model} with the weights of {weights}")
+    note = f"{model} with the weights of {weights}"
+    return _chosen(network, {"weights": weights}, note, "stretch")
+
+
+def _of_export(file: str) -> Chosen:
+    _refuse(_PARAMS_OF_RUNS, "leave it out with an export, which has one set of them")
+    network = trained.of_export(file)
+    return _chosen(network, {"weights": file}, f"the network of {file}")
+
+
+def _chosen(
+    network: Trained,
+    origin: dict[str, int | str],
+    note: str,
+    resize: Resizing = "crop",
+) -> Chosen:
+    """Returns a network with the --resize, by default the one given here."""
+    return Chosen(network, origin, note, flags.FLAGS.resize or resize)
+
+
+def _refuse(names: tuple[str, ...], way_out: str) -> None:
+    for name in names:
+        if flags.FLAGS[name].present:
+            raise UserError(f"--{name} is of runs; {way_out}")

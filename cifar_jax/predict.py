@@ -51,15 +51,15 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"no image file given: {GENERATOR} FILE...")
     if options.show:
         plot_files.check(pathlib.Path(options.out), "out", GENERATOR)
-    network, origin, note = network_flags.load()
+    network, origin, note, resize = network_flags.load()
     problems: list[UserError] = []
     records: list[dict] = []
     drawn: list[_Picture] = []
-    found = _read(arguments, network, problems)
+    found = _read(arguments, network, resize, problems)
     while block := list(itertools.islice(found, _BLOCK)):
         if not records:
             print(console.one_line(note), file=sys.stderr)
-        probabilities = classify(network, np.stack([image for _, image in block]))
+        probabilities = _probabilities(network, block)
         for (name, _), p in zip(block, probabilities, strict=True):
             by_class = _by_class(network, p)
             records.append({"file": name, **origin, "probabilities": by_class})
@@ -85,6 +85,7 @@ def table(name: str, probabilities: dict[str, float], top: int) -> str:
 def _read(
     arguments: Sequence[str],
     network: Trained,
+    resize: pictures.Resizing,
     problems: list[UserError],
 ) -> Iterator[_Picture]:
     """Yields the pictures that can be read, and reports the others."""
@@ -109,11 +110,30 @@ def _read(
                 stdin if name == "-" else name,
                 network.image_shape,
                 value_range=network.value_range,
+                resize=resize,
             )
         except UserError as error:
             report(error)
         else:
             yield _Picture("stdin" if name == "-" else name, image)
+
+
+def _probabilities(
+    network: Trained, block: Sequence[_Picture]
+) -> Float[np.ndarray, "n classes"]:
+    """Returns the probability of each class for each picture.
+
+    Raises:
+        UserError: they are not numbers.
+    """
+    probabilities = classify(network, np.stack([image for _, image in block]))
+    for (name, _), p in zip(block, probabilities, strict=True):
+        if not np.isfinite(p).all():
+            raise UserError(
+                f"the network's numbers for {name} are not finite: its weights are too "
+                "large, so it cannot be used"
+            )
+    return probabilities
 
 
 def _draw(network: Trained, found: Sequence[_Picture], records: list[dict]) -> None:

@@ -6,25 +6,18 @@ import re
 import shutil
 import subprocess
 
-import numpy as np
 import pytest
-from golden.keras_weights import KERAS_NAMES
 from helpers import assert_one_line, command, environment
-from keras_files import Layer, write
 from PIL import Image
 
 from cifar_jax import (
     classify,
     load_data,
     load_trained,
-    models,
     predict,
-    read_picture,
     read_run,
 )
 from cifar_jax.data.cifar import cifar10
-from cifar_jax.models import variables
-from cifar_jax.models.keras import imagenet
 
 
 @pytest.fixture
@@ -147,21 +140,6 @@ def test_a_run_in_the_default_place_comes_first(
     assert result.stderr.startswith("step 20 of cifar10_train, averaged parameters")
 
 
-def test_with_the_weights_of_an_export(digits_run, pictures, call_command):
-    exported = ("--out=exported", f"--checkpoint_dir={digits_run / 'run'}")
-    assert call_command("export", *exported).returncode == 0
-    weights = "--weights=exported/model.safetensors"
-    result = call_command("predict", weights, "--json", "0.png")
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == "the network of exported/model.safetensors\n"
-    (record,) = json.loads(result.stdout)
-    expected = classify(load_trained(read_run(digits_run / "run")), pictures[:1])[0]
-    for label, probability in record["probabilities"].items():
-        assert probability == pytest.approx(expected[int(label)], rel=1e-6)
-    result = call_command("predict", weights, "--model=vgg16", "0.png")
-    assert_one_line(result, 2, "knows its own network; leave out --model")
-
-
 def test_folders_and_patterns(flag, call_command, tmp_path):
     for name in ("b/2.png", "b/c/1.png", "a.png", "b/.hidden/3.png", "d/x.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -225,77 +203,3 @@ def test_an_older_checkpoint_is_used_with_the_reason(
         "using the previous one instead"
     )
     assert step.startswith("step 20 of run")
-
-
-@pytest.fixture
-def mobilenet(tmp_path):
-    """Returns a file of MobileNet's weights that is sure of class 281."""
-    names = {"scale": "gamma", "mean": "moving_mean", "var": "moving_variance"}
-    weights: dict[str, dict[str, np.ndarray]] = {}
-    for name, shape in variables.shapes(models.create("mobilenet"), 224).items():
-        layer, leaf = name.split("/")
-        if "_dw_" in layer and leaf == "kernel":
-            shape = (3, 3, shape[-1], 1)
-        if leaf == "bias" and layer != "conv_preds":
-            leaf = "beta"
-        value = np.zeros(shape, np.float32)
-        weights.setdefault(layer, {})[names.get(leaf, leaf)] = value
-    weights["conv_preds"]["bias"][281] = 100
-    layers = [Layer(layer, "", own) for layer, own in weights.items()]
-    return write(tmp_path / "mobilenet.h5", layers)
-
-
-def test_with_weights_of_keras(mobilenet, tmp_path, call_command):
-    Image.new("RGB", (300, 400), "green").save(tmp_path / "cat.jpg")
-    flags = ("--model=mobilenet", f"--weights={mobilenet}", "cat.jpg")
-    result = call_command("predict", *flags)
-    assert result.returncode == 0, result.stderr
-    first, second, *_ = result.stdout.splitlines()
-    assert first == "cat.jpg"
-    assert second.split()[:2] == ["tabby", "100.00%"]
-    assert result.stderr == f"mobilenet with the weights of {mobilenet}\n"
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--model=vgg16"], "--model=vgg16 needs --weights"),
-        (["--weights=w.h5"], "--weights=w.h5 needs --model"),
-        (["--model=vgg16", "--weights=w.h5"], "there is no file w.h5"),
-        (
-            ["--model=vgg16", "--weights=w.h5", "--raw_params"],
-            "--raw_params is of runs",
-        ),
-        (["--model=tutorial", "--weights=w.h5"], "tutorial"),
-    ],
-)
-def test_wrong_flags_for_weights_of_keras(flags, message, call_command):
-    assert_one_line(call_command("predict", *flags, "cat.jpg"), 2, message)
-
-
-def test_weights_of_another_network(mobilenet, call_command):
-    flags = ("--model=resnet50", f"--weights={mobilenet}", "cat.jpg")
-    assert_one_line(call_command("predict", *flags), 2, "no layer predictions")
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:keras")
-@pytest.mark.parametrize("network", ["mobilenet", "resnet50"])
-def test_as_keras_predicts(keras, network, tmp_path, run_command):
-    keras.utils.set_random_seed(0)
-    theirs = getattr(keras.applications, KERAS_NAMES[network])(weights=None)
-    path = tmp_path / f"{network}.keras"
-    theirs.save(path)
-    random = np.random.default_rng(0)
-    picture = random.integers(0, 256, (40, 30, 3), dtype=np.uint8)
-    Image.fromarray(picture).resize((600, 800)).save(tmp_path / "cat.png")
-    flags = (f"--model={network}", f"--weights={path}", "--json", "cat.png")
-    (record,) = json.loads(run_command("predict", *flags).stdout)
-    assert (record["file"], record["weights"]) == ("cat.png", str(path))
-    pixels = read_picture(tmp_path / "cat.png", theirs.input_shape[1:])
-    prepare = getattr(keras.applications, network).preprocess_input
-    expected = theirs.predict(prepare(pixels[None].astype(np.float32)), verbose=0)[0]
-    found = record["probabilities"]
-    names = imagenet.class_names(1000)
-    assert next(iter(found)) == names[expected.argmax()]
-    np.testing.assert_allclose([found[name] for name in names], expected, rtol=1e-4)

@@ -130,9 +130,9 @@ class Config:
     )
     init_from: str | None = option(
         None,
-        "Start from these weights: the directory of a run, a .safetensors file of "
-        "python -m cifar_jax.export, or a .weights.h5, .h5 or .keras file of Keras. "
-        "The head is new if the classes differ.",
+        "Start from these weights: the directory of a run or of an export, its "
+        ".safetensors file, or a .weights.h5, .h5 or .keras file of Keras. The head is "
+        "new if the classes differ.",
         path=True,
         fixed=True,
     )

@@ -29,7 +29,7 @@ from cifar_jax.runs import run_dir
 from cifar_jax.runs.files import check_folder, write_atomically
 from cifar_jax.runs.run_dir import Run
 
-PROGRAM, WEIGHTS, RECORD = "model.stablehlo", "model.safetensors", "config.json"
+PROGRAM, WEIGHTS, RECORD = "model.stablehlo", safetensors_files.NAME, "config.json"
 FILES = (PROGRAM, WEIGHTS, RECORD)
 GENERATOR = "python -m cifar_jax.export"
 # Those that a program runs on.

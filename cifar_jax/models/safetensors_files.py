@@ -14,8 +14,10 @@ from jaxtyping import Float32, PyTree, Shaped
 
 from cifar_jax import plugins
 from cifar_jax.errors import UserError
-from cifar_jax.models.variables import Variables
+from cifar_jax.models.variables import Variables, check_finite
 
+# The file in an export's folder.
+NAME = "model.safetensors"
 # Of the record; files with another one cannot be read.
 FORMAT = 1
 # The only key of the metadata, whose values are texts: the record as JSON.
@@ -40,6 +42,12 @@ class Contents(NamedTuple):
     statistics: Mapping[str, PyTree]
 
 
+def in_export(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the file of an export in a folder; None if it is not such a folder."""
+    is_run = (folder / "checkpoints").exists()
+    return folder / NAME if (folder / NAME).is_file() and not is_run else None
+
+
 def to_bytes(record: Mapping[str, Any], variables: Mapping[str, PyTree]) -> bytes:
     """Returns the contents of a file.
 
@@ -59,7 +67,8 @@ def read(path: pathlib.Path) -> Contents:
 
     Raises:
         UserError: the file cannot be read, is damaged, has no record of FORMAT, or has
-            numbers of another type than float32, float16 and bfloat16.
+            numbers of another type than float32, float16 and bfloat16, or that are not
+            finite.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}")
@@ -69,6 +78,7 @@ def read(path: pathlib.Path) -> Contents:
             plugins.check(record.get("imports", {}))
             arrays = {name: _array(file, name) for name in sorted(file.keys())}
         nested = _nested(arrays)
+        check_finite(nested, "it")
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:

@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
 from jaxtyping import PyTree
 
 from cifar_jax.errors import UserError
@@ -107,6 +109,25 @@ def check(
         if place != places[name]:
             raise UserError(
                 f"{source} has {name} in {place}, but in {kind} it is in {places[name]}"
+            )
+
+
+def check_finite(variables: PyTree, source: str) -> None:
+    """Checks that all numbers of variables are finite.
+
+    Args:
+        variables: trees of arrays by name.
+        source: where they come from, for the message.
+
+    Raises:
+        UserError: one has NaN or an infinite number.
+    """
+    for name, value in traverse_util.flatten_dict(variables, sep="/").items():
+        wrong = np.size(value) - np.count_nonzero(np.isfinite(value))
+        if wrong:
+            raise UserError(
+                f"{source} has {wrong} of {np.size(value)} numbers in {name} that are "
+                "not finite, so it cannot be used; the training it comes from failed"
             )
 
 

@@ -25,6 +25,7 @@ from cifar_jax.config.conflicts import conflicts
 from cifar_jax.data import Dataset
 from cifar_jax.data.training_set import TrainingSet, training_set
 from cifar_jax.errors import UserError
+from cifar_jax.models import safetensors_files
 from cifar_jax.runs import checkpoints, lock
 from cifar_jax.runs.files import write_atomically
 
@@ -115,6 +116,11 @@ def read(path: str | os.PathLike) -> Run:
     if not isinstance(path, str | os.PathLike):
         raise UserError(f"path={path!r} must be the name of a directory")
     path = pathlib.Path(path)
+    if (weights := safetensors_files.in_export(path)) is not None:
+        raise UserError(
+            f"{path} is an export, not a run; predict and demo take it by "
+            f"--weights={weights}, and train by --init_from={weights}"
+        )
     file = path / _CONFIG
     with _unreadable(file):
         saved = _verified(file)

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cifar_jax.data.folder.pictures import read_picture
+from cifar_jax.data.folder.pictures import Resizing, read_picture
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.serving.answer import answer
@@ -50,7 +50,11 @@ class _Upload(io.BytesIO):
 
 
 def create(
-    network: Trained, note: str, host: str, names: Sequence[str] = ()
+    network: Trained,
+    note: str,
+    host: str,
+    names: Sequence[str] = (),
+    resize: Resizing = "crop",
 ) -> Starlette:
     """Returns the application.
 
@@ -62,12 +66,13 @@ def create(
         note: says what network it is.
         host: the name or address that the server listens at.
         names: other names by which browsers may open the page, of a proxy for example.
+        resize: how pictures get the size of the network, see `read_picture`.
     """
     thread = ThreadPoolExecutor(1)
 
     def classified(body: bytes) -> dict[str, Any]:
         picture = read_picture(
-            _Upload(body), network.image_shape, FORMATS, network.value_range
+            _Upload(body), network.image_shape, FORMATS, network.value_range, resize
         )
         return answer(network, picture)
 

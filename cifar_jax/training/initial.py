@@ -15,7 +15,8 @@ from cifar_jax.config.config import Config
 from cifar_jax.console import Log
 from cifar_jax.data import Dataset
 from cifar_jax.errors import UserError
-from cifar_jax.models import Network, from_keras, safetensors_files, variables
+from cifar_jax.models import Network, safetensors_files, variables
+from cifar_jax.models.keras import weights as keras_weights
 from cifar_jax.models.variables import Variables
 from cifar_jax.runs import checkpoints, run_dir
 from cifar_jax.runs.opening import Opened
@@ -39,8 +40,12 @@ def weights(
     if on_disk and checkpoints.steps(run_dir.of(config, dataset).checkpoints):
         return None
     found = load(config.init_from, config, program.model, dataset.class_names)
-    new = f"; new are the layers {', '.join(found.new)}" if found.new else ""
-    log(f"starting from the weights of {config.init_from}{new}")
+    parts = [f"starting from the weights of {config.init_from}"]
+    if found.new:
+        parts.append(f"new are the layers {', '.join(found.new)}")
+    if found.left_out:
+        parts.append(f"left out are its layers {', '.join(found.left_out)}")
+    log("; ".join(parts))
     return found.variables
 
 
@@ -99,10 +104,12 @@ class Initial(NamedTuple):
     Attributes:
         variables: by collection and layer, for all layers except the new ones.
         new: the layers of the classifier that start from random numbers.
+        left_out: layers of a file of Keras that the network does not have.
     """
 
     variables: Variables
     new: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def load(
@@ -114,8 +121,8 @@ def load(
     """Reads the weights of a run, of an export or of a file of Keras.
 
     Args:
-        source: the directory of a run, whose averaged weights are taken; a .safetensors
-            file of python -m cifar_jax.export; or a .weights.h5, .h5 or .keras file.
+        source: the directory of a run, whose averaged weights are taken; that of an
+            export, or its .safetensors file; or a .weights.h5, .h5 or .keras file.
         config: of the training that is to start.
         model: its network.
         class_names: the names of its labels. The last layer of a run or an export with
@@ -129,8 +136,8 @@ def load(
     path = pathlib.Path(source)
     if not path.exists():
         raise UserError(
-            f"--init_from={path} does not exist; give the directory of a run, a "
-            ".safetensors file of an export, or a file of Keras's weights"
+            f"--init_from={path} does not exist; give the directory of a run or of an "
+            "export, or a file of Keras's weights"
         )
     found = _read(path, config.model, class_names)
     if found.model != config.model:
@@ -143,7 +150,7 @@ def load(
         known = variables.without(known, model.classifier[-1:])
     known, new = variables.without_misfits(known, model, config.image_size)
     variables.check(known, model, config.image_size, str(path), missing=new)
-    return Initial(known, new)
+    return Initial(known, new, found.left_out)
 
 
 class _Found(NamedTuple):
@@ -152,14 +159,16 @@ class _Found(NamedTuple):
     model: str
     class_names: tuple[str, ...]
     variables: Variables
+    left_out: tuple[str, ...] = ()
 
 
 def _read(path: pathlib.Path, model: str, class_names: tuple[str, ...]) -> _Found:
     """Reads weights; a file of Keras does not say what it is of but by its shapes."""
+    path = safetensors_files.in_export(path) or path
     if path.is_dir():
         run = run_dir.read(path)
         return _Found(run.config.model, run.class_names, trained.load(run).variables)
     if path.suffix == ".safetensors":
         record, variables, _ = safetensors_files.read(path)
         return _Found(record["model"], tuple(record["class_names"]), variables)
-    return _Found(model, class_names, from_keras(path))
+    return _Found(model, class_names, *keras_weights.convert(path, model))

@@ -80,7 +80,7 @@ def of_keras(model: str, path: str | os.PathLike[str]) -> Trained:
             network's.
     """
     inputs = imagenet.inputs(model)
-    found = from_keras(path)
+    found = from_keras(path, model)
     count = variables.num_classes(found, models.create(model), os.fspath(path))
     network = models.create(model, num_classes=count)
     variables.check(found, network, inputs.size, os.fspath(path))
@@ -177,7 +177,8 @@ def load(
         model: the network, if fit() was given one.
 
     Raises:
-        UserError: there is no such checkpoint, or none yet.
+        UserError: there is no such checkpoint, or none yet, or its numbers are not all
+            finite.
         RunError: the checkpoint is damaged or belongs to another network.
     """
     check_type(run, "run", Run)
@@ -218,4 +219,6 @@ def load(
             "--save_interval_secs and at its end"
         )
     state = checkpoints.restore(directory, step, like)
-    return of_state(program, state, run, raw_params)
+    network = of_state(program, state, run, raw_params)
+    variables.check_finite(network.variables, f"the checkpoint {directory / str(step)}")
+    return network

@@ -62,6 +62,14 @@ def test_official_data_are_recorded_as_official(config, dataset):
     assert saved["data"]["official"] is True
 
 
+def test_an_export_is_not_a_run(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_text("")
+    message = "is an export, not a run; predict and demo take it by --weights=.*/model."
+    with pytest.raises(UserError, match=message):
+        run_dir.read(tmp_path)
+
+
 def test_claiming_writes_no_config(config, dataset):
     run = begin(config, dataset)
     before = (run.path / "config.json").read_bytes()

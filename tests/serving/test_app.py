@@ -19,7 +19,7 @@ import pytest
 import requests
 from PIL import Image
 
-from cifar_jax import serving
+from cifar_jax import read_picture, serving
 from cifar_jax.serving import app
 
 
@@ -145,6 +145,32 @@ def test_floats_are_scaled_by_the_range_of_the_network(network, value_range):
     network = dataclasses.replace(network, value_range=value_range)
     asyncio.run(app.create(network, "", "localhost")(scope, receive, send))
     assert sent[0]["status"] == (400 if value_range is None else 200)
+
+
+@pytest.mark.parametrize("resize", ["crop", "stretch"])
+def test_pictures_are_resized_as_asked_for(network, resize, monkeypatch):
+    seen = []
+    monkeypatch.setattr(app, "answer", lambda _, picture: seen.append(picture) or {})
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (50, 90, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+
+    async def receive():
+        return {"type": "http.request", "body": file.getvalue()}
+
+    async def send(message):
+        assert message.get("status", 200) == 200
+
+    scope = {
+        **{"type": "http", "method": "POST", "path": "/classify", "root_path": ""},
+        **{"query_string": b"", "headers": [(b"host", b"localhost")]},
+    }
+    own = app.create(network, "", "localhost", resize=resize)
+    asyncio.run(own(scope, receive, send))
+    file.seek(0)
+    expected = read_picture(file, network.image_shape, resize=resize)
+    np.testing.assert_array_equal(seen[0], expected)
 
 
 @pytest.mark.parametrize(

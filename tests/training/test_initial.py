@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import h5py
 import jax
 import numpy as np
 import pytest
@@ -171,6 +172,16 @@ def test_an_export_is_as_good_as_its_run(source, dataset, tmp_path):
     assert_same(state.batch_stats, from_run.variables["batch_stats"])
 
 
+def test_the_folder_of_an_export(source, dataset, tmp_path):
+    exports.write(tmp_path / "out", source, load_trained(source), raw_params=False)
+    network = models.create("batch_norm", 3)
+    from_folder, from_file = (
+        initial.load(path, config(), network, dataset.class_names)
+        for path in (tmp_path / "out", tmp_path / "out" / "model.safetensors")
+    )
+    assert_same(from_folder.variables, from_file.variables)
+
+
 NETWORK = models.create("batch_norm", 3)
 RECORD = {"format": 1, "model": "batch_norm", "class_names": ["red", "green", "blue"]}
 
@@ -243,6 +254,20 @@ def test_a_refused_start_leaves_nothing(dataset, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         fit(settings, dataset, silent)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("number", [np.nan, -np.inf])
+def test_numbers_that_are_not_finite(export, keras_file, dataset, number):
+    arrays = load_file(export)
+    arrays["batch_stats/norm/var"][:2] = number
+    save_file(arrays, export, {"config": json.dumps(RECORD)})
+    with h5py.File(keras_file, "a") as file:
+        file["layers/batch_normalization/vars/3"][:2] = number
+    for path in (export, keras_file):
+        with pytest.raises(UserError) as error:
+            fit(config(init_from=str(path)), dataset, silent)
+        start = f"{path}: it has 2 of 8 numbers in batch_stats/norm/var that are not fi"
+        assert str(error.value).startswith(start)
 
 
 def test_another_network_in_the_file_is_an_error(dataset, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from helpers import make_dataset
@@ -19,6 +20,7 @@ from cifar_jax import (
     read_run,
 )
 from cifar_jax.evaluation import exports
+from cifar_jax.runs import checkpoints
 
 IMAGES = make_dataset().test.images
 
@@ -144,3 +146,19 @@ def test_statistics_that_do_not_fit_are_refused(dataset, tmp_path):
     save_file(arrays, path, {"config": record})
     with pytest.raises(UserError, match="not of a whole network"):
         load_exported(path)
+
+
+def test_a_checkpoint_with_numbers_that_are_not_finite(finished_run, monkeypatch):
+    restore = checkpoints.restore
+
+    def with_nan(*arguments):
+        state = restore(*arguments)
+        params = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
+        return dataclasses.replace(state, params=params)
+
+    monkeypatch.setattr(checkpoints, "restore", with_nan)
+    run = read_run(finished_run)
+    message = "checkpoints/12 has 3 of 3 numbers in params/head/bias that are not fini"
+    with pytest.raises(UserError, match=message):
+        load_trained(run, raw_params=True)
+    assert load_trained(run).step == 12

@@ -8,6 +8,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from io import BufferedReader, BytesIO
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -22,6 +23,8 @@ from cifar_jax.errors import UserError
 _MOST_TEXT = 64 << 20
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MOST_TEXT
 _BEGINNING = 32  # bytes that tell the kind of a file
+# How pictures get the size that a network takes, see `read_picture`.
+Resizing = Literal["crop", "stretch"]
 
 
 def find(name: str) -> list[str]:
@@ -71,11 +74,12 @@ def read_picture(
     image_shape: tuple[int, int, int],
     formats: tuple[str, ...] | None = None,
     value_range: deep.Range | None = None,
+    resize: Resizing = "crop",
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Reads a picture of any size and of any format and mode that Pillow supports.
 
     It is rotated according to its EXIF data, composited onto white where it is
-    transparent, cropped to the center in the right proportions, and resized.
+    transparent, and resized.
 
     Args:
         file: a file name, or a binary stream such as sys.stdin.buffer; None stands for
@@ -85,12 +89,14 @@ def read_picture(
             start a program: EPS, for example, starts Ghostscript.
         value_range: the values of deep gray pictures that become 0 and 255, as
             `Dataset` and `Trained` have it; None: 0 and 65535, and floats are refused.
+        resize: "crop": to the center in the right proportions, then by Lanczos;
+            "stretch": the whole picture to the nearest pixels, as `load_img` of Keras.
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
     """
     with quiet_decoders():
-        return decode(file, image_shape, formats, value_range)
+        return decode(file, image_shape, formats, value_range, resize)
 
 
 @contextlib.contextmanager
@@ -107,6 +113,7 @@ def decode(
     image_shape: tuple[int, int, int],
     formats: tuple[str, ...] | None = None,
     value_range: deep.Range | None = None,
+    resize: Resizing = "crop",
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Does what `read_picture` does, but lets Pillow warn.
 
@@ -117,9 +124,10 @@ def decode(
     """
     height, width, _ = image_shape
     with _opened(file, formats) as image:
-        # Decodes a JPEG at the smallest scale that is still sufficient.
-        image.draft(None, (4 * width, 4 * height))
-        return _resized(image, height, width, value_range)
+        if resize == "crop":
+            # Decodes a JPEG at the smallest scale that is still sufficient.
+            image.draft(None, (4 * width, 4 * height))
+        return _resized(image, height, width, value_range, resize)
 
 
 def deep_bounds(file: str | os.PathLike[str]) -> deep.Range | None:
@@ -215,7 +223,11 @@ def _regular_file(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def _resized(
-    image: Image.Image, height: int, width: int, value_range: deep.Range | None
+    image: Image.Image,
+    height: int,
+    width: int,
+    value_range: deep.Range | None,
+    resize: Resizing,
 ) -> UInt8[np.ndarray, "{height} {width} 3"]:
     upright = ImageOps.exif_transpose(image)
     if deep.is_deep(upright):
@@ -224,6 +236,7 @@ def _resized(
         upright = upright.convert("RGBA")
         white = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(white, upright)
-    return np.asarray(
-        ImageOps.fit(upright.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
-    )
+    picture, size = upright.convert("RGB"), (width, height)
+    if resize == "stretch":
+        return np.asarray(picture.resize(size, Image.Resampling.NEAREST))
+    return np.asarray(ImageOps.fit(picture, size, Image.Resampling.LANCZOS))

@@ -1,17 +1,17 @@
 """Weights of Keras models as variables of the networks that replicate them."""
 
-import collections
 import os
-import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
 from cifar_jax.errors import UserError
 from cifar_jax.models.keras import files as keras_files
-from cifar_jax.models.keras.files import Layer
+from cifar_jax.models.keras import matching
+from cifar_jax.models.keras.layer import Layer
+from cifar_jax.models.variables import check_finite
 
 Collection = dict[str, dict[str, Float32[np.ndarray, "..."]]]
 
@@ -26,12 +26,21 @@ _LEAVES: Mapping[str, tuple[str, str]] = {
     "moving_mean": ("batch_stats", "mean"),
     "moving_variance": ("batch_stats", "var"),
 }
-# The name of a layer that was not given one: its kind, and a number except for the
-# first one that a process has made.
-_AUTOMATIC = re.compile(r"(conv2d|batch_normalization)(?:_(\d+))?")
 
 
-def from_keras(source: Any) -> dict[str, Collection]:
+class Converted(NamedTuple):
+    """The weights of a Keras model that a network has.
+
+    Attributes:
+        variables: {"params": ..., "batch_stats": ...}.
+        left_out: the layers that the network does not have: a head of the model's own.
+    """
+
+    variables: dict[str, Collection]
+    left_out: tuple[str, ...]
+
+
+def from_keras(source: Any, model: str | None = None) -> dict[str, Collection]:
     """Converts the weights of a Keras model to the variables of a network.
 
     This works for the networks whose layers have Keras's names: vgg16, vgg19, resnet50,
@@ -50,61 +59,87 @@ def from_keras(source: Any) -> dict[str, Collection]:
         source: the name of a .weights.h5, .h5 or .keras file, which h5py reads without
             Keras; or a Keras model on any backend, or any object whose `layers` have a
             `name` and `weights`, which are arrays with a `name`.
+        model: the network; None: the one of these seven that the layers are of. Layers
+            of other networks keep their names.
 
     Returns:
-        {"params": ..., "batch_stats": ...}; without BatchNorm, the latter is empty.
+        {"params": ..., "batch_stats": ...}; without BatchNorm, the latter is empty, and
+        without the model's head, as with include_top=False, the network's is missing.
 
     Raises:
-        UserError: the file cannot be read, or a weight has no known counterpart.
+        UserError: the file cannot be read; a weight has no known counterpart, or is not
+            finite; layers are missing, are not the network's, or cannot be told apart.
+    """
+    variables, left_out = convert(source, model)
+    if left_out:
+        raise UserError(
+            f"{_called(source)} is not of the network alone: it also has the layers "
+            f"{', '.join(left_out)}; train --init_from can start from it without them"
+        )
+    return variables
+
+
+def convert(source: Any, model: str | None) -> Converted:
+    """Does what `from_keras` does, but leaves out the head of another network.
+
+    Raises:
+        UserError: as `from_keras` does.
     """
     if isinstance(source, str | os.PathLike):
         layers = keras_files.read(os.fspath(source))
     else:
-        layers = [
-            Layer(layer.name, {w.name: np.asarray(w) for w in layer.weights})
-            for layer in source.layers
-        ]
-    first = _first_numbers(layers)
+        layers = list(_layers(source))
+    try:
+        found, left_out = matching.match(layers, model)
+        variables = _variables(found)
+        check_finite(variables, "it")
+    except UserError as error:
+        raise UserError(f"{_called(source)}: {error}") from None
+    return Converted(variables, left_out)
+
+
+def _variables(layers: Mapping[str, Layer]) -> dict[str, Collection]:
     variables: dict[str, Collection] = {"params": {}, "batch_stats": {}}
-    for layer in layers:
+    for name, layer in layers.items():
         for weight, value in layer.weights.items():
             if weight not in _LEAVES:
                 raise UserError(
                     f"Keras layer {layer.name!r} has an unsupported weight {weight!r}; "
                     f"supported are {', '.join(_LEAVES)}, as in keras.applications"
                 )
+            value = np.asarray(value, np.float32)
             collection, leaf = _LEAVES[weight]
-            name = _renumbered(layer.name, first)
+            own = name
             if "pointwise_kernel" in layer.weights:
                 # Two layers here, whose names end differently.
-                name += "_" + weight.removesuffix("_kernel")
-            variables[collection].setdefault(name, {})[leaf] = _converted(leaf, value)
+                own += "_" + weight.removesuffix("_kernel")
+            if _is_depthwise(name, weight, value):
+                # In Flax, this is a grouped convolution with one channel per group.
+                value = value.reshape(*value.shape[:2], 1, -1)
+            variables[collection].setdefault(own, {})[leaf] = value
     return variables
 
 
-def _converted(leaf: str, value: np.ndarray) -> Float32[np.ndarray, "..."]:
-    """Returns a weight as Flax has it."""
-    value = np.asarray(value, np.float32)
-    # Of these networks' convolutions, only a depthwise one has one output per input.
-    if leaf == "kernel" and value.ndim == 4 and value.shape[-1] == 1:
-        # In Flax, this is a grouped convolution with one channel per group.
-        return value.reshape(*value.shape[:2], 1, -1)
-    return value
+def _is_depthwise(name: str, weight: str, value: np.ndarray) -> bool:
+    """Whether a weight is a depthwise kernel, which some versions call kernel."""
+    # Of these networks' convolutions, only a depthwise one has one output per input;
+    # and a head may have a single class.
+    one_output = value.ndim == 4 and value.shape[-1] == 1 and name not in matching.HEADS
+    return weight == "depthwise_kernel" or (weight == "kernel" and one_output)
 
 
-def _first_numbers(layers: list[Layer]) -> dict[str, int]:
-    """Returns the lowest number of the layers of each kind without names."""
-    numbers: dict[str, list[int]] = collections.defaultdict(list)
-    for layer in layers:
-        if found := _AUTOMATIC.fullmatch(layer.name):
-            numbers[found[1]].append(int(found[2] or 0))
-    return {kind: min(values) for kind, values in numbers.items()}
+def _layers(model: Any) -> Iterator[Layer]:
+    """Yields the layers of a Keras model, also of those inside of it."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _layers(layer)
+        elif layer.weights:
+            # In Keras 2, the name is conv1/kernel:0.
+            weights = {w.name.split("/")[-1].split(":")[0]: w for w in layer.weights}
+            yield Layer(layer.name, {n: np.asarray(w) for n, w in weights.items()})
 
 
-def _renumbered(name: str, first: Mapping[str, int]) -> str:
-    """Returns a layer's name as it would be in the first model of a process."""
-    found = _AUTOMATIC.fullmatch(name)
-    if not found:
-        return name
-    number = int(found[2] or 0) - first[found[1]]
-    return f"{found[1]}_{number}" if number else found[1]
+def _called(source: Any) -> str:
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return f"the Keras model {getattr(source, 'name', '')}".strip()

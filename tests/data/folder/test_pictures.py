@@ -129,6 +129,29 @@ def test_exif_orientation_is_applied(orientation, undo):
     np.testing.assert_array_equal(read_picture(turned), read_picture(saved(upright)))
 
 
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "GIF"])
+@pytest.mark.parametrize("size", [(300, 200), (20, 50), (32, 32)])
+def test_stretched_as_keras_does(size, format_):
+    image = Image.fromarray(gradient(*size))
+    found = read_picture(saved(image, format_), resize="stretch")
+    # What keras.utils.load_img(file, target_size=(32, 32)) consists of.
+    with Image.open(saved(image, format_)) as opened:
+        expected = opened.convert("RGB").resize((32, 32), Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(found, np.asarray(expected))
+    if size != (32, 32):
+        assert not np.array_equal(found, read_picture(saved(image, format_)))
+
+
+@pytest.mark.slow
+def test_stretched_by_keras(keras, tmp_path):
+    image = Image.fromarray(gradient(301, 207))
+    for name in ("a.jpg", "a.png"):
+        image.save(tmp_path / name)
+        expected = keras.utils.load_img(tmp_path / name, target_size=(32, 32))
+        found = read_picture(tmp_path / name, resize="stretch")
+        np.testing.assert_array_equal(found, np.asarray(expected))
+
+
 @pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200)])
 def test_the_central_square_is_kept(width, height):
     pixels = np.zeros((height, width, 3), np.uint8)

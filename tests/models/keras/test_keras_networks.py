@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import keras_weights
+from keras_files import layers_of
 
 from cifar_jax import models
 from cifar_jax.errors import UserError
@@ -317,29 +318,32 @@ def test_blocks_of_resnet18_add_to_their_input():
 
 
 def test_numbered_and_separable_layers_get_the_names_of_our_networks():
-    def normalization(name):
-        return keras_layer("BatchNormalization", name, {"beta": np.zeros(2)})
+    def of_the_second_model(name):
+        for kind, first in (("conv2d", 9), ("batch_normalization", 40)):
+            if name.startswith(kind):
+                return f"{kind}_{int(name[len(kind) + 1 :] or 0) + first}"
+        return name
 
-    kernel = np.arange(18.0).reshape(3, 3, 2, 1)
-    parts = {"depthwise_kernel": kernel, "pointwise_kernel": np.ones((1, 1, 2, 4))}
-    # Of the second model in a process; Keras does not list layers by their numbers.
     layers = [
-        keras_layer("Conv2D", "conv2d_11", {"kernel": np.full((1, 1, 2, 3), 11)}),
-        keras_layer("Conv2D", "conv2d_9", {"kernel": np.full((1, 1, 2, 3), 9)}),
-        normalization("batch_normalization_4"),
-        normalization("batch_normalization_5"),
-        keras_layer("SeparableConv2D", "block2_sepconv1", parts),
+        keras_layer(kind, of_the_second_model(name), weights)
+        # Keras does not list layers by their numbers.
+        for name, kind, weights in reversed(layers_of("xception"))
     ]
-    params = models.from_keras(SimpleNamespace(layers=layers))["params"]
-    assert set(params) == {
-        *("conv2d", "conv2d_2", "batch_normalization", "batch_normalization_1"),
-        *("block2_sepconv1_depthwise", "block2_sepconv1_pointwise"),
-    }
-    assert params["conv2d"]["kernel"].max() == 9
-    assert params["conv2d_2"]["kernel"].min() == 11
-    depthwise = params["block2_sepconv1_depthwise"]["kernel"]
-    np.testing.assert_array_equal(depthwise[:, :, 0], kernel[..., 0])
-    assert params["block2_sepconv1_pointwise"]["kernel"].shape == (1, 1, 2, 4)
+    assert {"conv2d_9", "batch_normalization_43"} < {layer.name for layer in layers}
+    found = models.from_keras(SimpleNamespace(layers=layers))
+    for name, _, weights in layers_of("xception"):
+        if "depthwise_kernel" in weights:
+            depthwise = found["params"][f"{name}_depthwise"]["kernel"]
+            expected = weights["depthwise_kernel"]
+            np.testing.assert_array_equal(depthwise[:, :, 0], expected[..., 0])
+            pointwise = found["params"][f"{name}_pointwise"]["kernel"]
+            np.testing.assert_array_equal(pointwise, weights["pointwise_kernel"])
+        elif "kernel" in weights:
+            kernel = found["params"][name]["kernel"]
+            np.testing.assert_array_equal(kernel, weights["kernel"])
+        else:
+            mean = found["batch_stats"][name]["mean"]
+            np.testing.assert_array_equal(mean, weights["moving_mean"])
 
 
 def test_weights_without_a_counterpart():

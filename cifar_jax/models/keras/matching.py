@@ -1,0 +1,169 @@
+"""Which layers of a Keras model are those of a network."""
+
+import collections
+import functools
+import importlib.resources
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from cifar_jax.errors import UserError
+from cifar_jax.models.keras import names
+from cifar_jax.models.keras.layer import Layer
+
+# The layers that make classes of features, which a model may have others for.
+HEADS = frozenset({"fc1", "fc2", "predictions", "conv_preds"})
+# Of what a model may have more than the network, for a head of its own.
+_KINDS_OF_HEADS = ("dense", "batch_normalization")
+
+
+class Matched(NamedTuple):
+    """The layers of a network in a model.
+
+    Attributes:
+        layers: by the names that the network has for them.
+        others: the names of the layers that the network does not have.
+    """
+
+    layers: dict[str, Layer]
+    others: tuple[str, ...]
+
+
+@functools.cache
+def known_networks() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+    """Returns the names of the layers of Keras's networks, by network and kind.
+
+    Those of a kind are in the order of Keras's `model.layers`, in which it saves them;
+    it is known from tests/golden/keras.npz.
+    """
+    text = importlib.resources.files(__package__) / "layers.txt"
+    networks: dict[str, dict[str, tuple[str, ...]]] = {}
+    for line in text.read_text(encoding="utf-8").splitlines():
+        network, kind, *own = line.split()
+        networks.setdefault(network, {})[kind] = tuple(own)
+    return networks
+
+
+def match(layers: Sequence[Layer], model: str | None) -> Matched:
+    """Returns the layers of a network in a model, by names or, without them, by order.
+
+    Args:
+        layers: of the model, those of a kind in its order.
+        model: the network, with or without options; None: the one of Keras's whose
+            layers these are, if there is one. In other networks, layers have the names
+            that they have here.
+
+    Raises:
+        UserError: the layers are not those of the network, or cannot be told apart.
+    """
+    network = _recognized(layers) if model is None else model.split("(")[0]
+    if network is None or network not in known_networks():
+        return Matched(_as_named(layers, model), ())
+    try:
+        # With options, it may have fewer layers.
+        return _matched(layers, network, whole=model in (None, network))
+    except UserError as error:
+        other = _recognized(layers)
+        hint = f"; its layers are those of {other}" if other else ""
+        raise UserError(f"{error}{hint}") from None
+
+
+def _recognized(layers: Sequence[Layer]) -> str | None:
+    """Returns the network of Keras whose layers are all there, but for its head."""
+    others: dict[str, int] = {}
+    for network in known_networks():
+        try:
+            others[network] = len(_matched(layers, network, whole=True).others)
+        except UserError:
+            continue
+    return min(others, key=lambda network: others[network]) if others else None
+
+
+def _as_named(layers: Sequence[Layer], model: str | None) -> dict[str, Layer]:
+    """Returns layers by their own names, for a network of one's own."""
+    for layer in layers:
+        if layer.name is None or (model is None and names.is_automatic(layer.name)):
+            known = " or ".join(known_networks())
+            raise UserError(
+                f"it cannot be told which layer {_called(layer)} is: it has no name of "
+                f"its own, and not all layers are there of {known}"
+            )
+    return _by_name(layers, None)
+
+
+def _matched(layers: Sequence[Layer], network: str, whole: bool) -> Matched:
+    """Returns the layers of a network of Keras.
+
+    Raises:
+        UserError: a layer is missing though the network is to be whole but for its
+            head, or one that it does not have comes before others that it does.
+    """
+    if any(layer.name is None for layer in layers):
+        found = _by_order(layers, network)
+    else:
+        found = _by_name(layers, network)
+    for kind, own in known_networks()[network].items():
+        for name in own:
+            if whole and name not in found and name not in HEADS:
+                raise UserError(f"it has no layer {name}, a {kind} of {network}")
+    body = {id(layer) for name, layer in found.items() if name not in HEADS}
+    taken = {id(layer) for layer in found.values()}
+    others: list[Layer] = []
+    for layer in layers:
+        if id(layer) not in taken:
+            others.append(layer)
+        elif id(layer) in body:
+            for other in others:
+                if (other.kind, other.place) == (layer.kind, layer.place):
+                    raise UserError(
+                        f"it has a layer {_called(other)} before {_called(layer)}, and "
+                        f"{network} has not"
+                    )
+    return Matched(found, tuple(map(_called, others)))
+
+
+def _by_name(layers: Sequence[Layer], network: str | None) -> dict[str, Layer]:
+    """Returns the layers that a network has, by the names that they have in it."""
+    own = () if network is None else sum(known_networks()[network].values(), ())
+    given = names.current([_called(layer) for layer in layers], network)
+    found: dict[str, Layer] = {}
+    for layer, name in zip(layers, given, strict=True):
+        if own and name not in own and not names.is_automatic(name):
+            # As in the second network of a graph of TensorFlow 1.
+            name = re.sub(r"_\d+$", "", name)
+        if own and name not in own:
+            continue
+        if name in found:
+            raise UserError(f"it has two layers {name}")
+        found[name] = layer
+    return found
+
+
+def _by_order(layers: Sequence[Layer], network: str) -> dict[str, Layer]:
+    """Returns layers by their order among those of their kind.
+
+    Raises:
+        UserError: they are too few, or too many for the network with any head.
+    """
+    # The network may be inside of a model that has a head around it.
+    place, _ = collections.Counter(layer.place for layer in layers).most_common(1)[0]
+    inside = [layer for layer in layers if layer.place == place]
+    found: dict[str, Layer] = {}
+    for kind, own in known_networks()[network].items():
+        there = [layer for layer in inside if layer.kind == kind]
+        body = tuple(name for name in own if name not in HEADS)
+        may_be_more = kind in _KINDS_OF_HEADS
+        if len(there) == len(own):
+            body = own
+        elif len(there) < len(body) or (len(there) > len(body) and not may_be_more):
+            raise UserError(
+                f"it does not say the names of its layers, and has {len(there)} of the "
+                f"kind {kind}, but {network} has {len(own)}"
+            )
+        found |= dict(zip(body, there, strict=False))
+    return found
+
+
+def _called(layer: Layer) -> str:
+    """Returns the name of a layer, or what it is if it has none."""
+    return layer.name or "/".join((*layer.place, layer.kind))

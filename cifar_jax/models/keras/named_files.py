@@ -1,0 +1,111 @@
+"""The .h5 files that all versions of Keras can write, with the names of layers."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from cifar_jax.errors import UserError
+from cifar_jax.models.keras.layer import Layer, value
+
+# Keras 1 named the weights of block1_conv1 block1_conv1_W and block1_conv1_b. What it
+# called running_std is the variance: later versions read it as moving_variance.
+_FIRST_VERSION = re.compile(
+    r"(.+)_(W|b|gamma|beta|running_mean|running_std|depthwise_kernel|pointwise_kernel)"
+    r"(?:_\d+)?"
+)
+_RENAMED = {
+    "W": "kernel",
+    "b": "bias",
+    "running_mean": "moving_mean",
+    "running_std": "moving_variance",
+}
+# Kernels of the networks here are at most that high and wide.
+_LARGEST_KERNEL = 7
+
+
+def is_one(file: Any) -> bool:
+    """Whether an HDF5 file is one of these."""
+    return "model_weights" in file or bool(_texts(file, "layer_names"))
+
+
+def layers(file: Any, name: str) -> list[Layer]:
+    """Returns the layers of an HDF5 file in the order of the model.
+
+    Args:
+        file: the HDF5 file.
+        name: of the file, which may say that its kernels are Theano's.
+
+    Raises:
+        UserError: a weight is damaged, or kernels have their channels first.
+    """
+    # A whole model has its weights in a group.
+    root = file.get("model_weights", file)
+    found = []
+    for layer in _texts(root, "layer_names"):
+        groups = (file, root, root[layer])
+        backends = {text for group in groups for text in _texts(group, "backend")}
+        for own, weights in _weights(root[layer], layer).items():
+            if "theano" in backends or "th_kernels" in name:
+                weights = {key: _turned(key, array) for key, array in weights.items()}
+            _refuse_channels_first(own, weights)
+            found.append(Layer(own, weights))
+    return found
+
+
+def _weights(group: Any, layer: str) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the weights of a layer, or those of each layer if it is a model."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for text in _texts(group, "weight_names"):
+        own, weight = _split(text, layer)
+        array = value(group, text, own, weight)
+        if found.setdefault(own, {}).setdefault(weight, array) is not array:
+            raise UserError(f"it has two weights {weight} of layer {own!r}")
+    if len(found) == 1:
+        # What a weight's name begins with may differ from the layer's own name: the
+        # second of two models with a block1_conv1 has block1_conv1_1/kernel.
+        (weights,) = found.values()
+        return {layer: weights}
+    return found
+
+
+def _split(text: str, layer: str) -> tuple[str, str]:
+    """Returns the layer and the weight of a name such as block1_conv1/kernel:0."""
+    *places, last = text.split(":")[0].split("/")
+    if places:
+        return places[-1], last
+    if found := _FIRST_VERSION.fullmatch(last):
+        return found[1], _RENAMED.get(found[2], found[2])
+    return layer, last
+
+
+def _turned(weight: str, array: np.ndarray) -> np.ndarray:
+    """Returns a weight of Keras on Theano as other backends have it.
+
+    Theano convolves, others correlate: kernels are turned by 180 degrees. Those of
+    depthwise convolutions are not, as Keras turned them itself before it called Theano
+    (`_preprocess_conv2d_depthwise_kernel` of its Theano backend).
+    """
+    return array[::-1, ::-1] if weight == "kernel" and array.ndim == 4 else array
+
+
+def _refuse_channels_first(layer: str, weights: dict[str, np.ndarray]) -> None:
+    for weight, array in weights.items():
+        if array.ndim == 4 and max(array.shape[2:]) <= _LARGEST_KERNEL < array.shape[0]:
+            raise UserError(
+                f"{weight} of layer {layer!r} has its channels first, as Keras 1 wrote "
+                f"it for Theano (its shape is {array.shape}); give a file with them "
+                "last, whose published name has tf_dim_ordering"
+            )
+
+
+def _texts(group: Any, name: str) -> list[str]:
+    """Returns a text or a list of texts, which is in numbered parts if it is long."""
+    parts = [name] if name in group.attrs else []
+    while (part := f"{name}{len(parts)}") in group.attrs:
+        parts.append(part)
+    return [
+        text.decode() if isinstance(text, bytes) else str(text)
+        for part in parts
+        for text in np.atleast_1d(group.attrs[part])
+    ]

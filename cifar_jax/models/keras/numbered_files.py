@@ -1,0 +1,126 @@
+"""The .weights.h5 and .keras files of Keras 3 and late versions of Keras 2.
+
+They number layers of a class, and the weights of a layer: layers/conv2d_1/vars/0. Since
+3.6, they also have the layer's own name.
+"""
+
+import collections
+import re
+from typing import Any
+
+from cifar_jax.errors import UserError
+from cifar_jax.models.keras.layer import Layer, value
+
+# The groups of a model's layers. Keras 2.12 to 2.14 have the second one, where every
+# layer with weights counts twice: conv2d is followed by conv2d_2.
+_DOUBLED = "_layer_checkpoint_dependencies"
+_CONTAINERS = {"layers", _DOUBLED}
+# Names of a layer's weights, by the kind of the layer and the number of its weights.
+_WEIGHTS = {
+    ("conv2d", 1): ("kernel",),
+    ("conv2d", 2): ("kernel", "bias"),
+    ("dense", 1): ("kernel",),
+    ("dense", 2): ("kernel", "bias"),
+    ("depthwise_conv2d", 1): ("depthwise_kernel",),
+    ("separable_conv2d", 2): ("depthwise_kernel", "pointwise_kernel"),
+    ("batch_normalization", 3): ("beta", "moving_mean", "moving_variance"),
+    ("batch_normalization", 4): ("gamma", "beta", "moving_mean", "moving_variance"),
+}
+
+
+def layers(file: Any, config: dict[str, Any]) -> list[Layer]:
+    """Returns the layers, those of a kind in the order of the model.
+
+    Args:
+        file: the HDF5 file.
+        config: what config.json says of the model, with the names of its layers; empty
+            if there is none.
+
+    Raises:
+        UserError: a layer is of an unknown kind, or a weight is damaged.
+    """
+    groups: dict[tuple[str, ...], Any] = {}
+
+    def visit(name: str, item: Any) -> None:
+        *places, last = _parts(name)
+        if last == "vars" and _CONTAINERS.intersection(places) and len(item):
+            groups[_path(places)] = item
+
+    file.visititems(visit)
+    names = _names(config)
+    return [
+        _layer(path, groups[path], names.get(path))
+        for path in sorted(groups, key=lambda path: [_numbered(part) for part in path])
+        # The random numbers of dropout and distortions.
+        if not path[-1].startswith("seed_generator")
+    ]
+
+
+def _layer(path: tuple[str, ...], values: Any, name: str | None) -> Layer:
+    if "name" in values.attrs:
+        name = str(values.attrs["name"])
+    known_as = name or "/".join(path)
+    kind, _ = _numbered(path[-1])
+    weights = _WEIGHTS.get((kind, len(values)))
+    if weights is None:
+        known = ", ".join(sorted({kind for kind, _ in _WEIGHTS}))
+        raise UserError(
+            f"layer {known_as!r} is of the kind {kind}, with {len(values)} weights; "
+            f"supported are {known}, as in keras.applications"
+        )
+    arrays = {
+        weight: value(values, str(index), known_as, weight)
+        for index, weight in enumerate(weights)
+    }
+    return Layer(name, arrays, kind, path[:-1])
+
+
+def _names(
+    config: dict[str, Any], place: tuple[str, ...] = ()
+) -> dict[tuple[str, ...], str]:
+    """Returns the names of layers by their paths, which are made of their classes."""
+    names: dict[tuple[str, ...], str] = {}
+    counts: collections.Counter[str] = collections.Counter()
+    for layer in config.get("config", {}).get("layers", []):
+        kind = _snake_case(layer["class_name"])
+        path = (*place, _group(kind, counts[kind]))
+        counts[kind] += 1
+        names[path] = layer["config"]["name"]
+        names |= _names(layer, path)
+    return names
+
+
+def _snake_case(name: str) -> str:
+    """Returns conv2d of Conv2D, as keras.src.utils.naming.to_snake_case does."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _parts(name: str) -> list[str]:
+    """Returns the groups that a name leads through; Windows has backslashes."""
+    return re.split(r"[/\\]", name)
+
+
+def _path(places: list[str]) -> tuple[str, ...]:
+    """Returns the layers that groups are of, by their numbers without doubling."""
+    path = []
+    doubled = False
+    for place in places:
+        if place in _CONTAINERS:
+            doubled = place == _DOUBLED
+        else:
+            kind, number = _numbered(place)
+            path.append(_group(kind, number // 2 if doubled else number))
+    return tuple(path)
+
+
+def _group(kind: str, number: int) -> str:
+    return f"{kind}_{number}" if number else kind
+
+
+def _numbered(part: str) -> tuple[str, int]:
+    """Returns conv2d and 1 of conv2d_1, and 0 if there is no number."""
+    found = re.fullmatch(r"(.*?)(?:_(\d+))?", part)
+    assert found is not None
+    return found[1], int(found[2] or 0)
