@@ -1,5 +1,6 @@
 """Your own pictures: a folder with a sub-folder for each class."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -74,6 +75,10 @@ def load(
             f"{_damage(damaged, count)}; repair or delete them, or leave them out by "
             "--skip_damaged"
         )
+    left_out = {name for name, _ in damaged}
+    for name, pictures in named.items():
+        names = tuple(one.name for one in pictures if one.name not in left_out)
+        splits[name] = dataclasses.replace(splits[name], names=names)
     for name in ("train", "test"):
         if not len(splits[name]):
             raise UserError(f"all {name} pictures in {directory} are damaged")
