@@ -83,7 +83,7 @@ def in_perspective(
     words = [
         f"with {count} images, the 95% interval is {low:.3f} to {high:.3f} (Wilson)",
         f"guessing gives {1 / len(class_names):.3f}",
-        f"always saying {class_names[counts.argmax()]} {counts.max() / count:.3f}",
+        f"always saying {class_names[int(counts.argmax())]} {counts.max() / count:.3f}",
     ]
     if (only := scores.only_prediction(logits)) is not None and count > 1:
         words.append(f"all are predicted as {class_names[only]}")

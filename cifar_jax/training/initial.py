@@ -3,7 +3,7 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +23,11 @@ from cifar_jax.training import train_state, trained
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
 
+# What --init_from calls the network that comes with this package.
+_PRETRAINED = "pretrained"
+# What its inputs depend on, and so what it makes of an image.
+_INPUTS = ("image_size", "normalization")
+
 
 def weights(
     config: Config, program: Program, dataset: Dataset, log: Log
@@ -40,7 +45,16 @@ def weights(
         return None
     found = load(config.init_from, config, program.model, dataset.class_names)
     new = f"; new are the layers {', '.join(found.new)}" if found.new else ""
-    log(f"starting from the weights of {config.init_from}{new}")
+    source = config.init_from
+    if source == _PRETRAINED:
+        source = f"the network that comes with cifar_jax, {trained.PRETRAINED.stem}"
+    log(f"starting from the weights of {source}{new}")
+    for name, value in found.inputs.items():
+        if (own := getattr(config, name)) != value:
+            log(
+                f"note: the weights were trained with --{name}={value}, and this run "
+                f"has --{name}={own}"
+            )
     return found.variables
 
 
@@ -99,10 +113,13 @@ class Initial(NamedTuple):
     Attributes:
         variables: by collection and layer, for all layers except the new ones.
         new: the layers of the classifier that start from random numbers.
+        inputs: settings of the run that the variables are of, as far as known, on which
+            the network's inputs depend.
     """
 
     variables: Variables
     new: tuple[str, ...]
+    inputs: Mapping[str, Any]
 
 
 def load(
@@ -114,8 +131,9 @@ def load(
     """Reads the weights of a run, of an export or of a file of Keras.
 
     Args:
-        source: the directory of a run, whose averaged weights are taken; a .safetensors
-            file of python -m cifar_jax.export; or a .weights.h5, .h5 or .keras file.
+        source: "pretrained", for the network that comes with this package; the
+            directory of a run, whose averaged weights are taken; a .safetensors file
+            of python -m cifar_jax.export; or a .weights.h5, .h5 or .keras file.
         config: of the training that is to start.
         model: its network.
         class_names: the names of its labels. The last layer of a run or an export with
@@ -126,40 +144,49 @@ def load(
             classifier may differ, which is then new.
         RunError: the run's checkpoint is damaged.
     """
-    path = pathlib.Path(source)
+    path = trained.PRETRAINED if source == _PRETRAINED else pathlib.Path(source)
     if not path.exists():
         raise UserError(
             f"--init_from={path} does not exist; give the directory of a run, a "
-            ".safetensors file of an export, or a file of Keras's weights"
+            ".safetensors file of an export, a file of Keras's weights, or "
+            f"{_PRETRAINED}"
         )
     found = _read(path, config.model, class_names)
     if found.model != config.model:
+        settings = {"model": found.model, **found.inputs}
+        needs = " ".join(f"--{name}={value}" for name, value in settings.items())
         raise UserError(
-            f"--init_from={path} is of --model={found.model}, and cannot start a "
-            f"training of --model={config.model}"
+            f"--init_from={source} is of --model={found.model}, and cannot start a "
+            f"training of --model={config.model}; give {needs}"
+            + (", or --recipe=finetune" if source == _PRETRAINED else "")
         )
     known = found.variables
     if found.class_names != class_names:
         known = variables.without(known, model.classifier[-1:])
     known, new = variables.without_misfits(known, model, config.image_size)
     variables.check(known, model, config.image_size, str(path), missing=new)
-    return Initial(known, new)
+    return Initial(known, new, found.inputs)
 
 
 class _Found(NamedTuple):
-    """Weights, the network that they are of, and the names of its labels."""
+    """Weights, the network that they are of, the names of its labels, its inputs."""
 
     model: str
     class_names: tuple[str, ...]
     variables: Variables
+    inputs: Mapping[str, Any]
 
 
 def _read(path: pathlib.Path, model: str, class_names: tuple[str, ...]) -> _Found:
     """Reads weights; a file of Keras does not say what it is of but by its shapes."""
     if path.is_dir():
         run = run_dir.read(path)
-        return _Found(run.config.model, run.class_names, trained.load(run).variables)
+        inputs = {name: getattr(run.config, name) for name in _INPUTS}
+        variables = trained.load(run).variables
+        return _Found(run.config.model, run.class_names, variables, inputs)
     if path.suffix == ".safetensors":
         record, variables, _ = safetensors_files.read(path)
-        return _Found(record["model"], tuple(record["class_names"]), variables)
-    return _Found(model, class_names, from_keras(path))
+        inputs = {name: record[name] for name in _INPUTS if name in record}
+        names = tuple(record["class_names"])
+        return _Found(record["model"], names, variables, inputs)
+    return _Found(model, class_names, from_keras(path), {})
