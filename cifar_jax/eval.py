@@ -25,7 +25,6 @@ from absl import flags
 
 from cifar_jax import command, data
 from cifar_jax.console import say, warn
-from cifar_jax.data import Split
 from cifar_jax.data.cifar import cifar10, robustness
 from cifar_jax.data.cifar.published import IMAGE_SHAPE
 from cifar_jax.data.cifar.robustness import CorruptedImages
@@ -33,7 +32,7 @@ from cifar_jax.data.dataset import ImageSet
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import comparison, corruption, report
 from cifar_jax.evaluation.inference import BATCH_SIZE, Trained, predict_logits
-from cifar_jax.evaluation.measuring import in_words, measured
+from cifar_jax.evaluation.measuring import facts, in_perspective, in_words, measured
 from cifar_jax.metrics import EVAL_METRICS
 from cifar_jax.registry import signatures
 from cifar_jax.runs import following, run_dir
@@ -173,13 +172,15 @@ def _evaluate_split(
     options = flags.FLAGS
     images = task.images
     assert isinstance(images, ImageSet)
-    part = Split(images.split.images, images.split.labels[:]).part(0, task.count)
+    whole = dataclasses.replace(images.split, labels=images.split.labels[:])
+    part = whole.part(0, task.count)
     logits = predict_logits(network, part.images, options.batch_size)
     found = measured(options.eval_metrics, logits, part.labels, run.class_names)
     now = _now()
     say(f"{now}: precision @ 1 = {found['precision_at_1']:.3f}{in_words(found)}")
-    counts = {"num_examples": len(part), "examples_in_split": len(images)}
-    record(network.step, found, counts)
+    if (words := in_perspective(logits, part.labels, run.class_names)) is not None:
+        say(words)
+    record(network.step, found, facts(logits, part.labels, len(images)))
     if not options.report:
         return None
     subject = _subject(run, network, task, len(images), images.fingerprint, now)

@@ -18,7 +18,7 @@ from absl import flags
 from cifar_jax import command, console, data
 from cifar_jax.config import flags as config_flags
 from cifar_jax.config.config import Config
-from cifar_jax.data import Dataset
+from cifar_jax.data import Dataset, balance
 from cifar_jax.devices import processes
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.files import check_folder
@@ -40,10 +40,13 @@ def main(arguments: Sequence[str]) -> int:
     dataset = data.load(
         config.dataset, config.data_dir, config.validation_size, **config.data_options
     )
+    config = config.for_images(len(dataset.train))
     console.log(
         f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test "
         f"images from {dataset.source}"
     )
+    for line in balance.described(dataset, config.loss):
+        console.log(line)
     command.banner(dataset.notice)
     if sys.stdout.isatty() and sys.stderr.isatty():
         bar = ProgressBar(config.max_steps, config.batch_size)

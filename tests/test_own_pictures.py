@@ -25,16 +25,14 @@ def write_pictures(folder: pathlib.Path, dataset: Dataset, count: int) -> None:
 
 
 def commands(max_steps: int) -> list[list[str]]:
-    """Returns the README's three commands, with another number of steps."""
+    """Returns the README's three commands, the first with a limit of its steps."""
     [block] = re.findall(
         r"\n\n((?:    .*\n)*    .*--dataset=folder.*\n(?:    .*\n)*)", README
     )
     lines = [shlex.split(line) for line in block.splitlines()]
     assert [line[:2] for line in lines] == [["python", "-m"]] * 3
-    return [
-        [re.sub(r"max_steps=\d+", f"max_steps={max_steps}", word) for word in line[2:]]
-        for line in lines
-    ]
+    train, *others = (line[2:] for line in lines)
+    return [[*train, f"--max_steps={max_steps}"], *others]
 
 
 def follow_readme(run, folder, max_steps):

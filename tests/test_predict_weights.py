@@ -151,7 +151,9 @@ def test_pictures_of_runs_are_cropped(pictures, flag, call_command, monkeypatch)
     monkeypatch.setattr(
         predict.pictures,
         "read_picture",
-        lambda file, shape, resize: seen.append(resize) or np.zeros(shape, np.uint8),
+        lambda file, shape, value_range, resize: (
+            seen.append(resize) or np.zeros(shape, np.uint8)
+        ),
     )
     assert call_command("predict", flag, "0.png").returncode == 0
     assert call_command("predict", flag, "0.png", "--resize=stretch").returncode == 0

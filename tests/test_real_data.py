@@ -36,10 +36,10 @@ def test_photographs_of_three_classes_can_be_told_apart(
     for name in ("airplane", "frog", "truck"):
         (tmp_path / "all" / name).rename(tmp_path / "pictures" / name)
     next((tmp_path / "pictures" / "frog").rglob("*.jpg")).rename(tmp_path / "new.jpg")
-    _, evaluated, predicted = follow_readme(run_command, tmp_path, max_steps=200)
+    _, evaluated, predicted = follow_readme(run_command, tmp_path, max_steps=225)
     print(evaluated, predicted)
-    # Chance level is 0.33; this seed reached 0.80.
-    assert float(re.search(r"precision @ 1 = (\d\.\d+)", evaluated)[1]) > 0.5
+    # Chance level is 0.33; this seed reached 0.967 in 225 steps, which are 30 epochs.
+    assert float(re.search(r"precision @ 1 = (\d\.\d+)", evaluated)[1]) > 0.8
     assert "frog" in predicted
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 from typing import Any, get_args
 
 from cifar_jax import data, models
@@ -51,6 +52,13 @@ class Config:
         "triangle are stretched to end there.",
         at_least=1,
         at_most=_LARGEST,
+    )
+    num_epochs: float | None = option(
+        None,
+        "Stop after this many passes over the training images, if that is before "
+        "--max_steps, and then stretch the schedules to end there. Batches are made "
+        "smaller, to a power of 2, where there are fewer images than --batch_size.",
+        above=0,
     )
     batch_size: int = option(
         128,
@@ -130,9 +138,10 @@ class Config:
     )
     init_from: str | None = option(
         None,
-        "Start from these weights: the directory of a run or of an export, its "
-        ".safetensors file, or a .weights.h5, .h5 or .keras file of Keras. The head is "
-        "new if the classes differ.",
+        "Start from these weights: pretrained, the network that comes with this "
+        "package; the directory of a run or of an export, its .safetensors file; or a "
+        ".weights.h5, .h5 or .keras file of Keras. The head is new if the classes "
+        "differ.",
         path=True,
         fixed=True,
     )
@@ -371,6 +380,29 @@ class Config:
             return given
         size = 32 if self.image_size <= 32 else self.image_size * 8 // 7
         return {"picture_size": size} | given
+
+    def for_images(self, count: int) -> "Config":
+        """Returns the config with the batch size and steps that --num_epochs implies.
+
+        Without --num_epochs, that is the config itself; so it is if this was done
+        before for as many images.
+
+        Args:
+            count: number of training images.
+        """
+        if self.num_epochs is None:
+            return self
+        batch_size = self.batch_size
+        if batch_size > count:
+            # A power of 2, which most numbers of devices divide.
+            batch_size = 1 << (count.bit_length() - 1)
+        every = self.steps_per_update
+        updates = math.ceil(self.num_epochs * count / (batch_size * every))
+        return dataclasses.replace(
+            self,
+            batch_size=batch_size,
+            max_steps=min(self.max_steps, updates * every),
+        )
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -16,6 +16,7 @@ _DEFINE: dict[Any, Callable[..., Any]] = {
     int: flags.DEFINE_integer,
     int | None: flags.DEFINE_integer,
     float: flags.DEFINE_float,
+    float | None: flags.DEFINE_float,
     bool: flags.DEFINE_boolean,
     bool | None: flags.DEFINE_boolean,
     tuple[float, ...]: flags.DEFINE_list,

@@ -125,6 +125,30 @@ def _airbench_muon(
     }
 
 
+# For pictures of one's own. The head learns from the start, while the learning rate of
+# the convolutions rises from 0, so that a head that knows nothing yet does not distort
+# them (Kumar et al., Fine-Tuning Can Distort Pretrained Features and Underperform
+# Out-of-Distribution, 2022). They are trained by SGD, whose steps shrink with the
+# gradients where the head is enough; Adam's would not.
+_FINETUNE: dict[str, Any] = {
+    "init_from": "pretrained",
+    "model": "airbench94",
+    "num_epochs": 30.0,
+    "batch_size": 32,
+    "image_size": 32,
+    "distortions": "translate(2), flip",
+    "normalization": "channel",
+    "views": "shifted_mirrors",
+    "learning_rate": 0.05,
+    "schedule": "triangle(peak=0.5)",
+    "optimizer": "sgd(momentum=0.9, nesterov=True)",
+    "weight_decay": 0.0,
+    "param_groups": f"{_WHITENING}, group('predictions/kernel', optimizer='adamw', "
+    "learning_rate=0.6, schedule='linear')",
+    "average": "none",
+}
+
+
 RECIPES: dict[str, Recipe] = {
     "tutorial": Recipe("TensorFlow's tutorial.", {}),
     "cuda_convnet_18pct": Recipe(
@@ -187,5 +211,10 @@ RECIPES: dict[str, Recipe] = {
             "model": "airbench96",
             "distortions": "translate(4), alternating_flip, cutout(12)",
         },
+    ),
+    "finetune": Recipe(
+        "For a folder of few pictures: 30 epochs from the network that comes with this "
+        "package, its new head first.",
+        _FINETUNE,
     ),
 }

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,14 @@ class Split:
         labels: from 0 to num_classes - 1.
         extra: arrays by name, with a row for each image: weights, for example, or the
             logits of a teacher. The devices compute with 32 bits.
+        names: of the images, for people, such as those of their files; None: images
+            are known by their numbers.
     """
 
     images: UInt8[Any, "n h w c"]
     labels: Integer[Any, " n"]
     extra: Mapping[str, Shaped[Any, "n ..."]] = dataclasses.field(default_factory=dict)
+    names: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,6 +47,7 @@ class Split:
             part(self.images, start, stop),
             part(self.labels, start, stop),
             {name: part(array, start, stop) for name, array in self.extra.items()},
+            None if self.names is None else self.names[start:stop],
         )
 
 
@@ -146,6 +150,14 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the images."""
         return self.train.images.shape[1:]
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of training images of each class."""
+        counts = np.zeros(len(self.class_names), np.int64)
+        for block in blocks(self.train.labels):
+            counts += np.bincount(block.astype(np.int64), minlength=len(counts))
+        return tuple(counts.tolist())
 
     def split(self, name: str) -> Split:
         """Returns the images of a split.
@@ -286,7 +298,7 @@ def check_split(
     num_classes: int,
     shape: tuple[int, int, int] | None = None,
 ) -> None:
-    """Raises UserError unless a split has images, and for each a label and all extras.
+    """Raises UserError unless a split has images, and for each all that belongs to it.
 
     Args:
         split: the argument.
@@ -299,6 +311,10 @@ def check_split(
     check_labels(split.labels, f"{name}.labels", len(split.images))
     check_label_range(split.labels, f"{name}.labels", num_classes)
     check_extra(split.extra, f"{name}.extra", len(split.images))
+    if split.names is not None and len(split.names) != len(split.images):
+        raise UserError(
+            f"there are {len(split.images)} images but {len(split.names)} {name}.names"
+        )
 
 
 def check_label_range(labels: Integer[Any, " n"], name: str, num_classes: int) -> None:

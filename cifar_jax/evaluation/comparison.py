@@ -34,7 +34,10 @@ _TRAINING = {
     "global_step/sec": (1e-9, 1e9),
 }
 # What else an evaluation has, besides what --eval_metrics asked for.
-_KNOWN = {"step", "time", "precision_at_1", "num_examples", "examples_in_split"}
+_KNOWN = {
+    *("step", "time", "precision_at_1", "num_examples", "examples_in_split"),
+    *("largest_class", "predicted_classes"),
+}
 _EVALUATION = {
     "step": (0, _LARGEST),
     "precision_at_1": (0, 1),

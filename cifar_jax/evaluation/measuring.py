@@ -11,6 +11,9 @@ from cifar_jax.metrics.splits import SplitResults
 from cifar_jax.registry import resolve_all
 from cifar_jax.writers import as_numbers
 
+# From so many images on, the interval of a precision is narrower than 0.07.
+_MANY = 1_000
+
 
 def measured(
     eval_metrics: str,
@@ -37,6 +40,54 @@ def measured(
             )
         found |= numbers
     return found
+
+
+def facts(
+    logits: Float[np.ndarray, "n classes"],
+    labels: Integer[np.ndarray, " n"],
+    examples_in_split: int,
+) -> dict[str, int]:
+    """Returns the counts that tell what a precision is worth, for records.
+
+    Returns:
+        num_examples: how many images were evaluated.
+        examples_in_split: how many there are.
+        largest_class: how many of the evaluated ones are of the most frequent class.
+        predicted_classes: number of classes that were predicted at all.
+    """
+    return {
+        "num_examples": len(labels),
+        "examples_in_split": examples_in_split,
+        "largest_class": int(np.bincount(labels).max()),
+        "predicted_classes": len(np.unique(logits.argmax(axis=-1))),
+    }
+
+
+def in_perspective(
+    logits: Float[np.ndarray, "n classes"],
+    labels: Integer[np.ndarray, " n"],
+    class_names: Sequence[str],
+) -> str | None:
+    """Says what the precision on few images is worth; None if there are many.
+
+    That is its 95% interval, see `scores.wilson_interval`, and what guessing would
+    reach; and whether the network gives the same answer always.
+
+    Raises:
+        RunError: logits are not finite.
+    """
+    count, counts = len(labels), np.bincount(labels)
+    if count >= _MANY:
+        return None
+    low, high = scores.wilson_interval(scores.num_correct(logits, labels), count)
+    words = [
+        f"with {count} images, the 95% interval is {low:.3f} to {high:.3f} (Wilson)",
+        f"guessing gives {1 / len(class_names):.3f}",
+        f"always saying {class_names[int(counts.argmax())]} {counts.max() / count:.3f}",
+    ]
+    if (only := scores.only_prediction(logits)) is not None and count > 1:
+        words.append(f"all are predicted as {class_names[only]}")
+    return "; ".join(words)
 
 
 def in_words(found: dict[str, float]) -> str:

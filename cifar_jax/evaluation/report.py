@@ -102,7 +102,7 @@ def write(
     # Imported here because matplotlib takes a second and only reports need it.
     from cifar_jax.evaluation import report_page
 
-    found = contents(subject, logits, split.labels, history)
+    found = contents(subject, logits, split.labels, history, split.names)
     shown = found["right_answers"] + found["mistakes"]
     pictures = {one["index"]: split.images[one["index"]] for one in shown}
     page = report_page.page(found, pictures)
@@ -148,11 +148,13 @@ def contents(
     logits: Float[np.ndarray, "n classes"],
     labels: Integer[np.ndarray, " n"],
     history: comparison.History | None = None,
+    files: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Returns the contents of the report, ready for JSON.
 
     A value is None if it is undefined; so is the confusion matrix of too many classes,
-    and the training if nothing is known of it.
+    the only prediction if there are several, the training if nothing is known of it,
+    and a file if only the number of an image is known.
     """
     names = subject.class_names
     matrix = None
@@ -160,6 +162,8 @@ def contents(
         matrix = scores.confusion_matrix(logits, labels).tolist()
     precision = scores.accuracy(logits, labels)
     correct = round(precision * len(labels))
+    counts = np.bincount(labels)
+    only = scores.only_prediction(logits)
     return {
         "generator": GENERATOR,
         **dataclasses.asdict(subject),
@@ -167,6 +171,11 @@ def contents(
         "correct": correct,
         "precision_at_1": precision,
         "precision_at_1_interval_95": scores.wilson_interval(correct, len(labels)),
+        "balanced_accuracy": scores.balanced_accuracy(logits, labels),
+        "chance": 1 / len(names),
+        "largest_class": names[counts.argmax()],
+        "largest_share": counts.max() / len(labels),
+        "only_prediction": None if only is None else names[only],
         "precision_at_5": scores.accuracy_at(5, logits, labels),
         "negative_log_likelihood": scores.negative_log_likelihood(logits, labels),
         "classes": _classes(names, logits, labels),
@@ -186,9 +195,14 @@ def contents(
             logits,
             labels,
             scores.confident_right_answers(logits, labels, _ANSWERS),
+            files,
         ),
         "mistakes": _answers(
-            names, logits, labels, scores.confident_mistakes(logits, labels, _ANSWERS)
+            names,
+            logits,
+            labels,
+            scores.confident_mistakes(logits, labels, _ANSWERS),
+            files,
         ),
         "training": _training(history) if history else None,
     }
@@ -205,12 +219,17 @@ def _classes(
 
 
 def _answers(
-    names: tuple[str, ...], logits: np.ndarray, labels: np.ndarray, chosen: np.ndarray
+    names: tuple[str, ...],
+    logits: np.ndarray,
+    labels: np.ndarray,
+    chosen: np.ndarray,
+    files: Sequence[str] | None,
 ) -> list[dict[str, Any]]:
     probabilities = scores.probabilities(logits)
     return [
         {
             "index": int(i),
+            "file": None if files is None else files[i],
             "label": names[labels[i]],
             "prediction": names[logits[i].argmax()],
             "probability": float(probabilities[i].max()),

@@ -64,7 +64,19 @@ def _headline(record: dict[str, Any]) -> str:
         f"<p>{record['correct']:,} of {record['num_images']:,} images are "
         "classified correctly. The Wilson interval shows how much the precision would "
         "vary with another sample of as many images; the variation between runs that "
-        "differ only in their seed comes on top.</p>"
+        "differ only in their seed comes on top. Guessing would get "
+        f"{record['chance']:.3f}, always saying {_text(record['largest_class'])} "
+        f"{record['largest_share']:.3f}.</p>" + _only(record)
+    )
+
+
+def _only(record: dict[str, Any]) -> str:
+    """Returns a notice if the network gives the same answer always."""
+    if record["only_prediction"] is None or record["num_images"] == 1:
+        return ""
+    return (
+        '\n<p class="notice">All images are predicted as '
+        f"{_text(record['only_prediction'])}.</p>"
     )
 
 
@@ -76,6 +88,7 @@ def _facts(record: dict[str, Any]) -> str:
         "data": record["data_source"],
         "fingerprint": record["data_fingerprint"],
         "evaluated": record["time"],
+        "balanced accuracy": record["balanced_accuracy"],
         "precision @ 5": record["precision_at_5"],
         "mean negative log-likelihood": record["negative_log_likelihood"],
         "expected calibration error": record["calibration"]["error"],
@@ -113,8 +126,9 @@ def _classes(classes: list[dict[str, Any]]) -> str:
     return _table(head, rows) + (
         "<p>Precision: fraction of the images predicted as the class that belong to "
         "it. Recall: fraction of the images of the class that are predicted as it. F1: "
-        "harmonic mean of the two. An en dash marks a score that is undefined because "
-        "there are no images to count.</p>"
+        "harmonic mean of the two. Balanced accuracy, above, is the mean of the "
+        "recalls. An en dash marks a score that is undefined because there are no "
+        "images to count.</p>"
     )
 
 
@@ -208,10 +222,11 @@ def _answer(answer: dict[str, Any], picture: UInt8[np.ndarray, "h w 3"]) -> str:
     text = f"<b>{_text(label)}</b>"
     if label != prediction:
         text += f", predicted as <b>{_text(prediction)}</b>"
-    image = _image(file.getvalue(), "png", f"{label}, image {answer['index']}")
+    place = answer["file"] or f"image {answer['index']}"
+    image = _image(file.getvalue(), "png", f"{label}, {place}")
     return (
         f"<figure>{image}<figcaption>{text} ({answer['probability']:.1%})"
-        f"<br>image {answer['index']}</figcaption></figure>\n"
+        f"<br>{_text(place)}</figcaption></figure>\n"
     )
 
 

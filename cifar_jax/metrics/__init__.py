@@ -4,6 +4,7 @@ from cifar_jax.metrics.splits import (
     ECE,
     NLL,
     Accuracy,
+    BalancedAccuracy,
     PerClass,
     SplitMetric,
     TopK,
@@ -30,6 +31,7 @@ EVAL_METRICS: Registry[SplitMetric] = Registry(
     SplitMetric,
     {
         "accuracy": Accuracy,
+        "balanced_accuracy": BalancedAccuracy,
         "top_k": TopK,
         "nll": NLL,
         "ece": ECE,

@@ -82,6 +82,26 @@ def accuracy_at(
     return float(np.mean((top_classes == labels[:, None]).any(axis=-1)))
 
 
+def balanced_accuracy(
+    logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
+) -> float:
+    """Returns the mean over the classes with images of the accuracy among their images.
+
+    A network that always gives the same one of k classes has 1/k, however many images
+    are of that class (Brodersen et al., The Balanced Accuracy and Its Posterior
+    Distribution, 2010).
+    """
+    counts = np.bincount(labels, minlength=logits.shape[-1])
+    right = np.bincount(labels, _predictions(logits) == labels, len(counts))
+    return float(np.mean(right[counts > 0] / counts[counts > 0]))
+
+
+def only_prediction(logits: Float[np.ndarray, "n classes"]) -> int | None:
+    """Returns the class that all images are predicted as; None if there are several."""
+    predictions = _predictions(logits)
+    return int(predictions[0]) if (predictions == predictions[0]).all() else None
+
+
 def wilson_interval(successes: int, count: int) -> tuple[float, float]:
     """Returns Wilson's 95% score interval of a proportion, also valid near 0 and 1.
 

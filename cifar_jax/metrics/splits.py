@@ -44,6 +44,16 @@ class Accuracy:
 
 
 @dataclasses.dataclass(frozen=True)
+class BalancedAccuracy:
+    """Mean of the accuracies of the classes, see `scores.balanced_accuracy`."""
+
+    def __call__(self, split: SplitResults) -> dict[str, float]:
+        """Returns numbers by name."""
+        found = scores.balanced_accuracy(split.logits, split.labels)
+        return {"balanced_accuracy": found}
+
+
+@dataclasses.dataclass(frozen=True)
 class TopK:
     """Fraction of the images whose label is among the k highest logits."""
 

@@ -1,6 +1,7 @@
 """What is minimized and how: the losses and the optimizers, by name."""
 
 from cifar_jax.optimization.losses import (
+    Balanced,
     CrossEntropy,
     Distillation,
     LabelNoise,
@@ -20,6 +21,7 @@ LOSSES: Registry[Loss] = Registry(
         "cross_entropy": CrossEntropy,
         "squared_error": SquaredError,
         "weighted": Weighted,
+        "balanced": Balanced,
         "soft_labels": SoftLabels,
         "distillation": Distillation,
         "label_noise": LabelNoise,

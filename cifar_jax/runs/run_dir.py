@@ -159,7 +159,9 @@ def settle_dataset(config: Config) -> Config:
         return config
     if config.dataset == "auto":
         config = dataclasses.replace(config, dataset=run.config.dataset)
-    _refuse_conflicts(run, conflicts(run.config, config))
+    known = run.training_set
+    asked = config.for_images(known.train) if known is not None else config
+    _refuse_conflicts(run, conflicts(run.config, asked))
     return config
 
 

@@ -13,7 +13,9 @@ from cifar_jax.data import Dataset
 from cifar_jax.data.dataset import check_dataset
 from cifar_jax.devices import settings, sharding
 from cifar_jax.errors import UserError
+from cifar_jax.optimization.losses import with_counts
 from cifar_jax.training.loop import Hook
+from cifar_jax.training.program import Program
 
 # What the training images may fill of a device's memory.
 _SHARE_OF_MEMORY = 0.25
@@ -25,10 +27,18 @@ def checked(config: Config, dataset: Dataset, log: Log) -> Config:
     check_type(config, "config", Config)
     check_dataset(dataset)
     config.preprocessing.check(dataset.image_shape)
-    if config.batch_size > len(dataset.train):
+    count = len(dataset.train)
+    config = config.for_images(count)
+    if config.num_epochs is not None:
+        log(
+            f"--num_epochs={config.num_epochs:g}: {count} images in batches of "
+            f"{config.batch_size}, {config.max_steps} steps"
+        )
+    if config.batch_size > count:
         raise UserError(
             f"--batch_size={config.batch_size} is larger than the training set: "
-            f"{dataset.name} has {len(dataset.train)} images to train on"
+            f"{dataset.name} has {count} images to train on; give a smaller one, or "
+            "--recipe=finetune, which is made for few images"
         )
     if config.validation_size not in (0, dataset.validation_size):
         raise UserError(
@@ -52,6 +62,12 @@ def checked(config: Config, dataset: Dataset, log: Log) -> Config:
     return dataclasses.replace(
         config, dataset=dataset.name, validation_size=dataset.validation_size
     )
+
+
+def balanced(program: Program, dataset: Dataset) -> Program:
+    """Returns the program whose `balanced` losses know the training set's classes."""
+    loss = with_counts(program.loss, dataset.class_counts)
+    return dataclasses.replace(program, loss=loss)
 
 
 def check_hooks(hooks: Any) -> None:

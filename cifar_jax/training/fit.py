@@ -20,7 +20,7 @@ from cifar_jax.runs import run_dir
 from cifar_jax.runs.opening import opened
 from cifar_jax.training import initial, loop
 from cifar_jax.training import program as programs
-from cifar_jax.training.beginning import check_hooks, checked, streams
+from cifar_jax.training.beginning import balanced, check_hooks, checked, streams
 from cifar_jax.training.compiled import CompiledSteps
 from cifar_jax.training.ending import explained_divergence, say_why_it_ended
 from cifar_jax.training.hooks import around, recorder
@@ -87,7 +87,7 @@ def fit(
     compilation.enable()
     mesh = sharding.create_mesh(config.num_devices)
     sharding.check_batch_size(config.batch_size, mesh.size)
-    program = programs.build(config, len(dataset.class_names), model)
+    program = balanced(programs.build(config, len(dataset.class_names), model), dataset)
     given = None if model is None else models.describe(program.model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.lost_process_as_run_error())

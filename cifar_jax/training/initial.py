@@ -3,7 +3,7 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +24,11 @@ from cifar_jax.training import train_state, trained
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
 
+# What --init_from calls the network that comes with this package.
+_PRETRAINED = "pretrained"
+# What its inputs depend on, and so what it makes of an image.
+_INPUTS = ("image_size", "normalization")
+
 
 def weights(
     config: Config, program: Program, dataset: Dataset, log: Log
@@ -40,12 +45,21 @@ def weights(
     if on_disk and checkpoints.steps(run_dir.of(config, dataset).checkpoints):
         return None
     found = load(config.init_from, config, program.model, dataset.class_names)
-    parts = [f"starting from the weights of {config.init_from}"]
+    source = config.init_from
+    if source == _PRETRAINED:
+        source = f"the network that comes with cifar_jax, {trained.PRETRAINED.stem}"
+    parts = [f"starting from the weights of {source}"]
     if found.new:
         parts.append(f"new are the layers {', '.join(found.new)}")
     if found.left_out:
         parts.append(f"left out are its layers {', '.join(found.left_out)}")
     log("; ".join(parts))
+    for name, value in found.inputs.items():
+        if (own := getattr(config, name)) != value:
+            log(
+                f"note: the weights were trained with --{name}={value}, and this run "
+                f"has --{name}={own}"
+            )
     return found.variables
 
 
@@ -104,12 +118,15 @@ class Initial(NamedTuple):
     Attributes:
         variables: by collection and layer, for all layers except the new ones.
         new: the layers of the classifier that start from random numbers.
+        inputs: settings of the run that the variables are of, as far as known, on which
+            the network's inputs depend.
         left_out: layers of a file of Keras that the network does not have.
     """
 
     variables: Variables
     new: tuple[str, ...]
-    left_out: tuple[str, ...] = ()
+    inputs: Mapping[str, Any]
+    left_out: tuple[str, ...]
 
 
 def load(
@@ -121,8 +138,9 @@ def load(
     """Reads the weights of a run, of an export or of a file of Keras.
 
     Args:
-        source: the directory of a run, whose averaged weights are taken; that of an
-            export, or its .safetensors file; or a .weights.h5, .h5 or .keras file.
+        source: "pretrained", for the network that comes with this package; the
+            directory of a run, whose averaged weights are taken; that of an export, or
+            its .safetensors file; or a .weights.h5, .h5 or .keras file.
         config: of the training that is to start.
         model: its network.
         class_names: the names of its labels. The last layer of a run or an export with
@@ -133,32 +151,36 @@ def load(
             classifier may differ, which is then new.
         RunError: the run's checkpoint is damaged.
     """
-    path = pathlib.Path(source)
+    path = trained.PRETRAINED if source == _PRETRAINED else pathlib.Path(source)
     if not path.exists():
         raise UserError(
             f"--init_from={path} does not exist; give the directory of a run or of an "
-            "export, or a file of Keras's weights"
+            f"export, a file of Keras's weights, or {_PRETRAINED}"
         )
     found = _read(path, config.model, class_names)
     if found.model != config.model:
+        settings = {"model": found.model, **found.inputs}
+        needs = " ".join(f"--{name}={value}" for name, value in settings.items())
         raise UserError(
-            f"--init_from={path} is of --model={found.model}, and cannot start a "
-            f"training of --model={config.model}"
+            f"--init_from={source} is of --model={found.model}, and cannot start a "
+            f"training of --model={config.model}; give {needs}"
+            + (", or --recipe=finetune" if source == _PRETRAINED else "")
         )
     known = found.variables
     if found.class_names != class_names:
         known = variables.without(known, model.classifier[-1:])
     known, new = variables.without_misfits(known, model, config.image_size)
     variables.check(known, model, config.image_size, str(path), missing=new)
-    return Initial(known, new, found.left_out)
+    return Initial(known, new, found.inputs, found.left_out)
 
 
 class _Found(NamedTuple):
-    """Weights, the network that they are of, and the names of its labels."""
+    """Weights, the network that they are of, the names of its labels, its inputs."""
 
     model: str
     class_names: tuple[str, ...]
     variables: Variables
+    inputs: Mapping[str, Any]
     left_out: tuple[str, ...] = ()
 
 
@@ -167,8 +189,13 @@ def _read(path: pathlib.Path, model: str, class_names: tuple[str, ...]) -> _Foun
     path = safetensors_files.in_export(path) or path
     if path.is_dir():
         run = run_dir.read(path)
-        return _Found(run.config.model, run.class_names, trained.load(run).variables)
+        inputs = {name: getattr(run.config, name) for name in _INPUTS}
+        variables = trained.load(run).variables
+        return _Found(run.config.model, run.class_names, variables, inputs)
     if path.suffix == ".safetensors":
         record, variables, _ = safetensors_files.read(path)
-        return _Found(record["model"], tuple(record["class_names"]), variables)
-    return _Found(model, class_names, *keras_weights.convert(path, model))
+        inputs = {name: record[name] for name in _INPUTS if name in record}
+        names = tuple(record["class_names"])
+        return _Found(record["model"], names, variables, inputs)
+    found, left_out = keras_weights.convert(path, model)
+    return _Found(model, class_names, found, {}, left_out)

@@ -13,7 +13,10 @@ from cifar_jax.errors import UserError
 
 _BINS = 64
 # What JSON lines have besides numbers by name.
-_RESERVED = ("step", "time", "histograms", "num_examples", "examples_in_split")
+_RESERVED = (
+    *("step", "time", "histograms", "num_examples", "examples_in_split"),
+    *("largest_class", "predicted_classes"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

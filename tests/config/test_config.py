@@ -303,3 +303,32 @@ def test_options_of_data_sets_are_those_of_their_functions():
     assert fields >= data.OPTIONS
     [dataset] = [f for f in dataclasses.fields(Config) if f.name == "dataset"]
     assert "cifar100(labels='fine'), digits, folder(picture_size=32, " in _help(dataset)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "max_steps"),
+    # 2.5 * 100 / 32 = 7.8; 2.5 * 32 / 32 = 2.5; 13 images in batches of 8: 4.06.
+    [(100, 32, 8), (32, 32, 3), (31, 16, 5), (13, 8, 5), (1, 1, 3)],
+)
+def test_epochs_become_steps_of_batches_that_there_are(count, batch_size, max_steps):
+    config = Config(num_epochs=2.5, batch_size=32).for_images(count)
+    assert (config.batch_size, config.max_steps) == (batch_size, max_steps)
+    assert config.for_images(count) == config
+
+
+def test_epochs_are_an_end_beside_max_steps():
+    assert (
+        Config(num_epochs=10, batch_size=10, max_steps=7).for_images(50).max_steps == 7
+    )
+    assert Config(batch_size=60).for_images(50) == Config(batch_size=60)
+    accumulated = Config(
+        num_epochs=1, batch_size=10, optimizer="accumulate(sgd, every=4)"
+    )
+    # Two updates of 40 images each.
+    assert accumulated.for_images(50).max_steps == 8
+
+
+@pytest.mark.parametrize("value", [0, -1, float("inf")])
+def test_epochs_are_more_than_none(value):
+    with pytest.raises(UserError, match="--num_epochs="):
+        Config(num_epochs=value)

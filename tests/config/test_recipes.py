@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -65,7 +66,10 @@ def test_a_recipe_trains_evaluates_predicts_and_resumes(call_command, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
-    ["cuda_convnet_18pct", "vgg16_bn", "resnet18", "airbench94", "airbench96"],
+    [
+        *("cuda_convnet_18pct", "vgg16_bn", "resnet18", "airbench94", "airbench96"),
+        "finetune",
+    ],
 )
 def test_the_other_recipes_train_and_evaluate(call_command, recipe):
     train = ("train", "--dataset=digits", "--train_dir=run", f"--recipe={recipe}")
@@ -73,3 +77,38 @@ def test_the_other_recipes_train_and_evaluate(call_command, recipe):
     assert result.returncode == 0, result.stderr
     result = call_command("eval", "--checkpoint_dir=run", "--num_examples=80")
     assert result.returncode == 0, result.stderr
+
+
+def test_fine_tuning_takes_as_large_batches_as_there_are():
+    few = Config(recipe="finetune").for_images(13)
+    assert (few.batch_size, few.max_steps) == (8, 49)
+    many = Config(recipe="finetune").for_images(600)
+    assert (many.batch_size, many.max_steps) == (32, 563)
+    assert Config(recipe="finetune", max_steps=40).for_images(600).max_steps == 40
+
+
+@pytest.mark.slow
+def test_fine_tuning_tells_a_few_pictures_apart(call_command, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, color, count in (("red", 0, 5), ("blue", 2, 17)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = np.random.default_rng(i).integers(0, 99, (40, 50, 3), np.uint8)
+            pixels[..., color] += 120
+            path = tmp_path / "pictures" / name / f"{i}.png"
+            Image.fromarray(pixels).save(path)
+    train = ("train", "--recipe=finetune", "--dataset=folder", "--data_dir=pictures")
+    result = call_command(*train, "--train_dir=run", "--num_epochs=6")
+    assert result.returncode == 0, result.stderr
+    assert "training images of each class: blue 14, red 4\n" in result.stdout
+    assert 'red; --loss="balanced(cross_entropy)" gives all' in result.stdout
+    assert "18 images in batches of 16, 7 steps\n" in result.stdout
+    again = call_command(*train, "--train_dir=run", "--num_epochs=6")
+    assert "already at step 7" in again.stdout
+    evaluated = call_command("eval", "--checkpoint_dir=run", "--report=report")
+    assert "precision @ 1 = 1.000\n" in evaluated.stdout
+    assert "with 4 images, the 95% interval is 0.510 to 1.000" in evaluated.stdout
+    record = json.loads((tmp_path / "report" / "report.json").read_text())
+    files = {answer["file"] for answer in record["right_answers"]}
+    assert {file.split("/")[0] for file in files} == {"red", "blue"}
+    assert all((tmp_path / "pictures" / file).is_file() for file in files)

@@ -160,3 +160,18 @@ def test_a_data_set_is_checked_when_it_is_made():
     lists = Split(split.images.tolist(), split.labels)
     with pytest.raises(UserError, match=r"dataset\.test\.images must be an array"):
         Dataset.create("own", split, lists, class_names=("a", "b", "c"))
+
+
+def test_names_go_with_their_images(dataset):
+    names = tuple(f"{i}.png" for i in range(len(dataset.train)))
+    train = dataclasses.replace(dataset.train, names=names)
+    named = dataclasses.replace(dataset, train=train)
+    check_dataset(named)
+    held_out = with_validation(named, 4)
+    assert held_out.train.names == names[:-4]
+    assert held_out.validation.names == names[-4:]
+    wrong = dataclasses.replace(
+        named, train=dataclasses.replace(train, names=names[1:])
+    )
+    with pytest.raises(UserError, match=r"64 images but 63 dataset\.train\.names"):
+        check_dataset(wrong)

@@ -41,6 +41,11 @@ def test_the_record_is_strict_json_and_correct(written, answers):
     right = int((guesses == split.labels).sum())
     assert (record["correct"], record["num_images"]) == (right, 60)
     assert record["precision_at_1"] == right / 60
+    recalls = [np.mean(guesses[split.labels == k] == k) for k in (0, 1)]
+    assert record["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+    assert record["chance"] == 1 / 3
+    assert record["largest_share"] == np.bincount(split.labels).max() / 60
+    assert record["only_prediction"] is None
     low, high = record["precision_at_1_interval_95"]
     assert low < right / 60 < high
     first, _, never = record["classes"]

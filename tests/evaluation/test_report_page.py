@@ -48,6 +48,34 @@ def test_the_page_agrees_with_the_record(written):
         assert "{label} ({probability:.1%})image {index}".format(**answer) in text
 
 
+def test_pictures_of_a_folder_have_the_names_of_their_files(answers, tmp_path):
+    split, logits = answers
+    names = [f"blue & <green>/{i}.jpg" for i in range(60)]
+    report.write(tmp_path, SUBJECT, dataclasses.replace(split, names=names), logits)
+    record = json.loads((tmp_path / "report.json").read_text())
+    page = Page((tmp_path / "report.html").read_text())
+    shown = record["right_answers"] + record["mistakes"]
+    assert shown
+    for answer in shown:
+        assert answer["file"] == names[answer["index"]]
+        assert f"({answer['probability']:.1%}){answer['file']}" in page.text
+    assert any(image["alt"].endswith(shown[0]["file"]) for image in page.images)
+    assert not re.search(r"image \d", page.text)
+
+
+def test_the_page_says_what_guessing_would_reach(written, answers, tmp_path):
+    text = Page((written / "report.html").read_text()).text
+    share = np.bincount(answers[0].labels).max() / 60
+    assert "Guessing would get 0.333, always saying " in text
+    assert f" {share:.3f}." in text
+    assert "All images are predicted as" not in text
+    one = np.tile([0, 0, 1.0], (60, 1))
+    report.write(tmp_path, SUBJECT, answers[0], one)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "All images are predicted as \"never'." in page.text
+    assert json.loads((tmp_path / "report.json").read_text())["balanced_accuracy"] == 0
+
+
 def test_the_tables_agree_with_the_record(written):
     record = json.loads((written / "report.json").read_text())
     rows = Page((written / "report.html").read_text()).rows

@@ -2,12 +2,14 @@
 
 import functools
 import math
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.metrics import balanced_accuracy_score
 
 from cifar_jax import RunError
 from cifar_jax.metrics import scores
@@ -201,3 +203,23 @@ def test_right_answers_take_turns_by_class(answer):
 
     order = [(turn(index), -confidence[index], index) for index in found]
     assert order == sorted(order)
+
+
+@given(answers())
+def test_balanced_accuracy_is_that_of_scikit_learn(case):
+    logits, labels = case
+    # Scikit-learn warns of predictions that are not among the labels.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = balanced_accuracy_score(labels, logits.argmax(axis=1))
+    assert scores.balanced_accuracy(logits, labels) == pytest.approx(expected)
+
+
+def test_one_answer_to_everything_has_a_balanced_accuracy_of_one_over_k():
+    labels = np.repeat([0, 1, 2, 3], [90, 5, 4, 1])
+    logits = np.tile([2.0, 1, 0, 0], (100, 1))
+    assert scores.accuracy(logits, labels) == 0.9
+    assert scores.balanced_accuracy(logits, labels) == 0.25
+    assert scores.only_prediction(logits) == 0
+    logits[7] = [0, 3, 1, 1]
+    assert scores.only_prediction(logits) is None

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import log_softmax, logsumexp, softmax
+from sklearn.utils.class_weight import compute_sample_weight
 
 from cifar_jax import UserError
 from cifar_jax.optimization import LOSSES
@@ -11,6 +12,7 @@ from cifar_jax.optimization.losses import (
     CrossEntropy,
     LabelNoise,
     SquaredError,
+    with_counts,
 )
 from cifar_jax.registry import resolve
 
@@ -215,3 +217,50 @@ def test_a_loss_of_a_whole_batch_is_part_of_no_other():
 
     with pytest.raises(UserError, match="mean returns no number for each example"):
         LabelNoise(Mean())(jnp.asarray(LOGITS), LABELS, EXTRA)
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    labels = np.repeat([0, 1, 2], [12, 40, 3])
+    weights = compute_sample_weight("balanced", labels)
+    logits = jnp.asarray(RANDOM.standard_normal((55, 3)), jnp.float32)
+    loss = with_counts(resolve("balanced(cross_entropy)", LOSSES, "loss"), (12, 40, 3))
+    expected = weights * np.asarray(CrossEntropy()(logits, labels, {}))
+    np.testing.assert_allclose(loss(logits, labels, {}), expected, rtol=1e-5)
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_counts_reach_a_balanced_loss_inside_of_others():
+    loss = resolve("label_noise(balanced(cross_entropy), seed=3)", LOSSES, "loss")
+    assert with_counts(loss, (1, 2)).loss.counts == (1, 2)
+    given = resolve("balanced(cross_entropy, counts=(5, 6))", LOSSES, "loss")
+    assert with_counts(given, (1, 2)).counts == (5, 6)
+    assert with_counts(CrossEntropy(), (1, 2)) == CrossEntropy()
+
+
+def test_a_class_without_images_has_no_share_in_the_balance():
+    loss = resolve("balanced(cross_entropy, counts=(4, 0, 12))", LOSSES, "loss")
+    logits = jnp.zeros((3, 3))
+    found = np.asarray(loss(logits, np.array([0, 1, 2]), {})) / np.log(3)
+    # 16 images of two classes: 16 / (2 * 4) and 16 / (2 * 12).
+    np.testing.assert_allclose(found[[0, 2]], [2, 2 / 3], rtol=1e-5)
+    assert np.isfinite(found[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "targets", "message"),
+    [
+        ("balanced(cross_entropy, counts=(1, 2))", [0, 1], "counts of 2 classes, and"),
+        ("balanced(cross_entropy)", [0, 1], "counts of 0 classes, and there are 3"),
+        ("balanced(cross_entropy, counts=(1, 2, 3))", np.eye(3)[:2], "leave out mixup"),
+    ],
+)
+def test_a_balance_of_something_else_is_refused(text, targets, message):
+    loss = resolve(text, LOSSES, "loss")
+    with pytest.raises(UserError, match=message):
+        loss(jnp.zeros((2, 3)), jnp.asarray(targets), {})
+
+
+@pytest.mark.parametrize("counts", ["(0, 0)", "(-1, 3)"])
+def test_counts_that_are_none(counts):
+    with pytest.raises(UserError, match="counts="):
+        resolve(f"balanced(cross_entropy, counts={counts})", LOSSES, "loss")

@@ -19,7 +19,7 @@ from cifar_jax import (
     read_run,
 )
 from cifar_jax.data.dataset import with_validation
-from cifar_jax.runs import checkpoints
+from cifar_jax.runs import checkpoints, run_dir
 from cifar_jax.writers import jsonl as summaries
 
 
@@ -343,3 +343,34 @@ def test_bfloat16_trains_with_float32_state(dataset):
     state = fit(settings, dataset, silent).state
     dtypes = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.opt_state))}
     assert dtypes <= {np.dtype("float32"), np.dtype("int32")}
+
+
+def test_a_run_by_epochs_says_its_steps_and_resumes(dataset, tmp_path):
+    config = Config(
+        model="small",
+        num_epochs=1.5,
+        batch_size=100,
+        schedule="cosine",
+        train_dir=str(tmp_path / "run"),
+    )
+    lines = []
+    result = fit(config, dataset, lines.append)
+    # 64 images make a batch of 64.
+    assert result.steps == 2
+    assert lines[0] == "--num_epochs=1.5: 64 images in batches of 64, 2 steps"
+    saved = read_run(tmp_path / "run").config
+    assert (saved.num_epochs, saved.batch_size, saved.max_steps) == (1.5, 64, 2)
+    settled = run_dir.settle_dataset(dataclasses.replace(config, dataset="auto"))
+    assert settled.dataset == dataset.name
+    assert fit(config, dataset, silent).steps == 0
+    other, refused = dataclasses.replace(config, num_epochs=3), "max_steps: 2 there, 3"
+    with pytest.raises(UserError, match=refused):
+        run_dir.settle_dataset(dataclasses.replace(other, dataset="auto"))
+    with pytest.raises(UserError, match=refused):
+        fit(other, dataset, silent)
+
+
+def test_a_batch_that_is_too_large_has_a_way_out(dataset):
+    config = Config(model="small", batch_size=65, train_dir=None)
+    with pytest.raises(UserError, match="give a smaller one, or --recipe=finetune"):
+        fit(config, dataset, silent)

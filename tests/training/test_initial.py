@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import h5py
 import jax
@@ -11,7 +12,16 @@ from helpers import make_dataset
 from keras_files import Layer, write
 from safetensors.numpy import load_file, save_file
 
-from cifar_jax import Config, Dataset, UserError, fit, load_trained, models, read_run
+from cifar_jax import (
+    Config,
+    Dataset,
+    UserError,
+    fit,
+    load_exported,
+    load_trained,
+    models,
+    read_run,
+)
 from cifar_jax.evaluation import exports
 from cifar_jax.models import safetensors_files
 from cifar_jax.training import initial
@@ -275,3 +285,59 @@ def test_another_network_in_the_file_is_an_error(dataset, tmp_path):
     path = write(tmp_path / "odd.h5", [Layer("conv", "conv2d", {"kernel": kernel})])
     with pytest.raises(UserError, match=r"conv/kernel of shape \(5, 5, 3, 8\), but in"):
         fit(config(init_from=str(path)), dataset, silent)
+
+
+PRETRAINED = config(
+    init_from="pretrained",
+    model="airbench94",
+    image_size=32,
+    normalization="channel",
+    max_steps=1,
+    learning_rate=1e-30,
+    average="none",
+    weight_decay=0.0,
+)
+
+
+@pytest.mark.slow
+def test_the_network_of_the_package_has_a_name(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = []
+    result = fit(PRETRAINED, dataset, lines.append)
+    [line] = [line for line in lines if line.startswith("starting from")]
+    assert line == (
+        "starting from the weights of the network that comes with cifar_jax, "
+        "airbench94; new are the layers predictions"
+    )
+    assert not any(line.startswith("note: ") for line in lines)
+    known = load_exported().variables["params"]
+    assert result.state.params.keys() == known.keys()
+    for layer, params in known.items():
+        if layer != "predictions":
+            jax.tree.map(
+                np.testing.assert_array_equal, result.state.params[layer], params
+            )
+    head = result.state.params["predictions"]["kernel"]
+    assert head.shape[-1] == 3
+
+
+def test_weights_for_other_inputs_say_so(source, dataset):
+    lines = []
+    settings = config(init_from=str(source.path), image_size=32, normalization="tf")
+    fit(settings, dataset, lines.append)
+    assert [line for line in lines if line.startswith("note: ")] == [
+        "note: the weights were trained with --image_size=24, and this run has "
+        "--image_size=32",
+        "note: the weights were trained with --normalization=image, and this run has "
+        "--normalization=tf",
+    ]
+
+
+def test_the_network_of_the_package_says_what_it_needs(dataset):
+    message = (
+        "--init_from=pretrained is of --model=airbench94, and cannot start a training "
+        "of --model=batch_norm; give --model=airbench94 --image_size=32 "
+        "--normalization=channel, or --recipe=finetune"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        fit(config(init_from="pretrained"), dataset, silent)

@@ -1,5 +1,6 @@
 """Your own pictures: a folder with a sub-folder for each class."""
 
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -80,7 +81,10 @@ def load(
             f"{damage}; repair or delete them, or leave them out by --skip_damaged"
         )
     _check_counts(listing, decoded)
-    splits = decoded.splits
+    left_out, splits = {name for name, _ in decoded.damaged}, decoded.splits
+    for name, pictures in named.items():
+        names = tuple(one.name for one in pictures if one.name not in left_out)
+        splits[name] = dataclasses.replace(splits[name], names=names)
     notices = [*listing.remarks, *_few_levels(decoded)]
     notices += [f"{what}; left out." for what in (unreadable, damage) if what]
     return Dataset(

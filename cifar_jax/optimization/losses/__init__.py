@@ -1,5 +1,6 @@
 """Loss functions."""
 
+from cifar_jax.optimization.losses.balance import Balanced, with_counts
 from cifar_jax.optimization.losses.base import (
     CrossEntropy,
     Extra,
@@ -15,6 +16,7 @@ from cifar_jax.optimization.losses.soft import Distillation, SoftLabels
 from cifar_jax.optimization.losses.weights import Weighted
 
 __all__ = [
+    "Balanced",
     "CrossEntropy",
     "Distillation",
     "Extra",
@@ -27,4 +29,5 @@ __all__ = [
     "array_of",
     "as_probabilities",
     "of_each",
+    "with_counts",
 ]

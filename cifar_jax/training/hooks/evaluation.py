@@ -10,7 +10,7 @@ from cifar_jax.console import Log
 from cifar_jax.data import Dataset
 from cifar_jax.devices import processes
 from cifar_jax.evaluation.inference import Trained, predict_logits
-from cifar_jax.evaluation.measuring import in_words, measured
+from cifar_jax.evaluation.measuring import facts, in_words, measured
 from cifar_jax.metrics import scores
 from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
@@ -78,23 +78,23 @@ class Evaluation(Hook):
         """Evaluates the state, if it is due; every process must call it."""
         if now.step != self.due(now.first):
             return
-        logits = self._logits(now.trained())
-        found = {self._name: self._measured(logits)}
+        logits, labels = self._logits(now.trained()), self._split.labels[:]
+        of, raw = {self._name: logits}, f"{self._name}_raw"
+        if self._averages:  # otherwise both are the same
+            of[raw] = self._logits(now.trained(raw_params=True))
+        found = {name: self._measured(own, labels) for name, own in of.items()}
         self.latest = found[self._name]["precision_at_1"]
         words = f"{self.latest:.3f}"
-        if self._averages:  # otherwise both are the same
-            raw = self._measured(self._logits(now.trained(raw_params=True)))
-            found[f"{self._name}_raw"] = raw
-            words += f", of raw parameters {raw['precision_at_1']:.3f}"
+        if raw in found:
+            words += f", of raw parameters {found[raw]['precision_at_1']:.3f}"
         words += in_words(found[self._name])
         self._log(
             f"{time_now()}: step {now.step}, {self._name} precision @ 1 = {words}"
         )
-        count = len(self._split)
-        facts = {"num_examples": count, "examples_in_split": count}
-        for name, numbers in found.items():
-            self._writers.write(Summary(f"eval/{name}", now.step, numbers, facts))
-        correct = scores.num_correct(logits, self._split.labels[:])
+        for name, own in of.items():
+            counts = facts(own, labels, len(labels))
+            self._writers.write(Summary(f"eval/{name}", now.step, found[name], counts))
+        correct = scores.num_correct(logits, labels)
         self._best = self._best.after(now.step, correct)
         if self._best.step == now.step and self._config.keep_best:
             assert self._run is not None, "Config makes sure of that"
@@ -106,8 +106,7 @@ class Evaluation(Hook):
         devices = self._config.num_devices
         return predict_logits(network, self._split.images, num_devices=devices)
 
-    def _measured(self, logits: np.ndarray) -> dict[str, float]:
-        labels = self._split.labels[:]
+    def _measured(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         return measured(self._config.eval_metrics, logits, labels, self._class_names)
 
     def _earlier(self, run: Run, start: int) -> "_Best":

@@ -336,3 +336,22 @@ def test_many_classes_and_many_files(tmp_path, classes, each):
     assert len(data.class_names) == classes
     assert len(data.train) + len(data.test) == classes * each
     assert np.bincount(data.test.labels).tolist() == [max(1, each // 5)] * classes
+
+
+def test_pictures_have_the_names_of_their_files_whatever_is_left_out(folder):
+    (folder / "cat" / "2.png").write_bytes(b"no picture")
+    for _ in range(2):  # decoded, and from the cache
+        data = load_data("folder", folder, skip_damaged=True, validation_size=2)
+        for split in (data.train, data.validation, data.test):
+            assert len(split.names) == len(split)
+            for name, image in zip(split.names, split.images, strict=True):
+                expected = read_picture(folder / name, (32, 32, 3))
+                np.testing.assert_array_equal(image, expected)
+
+
+def test_names_are_those_in_the_folder_with_splits_too(folder, tmp_path):
+    for split in ("train", "test"):
+        shutil.copytree(folder, tmp_path / "splits" / split)
+    data = load_data("folder", tmp_path / "splits")
+    assert set(data.test.names) >= {"test/cat/0.png", "test/dog/4.jpg"}
+    assert all(name.startswith("train/") for name in data.train.names)

@@ -1,0 +1,77 @@
+"""A loss that counts every class the same, however many examples it has."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cifar_jax.checks import check_range
+from cifar_jax.errors import UserError
+from cifar_jax.optimization.losses.base import (
+    Extra,
+    Loss,
+    Targets,
+    check_loss,
+    of_each,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Balanced:
+    """Each example's loss times n / (classes * n of its class).
+
+    The weights are 1 on average over the training set (King and Zeng, Logistic
+    Regression in Rare Events Data, 2001). Classes without an example do not count.
+
+    Attributes:
+        loss: of labels.
+        counts: number of training images of each class; () for those that there are,
+            which `fit` knows.
+    """
+
+    loss: Loss
+    counts: tuple[int, ...] = ()
+    name: ClassVar[str] = "balanced_loss"
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss)
+        check_range("counts", self.counts, at_least=0)
+        if self.counts and not any(self.counts):
+            raise ValueError(f"counts={self.counts} must not all be 0")
+
+    def __call__(
+        self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
+    ) -> Float[Array, " n"]:
+        """Returns the loss of each example."""
+        if targets.ndim != 1:
+            raise UserError(
+                "--loss=balanced weighs labels, and these are probabilities of "
+                "classes; leave out mixup and cutmix, or soft_labels around it"
+            )
+        if len(self.counts) != (classes := logits.shape[-1]):
+            raise UserError(
+                f"--loss=balanced has the counts of {len(self.counts)} classes, and "
+                f"there are {classes}; give it counts=(...), one for each"
+            )
+        present = sum(count > 0 for count in self.counts)
+        # Noise may give an example the label of a class without any.
+        shares = [present * max(count, 1) / sum(self.counts) for count in self.counts]
+        weights = 1 / jnp.array(shares, jnp.float32)
+        return weights[targets] * of_each(self.loss, logits, targets, extra)
+
+
+def with_counts(loss: Any, counts: tuple[int, ...]) -> Any:
+    """Returns a loss in which every `balanced` without counts has these.
+
+    Args:
+        loss: maybe a dataclass whose field `loss` is another one.
+        counts: number of training images of each class.
+    """
+    fields = dataclasses.fields(loss) if dataclasses.is_dataclass(loss) else ()
+    changes: dict[str, Any] = {}
+    if "loss" in (field.name for field in fields):
+        changes["loss"] = with_counts(loss.loss, counts)
+    if isinstance(loss, Balanced) and not loss.counts:
+        changes["counts"] = counts
+    return dataclasses.replace(loss, **changes) if changes else loss
