@@ -28,7 +28,7 @@ PAGES = [
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # What docs/extending.md adds, whose own test runs it with that.
-ADDED = ("all_conv", "--dataset=npz", "my_networks")
+ADDED = ("all_conv", "--dataset=mapped", "my_networks")
 # Flags of other programs: TensorFlow's tutorial, TensorBoard, SLURM, XLA, curl.
 OTHERS = {
     *("num_gpus", "logdir"),

@@ -44,8 +44,11 @@ class Contents(NamedTuple):
 
 def in_export(folder: pathlib.Path) -> pathlib.Path | None:
     """Returns the file of an export in a folder; None if it is not such a folder."""
-    is_run = (folder / "checkpoints").exists()
-    return folder / NAME if (folder / NAME).is_file() and not is_run else None
+    try:
+        is_run = (folder / "checkpoints").exists()
+        return folder / NAME if (folder / NAME).is_file() and not is_run else None
+    except OSError:  # who reads the folder says what is wrong with it
+        return None
 
 
 def to_bytes(record: Mapping[str, Any], variables: Mapping[str, PyTree]) -> bytes:
