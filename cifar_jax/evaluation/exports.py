@@ -25,7 +25,7 @@ from cifar_jax.evaluation.inference import Trained, eval_step
 from cifar_jax.evaluation.report import is_written_by
 from cifar_jax.models import safetensors_files
 from cifar_jax.models.variables import Variables
-from cifar_jax.runs import run_dir
+from cifar_jax.runs import config_file
 from cifar_jax.runs.files import check_folder, write_atomically
 from cifar_jax.runs.run_dir import Run
 
@@ -117,7 +117,7 @@ def description(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
         "imports": plugins.used([config.model, config.normalization, config.views]),
         "data_source": run.data_source,
         "data_fingerprint": run.data_fingerprint,
-        "versions": run_dir.versions(),
+        "versions": config_file.versions(),
         "class_names": network.class_names,
     }
 

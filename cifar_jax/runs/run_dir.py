@@ -10,30 +10,19 @@ DIR/.lock            held while a training writes to DIR
 
 import contextlib
 import dataclasses
-import hashlib
-import importlib.metadata
-import json
 import os
 import pathlib
-import platform
 from collections.abc import Iterator
 from typing import Any
 
-from cifar_jax import console, plugins
+from cifar_jax import plugins
 from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import conflicts
 from cifar_jax.data import Dataset
 from cifar_jax.data.training_set import TrainingSet, training_set
 from cifar_jax.errors import UserError
 from cifar_jax.models import safetensors_files
-from cifar_jax.runs import checkpoints, lock
-from cifar_jax.runs.files import write_atomically
-
-_CONFIG = "config.json"
-_CHECKSUM = "sha256"
-# Of config.json and the checkpoints; runs of another one cannot be read.
-_FORMAT = 3
-_PACKAGES = ("cifar-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+from cifar_jax.runs import checkpoints, config_file, lock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,12 +110,12 @@ def read(path: str | os.PathLike) -> Run:
             f"{path} is an export, not a run; predict and demo take it by "
             f"--weights={weights}, and train by --init_from={weights}"
         )
-    file = path / _CONFIG
-    with _unreadable(file):
-        saved = _verified(file)
+    file = path / config_file.NAME
+    with config_file.unreadable(file):
+        saved = config_file.read(file)
         imports = {str(k): str(v) for k, v in saved.get("imports", {}).items()}
     plugins.check(imports)
-    with _unreadable(file):
+    with config_file.unreadable(file):
         data = saved["data"]
         return Run(
             path,
@@ -143,7 +132,7 @@ def read(path: str | os.PathLike) -> Run:
 
 def exists(path: pathlib.Path) -> bool:
     """Whether a training has begun in the directory."""
-    return (path / _CONFIG).is_file()
+    return (path / config_file.NAME).is_file()
 
 
 def settle_dataset(config: Config) -> Config:
@@ -207,8 +196,7 @@ def write_config(run: Run, dataset: Dataset) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    record: dict[str, Any] = {
-        "format": _FORMAT,
+    contents = {
         "config": dataclasses.asdict(run.config),
         "network": run.network,
         "imports": plugins.used(_names(run.config)),
@@ -223,23 +211,8 @@ def write_config(run: Run, dataset: Dataset) -> None:
             **training_set(dataset)._asdict(),
             "test": len(dataset.test),
         },
-        "versions": versions(),
     }
-    record[_CHECKSUM] = _checksum(record)
-    try:
-        write_atomically(run.path / _CONFIG, json.dumps(record, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(
-            f"cannot write to --train_dir={run.path}: {error.strerror}"
-        ) from None
-
-
-def versions() -> dict[str, str | None]:
-    """Returns the versions of Python and of the packages that matter for results."""
-    return {
-        "python": platform.python_version(),
-        **{name: _version(name) for name in _PACKAGES},
-    }
+    config_file.write(run.path, contents)
 
 
 def _resumable(path: pathlib.Path) -> Run | None:
@@ -250,30 +223,14 @@ def _resumable(path: pathlib.Path) -> Run | None:
             run, and would be overwritten.
     """
     if not checkpoints.steps(path / "checkpoints"):
-        _refuse_foreign(path / _CONFIG)
+        config_file.refuse_foreign(path)
         return None
     if not exists(path):
         raise UserError(
-            f"--train_dir={path} has checkpoints but no {_CONFIG}, so their run is "
-            "unknown; choose another --train_dir"
+            f"--train_dir={path} has checkpoints but no {config_file.NAME}, so their "
+            "run is unknown; choose another --train_dir"
         )
     return read(path)
-
-
-def _refuse_foreign(file: pathlib.Path) -> None:
-    """Raises UserError if a config.json is there that is not of a run."""
-    try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-        is_own = {"config", "data", "versions"} <= saved.keys()
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, AttributeError, RecursionError):
-        is_own = False
-    if not is_own:
-        raise UserError(
-            f"--train_dir={file.parent} has a {_CONFIG} that is not of a run, and would"
-            " be overwritten; choose another --train_dir"
-        )
 
 
 def _training_set(data: dict[str, Any]) -> TrainingSet | None:
@@ -314,46 +271,6 @@ def _refuse_conflicts(run: Run, found: list[str]) -> None:
         )
 
 
-@contextlib.contextmanager
-def _unreadable(file: pathlib.Path) -> Iterator[None]:
-    """Raises what goes wrong with config.json as a UserError."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"no run in {file.parent}: there is no {_CONFIG}; train first, "
-            f"python -m cifar_jax.train --train_dir={file.parent}"
-        ) from None
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
-    except UserError as error:
-        raise UserError(f"{file} cannot be used: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"[:200]
-        raise UserError(f"{file} is damaged: {reason}") from None
-
-
-def _verified(file: pathlib.Path) -> dict[str, Any]:
-    """Returns the contents of config.json; checks their checksum and their format."""
-    if file.exists() and not file.is_file():
-        raise UserError("it is not a regular file")
-    saved = json.loads(file.read_text(encoding="utf-8"))
-    checksum = saved.pop(_CHECKSUM, None)
-    if checksum is None:
-        console.warn(f"{file} has no {_CHECKSUM}; it is used as it is")
-    elif checksum != _checksum(saved):
-        raise UserError(
-            f"its {_CHECKSUM} does not match, so it is damaged or was edited; if you "
-            f"edited it, delete its line {_CHECKSUM!r}"
-        )
-    if saved.get("format") != _FORMAT:
-        raise UserError(
-            "another version of cifar_jax wrote it, whose checkpoints this one cannot "
-            "read; use that version, or train again in another --train_dir"
-        )
-    return saved
-
-
 def _names(config: Config) -> list[str]:
     """Returns the settings that name something; paths, which may be None, do not."""
     fields = dataclasses.fields(config)
@@ -363,17 +280,3 @@ def _names(config: Config) -> list[str]:
 def _tuples(config: dict[str, Any]) -> dict[str, Any]:
     """Returns settings with tuples, which JSON knows as lists."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
-
-
-def _checksum(record: dict[str, Any]) -> str:
-    """Returns the SHA-256 of a record without its checksum, whatever its layout."""
-    canonical = json.dumps(record, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _version(package: str) -> str | None:
-    """Returns the version of a package; None if it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -118,6 +118,15 @@ def test_a_config_that_is_not_of_a_run_is_not_overwritten(config, dataset, text)
     assert file.read_bytes() == text.encode(errors="surrogateescape")
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_overwritten_and_does_not_hang(config, dataset, make):
+    file = pathlib.Path(config.train_dir) / "config.json"
+    file.parent.mkdir(exist_ok=True)
+    make(file)
+    with pytest.raises(UserError, match=r"config.json that is not of a run, and would"):
+        claim(config, dataset)
+
+
 def test_other_pixels_are_refused(config, dataset):
     begin(config, dataset)
     with pytest.raises(UserError, match="pixels: "):
