@@ -24,7 +24,7 @@ def test_the_file_is_small_and_of_float16():
 
 
 def test_the_card_has_the_record_of_the_file():
-    record = safetensors_files.read(PRETRAINED).record
+    record = safetensors_files.read(PRETRAINED).description
     assert f"--recipe={record['model']} --max_steps={record['step']}" in CARD
     assert record["parameters"] == "averaged"
     assert record["data_fingerprint"] == cifar10.OFFICIAL.ordered

@@ -18,10 +18,10 @@ from cifar_jax.models.variables import Variables, check_finite
 
 # The file in an export's folder.
 NAME = "model.safetensors"
-# Of the record; files with another one cannot be read.
+# Of the description; files with another one cannot be read.
 FORMAT = 1
-# The only key of the metadata, whose values are texts: the record as JSON.
-_RECORD = "config"
+# The only key of the metadata, whose values are texts: the description as JSON.
+_KEY = "config"
 # What is read; all of it becomes float32.
 _DTYPES = ("F32", "F16", "BF16")
 
@@ -30,14 +30,14 @@ class Contents(NamedTuple):
     """What is in a file.
 
     Attributes:
-        record: what is known of the variables; it has at least the name of the network,
+        description: what is known of the variables: at least the name of the network,
             `model`, and the names of the labels of its last layer, `class_names`; and
             `imports`, if the network is not of this package, see `plugins.used`.
         variables: of the network, by collection, layer and name.
         statistics: of the training images by name, if inputs are normalized by them.
     """
 
-    record: Mapping[str, Any]
+    description: Mapping[str, Any]
     variables: Variables
     statistics: Mapping[str, PyTree]
 
@@ -51,17 +51,17 @@ def in_export(folder: pathlib.Path) -> pathlib.Path | None:
         return None
 
 
-def to_bytes(record: Mapping[str, Any], variables: Mapping[str, PyTree]) -> bytes:
+def to_bytes(description: Mapping[str, Any], variables: Mapping[str, PyTree]) -> bytes:
     """Returns the contents of a file.
 
     Args:
-        record: what is known of the variables, for JSON: `format`, `model`,
+        description: what is known of the variables, for JSON: `format`, `model`,
             `class_names` and whatever else readers may want to know.
         variables: trees of arrays by collection; those of a network, and others.
     """
     flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
     arrays = {name: np.ascontiguousarray(value) for name, value in flat.items()}
-    metadata = {_RECORD: json.dumps(record, allow_nan=False)}
+    metadata = {_KEY: json.dumps(description, allow_nan=False)}
     return safetensors.numpy.save(arrays, metadata)
 
 
@@ -69,16 +69,16 @@ def read(path: pathlib.Path) -> Contents:
     """Reads a file, which may come from anyone.
 
     Raises:
-        UserError: the file cannot be read, is damaged, has no record of FORMAT, or has
-            numbers of another type than float32, float16 and bfloat16, or that are not
-            finite.
+        UserError: the file cannot be read, is damaged, has no description of FORMAT, or
+            has numbers of another type than float32, float16 and bfloat16, or that are
+            not finite.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     try:
         with safetensors.safe_open(path, "np") as file:
-            record = _record(file.metadata() or {})
-            plugins.check(record.get("imports", {}))
+            description = _description(file.metadata() or {})
+            plugins.check(description.get("imports", {}))
             arrays = {name: _array(file, name) for name in sorted(file.keys())}
         nested = _nested(arrays)
         check_finite(nested, "it")
@@ -91,19 +91,19 @@ def read(path: pathlib.Path) -> Contents:
             f"{path} is damaged, or not a safetensors file: {error}"
         ) from None
     variables = {name: nested.get(name, {}) for name in ("params", "batch_stats")}
-    return Contents(record, variables, nested.get("statistics", {}))
+    return Contents(description, variables, nested.get("statistics", {}))
 
 
-def _record(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the record, which says at least what `Contents` has of it."""
+def _description(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the description, which says at least what `Contents` has of it."""
     try:
-        record = json.loads(metadata[_RECORD])
-        names = record["class_names"]
-        whole = isinstance(record["model"], str) and isinstance(names, list)
-        texts = [*names, *record.get("imports", {}).values()]
+        description = json.loads(metadata[_KEY])
+        names = description["class_names"]
+        whole = isinstance(description["model"], str) and isinstance(names, list)
+        texts = [*names, *description.get("imports", {}).values()]
         known = whole and all(isinstance(text, str) for text in texts)
-        version = record["format"]
-    # What a text that is not such a record raises, even one that is nested too deeply.
+        version = description["format"]
+    # What a text that is no description raises, even one that is nested too deeply.
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         known = False
     if not known:
@@ -116,7 +116,7 @@ def _record(metadata: Mapping[str, str]) -> dict[str, Any]:
             f"its format is {version!r:.20}, and this version of cifar_jax reads "
             f"{FORMAT}; export it again with this version"
         )
-    return record
+    return description
 
 
 def _array(file: Any, name: str) -> Float32[np.ndarray, "..."]:

@@ -26,10 +26,10 @@ def write(directory: pathlib.Path, contents: dict[str, Any]) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    record = {"format": _FORMAT, **contents, "versions": versions()}
-    record[_CHECKSUM] = _checksum(record)
+    whole = {"format": _FORMAT, **contents, "versions": versions()}
+    whole[_CHECKSUM] = _checksum(whole)
     try:
-        write_atomically(directory / NAME, json.dumps(record, indent=2) + "\n")
+        write_atomically(directory / NAME, json.dumps(whole, indent=2) + "\n")
     except OSError as error:
         raise UserError(
             f"cannot write to --train_dir={directory}: {error.strerror}"
@@ -102,9 +102,9 @@ def versions() -> dict[str, str | None]:
     }
 
 
-def _checksum(record: dict[str, Any]) -> str:
-    """Returns the SHA-256 of a record without its checksum, whatever its layout."""
-    canonical = json.dumps(record, sort_keys=True, separators=(",", ":"))
+def _checksum(contents: dict[str, Any]) -> str:
+    """Returns the SHA-256 of contents without their checksum, whatever the layout."""
+    canonical = json.dumps(contents, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -193,9 +193,9 @@ def _read(path: pathlib.Path, model: str, class_names: tuple[str, ...]) -> _Foun
         variables = trained.load(run).variables
         return _Found(run.config.model, run.class_names, variables, inputs)
     if path.suffix == ".safetensors":
-        record, variables, _ = safetensors_files.read(path)
-        inputs = {name: record[name] for name in _INPUTS if name in record}
-        names = tuple(record["class_names"])
-        return _Found(record["model"], names, variables, inputs)
+        description, variables, _ = safetensors_files.read(path)
+        inputs = {name: description[name] for name in _INPUTS if name in description}
+        names = tuple(description["class_names"])
+        return _Found(description["model"], names, variables, inputs)
     found, left_out = keras_weights.convert(path, model)
     return _Found(model, class_names, found, {}, left_out)

@@ -130,24 +130,24 @@ def of_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
 
 def _recorded(contents: Contents) -> Trained:
     """Returns the network of a file, whose variables are checked."""
-    record = contents.record
+    description = contents.description
     config = Config(
-        **{name: record[name] for name in _RECORDED},
-        use_fp16=record["dtype"] == "bfloat16",
+        **{name: description[name] for name in _RECORDED},
+        use_fp16=description["dtype"] == "bfloat16",
         distortions="",
     )
-    class_names = tuple(record["class_names"])
+    class_names = tuple(description["class_names"])
     model = programs.build(config, len(class_names)).model
     variables.check(contents.variables, model, config.image_size, "it")
-    height, width, channels = record["image_shape"]
+    height, width, channels = description["image_shape"]
     statistics = contents.statistics
-    value_range = record.get("value_range")  # files of earlier exports have none
+    value_range = description.get("value_range")  # files of earlier exports have none
     return Trained(
         model=model,
         variables=contents.variables,
         preprocessing=config.preprocessing,
         statistics=Statistics(**statistics) if statistics else None,
-        step=check_integer(record["step"], "step", at_least=0),
+        step=check_integer(description["step"], "step", at_least=0),
         class_names=class_names,
         image_shape=(height, width, channels),
         value_range=None if value_range is None else _range(*value_range),

@@ -36,7 +36,7 @@ def test_what_was_written_is_read(tmp_path):
     statistics = {"statistics": {"mean": np.ones((2, 2, 3), np.float32)}}
     contents = safetensors_files.to_bytes(RECORD, VARIABLES | statistics)
     found = safetensors_files.read(written(tmp_path, contents))
-    assert found.record == RECORD
+    assert found.description == RECORD
     np.testing.assert_equal(found.variables, VARIABLES)
     np.testing.assert_equal(found.statistics, statistics["statistics"])
 
