@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import export
 from jax.tree_util import KeyPath
@@ -159,9 +160,10 @@ def program(network: Trained) -> bytes:
 
     def probabilities(images: UInt8[Array, "b h w c"]) -> Float[Array, "b classes"]:
         logits = eval_step(
-            # In the program, so that float16 in it stays small.
+            # In the program, so that float16 in it stays small: JAX converts NumPy's
+            # arrays at once.
             jax.tree.map(
-                lambda x: jax.lax.convert_element_type(x, np.float32), network.variables
+                lambda x: jnp.asarray(x).astype(np.float32), network.variables
             ),
             images,
             network.statistics,
