@@ -71,6 +71,7 @@ def find(
             raise UserError(
                 f"--data_dir={directory} is a file; give the directory with the data"
             )
+        directory = tfds_builder.data_dir_of(published, directory)
         found, remark = _on_disk(published, directory)
         if found is None and before_download is not None:
             before_download(published, directory)

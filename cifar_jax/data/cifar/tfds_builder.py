@@ -41,6 +41,18 @@ def prepared_folder(published: Published, data_dir: Path) -> Path:
     return data_dir / _name(published) / _VERSION
 
 
+def data_dir_of(published: Published, folder: Path) -> Path:
+    """Returns the directory in which a folder was prepared; if it was not, the folder.
+
+    People name the folder of the data set, or that of its version.
+    """
+    for own in (folder, folder.parent):
+        versions = own.glob("[0-9]*/dataset_info.json")
+        if own.name in (published.name, _name(published)) and any(versions):
+            return own.parent
+    return folder
+
+
 def read_prepared(published: Published, data_dir: Path) -> tuple[Records, Records]:
     """Reads the training and test images that our builder prepared.
 

@@ -83,6 +83,22 @@ def test_what_others_have_downloaded_is_found(place, tmp_path, monkeypatch):
     assert load("auto").name == "digits"
 
 
+@pytest.mark.parametrize("inner", ["", "3.0.2"])
+def test_the_folder_of_a_prepared_data_set_may_be_given(tmp_path, inner):
+    folder = write_tfds(tmp_path).parent
+    assert folder.name == "cifar10"
+    dataset = load("cifar10", folder / inner)
+    assert (len(dataset.train), len(dataset.test)) == (TRAIN, TEST)
+
+
+def test_a_folder_that_is_only_called_like_it_is_itself(tmp_path):
+    folder = tmp_path / "cifar10"
+    folder.mkdir()
+    small_cifar.write_archive(folder)
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"another")
+    assert len(load("cifar10", folder).train) == TRAIN
+
+
 def test_digits_need_no_folder(tmp_path):
     dataset = load("digits", tmp_path / "missing")
     assert dataset.name == "digits"
