@@ -110,13 +110,14 @@ def test_ctrl_c_lets_the_runs_save_and_the_same_command_goes_on(start, tmp_path)
 
 
 def test_a_sweep_that_was_killed_waits_for_its_training(start, tmp_path):
-    process = start("400", "--grid=seed=0")
+    # As many steps as outlast the start of the second command on a busy machine.
+    process = start("1600", "--grid=seed=0")
     wait_for_step(tmp_path / "out" / "seed=0" / "log.txt", process)
     process.kill()
-    done = finish(start("400", "--grid=seed=0"))
+    done = finish(start("1600", "--grid=seed=0"))
     assert done.returncode == 0, done.stderr
     assert "seed=0: waits for a training that is running there" in done.stdout
-    assert "seed=0: goes on from step 400, " in done.stdout
+    assert "seed=0: goes on from step 1600, " in done.stdout
 
 
 def test_own_code_is_imported_in_all_runs(start, tmp_path):
