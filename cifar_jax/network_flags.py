@@ -68,7 +68,7 @@ def define() -> None:
         list(get_args(Resizing)),
         "How pictures get the size of the network: crop to the center in the right "
         "proportions, then scale by Lanczos; or stretch to the nearest pixels, as "
-        "load_img of Keras does. Default: stretch for the networks of Keras, crop for "
+        "load_img of Keras does. Default: stretch for Keras's networks, crop for "
         "others.",
     )
 

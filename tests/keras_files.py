@@ -1,7 +1,7 @@
 """Writes weights in the formats of Keras by h5py, as its versions do.
 
-What they write was looked at in files of Keras 2.13, 2.15, 3.3 and 3.15, and of
-tf_keras 2.21; golden/make_keras_files.py makes such files, and compares.
+The formats were checked against files that Keras 2.13, 2.15, 3.3 and 3.15 and tf_keras
+2.21 wrote; golden/make_keras_files.py makes such files, and compares.
 """
 
 import io

@@ -43,16 +43,17 @@ def find(published: Published, data_dir: Path) -> tuple[Path, Layout] | None:
     # TFDS keeps archives in downloads, and what it unpacks in downloads/extracted.
     below = [data_dir, data_dir / "downloads", data_dir / "downloads" / "extracted"]
     for parent in below:
-        for folder in sorted(_folders(parent)):
+        for folder in filter(Path.is_dir, _entries(parent)):
             with contextlib.suppress(OSError):  # one of another user, for example
                 if found := _find_in(published, folder):
                     return found
     return None
 
 
-def _folders(parent: Path) -> list[Path]:
+def _entries(folder: Path) -> list[Path]:
+    """Returns what is in a folder, sorted; nothing if it cannot be read."""
     try:
-        return [path for path in parent.iterdir() if path.is_dir()]
+        return sorted(folder.iterdir())
     except OSError:
         return []
 
@@ -70,19 +71,13 @@ def _find_in(published: Published, folder: Path) -> tuple[Path, Layout] | None:
         # Folders named train and test are not the python files of CIFAR-100.
         if any(is_there(file) and not file.is_dir() for file in files):
             return folder, layout
+    present = list(filter(Path.is_file, _entries(folder)))
     for layout in published.layouts:
         pattern = rf".*({layout.stem}|{layout.folder}).*\.(tar|tar\.gz|tgz)"
-        for path in sorted(_files(folder)):
+        for path in present:
             if re.fullmatch(pattern, path.name):
                 return path, layout
     return None
-
-
-def _files(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if path.is_file()]
-    except OSError:
-        return []
 
 
 def is_there(path: Path) -> bool:

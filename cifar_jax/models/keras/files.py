@@ -1,4 +1,4 @@
-"""Weights in the files of Keras, read by h5py without Keras."""
+"""Reads Keras's weight files by h5py, without Keras."""
 
 import contextlib
 import io

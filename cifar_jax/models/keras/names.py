@@ -1,4 +1,4 @@
-"""The names of layers in the networks of Keras, now and in earlier versions."""
+"""What Keras calls the layers of its networks, now and in earlier versions."""
 
 import re
 from collections.abc import Sequence

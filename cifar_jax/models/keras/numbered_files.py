@@ -1,4 +1,4 @@
-"""The .weights.h5 and .keras files of Keras 3 and late versions of Keras 2.
+"""The .weights.h5 and .keras files that Keras 3 and late versions of Keras 2 write.
 
 They number layers of a class, and the weights of a layer: layers/conv2d_1/vars/0. Since
 3.6, they also have the layer's own name.
