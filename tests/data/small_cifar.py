@@ -34,7 +34,7 @@ def small(published: Published) -> Published:
         )
         for split in ("train", "test")
     }
-    return dataclasses.replace(published, **parts)
+    return dataclasses.replace(published, **parts, mirrors=())
 
 
 CIFAR10 = small(cifar10.CIFAR10)

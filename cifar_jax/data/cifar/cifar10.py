@@ -6,7 +6,15 @@ import os
 from cifar_jax.data import digits
 from cifar_jax.data.cifar import batch_files, near_misses
 from cifar_jax.data.cifar import source as cifar
-from cifar_jax.data.cifar.published import Fingerprints, Labels, Layout, Part, Published
+from cifar_jax.data.cifar.download import Download
+from cifar_jax.data.cifar.published import (
+    HOME_PAGE,
+    Fingerprints,
+    Labels,
+    Layout,
+    Part,
+    Published,
+)
 from cifar_jax.data.dataset import Dataset
 
 LABELS = Labels(
@@ -35,6 +43,17 @@ CIFAR10 = Published(
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     size=170_052_171,
     sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    # The official python archive, where PaddlePaddle keeps it.
+    mirrors=(
+        Download(
+            url="https://dataset.bj.bcebos.com/cifar/cifar-10-python.tar.gz",
+            size=170_498_071,
+            sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+            name="cifar-10-python.tar.gz",
+            title="CIFAR-10",
+            home_page=HOME_PAGE,
+        ),
+    ),
     official=OFFICIAL,
 )
 

@@ -4,7 +4,15 @@ import os
 
 from cifar_jax.data.cifar import batch_files
 from cifar_jax.data.cifar import source as cifar
-from cifar_jax.data.cifar.published import Labels, Layout, Part, Published, RecordsMD5
+from cifar_jax.data.cifar.download import Download
+from cifar_jax.data.cifar.published import (
+    HOME_PAGE,
+    Labels,
+    Layout,
+    Part,
+    Published,
+    RecordsMD5,
+)
 from cifar_jax.data.dataset import Dataset
 from cifar_jax.errors import UserError
 
@@ -57,6 +65,17 @@ CIFAR100 = Published(
     url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
     size=168_513_733,
     sha256="58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+    # The official python archive, where PaddlePaddle keeps it.
+    mirrors=(
+        Download(
+            url="https://dataset.bj.bcebos.com/cifar/cifar-100-python.tar.gz",
+            size=169_001_437,
+            sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+            name="cifar-100-python.tar.gz",
+            title="CIFAR-100",
+            home_page=HOME_PAGE,
+        ),
+    ),
     # Of train.bin and test.bin.
     official=RecordsMD5(
         "6172c7755cfe09b2fe270c85cebc1b15", "4499cfba6c016c1be1438163640a0898"

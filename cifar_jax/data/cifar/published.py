@@ -94,6 +94,7 @@ class Published:
         url: of the binary archive.
         size: of the binary archive, in bytes.
         sha256: of the binary archive.
+        mirrors: archives on other servers, for when the official one fails.
         official: what the official data are known by.
     """
 
@@ -106,6 +107,7 @@ class Published:
     url: str
     size: int
     sha256: str
+    mirrors: tuple[Download, ...]
     official: Fingerprints | RecordsMD5
 
     @property

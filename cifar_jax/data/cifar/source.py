@@ -4,10 +4,12 @@ import contextlib
 import dataclasses
 import os
 import stat
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cifar_jax.data.cifar import archives, download, parquet_files, tfds_builder
+from cifar_jax.data.cifar.download import Download
 from cifar_jax.data.cifar.published import (
     HOME_PAGE,
     Fingerprints,
@@ -17,7 +19,7 @@ from cifar_jax.data.cifar.published import (
 )
 from cifar_jax.data.cifar.records import Records
 from cifar_jax.data.dataset import Dataset, unordered_fingerprint
-from cifar_jax.errors import UserError
+from cifar_jax.errors import RunError, UserError
 
 _VARIABLE = "TFDS_DATA_DIR"
 
@@ -82,13 +84,19 @@ def find(
     if found is None and not (data_dir or os.environ.get(_VARIABLE)):
         found = _elsewhere(published)
     if found is None:
-        problem = download.why_unreachable(published.url)
-        if problem is not None:
+        problems = []
+        for file in (published.download, *published.mirrors):
+            if problem := download.why_unreachable(file.url):
+                problems.append(problem)
+            else:
+                break
+        else:
             return None, (
                 f"{published.title} is not in {directory}, and {published.url} cannot "
-                f"be reached ({problem})" + (f"; {remark}" if remark else "") + "; put "
-                f"{published.binary.archive} (from {HOME_PAGE}) into {directory}, or "
-                "name the directory that contains it with --data_dir"
+                f"be reached ({problems[0]})"
+                + (f"; {remark}" if remark else "")
+                + f"; put {published.binary.archive} (from {HOME_PAGE}) into "
+                f"{directory}, or name the directory that contains it with --data_dir"
             )
         found = _downloaded(published, directory)
     return _dataset(published, *found, labels), ""
@@ -151,12 +159,26 @@ def _downloaded(published: Published, directory: Path) -> _Found:
     with download.locked(directory, published.title, megabytes=350):
         found, _ = _on_disk(published, directory)
         if found is None:
-            archive = download.fetch(published.download, directory)
+            archive = _fetched((published.download, *published.mirrors), directory)
             if tfds_builder.available():
                 tfds_builder.prepare(published, directory, archive)
             found, _ = _on_disk(published, directory)
     assert found is not None
     return found
+
+
+def _fetched(files: Sequence[Download], directory: Path) -> Path:
+    """Downloads the first of the files that its server gives."""
+    failure = None
+    for file in files:
+        if failure is not None:
+            print(f"warning: {failure}; trying {file.url}", file=sys.stderr)
+        try:
+            return download.fetch(file, directory)
+        except RunError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
 
 
 def _dataset(

@@ -1,6 +1,6 @@
 """Prepares and reads the CIFAR family with TensorFlow Datasets, without TensorFlow.
 
-Our own builder writes the official binary archive, in the archive's order, as
+Our own builder writes an official archive, in the archive's order, as
 array_record files, the format that TensorFlow Datasets (TFDS) can read without
 TensorFlow. Data that TFDS's builders `cifar10` and `cifar100` prepared in that format
 are read as well and put back into the archive's order, so that all sources have the
@@ -108,7 +108,7 @@ def read_tfds(published: Published, folder: Path) -> tuple[Records, Records]:
 
 
 def prepare(published: Published, data_dir: Path, archive: Path) -> None:
-    """Prepares the binary archive in data_dir, showing progress on stderr.
+    """Prepares an official archive in data_dir, showing progress on stderr.
 
     TFDS works in folders named incomplete.* and renames them at the end, so what a
     killed run leaves behind is never mistaken for data.
@@ -162,7 +162,7 @@ def _builder_class(published: Published) -> Any:
     class InArchiveOrder(  # type: ignore[call-arg]
         tfds.core.GeneratorBasedBuilder, skip_registration=True
     ):
-        """Builds a data set from its binary archive, in the archive's order."""
+        """Builds a data set from an archive, in the archive's order."""
 
         name = _name(published)
         archive: Path  # must be set before preparation
@@ -185,7 +185,12 @@ def _builder_class(published: Published) -> Any:
             )
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            train, test = archives.read(published, self.archive, published.binary)
+            [layout] = (
+                layout
+                for layout in published.layouts
+                if layout.archive == self.archive.name
+            )
+            train, test = archives.read(published, self.archive, layout)
             return {
                 "train": self._generate_examples(train),
                 "test": self._generate_examples(test),

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import hashlib
 import os
@@ -18,6 +19,7 @@ from cifar_jax.errors import RunError, UserError
 pytestmark = pytest.mark.usefixtures("small_batches")
 
 BINARY = small_cifar.CIFAR10.binary
+[MIRROR] = cifar10.CIFAR10.mirrors
 TRAIN, TEST = 5 * small_cifar.RECORDS, small_cifar.RECORDS
 
 
@@ -182,6 +184,39 @@ def test_a_failed_download_does_not_lead_to_the_stand_in(tmp_path, monkeypatch, 
         small_cifar.change(monkeypatch, url=url)
         with pytest.raises(RunError, match="not the official cifar-10-binary"):
             load(name, tmp_path)
+
+
+@pytest.fixture
+def mirror(monkeypatch):
+    """Serves the small archive in another layout, as a mirror does."""
+    archive = small_cifar.archive_bytes("python", small_cifar.files("python"))
+    with small_cifar.served(archive) as url:
+        there = dataclasses.replace(MIRROR, url=url, **small_cifar.described(archive))
+        yield there
+
+
+@pytest.mark.usefixtures("official")
+@pytest.mark.parametrize("failure", [{"status": 503}, {"length": 10**6}])
+def test_a_mirror_stands_in_for_the_server(tmp_path, monkeypatch, mirror, failure):
+    monkeypatch.setattr(download, "_PAUSE_SECS", 0)
+    with small_cifar.served(b"half", **failure) as url:
+        small_cifar.change(monkeypatch, url=url, mirrors=(mirror,))
+        downloaded = load("cifar10", tmp_path)
+    assert downloaded.official
+    assert str(tfds_builder.prepared_folder(small_cifar.CIFAR10, tmp_path)) in (
+        downloaded.source
+    )
+
+
+def test_a_mirror_must_have_the_published_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(download, "_PAUSE_SECS", 0)
+    with small_cifar.served(b"other") as url:
+        mirror = dataclasses.replace(MIRROR, url=f"{url}?mirror")
+        small_cifar.change(monkeypatch, url=url, mirrors=(mirror,))
+        with pytest.raises(RunError, match=f"{url} is not the official"):
+            load("cifar10", tmp_path)
+    assert f"trying {mirror.url}" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.gz*"))
 
 
 @pytest.mark.usefixtures("server")
