@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.run_once:
             _evaluate(run, None, task, record)
         else:
-            for step in following.new_steps(run, options.eval_interval_secs):
+            for run, step in following.new_steps(run, options.eval_interval_secs):
                 try:
                     _evaluate(run, step, task, record)
                 except (RunError, UserError) as error:

@@ -13,7 +13,7 @@ import pytest
 from cifar_jax import Config, RunError, UserError, load_data
 from cifar_jax.data.cifar import cifar10, download
 from cifar_jax.devices import sharding
-from cifar_jax.runs import checkpoints, lock, run_dir
+from cifar_jax.runs import checkpoints, checksums, lock, run_dir
 from cifar_jax.training import ending
 from cifar_jax.training.hooks import finite
 
@@ -141,7 +141,7 @@ def test_a_damaged_checkpoint(capsys):
     for step in ("1000", "2000"):
         (directory / step / "state").mkdir(parents=True)
         (directory / step / "state" / "manifest.ocdbt").write_bytes(b"state")
-        checkpoints._write_sums(directory / step)
+        checksums.write(directory / step)
     (directory / "2000" / "state" / "manifest.ocdbt").write_bytes(b"stat")
     assert checkpoints.newest(directory) == 1000
     assert capsys.readouterr().err.strip() == quoted("warning:")

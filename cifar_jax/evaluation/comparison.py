@@ -72,7 +72,7 @@ def read(run: Run) -> History:
         UserError: a file cannot be read, or is damaged.
     """
     try:
-        saved = checkpoints.steps(run.checkpoints)
+        saved = checkpoints.steps(run.checkpoints, run.id)
         return History(
             run,
             saved[-1] if saved else None,

@@ -1,20 +1,22 @@
 """Saves and restores checkpoints with Orbax, which only this module uses.
 
     DIRECTORY/<step>/             Orbax's files
-    DIRECTORY/<step>/SHA256SUMS   their checksums, also for `sha256sum -c SHA256SUMS`
+    DIRECTORY/<step>/run.json     the run and the step that they belong to
+    DIRECTORY/<step>/SHA256SUMS   checksums of all these files
 
-A checkpoint and its checksums are written under a temporary name and renamed once they
-are complete. A checkpoint whose files do not match its checksums was damaged later:
-Orbax alone notices neither a flipped bit in the parameters nor every missing file.
+A checkpoint is written under a temporary name and renamed once it is complete. If its
+files do not match its checksums, it was damaged later: Orbax alone notices neither a
+flipped bit in the parameters nor every missing file. If its run or its step is another,
+somebody has put it there.
 """
 
 import contextlib
-import hashlib
-import os
+import json
 import pathlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import orbax.checkpoint.experimental.v1 as ocp
@@ -24,11 +26,11 @@ from jaxtyping import PyTree
 from cifar_jax import console
 from cifar_jax.devices import processes
 from cifar_jax.errors import RunError
-from cifar_jax.runs.files import is_litter
+from cifar_jax.runs import checksums
 
 # The tutorial's `tf.train.Saver` keeps as many.
 KEPT = 5
-_SUMS = "SHA256SUMS"
+_RECORD = "run.json"
 _NAME = "state"  # Name of the only tree in a checkpoint.
 _STEP = re.compile(r"0|[1-9][0-9]*")
 # Checkpoints being written or deleted; leftovers of a killed run are deleted too.
@@ -36,10 +38,10 @@ _PARTIAL, _DELETED = ".{}.partial", ".{}.deleted"
 _LEFTOVERS = re.compile(r"\.[0-9]+\.(partial|deleted)\b.*")
 
 
-def steps(directory: pathlib.Path) -> list[int]:
-    """Returns the steps of the checkpoints, oldest first, including damaged ones.
+def named(directory: pathlib.Path) -> list[int]:
+    """Returns the steps that folders are named after, oldest first.
 
-    Folders whose names are not steps, such as copies, are ignored.
+    They include damaged checkpoints and those of other runs.
     """
     if not directory.is_dir():
         return []
@@ -50,11 +52,41 @@ def steps(directory: pathlib.Path) -> list[int]:
     )
 
 
-def save(directory: pathlib.Path, step: int, state: PyTree, kept: int = KEPT) -> None:
-    """Writes the checkpoint of a step and keeps only the newest `kept`.
+def steps(directory: pathlib.Path, run_id: str | None = None) -> list[int]:
+    """Returns the steps of a run's checkpoints, oldest first, including damaged ones.
+
+    Args:
+        directory: folder of the run's checkpoints.
+        run_id: of the run; None: whichever it is.
+    """
+    return [
+        step
+        for step in named(directory)
+        if _stranger(directory / str(step), run_id) is None
+    ]
+
+
+def save(
+    directory: pathlib.Path,
+    step: int,
+    state: PyTree,
+    run_id: str | None = None,
+    kept: int = KEPT,
+    **facts: int,
+) -> None:
+    """Writes the checkpoint of a step, and deletes old ones.
 
     Every process of a run must call it, with the same folder. An existing checkpoint
-    of the same step is replaced.
+    of the same step is replaced. Of the others, only those are counted and deleted
+    that the run could be resumed from.
+
+    Args:
+        directory: folder of the run's checkpoints.
+        step: that the state is of.
+        state: a tree of arrays.
+        run_id: of the run.
+        kept: so many of the newest ones are kept, up to this step; 1: only this one.
+        **facts: what else is to be known of the checkpoint, see `facts`.
 
     Raises:
         RunError: the checkpoint could not be written, for example to a full disk.
@@ -67,16 +99,16 @@ def save(directory: pathlib.Path, step: int, state: PyTree, kept: int = KEPT) ->
         with _quiet():
             ocp.save_checkpointables(partial, {_NAME: state}, overwrite=True)
         if processes.is_main():
-            _write_sums(partial)
+            record = {"run": run_id, "step": step, **facts}
+            (partial / _RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
+            checksums.write(partial)
             _delete(directory, step)
             partial.rename(directory / str(step))
-            for old in steps(directory)[:-kept]:
-                _delete(directory, old)
     except Exception as error:  # Orbax propagates whatever its storage raises.
         if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
             # Another process died; `processes.lost_process_as_run_error` reports it.
             raise
-        last = steps(directory)
+        last = steps(directory, run_id)
         safe = (
             f"the latest checkpoint is {directory / str(last[-1])}"
             if last
@@ -86,9 +118,13 @@ def save(directory: pathlib.Path, step: int, state: PyTree, kept: int = KEPT) ->
             f"cannot save the checkpoint of step {step} in {directory}: "
             f"{_first_line(error)} ({safe})"
         ) from error
+    if processes.is_main():
+        _prune(directory, step, run_id, kept)
 
 
-def restore(directory: pathlib.Path, step: int, like: PyTree) -> PyTree:
+def restore(
+    directory: pathlib.Path, step: int, like: PyTree, run_id: str | None = None
+) -> PyTree:
     """Returns the state saved at a step.
 
     Args:
@@ -96,33 +132,43 @@ def restore(directory: pathlib.Path, step: int, like: PyTree) -> PyTree:
         step: one of `steps(directory)`.
         like: tree of arrays, or of jax.ShapeDtypeStruct with shardings, that gives
             the structure, shapes, dtypes and shardings of the result.
+        run_id: of the run; None: whichever it is.
 
     Raises:
-        RunError: a file is missing or damaged, or belongs to another network.
+        RunError: a file is missing or damaged, or belongs to another network, run or
+            step.
     """
     folder = directory / str(step)
-    _verify(folder)
+    _verify(folder, run_id)
     try:
         with _quiet():
-            return ocp.load(folder.resolve(), like, checkpointable_name=_NAME)
+            state = ocp.load(folder.resolve(), like, checkpointable_name=_NAME)
     except Exception as error:
         raise RunError(
             f"cannot load the checkpoint {folder}: {_first_line(error)}"
         ) from error
+    # Checkpoints of earlier versions have no record of their step.
+    if (saved := getattr(state, "step", step)) != step:
+        raise RunError(_other_step(folder, int(saved)))
+    return state
 
 
-def newest(directory: pathlib.Path) -> int | None:
-    """Returns the step of the newest intact checkpoint, or None without checkpoints.
+def newest(directory: pathlib.Path, run_id: str | None = None) -> int | None:
+    """Returns the step of the newest usable checkpoint, or None without checkpoints.
 
     For every newer checkpoint that is skipped, a warning on stderr gives the reason.
 
+    Args:
+        directory: folder of the run's checkpoints.
+        run_id: of the run; None: whichever it is.
+
     Raises:
-        RunError: there are checkpoints, but all of them are damaged.
+        RunError: there are checkpoints, but none of them can be used.
     """
     problem = None
-    for step in reversed(steps(directory)):
+    for step in reversed(named(directory)):
         try:
-            _verify(directory / str(step))
+            _verify(directory / str(step), run_id)
         except RunError as error:
             problem = error
             console.warn(f"{error}; using the previous one instead")
@@ -133,58 +179,76 @@ def newest(directory: pathlib.Path) -> int | None:
     return None
 
 
-def _verify(folder: pathlib.Path) -> None:
-    """Raises RunError unless a checkpoint's files match its checksums exactly."""
-    damaged = f"checkpoint {folder} is damaged"
-    try:
-        listed = _read_sums(folder)
-        present = {p.relative_to(folder).as_posix(): p for p in _files(folder)}
-        for name in sorted(listed.keys() | present.keys()):
-            if name not in present:
-                raise RunError(f"{damaged}: {name} is missing")
-            if name not in listed:
-                raise RunError(f"{damaged}: {name} is not in {_SUMS}")
-            if _sha256(present[name]) != listed[name]:
-                raise RunError(f"{damaged}: {name} has changed")
-    except FileNotFoundError:
-        raise RunError(f"{damaged}: it has no {_SUMS}") from None
-    except OSError as error:
-        raise RunError(
-            f"checkpoint {folder} cannot be read: {error.strerror}; do all processes "
-            "share this folder?"
-        ) from None
+def facts(directory: pathlib.Path, step: int) -> dict[str, Any]:
+    """Returns what `save` was told of a checkpoint; nothing if that is unknown."""
+    return _record(directory / str(step)) or {}
 
 
-def _read_sums(folder: pathlib.Path) -> dict[str, str]:
-    """Returns the listed SHA-256 checksums by file name."""
-    path = folder / _SUMS
-    if path.exists() and not path.is_file():
-        raise RunError(f"checkpoint {folder} is damaged: {_SUMS} is not a file")
-    listed = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
-        if match is None:
-            raise RunError(f"checkpoint {folder} is damaged: {_SUMS} is malformed")
-        listed[match[2]] = match[1]
-    return listed
+def _verify(folder: pathlib.Path, run_id: str | None) -> None:
+    """Raises RunError unless a run could be resumed from a checkpoint."""
+    checksums.verify(folder, "checkpoint")
+    if (reason := _stranger(folder, run_id)) is not None:
+        raise RunError(reason)
 
 
-def _write_sums(folder: pathlib.Path) -> None:
-    sums = "".join(
-        f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n"
-        for path in _files(folder)
+def _stranger(folder: pathlib.Path, run_id: str | None) -> str | None:
+    """Says why a checkpoint is not the run's, or not that of its step."""
+    record = _record(folder)
+    if record is None:
+        return None
+    if record.get("step") != int(folder.name):
+        return _other_step(folder, record.get("step"))
+    if run_id is not None and record.get("run") not in (None, run_id):
+        return f"checkpoint {folder} is of another run; move it elsewhere"
+    return None
+
+
+def _other_step(folder: pathlib.Path, step: Any) -> str:
+    return (
+        f"checkpoint {folder} is that of step {step}; rename it to {step}, or delete it"
     )
-    with (folder / _SUMS).open("w", encoding="utf-8", newline="\n") as file:
-        file.write(sums)
-        file.flush()
-        os.fsync(file.fileno())
+
+
+def _record(folder: pathlib.Path) -> Mapping[str, Any] | None:
+    """Returns what run.json says; None if it is missing or damaged."""
+    path = folder / _RECORD
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        if path.is_file():  # Reading a FIFO would block forever.
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return record if isinstance(record, dict) else None
+    return None
+
+
+def _prune(directory: pathlib.Path, step: int, run_id: str | None, kept: int) -> None:
+    """Deletes what `save` does not keep; if that fails, nothing is lost."""
+    try:
+        others = [s for s in steps(directory, run_id) if s != step]
+        if kept > 1:
+            others = [s for s in others if s < step]
+        if len(others) < kept:
+            return
+        usable = [s for s in others if _is_usable(directory / str(s), run_id)]
+        for old in usable[: len(usable) - (kept - 1)]:
+            _delete(directory, old)
+    except OSError as error:
+        console.warn(f"an old checkpoint cannot be deleted: {error}")
+
+
+def _is_usable(folder: pathlib.Path, run_id: str | None) -> bool:
+    try:
+        _verify(folder, run_id)
+    except RunError:
+        return False
+    return True
 
 
 def _delete(directory: pathlib.Path, step: int) -> None:
     """Deletes a checkpoint without ever exposing a half-deleted one."""
-    deleted = directory / _DELETED.format(step)
-    with contextlib.suppress(FileNotFoundError):
-        (directory / str(step)).rename(deleted)
+    folder, deleted = directory / str(step), directory / _DELETED.format(step)
+    if folder.is_symlink():  # What it points to is not ours.
+        folder.unlink()
+    elif folder.exists():
+        folder.rename(deleted)
         shutil.rmtree(deleted)
 
 
@@ -192,21 +256,6 @@ def _delete_leftovers(directory: pathlib.Path) -> None:
     for path in directory.iterdir():
         if _LEFTOVERS.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if not path.is_dir() and path != folder / _SUMS and not is_litter(path.name)
-    )
-
-
-def _sha256(path: pathlib.Path) -> str:
-    if not path.is_file():  # Reading a FIFO would block forever.
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_line(error: BaseException) -> str:

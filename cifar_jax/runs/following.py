@@ -12,8 +12,10 @@ from cifar_jax.runs.run_dir import Run
 _POLL_SECS = 1.0
 
 
-def new_steps(run: Run, interval_secs: float) -> Iterator[int]:
+def new_steps(run: Run, interval_secs: float) -> Iterator[tuple[Run, int]]:
     """Yields the step of each new checkpoint once, until training has finished.
+
+    With it comes the run as it is then: one that had saved nothing may begin anew.
 
     If training stops before its last step, it may be restarted; this waits for one
     interval before giving up.
@@ -22,9 +24,11 @@ def new_steps(run: Run, interval_secs: float) -> Iterator[int]:
     while True:
         # Checked before the checkpoints are listed, so that the last one is not missed.
         at_work = lock.is_training(run.path)
-        new = [step for step in checkpoints.steps(run.checkpoints) if step not in seen]
+        run = run_dir.read(run.path)
+        saved = checkpoints.steps(run.checkpoints, run.id)
+        new = [step for step in saved if step not in seen]
         seen.update(new)
-        yield from new
+        yield from ((run, step) for step in new)
         max_steps = run_dir.read(run.path).config.max_steps
         if max(seen, default=0) >= max_steps:
             say(f"training has finished at step {max_steps} (--max_steps)")

@@ -1,6 +1,7 @@
 """Opens a run: a new one, or one that is to be resumed."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -46,8 +47,12 @@ def opened(config: Config, dataset: Dataset, network: str | None) -> Iterator[Op
         return
     run = run_dir.of(config, dataset, network)
     with contextlib.ExitStack() as stack:
-        processes.run_on_main(lambda: stack.enter_context(run_dir.claim(run)))
-        newest = processes.run_on_main(lambda: checkpoints.newest(run.checkpoints))
+        claimed = processes.run_on_main(lambda: stack.enter_context(run_dir.claim(run)))
+        # The main process alone writes, and checks what has been written.
+        run = claimed or dataclasses.replace(run, id=None)
+        newest = processes.run_on_main(
+            lambda: checkpoints.newest(run.checkpoints, run.id)
+        )
         step = int(processes.all_gather(-1 if newest is None else newest)[0, 0])
         if step > config.max_steps:
             raise UserError(

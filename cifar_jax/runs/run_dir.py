@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +42,8 @@ class Run:
         network: a network that fit() was given, see `models.describe`; None: the one
             that the config names.
         value_range: see `Dataset`.
+        id: tells its checkpoints from those of others; None in runs of old that did not
+            record it, and in processes that write nothing.
     """
 
     path: pathlib.Path
@@ -52,6 +55,7 @@ class Run:
     training_set: TrainingSet | None = None
     network: str | None = None
     value_range: tuple[float, float] | None = None
+    id: str | None = None
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -93,6 +97,7 @@ def of(config: Config, dataset: Dataset, network: str | None = None) -> Run:
         training_set=training_set(dataset),
         network=network,
         value_range=dataset.value_range,
+        id=secrets.token_hex(16),
     )
 
 
@@ -127,6 +132,7 @@ def read(path: str | os.PathLike) -> Run:
             _training_set(data),
             saved["network"],
             _value_range(data),
+            saved.get("id"),
         )
 
 
@@ -165,10 +171,11 @@ def identity(config: Config, dataset: Dataset, network: str | None) -> str:
 
 
 @contextlib.contextmanager
-def claim(run: Run) -> Iterator[None]:
+def claim(run: Run) -> Iterator[Run]:
     """Locks the directory of a run for one training, new or resumed.
 
     Nothing in it changes: `write_config` is called when the training really starts.
+    Yields the run, with the id of the one that it resumes.
 
     Raises:
         UserError: the directory cannot be used, another training is running there, or
@@ -187,7 +194,8 @@ def claim(run: Run) -> Iterator[None]:
                 found.append(f"network: {there} there, {now} now")
             found += _other_images(saved.training_set, run.training_set)
             _refuse_conflicts(saved, found)
-        yield
+            run = dataclasses.replace(run, id=saved.id or run.id)
+        yield run
 
 
 def write_config(run: Run, dataset: Dataset) -> None:
@@ -197,6 +205,7 @@ def write_config(run: Run, dataset: Dataset) -> None:
         UserError: it cannot be written.
     """
     contents = {
+        "id": run.id,
         "config": dataclasses.asdict(run.config),
         "network": run.network,
         "imports": plugins.used(_names(run.config)),
@@ -222,7 +231,7 @@ def _resumable(path: pathlib.Path) -> Run | None:
         UserError: there are checkpoints, but no config, or a config.json is not of a
             run, and would be overwritten.
     """
-    if not checkpoints.steps(path / "checkpoints"):
+    if not checkpoints.named(path / "checkpoints"):
         config_file.refuse_foreign(path)
         return None
     if not exists(path):

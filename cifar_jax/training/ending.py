@@ -17,7 +17,7 @@ def explained_divergence(run: Run | None) -> Iterator[None]:
     try:
         yield
     except DivergedError as error:
-        saved = checkpoints.steps(run.checkpoints) if run is not None else []
+        saved = checkpoints.steps(run.checkpoints, run.id) if run is not None else []
         kept = "nothing was saved yet"
         if run is not None and saved:
             kept = f"the last checkpoint is {run.checkpoints / str(saved[-1])}"

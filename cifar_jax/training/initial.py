@@ -42,7 +42,7 @@ def weights(
     if config.init_from is None:
         return None
     on_disk = config.train_dir is not None
-    if on_disk and checkpoints.steps(run_dir.of(config, dataset).checkpoints):
+    if on_disk and checkpoints.named(run_dir.of(config, dataset).checkpoints):
         return None
     found = load(config.init_from, config, program.model, dataset.class_names)
     source = config.init_from
@@ -87,7 +87,9 @@ def state(
     created = fresh(program, seed, images, mesh, weights)
     if opened.run is None or opened.step is None:
         return created
-    return checkpoints.restore(opened.run.checkpoints, opened.step, created)
+    return checkpoints.restore(
+        opened.run.checkpoints, opened.step, created, opened.run.id
+    )
 
 
 def fresh(

@@ -183,8 +183,8 @@ def load(
     """
     check_type(run, "run", Run)
     directory = run.best if best else run.checkpoints
-    saved = checkpoints.steps(directory)
-    if step is not None and step not in saved:
+    if step is not None and step not in checkpoints.named(directory):
+        saved = checkpoints.steps(directory, run.id)
         raise UserError(
             f"there is no checkpoint of step {step!r} in {run.path}; those that exist: "
             + (", ".join(map(str, saved)) or "none")
@@ -207,7 +207,7 @@ def load(
         ),
     )
     if step is None:
-        step = checkpoints.newest(directory)
+        step = checkpoints.newest(directory, run.id)
     if step is None and best:
         raise UserError(
             f"no best checkpoint in {run.path}: train with --keep_best, "
@@ -218,7 +218,7 @@ def load(
             f"no checkpoint in {run.path} yet: the training saves one every "
             "--save_interval_secs and at its end"
         )
-    state = checkpoints.restore(directory, step, like)
+    state = checkpoints.restore(directory, step, like, run.id)
     network = of_state(program, state, run, raw_params)
     variables.check_finite(network.variables, f"the checkpoint {directory / str(step)}")
     return network

@@ -4,13 +4,14 @@ import resource
 import shutil
 import subprocess
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import pytest
 from helpers import damages, latest
 
 from cifar_jax import RunError
-from cifar_jax.runs import checkpoints
+from cifar_jax.runs import checkpoints, checksums
 
 
 def state(step: int):
@@ -172,13 +173,13 @@ def test_leftovers_of_a_killed_save_are_cleaned_up(tmp_path):
 def test_a_checkpoint_gets_its_name_only_when_complete(tmp_path, monkeypatch):
     """A process may be killed between any two of these operations."""
     seen = []
-    write_sums = checkpoints._write_sums
+    write = checksums.write
 
     def watch(folder):
-        write_sums(folder)
+        write(folder)
         seen.append((folder.name, checkpoints.steps(tmp_path)))
 
-    monkeypatch.setattr(checkpoints, "_write_sums", watch)
+    monkeypatch.setattr(checksums, "write", watch)
     checkpoints.save(tmp_path, 7, state(7))
     assert seen == [(".7.partial", [])]
     assert checkpoints.steps(tmp_path) == [7]
@@ -202,3 +203,105 @@ def test_a_failed_save_names_the_last_good_one(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert same(latest(tmp_path, state(0)), state(1))
+
+
+def truncate(folder: pathlib.Path) -> None:
+    largest = max(files(folder), key=lambda path: path.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+
+
+def test_unusable_checkpoints_do_not_push_out_usable_ones(tmp_path, capsys):
+    checkpoints.save(tmp_path, 2, state(2))
+    unusable = range(800, 801 + checkpoints.KEPT)
+    for step in unusable:
+        checkpoints.save(tmp_path, step, state(step), kept=100)
+        truncate(tmp_path / str(step))
+    assert checkpoints.newest(tmp_path) == 2
+    for step in range(5, 6 + checkpoints.KEPT):
+        checkpoints.save(tmp_path, step, state(step))
+        assert checkpoints.newest(tmp_path) == step
+    # Whatever is unusable may be of use to somebody.
+    assert checkpoints.steps(tmp_path) == [*range(6, 6 + checkpoints.KEPT), *unusable]
+    checkpoints.save(tmp_path, 900, state(900))
+    assert checkpoints.steps(tmp_path) == [*range(7, 11), *unusable, 900]
+
+
+@pytest.mark.parametrize("run_id", [None, "a"])
+def test_a_copy_under_the_name_of_another_step_is_not_used(tmp_path, run_id, capsys):
+    checkpoints.save(tmp_path, 12, state(12), "a")
+    shutil.copytree(tmp_path / "12", tmp_path / "20261128")
+    assert checkpoints.named(tmp_path) == [12, 20261128]
+    assert checkpoints.steps(tmp_path, run_id) == [12]
+    assert checkpoints.newest(tmp_path, run_id) == 12
+    assert "20261128 is that of step 12; rename it to 12" in capsys.readouterr().err
+    with pytest.raises(RunError, match="is that of step 12"):
+        checkpoints.restore(tmp_path, 20261128, state(0), run_id)
+
+
+def test_the_step_of_the_state_itself_counts_too(tmp_path):
+    @flax.struct.dataclass
+    class State:
+        step: jax.Array
+
+    checkpoints.save(tmp_path, 12, State(jnp.int32(12)))
+    (tmp_path / "12" / "run.json").unlink()  # as earlier versions saved it
+    checksums.write(tmp_path / "12")
+    (tmp_path / "12").rename(tmp_path / "15")
+    assert checkpoints.newest(tmp_path, "a") == 15
+    with pytest.raises(RunError, match="15 is that of step 12; rename it to 12"):
+        checkpoints.restore(tmp_path, 15, State(jnp.int32(0)), "a")
+
+
+def test_a_checkpoint_of_another_run_is_not_used(tmp_path, capsys):
+    for directory, run_id in ((tmp_path / "a", "a"), (tmp_path / "b", "b")):
+        for step in (1, 2):
+            checkpoints.save(directory, step, state(step), run_id)
+    shutil.rmtree(tmp_path / "a" / "2")
+    shutil.copytree(tmp_path / "b" / "2", tmp_path / "a" / "2")
+    assert checkpoints.newest(tmp_path / "a", "a") == 1
+    assert "2 is of another run; move it elsewhere" in capsys.readouterr().err
+    assert checkpoints.steps(tmp_path / "a", "a") == [1]
+    with pytest.raises(RunError, match="is of another run"):
+        checkpoints.restore(tmp_path / "a", 2, state(0), "a")
+    # It is neither counted nor deleted.
+    for step in range(3, 3 + checkpoints.KEPT):
+        checkpoints.save(tmp_path / "a", step, state(step), "a")
+    assert checkpoints.named(tmp_path / "a") == [2, *range(3, 3 + checkpoints.KEPT)]
+
+
+@pytest.mark.parametrize("contents", ["", "[]", "{}", "12", '{"step": "12"}', "\0"])
+def test_a_changed_record_is_damage(tmp_path, contents):
+    checkpoints.save(tmp_path, 12, state(12), "a")
+    (tmp_path / "12" / "run.json").write_text(contents)
+    with pytest.raises(RunError, match=r"no checkpoint .*run\.json has changed"):
+        checkpoints.newest(tmp_path, "a")
+
+
+def test_a_link_to_an_old_checkpoint_does_not_fail_the_save(tmp_path):
+    checkpoints.save(tmp_path / "there", 1, state(1))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "1").symlink_to(tmp_path / "there" / "1")
+    for step in range(2, 3 + checkpoints.KEPT):
+        checkpoints.save(tmp_path / "here", step, state(step))
+    assert checkpoints.named(tmp_path / "here") == [*range(3, 3 + checkpoints.KEPT)]
+    assert checkpoints.newest(tmp_path / "there") == 1
+
+
+def test_an_old_one_that_cannot_be_deleted_does_not_fail_the_save(
+    tmp_path, capsys, monkeypatch
+):
+    def busy(path):
+        raise OSError(16, "Device or resource busy")
+
+    checkpoints.save(tmp_path, 1, state(1))
+    monkeypatch.setattr(shutil, "rmtree", busy)
+    checkpoints.save(tmp_path, 2, state(2), kept=1)
+    assert "cannot be deleted: [Errno 16]" in capsys.readouterr().err
+    assert checkpoints.newest(tmp_path) == 2
+
+
+def test_the_only_one_replaces_later_ones_too(tmp_path):
+    checkpoints.save(tmp_path, 900, state(900), kept=1)
+    checkpoints.save(tmp_path, 700, state(700), kept=1, correct=5)
+    assert checkpoints.steps(tmp_path) == [700]
+    assert checkpoints.facts(tmp_path, 700)["correct"] == 5

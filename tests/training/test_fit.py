@@ -1,5 +1,6 @@
 import dataclasses
 import re
+import shutil
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ from cifar_jax import (
     UserError,
     evaluate,
     fit,
+    load_trained,
     read_run,
 )
 from cifar_jax.data.dataset import with_validation
@@ -374,3 +376,23 @@ def test_a_batch_that_is_too_large_has_a_way_out(dataset):
     config = Config(model="small", batch_size=65, train_dir=None)
     with pytest.raises(UserError, match="give a smaller one, or --recipe=finetune"):
         fit(config, dataset, silent)
+
+
+def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path, dataset, capsys):
+    first, second = (
+        config(str(tmp_path / name), seed=seed, max_steps=4)
+        for name, seed in (("a", 0), ("b", 1))
+    )
+    for each in (first, second):
+        fit(each, dataset)
+    shutil.copytree(tmp_path / "b/checkpoints/4", tmp_path / "a/checkpoints/6")
+    shutil.copytree(tmp_path / "a/checkpoints/4", tmp_path / "a/checkpoints/20261128")
+    resumed = fit(dataclasses.replace(first, max_steps=6), dataset)
+    assert resumed.steps == 2
+    said = capsys.readouterr().err
+    assert "20261128 is that of step 4" in said
+    assert "6 is that of step 4" in said
+    shutil.rmtree(tmp_path / "a/checkpoints/4")
+    shutil.copytree(tmp_path / "b/checkpoints/4", tmp_path / "a/checkpoints/4")
+    with pytest.raises(RunError, match="4 is of another run"):
+        load_trained(read_run(tmp_path / "a"), step=4)

@@ -1,13 +1,15 @@
 """Saves the state: by the clock, and in the end, whatever ended the run."""
 
+import pathlib
 import time
 
 import jax
 
 from cifar_jax.console import Log
 from cifar_jax.devices import processes
-from cifar_jax.errors import DivergedError
-from cifar_jax.runs import checkpoints
+from cifar_jax.errors import DivergedError, RunError
+from cifar_jax.runs import checkpoints, config_file
+from cifar_jax.runs.files import write_atomically
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training.loop import Hook, Moment
 
@@ -16,7 +18,8 @@ class Checkpoints(Hook):
     """Saves the state every `interval_secs`, and the last one that it has seen.
 
     It comes before the hooks that may fail, and after the one that refuses numbers
-    which are not finite: these are never saved.
+    which are not finite: these are never saved. If the folder is renamed or deleted, the
+    run ends here: what it would write from then on could not be resumed.
     """
 
     def __init__(self, run: Run, interval_secs: float, log: Log):
@@ -25,12 +28,19 @@ class Checkpoints(Hook):
         self._log = log
         self._saved_at = time.monotonic()
         self._unsaved: Moment | None = None
+        if processes.is_main():
+            self._folder = _identity(run.path)
+            self._config = (run.path / config_file.NAME).read_bytes()
 
     def __call__(self, now: Moment) -> None:
         """Saves the state if it is time; the main process decides that."""
         self._unsaved = now
         due = time.monotonic() - self._saved_at >= self._interval_secs
-        if processes.all_gather(due)[0, 0]:
+        gone = processes.is_main() and _identity(self._run.path) != self._folder
+        due, gone = processes.all_gather(due, gone)[0]
+        if gone:
+            self._save_anew()
+        elif due:
             self._save()
 
     def __exit__(self, *error_: object) -> None:
@@ -45,6 +55,38 @@ class Checkpoints(Hook):
         now, self._unsaved = self._unsaved, None
         if now is None:
             return
-        checkpoints.save(self._run.checkpoints, now.step, now.state)
+        checkpoints.save(self._run.checkpoints, now.step, now.state, self._run.id)
         self._log(f"saved {self._run.checkpoints / str(now.step)}")
         self._saved_at = time.monotonic()
+
+    def _save_anew(self) -> None:
+        """Saves the state where the folder was, unless another one is there now."""
+        now, self._unsaved = self._unsaved, None
+        assert now is not None
+        path = self._run.path
+        lost = f"the folder {path} was renamed or deleted while its run trained"
+
+        def begin() -> None:
+            if (path / config_file.NAME).exists():
+                raise RunError(
+                    f"{lost}, and another run is there now; what was trained since the "
+                    "last checkpoint is lost: resume it from the renamed folder"
+                )
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(path / config_file.NAME, self._config)
+
+        processes.run_on_main(begin)
+        checkpoints.save(self._run.checkpoints, now.step, now.state, self._run.id)
+        raise RunError(
+            f"{lost}; step {now.step} is saved in {self._run.checkpoints}, without "
+            "earlier checkpoints and summaries; run the same command to continue"
+        )
+
+
+def _identity(path: pathlib.Path) -> tuple[int, int] | None:
+    """Returns what tells a folder from another one of the same name."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
