@@ -79,9 +79,9 @@ def main(arguments: Sequence[str]) -> int:
         if options.run_once:
             _evaluate(run, None, task, record)
         else:
-            for run, step in following.new_steps(run, options.eval_interval_secs):
+            for now, step in following.new_steps(run, options.eval_interval_secs):
                 try:
-                    _evaluate(run, step, task, record)
+                    _evaluate(now, step, task, record)
                 except (RunError, UserError) as error:
                     # Damaged, or deleted in the meantime in favor of newer ones.
                     warn(f"{error}; skipped")

@@ -181,7 +181,7 @@ def newest(directory: pathlib.Path, run_id: str | None = None) -> int | None:
 
 def facts(directory: pathlib.Path, step: int) -> dict[str, Any]:
     """Returns what `save` was told of a checkpoint; nothing if that is unknown."""
-    return _record(directory / str(step)) or {}
+    return dict(_record(directory / str(step)) or {})
 
 
 def _verify(folder: pathlib.Path, run_id: str | None) -> None:

@@ -18,8 +18,8 @@ class Checkpoints(Hook):
     """Saves the state every `interval_secs`, and the last one that it has seen.
 
     It comes before the hooks that may fail, and after the one that refuses numbers
-    which are not finite: these are never saved. If the folder is renamed or deleted, the
-    run ends here: what it would write from then on could not be resumed.
+    which are not finite: these are never saved. If the folder is renamed or deleted,
+    the run ends here: what it would write from then on could not be resumed.
     """
 
     def __init__(self, run: Run, interval_secs: float, log: Log):

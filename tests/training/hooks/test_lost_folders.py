@@ -44,11 +44,11 @@ def test_its_state_is_saved_where_it_was(dataset, tmp_path, kind, keep_best):
         else:
             shutil.rmtree(path)
 
-    with pytest.raises(RunError, match=rf"{MESSAGE}; step 6 is saved"):
+    with pytest.raises(RunError, match=rf"{MESSAGE}; step 5 is saved"):
         fit(config(path, **changes), dataset, hooks=[At(4, change)])
-    assert load_trained(read_run(path)).step == 6
+    assert load_trained(read_run(path)).step == 5
     whole = fit(config(path, **changes), dataset, log=lambda line: None)
-    assert whole.steps == 2
+    assert whole.steps == 3
     assert kind == "deleted" or read_run(new).id == read_run(path).id
 
 
