@@ -43,7 +43,7 @@ from cifar_jax.writers import Summary, Writers
 
 _POLL_SECS = 1.0
 # Writes the step of a checkpoint, its results by name, and how many images there were.
-Record = Callable[[int, dict[str, float], dict[str, int]], None]
+Record = Callable[[int, dict[str, float], dict[str, int | str]], None]
 _LARGEST = 2**31 - 1
 
 
@@ -72,6 +72,8 @@ def main(arguments: Sequence[str]) -> int:
     if task.warning:
         say(task.warning)
     name = options.eval_data + ("_raw" if options.raw_params else "")
+    if task.has_other_data:
+        name += "_other_data"
     if task.count < len(task.images):
         name += "_partial"
     with Writers(run.config.writers, eval_dir) as writers:
@@ -99,12 +101,14 @@ class _Task:
             and severity.
         notice: on the images, shown before and after the results; None: there is none.
         warning: on the data that the run was trained on; None: there is none.
+        has_other_data: whether they are a split of other data than the run's own.
     """
 
     images: ImageSet | CorruptedImages
     count: int
     notice: str | None
     warning: str | None
+    has_other_data: bool
 
 
 def _task(run: Run) -> _Task:
@@ -112,7 +116,7 @@ def _task(run: Run) -> _Task:
     options = flags.FLAGS
     data_dir = options.data_dir or run.config.data_dir
     images: ImageSet | CorruptedImages
-    warning = None
+    warning, has_other_data = None, False
     if options.eval_data in robustness.SETS:
         expected = (cifar10.LABELS.class_names, IMAGE_SHAPE)
         if (run.class_names, run.image_shape) != expected:
@@ -138,11 +142,12 @@ def _task(run: Run) -> _Task:
             dataset.fingerprint,
             dataset.notice,
         )
-        if run.data_fingerprint != dataset.fingerprint:
+        has_other_data = run.data_fingerprint != dataset.fingerprint
+        if has_other_data:
             warning = f"warning: trained on different pixels: {run.data_source}"
     count = min(options.num_examples or len(images), len(images))
     notice = images.notice if isinstance(images, ImageSet) else None
-    return _Task(images, count, notice, warning)
+    return _Task(images, count, notice, warning, has_other_data)
 
 
 def _evaluate(run: Run, step: int | None, task: _Task, record: Record) -> None:
@@ -180,7 +185,9 @@ def _evaluate_split(
     say(f"{now}: precision @ 1 = {found['precision_at_1']:.3f}{in_words(found)}")
     if (words := in_perspective(logits, part.labels, run.class_names)) is not None:
         say(words)
-    record(network.step, found, facts(logits, part.labels, len(images)))
+    record(
+        network.step, found, facts(logits, part.labels, len(images), images.fingerprint)
+    )
     if not options.report:
         return None
     subject = _subject(run, network, task, len(images), images.fingerprint, now)
@@ -210,14 +217,15 @@ def _evaluate_corrupted(
     now = _now()
     say(corruption.table(errors))
     say(f"{now}: {corruption.headline(errors)}")
-    counts = {
+    whole = errors.size * len(images)
+    about: dict[str, int | str] = {
         "num_examples": errors.size * task.count,
-        "examples_in_split": errors.size * len(images),
+        "examples_in_split": whole,
+        "fingerprint": fingerprint,
     }
-    record(network.step, corruption.scalars(errors), counts)
+    record(network.step, corruption.scalars(errors), about)
     if not options.report:
         return None
-    whole = counts["examples_in_split"]
     subject = _subject(run, network, task, whole, fingerprint, now)
     return corruption.write(pathlib.Path(options.report), subject, errors, task.count)
 
@@ -245,10 +253,10 @@ def _record(
     series: str,
     step: int,
     scalars: dict[str, float],
-    counts: dict[str, int],
+    facts: dict[str, int | str],
 ) -> None:
     """Writes the results of one evaluation."""
-    writers.write(Summary(series, step, scalars, counts))
+    writers.write(Summary(series, step, scalars, facts))
 
 
 def _now() -> str:

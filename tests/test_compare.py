@@ -111,7 +111,7 @@ def test_a_damaged_run_is_reported_on_one_line(runs, call_command, tmp_path):
     path = run / "eval" / "test.jsonl"
     path.write_text(path.read_text().replace("precision_at_1", "precision_at_7"))
     result = call_command("compare", "run")
-    assert_one_line(result, 2, "test.jsonl is damaged: in its line of step 20")
+    assert_one_line(result, 2, "test.jsonl is damaged: its line 1 does not match")
     (run / "config.json").write_text("{")
     assert_one_line(call_command("compare", "run"), 2, "config.json is damaged")
 
@@ -126,7 +126,7 @@ def test_a_plot_that_cannot_be_written_is_a_failure(runs, call_command, monkeypa
 
 
 def test_a_run_that_cannot_be_listed_is_reported(runs, call_command, monkeypatch):
-    def fail(path):
+    def fail(path, run_id):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(checkpoints, "steps", fail)

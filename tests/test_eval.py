@@ -61,6 +61,22 @@ def test_some_images_are_never_taken_for_all(run, call_command):
     assert summaries.read_evaluations(run / "eval" / "test_partial.jsonl") == []
 
 
+def test_other_data_are_never_taken_for_the_runs_own(run, call_command):
+    before = {p: p.read_bytes() for p in (run / "eval").glob("*.jsonl")}
+    config = run / "config.json"
+    saved = json.loads(config.read_text())
+    saved["data"]["fingerprint"] = "0" * 64
+    del saved["sha256"]
+    config.write_text(json.dumps(saved))
+    result = call_command("eval", "--checkpoint_dir=run")
+    assert "warning: trained on different pixels" in result.stdout
+    (record,) = summaries.read_evaluations(run / "eval" / "test_other_data.jsonl")
+    assert len(record["fingerprint"]) == 64
+    after = {p: p.read_bytes() for p in (run / "eval").glob("*.jsonl")}
+    assert before.items() <= after.items()
+    assert not (run / "eval" / "test.jsonl").exists()
+
+
 def test_more_examples_than_exist_means_all(run, call_command):
     result = call_command("eval", "--checkpoint_dir=run", "--num_examples=2147483647")
     assert "300 test images" in result.stdout

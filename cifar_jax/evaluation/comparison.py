@@ -5,10 +5,8 @@ JSON. The table of comparison_table.py and the plot of comparison_plot.py show t
 """
 
 import dataclasses
-import itertools
-import pathlib
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cifar_jax.config.config import Config
@@ -16,9 +14,8 @@ from cifar_jax.config.conflicts import differing
 from cifar_jax.errors import UserError
 from cifar_jax.metrics.scores import wilson_interval
 from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY
-from cifar_jax.runs import checkpoints
+from cifar_jax.runs import checkpoints, records
 from cifar_jax.runs.run_dir import Run
-from cifar_jax.writers import jsonl
 
 SPLITS = ("test", "validation")
 # What plots of a comparison name as their origin, and how many runs they can show.
@@ -26,24 +23,11 @@ GENERATOR = "python -m cifar_jax.compare --plot"
 MOST_CURVES = 8
 # Where a run and its data are says nothing about it; the pixels are compared instead.
 _PLACES = ("train_dir", "data_dir")
-# The lowest and the highest value of what is read of each record.
-_LARGEST = 2**31 - 1
-_TRAINING = {
-    "step": (0, _LARGEST),
-    "total_loss": (-1e38, 1e38),
-    "global_step/sec": (1e-9, 1e9),
-}
 # What else an evaluation has, besides what --eval_metrics asked for.
 _KNOWN = {
     *("step", "time", "precision_at_1", "num_examples", "examples_in_split"),
-    *("largest_class", "predicted_classes"),
+    *("largest_class", "predicted_classes", "fingerprint"),
 }
-_EVALUATION = {
-    "step": (0, _LARGEST),
-    "precision_at_1": (0, 1),
-    "num_examples": (1, _LARGEST),
-}
-
 Compared = dict[str, Any]
 
 
@@ -54,9 +38,8 @@ class History:
     Attributes:
         run: its config and data.
         saved: the step of its newest checkpoint; None if there is none.
-        training: its summaries, see `jsonl.read_training`.
-        evaluations: those of the averaged parameters in its folder `eval`, for each of
-            SPLITS, see `jsonl.read_evaluations`.
+        training: its summaries, see `records.training`.
+        evaluations: for each of SPLITS, see `records.evaluations`.
     """
 
     run: Run
@@ -76,40 +59,12 @@ def read(run: Run) -> History:
         return History(
             run,
             saved[-1] if saved else None,
-            _read(jsonl.read_training, run.path / "train.jsonl", _TRAINING),
-            {
-                split: _read(
-                    jsonl.read_evaluations,
-                    run.evaluations / f"{split}.jsonl",
-                    _EVALUATION,
-                )
-                for split in SPLITS
-            },
+            records.training(run),
+            {split: records.evaluations(run, split) for split in SPLITS},
         )
     except OSError as error:
         where = error.filename or run.path
         raise UserError(f"cannot read {where}: {error.strerror}") from None
-
-
-def _read(
-    reader: Callable[[pathlib.Path], list[dict[str, Any]]],
-    path: pathlib.Path,
-    ranges: Mapping[str, tuple[float, float]],
-) -> list[dict[str, Any]]:
-    """Returns the records of a file, none if it does not exist, and checks them."""
-    if not path.exists():
-        return []
-    if not path.is_file():
-        raise UserError(f"cannot read {path}: it is not a regular file")
-    records = reader(path)
-    for record, (name, (low, high)) in itertools.product(records, ranges.items()):
-        value = record.get(name)
-        if type(value) not in (int, float) or not low <= value <= high:
-            raise UserError(
-                f"{path} is damaged: in its line of step {record['step']}, {name} is "
-                f"{str(value)[:40]}; delete that line"
-            )
-    return records
 
 
 def compared(histories: Sequence[History]) -> list[Compared]:

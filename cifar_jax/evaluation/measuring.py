@@ -46,20 +46,23 @@ def facts(
     logits: Float[np.ndarray, "n classes"],
     labels: Integer[np.ndarray, " n"],
     examples_in_split: int,
-) -> dict[str, int]:
-    """Returns the counts that tell what a precision is worth, for records.
+    fingerprint: str,
+) -> dict[str, int | str]:
+    """Returns what tells what a precision is worth, and of what it is, for records.
 
     Returns:
         num_examples: how many images were evaluated.
         examples_in_split: how many there are.
         largest_class: how many of the evaluated ones are of the most frequent class.
         predicted_classes: number of classes that were predicted at all.
+        fingerprint: of the data.
     """
     return {
         "num_examples": len(labels),
         "examples_in_split": examples_in_split,
         "largest_class": int(np.bincount(labels).max()),
         "predicted_classes": len(np.unique(logits.argmax(axis=-1))),
+        "fingerprint": fingerprint,
     }
 
 

@@ -15,7 +15,7 @@ _BINS = 64
 # What JSON lines have besides numbers by name.
 _RESERVED = (
     *("step", "time", "histograms", "num_examples", "examples_in_split"),
-    *("largest_class", "predicted_classes"),
+    *("largest_class", "predicted_classes", "fingerprint", "crc32"),
 )
 
 
@@ -54,7 +54,7 @@ class Summary:
             an evaluation, such as "eval/test" or "eval/test_raw".
         step: the step it belongs to.
         scalars: numbers by name.
-        facts: further numbers, which describe the scalars and are not plotted.
+        facts: what describes the scalars and is not plotted.
         histograms: by name.
         images: by name.
     """
@@ -62,7 +62,7 @@ class Summary:
     series: str
     step: int
     scalars: Mapping[str, float]
-    facts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, int | str] = dataclasses.field(default_factory=dict)
     histograms: Mapping[str, Histogram] = dataclasses.field(default_factory=dict)
     images: Mapping[str, UInt8[np.ndarray, "h w 3"]] = dataclasses.field(
         default_factory=dict

@@ -3,13 +3,19 @@
 import contextlib
 import json
 import math
-import os
 import pathlib
+import re
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from cifar_jax.errors import UserError
 from cifar_jax.writers.base import Histogram, Summary
+
+_CHECKSUM = re.compile(r', "crc32": "[0-9a-f]{8}"\}$')
+# What is left of it, whichever byte is damaged.
+_TRACE = re.compile(r'"crc32"|"[0-9a-f]{8}"\}$')
 
 
 class JsonLines:
@@ -21,7 +27,10 @@ class JsonLines:
         self._files: dict[str, BinaryIO] = {}
 
     def write(self, summary: Summary) -> None:
-        """Appends a line and flushes it; a number that is not finite is null."""
+        """Appends a line and flushes it; a number that is not finite is null.
+
+        Its last member is the CRC-32 of the line without it.
+        """
         record: dict[str, Any] = {"step": summary.step, "time": time.time()}
         for name, value in summary.scalars.items():
             record[name] = value if math.isfinite(value) else None
@@ -32,7 +41,7 @@ class JsonLines:
             }
         file = self._file(summary.series)
         try:
-            file.write(json.dumps(record).encode() + b"\n")
+            file.write(_signed(json.dumps(record)).encode() + b"\n")
             file.flush()
         except OSError as error:
             raise OSError(error.errno, error.strerror, file.name) from None
@@ -47,9 +56,7 @@ class JsonLines:
             path = self._directory / f"{series}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
             self._files[series] = path.open("a+b")
-            if not _ends_line(self._files[series]):
-                # A killed run left an incomplete line; do not append to it.
-                self._files[series].write(b"\n")
+            _end_line(self._files[series])
         return self._files[series]
 
 
@@ -58,6 +65,9 @@ def read_training(path: pathlib.Path) -> list[dict[str, Any]]:
 
     A run that was resumed or restarted repeats some steps: its records replace all
     earlier records of these steps and later ones.
+
+    Raises:
+        UserError: a line is damaged.
     """
     records: list[dict[str, Any]] = []
     for record in _lines(path):
@@ -72,6 +82,9 @@ def read_evaluations(path: pathlib.Path) -> list[dict[str, Any]]:
 
     Only evaluations of a whole split are included: the images that --num_examples left
     out may have been harder.
+
+    Raises:
+        UserError: a line is damaged.
     """
     records = {
         record["step"]: record
@@ -82,19 +95,52 @@ def read_evaluations(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """Yields the records in file order, without lines that a killed run cut off."""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError, RecursionError):
-            record = json.loads(line)
-            if isinstance(record, dict) and isinstance(record.get("step"), int):
-                yield record
+    """Yields the records in file order, without a last line that was cut off.
+
+    Earlier versions wrote lines without checksums, and after lines that were cut off.
+    """
+    signed = False
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, start=1):
+        signed = signed or _TRACE.search(line) is not None
+        record = _record(line, signed)
+        if record is None and signed and line.strip() and number < len(lines):
+            raise UserError(
+                f"{path} is damaged: its line {number} does not match its checksum, "
+                "crc32; delete that line"
+            )
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            yield record
 
 
-def _ends_line(file: BinaryIO) -> bool:
-    if file.seek(0, os.SEEK_END) == 0:
-        return True
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
+def _record(line: str, signed: bool) -> Any:
+    """Returns what a line holds; None if it is not JSON, or has no right checksum."""
+    match = _CHECKSUM.search(line)
+    if signed and (match is None or line != _signed(line[: match.start()] + "}")):
+        return None
+    with contextlib.suppress(ValueError, RecursionError):
+        record = json.loads(line)
+        if signed:
+            del record["crc32"]
+        return record
+    return None
+
+
+def _signed(line: str) -> str:
+    """Returns a JSON object with its checksum as the last member."""
+    return f'{line[:-1]}, "crc32": "{zlib.crc32(line.encode()):08x}"}}'
+
+
+def _end_line(file: BinaryIO) -> None:
+    """Ends a file's last line; deletes it if a killed run has cut it off."""
+    file.seek(0)
+    text = file.read()
+    start = text.rfind(b"\n") + 1
+    last = text[start:].decode(errors="replace")
+    if last and _record(last, signed=_TRACE.search(last) is not None) is None:
+        file.truncate(start)
+    elif last:
+        file.write(b"\n")
 
 
 def _as_json(histogram: Histogram) -> dict[str, Any]:

@@ -275,9 +275,28 @@ def test_a_run_without_summaries_is_read(tmp_path):
 def test_a_damaged_line_is_named(tmp_path, name, line):
     made = write_run(tmp_path / "run")
     path = made.path / f"{name}.jsonl"
-    path.write_text(path.read_text() + line + "\n")
+    path.write_text(line + "\n")  # as earlier versions wrote it, without a checksum
     with pytest.raises(UserError, match=r"\.jsonl is damaged: in its line of step "):
         comparison.read(made)
+
+
+@pytest.mark.parametrize("name", ["train", "eval/test"])
+@pytest.mark.parametrize("line", ['{"step": 40}', "{", "[1]", "null"])
+def test_a_line_without_a_checksum_after_lines_with_one_is_named(tmp_path, name, line):
+    made = write_run(tmp_path / "run")
+    path = made.path / f"{name}.jsonl"
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(UserError, match=r"line \d does not match its checksum"):
+        comparison.read(made)
+
+
+def test_evaluations_on_other_data_are_left_out(tmp_path):
+    made = write_run(tmp_path / "run")
+    facts = {"num_examples": 10, "examples_in_split": 10, "fingerprint": "other"}
+    with Writers("jsonl", made.path) as writers:
+        writers.write(Summary("eval/test", 30, {"precision_at_1": 0.9}, facts))
+    (test,) = comparison.read(made).evaluations["test"]
+    assert (test["step"], test["precision_at_1"]) == (20, 0.5)
 
 
 def test_what_is_no_file_is_named(tmp_path):

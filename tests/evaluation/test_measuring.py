@@ -21,7 +21,8 @@ def test_few_images_are_put_in_perspective():
         "with 10 images, the 95% interval is 0.397 to 0.892 (Wilson); "
         "guessing gives 0.333; always saying dogs 0.600"
     )
-    assert measuring.facts(answers(predictions), labels, 12) == {
+    assert measuring.facts(answers(predictions), labels, 12, "a5") == {
+        "fingerprint": "a5",
         "num_examples": 10,
         "examples_in_split": 12,
         "largest_class": 6,
@@ -33,7 +34,7 @@ def test_one_answer_to_everything_is_named():
     labels = np.array([0, 1, 1, 2])
     words = measuring.in_perspective(answers([2] * 4), labels, NAMES)
     assert words.endswith("; all are predicted as newts")
-    assert measuring.facts(answers([2] * 4), labels, 4)["predicted_classes"] == 1
+    assert measuring.facts(answers([2] * 4), labels, 4, "a5")["predicted_classes"] == 1
     single = measuring.in_perspective(answers([2]), labels[:1], NAMES)
     assert "all are" not in single
 

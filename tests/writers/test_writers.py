@@ -2,11 +2,21 @@ import functools
 import json
 import resource
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import pytest
 from tensorboardX.proto import event_pb2
 
-from cifar_jax import Batch, Config, RunError, build_program, init_state, inspect
+from cifar_jax import (
+    Batch,
+    Config,
+    RunError,
+    UserError,
+    build_program,
+    init_state,
+    inspect,
+)
 from cifar_jax.training.hooks.summaries import summary
 from cifar_jax.writers import Summary, Writers, jsonl
 
@@ -92,7 +102,7 @@ def test_a_resumed_training_replaces_what_came_after_its_checkpoint(tmp_path):
         writers.write(Summary("train", 80, {"loss": 1}))
     records = jsonl.read_training(tmp_path / "train.jsonl")
     assert [(r["step"], r["loss"]) for r in records] == [(0, 3), (80, 1)]
-    assert len((tmp_path / "train.jsonl").read_text().splitlines()) == 4
+    assert len((tmp_path / "train.jsonl").read_text().splitlines()) == 3
     restarts = [e for e in read_events(tmp_path) if e.HasField("session_log")]
     assert [e.step for e in restarts] == [0, 70]
     assert restarts[0].session_log.status == event_pb2.SessionLog.START
@@ -106,6 +116,54 @@ def test_evaluations_of_some_images_are_not_taken_for_full_ones(tmp_path):
             writers.write(Summary("test", step, scalars, facts))
     records = jsonl.read_evaluations(tmp_path / "test.jsonl")
     assert [(r["step"], r["precision_at_1"]) for r in records] == [(5, 0.5), (9, 0.9)]
+
+
+@hypothesis.given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
+def test_a_changed_byte_is_noticed(tmp_path_factory, place, change):
+    path = tmp_path_factory.mktemp("run") / "train.jsonl"
+    with Writers("jsonl", path.parent) as writers:
+        for step in range(3):
+            writers.write(Summary("train", step, {"loss": step / 7}))
+    text, whole = bytearray(path.read_bytes()), jsonl.read_training(path)
+    at = int(place * len(text))
+    text[at] ^= change
+    path.write_bytes(text)
+    if at == len(text) - 1:
+        # Without its end, the last line is one that was cut off.
+        assert jsonl.read_training(path) == whole[:2]
+    else:
+        with pytest.raises(UserError, match="does not match its checksum"):
+            jsonl.read_training(path)
+
+
+@hypothesis.given(st.integers(0, 40), st.booleans())
+def test_a_line_that_was_cut_off_does_not_harm_others(tmp_path_factory, lost, again):
+    path = tmp_path_factory.mktemp("run") / "train.jsonl"
+
+    def write(step):
+        with Writers("jsonl", path.parent) as writers:
+            writers.write(Summary("train", step, {"loss": step / 7}))
+
+    write(0)
+    write(1)
+    whole = jsonl.read_training(path)
+    path.write_bytes(path.read_bytes()[: -lost or None])
+    # Without the newline alone, the line is whole.
+    kept = whole if lost <= 1 else whole[:1]
+    assert jsonl.read_training(path) == kept
+    if again:
+        write(2)
+        assert jsonl.read_training(path)[:-1] == kept
+        assert jsonl.read_training(path)[-1]["step"] == 2
+
+
+def test_lines_of_earlier_versions_are_read(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"step": 0, "loss": 3}\n{"step": 1, "lo\n{"step": 2, "loss": 1}\n')
+    with Writers("jsonl", tmp_path) as writers:
+        writers.write(Summary("train", 3, {"loss": 0.5}))
+    found = [(r["step"], r["loss"]) for r in jsonl.read_training(path)]
+    assert found == [(0, 3), (2, 1), (3, 0.5)]
 
 
 def test_every_write_is_on_disk_at_once(tmp_path):

@@ -1,23 +1,24 @@
 """Evaluation during training: precision, the best state so far, early stopping."""
 
-import contextlib
 import dataclasses
 
 import numpy as np
 
+from cifar_jax import console
 from cifar_jax.config.config import Config
 from cifar_jax.console import Log
 from cifar_jax.data import Dataset
 from cifar_jax.devices import processes
+from cifar_jax.errors import RunError
 from cifar_jax.evaluation.inference import Trained, predict_logits
 from cifar_jax.evaluation.measuring import facts, in_words, measured
 from cifar_jax.metrics import scores
-from cifar_jax.runs import checkpoints
+from cifar_jax.runs import checkpoints, records
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training.hooks.log import now as time_now
 from cifar_jax.training.loop import Hook, Moment
 from cifar_jax.training.program import Program
-from cifar_jax.writers import Summary, Writers, jsonl
+from cifar_jax.writers import Summary, Writers
 
 
 class Evaluation(Hook):
@@ -50,6 +51,7 @@ class Evaluation(Hook):
         self._name = "test" if dataset.validation is None else "validation"
         self._split = dataset.split(self._name)
         self._class_names = dataset.class_names
+        self._fingerprint = dataset.fingerprint
         self._averages = program.average.keeps
         self.latest: float | None = None
         self._best = _Best(0, -1, 0)
@@ -92,13 +94,16 @@ class Evaluation(Hook):
             f"{time_now()}: step {now.step}, {self._name} precision @ 1 = {words}"
         )
         for name, own in of.items():
-            counts = facts(own, labels, len(labels))
+            counts = facts(own, labels, len(labels), self._fingerprint)
             self._writers.write(Summary(f"eval/{name}", now.step, found[name], counts))
         correct = scores.num_correct(logits, labels)
         self._best = self._best.after(now.step, correct)
         if self._best.step == now.step and self._config.keep_best:
             assert self._run is not None, "Config makes sure of that"
-            checkpoints.save(self._run.best, now.step, now.state, kept=1)
+            where, run_id = self._run.best, self._run.id
+            checkpoints.save(
+                where, now.step, now.state, run_id, kept=1, correct=correct
+            )
         if (reason := self.why_stop()) is not None:
             now.stop(reason)
 
@@ -111,16 +116,27 @@ class Evaluation(Hook):
 
     def _earlier(self, run: Run, start: int) -> "_Best":
         """Returns the best of the evaluations that a resumed training has made."""
-        best, path = self._best, run.evaluations / f"{self._name}.jsonl"
-        with contextlib.suppress(FileNotFoundError):
-            for record in jsonl.read_evaluations(path):
-                step = record["step"]
-                regular = step % self._config.eval_frequency == 0
-                # The last step of a run that was then extended may be any.
-                if 0 < step <= start and (regular or step == start):
-                    correct = round(record["precision_at_1"] * len(self._split))
-                    best = best.after(step, correct)
+        best = self._kept(run, start) if self._config.keep_best else self._best
+        for record in records.evaluations(run, self._name):
+            step = record["step"]
+            regular = step % self._config.eval_frequency == 0
+            # The last step of a run that was then extended may be any.
+            if best.step < step <= start and (regular or step == start):
+                correct = round(record["precision_at_1"] * len(self._split))
+                best = best.after(step, correct)
         return best
+
+    def _kept(self, run: Run, start: int) -> "_Best":
+        """Returns the best evaluation up to a step, as its checkpoint knows it."""
+        try:
+            step = checkpoints.newest(run.best, run.id)
+        except RunError as error:
+            console.warn(f"{error}; the next evaluation may be kept as the best")
+            step = None
+        if step is None or step > start:
+            return self._best
+        known = checkpoints.facts(run.best, step)
+        return _Best(step, known["correct"], 0) if "correct" in known else self._best
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 import signal
 
 import jax
@@ -177,3 +178,28 @@ def test_settings_that_lack_others_are_refused(settings, message):
 def test_a_best_checkpoint_that_was_not_kept_is_a_user_error(finished_run):
     with pytest.raises(UserError, match=r"no best checkpoint in .*--keep_best"):
         load_trained(read_run(finished_run), best=True)
+
+
+def test_the_best_is_known_without_the_records(held_out, tmp_path, correct):
+    """With another frequency or without the folder `eval`, it is not forgotten."""
+    correct({2: 3, 4: 9, 6: 7, 7: 8})
+    settings = config(tmp_path / "run", keep_best=True, **CHOOSE | {"max_steps": 6})
+    fit(settings, held_out, log=lambda _: None)
+    shutil.rmtree(tmp_path / "run" / "eval")
+    longer = dataclasses.replace(settings, max_steps=7, eval_frequency=7)
+    fit(longer, held_out, log=lambda _: None)
+    assert checkpoints.steps(read_run(tmp_path / "run").best) == [4]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"step": 5}', '{"step": 5, "precision_at_1": 1e999}', '{"step": 5, "a": []}'],
+)
+def test_a_damaged_record_is_refused_on_resume(held_out, tmp_path, line):
+    settings = config(tmp_path / "run", early_stopping=3, max_steps=5)
+    fit(settings, held_out, log=lambda _: None)
+    whole = '"num_examples": 16, "examples_in_split": 16'
+    path = tmp_path / "run" / "eval" / "validation.jsonl"
+    path.write_text(f"{line[:-1]}, {whole}}}\n")
+    with pytest.raises(UserError, match=r"validation\.jsonl is damaged"):
+        fit(dataclasses.replace(settings, max_steps=6), held_out)
