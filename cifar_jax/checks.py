@@ -89,8 +89,11 @@ def as_kind(name: str, value: Any, kind: Any) -> Any:
     tuples and Literals allow anything.
 
     Raises:
-        ValueError: the value is of another type, or not finite.
+        ValueError: the value is of another type, or not finite, or text that no file
+            can be named.
     """
+    if isinstance(value, str | os.PathLike) and "\0" in (text := os.fspath(value)):
+        raise ValueError(f"{name}={text!r} contains the character \\0; leave it out")
     kinds = get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     for one in kinds:
         try:

@@ -1,5 +1,6 @@
 """The data sets, by name."""
 
+import dataclasses
 import inspect
 import os
 from collections.abc import Callable
@@ -65,11 +66,16 @@ def load(
             raise UserError(
                 f"--{option}={value} is not an option of --dataset={name}; leave it out"
             )
+    given: dict[str, Any] = {**options}
     if value_range is not None and "value_range" in known:
-        options["value_range"] = value_range
+        given["value_range"] = value_range
     if "validation_size" in known:
-        return function(data_dir, validation_size=validation_size, **options)
-    return with_validation(function(data_dir, **options), validation_size)
+        dataset = function(data_dir, validation_size=validation_size, **given)
+    else:
+        dataset = with_validation(function(data_dir, **given), validation_size)
+    # An evaluation finds the data set of a run by the name that it was loaded by.
+    name = dataset.name if name == "auto" else name
+    return dataclasses.replace(dataset, name=name, options=options)
 
 
 def options_of(name: str) -> frozenset[str]:

@@ -94,6 +94,7 @@ class Dataset:
             some of them were damaged and left out. None: the number that there are.
         value_range: the values of pictures with more than 8 bits that became 0 and 255;
             None if there are no such pictures to train on.
+        options: of the data set, as far as `load` was given any.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Dataset:
     official: bool = False
     held_out: int | None = None
     value_range: tuple[float, float] | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def create(

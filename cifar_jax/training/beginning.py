@@ -9,7 +9,7 @@ from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import tuned_for_another
 from cifar_jax.console import Log
-from cifar_jax.data import Dataset
+from cifar_jax.data import OPTIONS, Dataset
 from cifar_jax.data.dataset import check_dataset
 from cifar_jax.devices import settings, sharding
 from cifar_jax.errors import UserError
@@ -46,6 +46,7 @@ def checked(config: Config, dataset: Dataset, log: Log) -> Config:
             f"{dataset.validation_size} training images; load the data with that "
             "validation_size, or leave the setting out"
         )
+    _check_data_settings(config, dataset)
     if dataset.validation is None:
         for name in ("keep_best", "early_stopping"):
             if getattr(config, name):
@@ -64,14 +65,33 @@ def checked(config: Config, dataset: Dataset, log: Log) -> Config:
     )
 
 
+def _check_data_settings(config: Config, dataset: Dataset) -> None:
+    """Raises UserError unless the data set is the one that the config asks for."""
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    known = {"dataset": dataset.name, **dataset.options}
+    for name in ("dataset", *sorted(OPTIONS & fields.keys())):
+        asked, default = getattr(config, name), fields[name].metadata["default"]
+        if asked not in (default, known.get(name, default)):
+            raise UserError(
+                f"--{name}={asked}, but the data set was loaded with "
+                f"{known.get(name, default)}; load it with that setting, or leave the "
+                "setting out"
+            )
+
+
 def balanced(program: Program, dataset: Dataset) -> Program:
     """Returns the program whose `balanced` losses know the training set's classes."""
     loss = with_counts(program.loss, dataset.class_counts)
     return dataclasses.replace(program, loss=loss)
 
 
-def check_hooks(hooks: Any) -> None:
-    """Raises UserError unless these are hooks that can be called."""
+def check_calls(hooks: Any, log: Any) -> None:
+    """Raises UserError unless these are hooks and a log that can be called."""
+    if not callable(log):
+        raise UserError(
+            f"log={log!r} must be a function of a line, such as print; for no log, "
+            "lambda line: None"
+        )
     if not isinstance(hooks, list | tuple):
         raise UserError(f"hooks must be a list of cifar_jax.Hook, not {hooks!r}")
     for hook in hooks:

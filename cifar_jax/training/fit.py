@@ -20,7 +20,7 @@ from cifar_jax.runs import run_dir
 from cifar_jax.runs.opening import opened
 from cifar_jax.training import initial, loop
 from cifar_jax.training import program as programs
-from cifar_jax.training.beginning import balanced, check_hooks, checked, streams
+from cifar_jax.training.beginning import balanced, check_calls, checked, streams
 from cifar_jax.training.compiled import CompiledSteps
 from cifar_jax.training.ending import explained_divergence, say_why_it_ended
 from cifar_jax.training.hooks import around, recorder
@@ -82,7 +82,7 @@ def fit(
         Stopped: Ctrl-C or SIGTERM, in the main thread; the state has been saved if
             there is a train_dir. It is a KeyboardInterrupt.
     """
-    check_hooks(hooks)
+    check_calls(hooks, log)
     config = checked(config, dataset, log)
     compilation.enable()
     mesh = sharding.create_mesh(config.num_devices)

@@ -138,7 +138,10 @@ def forward(
             f"the loss {program.loss.name} returned values of shape "
             f"{list(each.shape)}; return one for each of {len(targets)} examples"
         )
-    losses = {program.loss.name: each.mean()} | models.sown(updated.get("losses", {}))
+    # Where labels are known only as the program runs, nobody can refuse them.
+    known = (batch.labels >= 0) & (batch.labels < program.model.num_classes)
+    mean = jnp.where(known.all(), each.mean(), jnp.nan)
+    losses = {program.loss.name: mean} | models.sown(updated.get("losses", {}))
     first, *rest = losses.values()
     taps = models.taps(updated.get("intermediates", {}))
     batch_stats = updated.get("batch_stats", {})

@@ -6,6 +6,7 @@ import pytest
 from helpers import OnDisk, make_dataset
 
 from cifar_jax import Dataset, Split, UserError
+from cifar_jax.data import DATASETS, digits, load
 from cifar_jax.data.dataset import (
     check_dataset,
     check_images,
@@ -175,3 +176,10 @@ def test_names_go_with_their_images(dataset):
     )
     with pytest.raises(UserError, match=r"64 images but 63 dataset\.train\.names"):
         check_dataset(wrong)
+
+
+def test_a_data_set_is_found_again_by_the_name_it_was_loaded_by(monkeypatch):
+    monkeypatch.setitem(DATASETS, "mine", lambda data_dir, size=8: digits.load())
+    loaded = load("mine", size=9)
+    assert (loaded.name, loaded.options) == ("mine", {"size": 9})
+    assert (load("digits").name, load("digits").options) == ("digits", {})

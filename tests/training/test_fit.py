@@ -17,6 +17,7 @@ from cifar_jax import (
     UserError,
     evaluate,
     fit,
+    load_data,
     load_trained,
     read_run,
 )
@@ -396,3 +397,37 @@ def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path, dataset, capsys):
     shutil.copytree(tmp_path / "b/checkpoints/4", tmp_path / "a/checkpoints/4")
     with pytest.raises(RunError, match="4 is of another run"):
         load_trained(read_run(tmp_path / "a"), step=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dataset", "cifar100"),
+        ("labels", "coarse"),
+        ("picture_size", 16),
+        ("skip_damaged", True),
+        ("split_seed", 3),
+        ("validation_size", 8),
+    ],
+)
+def test_settings_of_other_data_are_refused(dataset, name, value):
+    with pytest.raises(UserError, match=rf"--{name}={value}, but .*leave the setting"):
+        fit(config(None, **{name: value}), dataset)
+
+
+def test_settings_that_the_data_were_loaded_with_are_taken():
+    dataset = load_data("digits", validation_size=8)
+    settings = config(None, dataset="digits", validation_size=8, max_steps=1)
+    assert fit(settings, dataset, silent).steps == 1
+
+
+@pytest.mark.wrong_types
+def test_a_log_that_cannot_be_called_is_refused(dataset):
+    with pytest.raises(UserError, match="log=None must be a function of a line"):
+        fit(config(None), dataset, log=None)
+
+
+@pytest.mark.parametrize("name", ["train_dir", "data_dir", "init_from"])
+def test_a_path_that_no_file_can_have_is_refused(name):
+    with pytest.raises(UserError, match=rf"--{name}='a\\x00b' contains"):
+        Config(**{name: "a\0b"})

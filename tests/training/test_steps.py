@@ -323,3 +323,21 @@ def test_a_batch_has_as_many_extras_as_images(dataset):
     images = dataset.train.images[:2]
     with pytest.raises(UserError, match="2 images but 3 rows of extra"):
         Batch.of(images, np.array([0, 1]), {"weight": np.ones(3)})
+
+
+@pytest.mark.parametrize("label", [-1, 3, 10])
+def test_labels_of_no_class_never_give_a_loss(dataset, label):
+    program = build_program(Config(model="small"), num_classes=3)
+    state = init_state(program, jax.random.key(0), dataset.train.images)
+    images, labels = dataset.train.images[:8], dataset.train.labels[:8].copy()
+    labels[0] = label
+
+    @jax.jit
+    def step(images, labels):
+        return train_step(program, state, Batch.of(images, labels))[1]
+
+    losses = step(images, labels)
+    assert np.isnan(losses["cross_entropy"])
+    assert np.isnan(losses["total_loss"])
+    with pytest.raises(UserError, match=f"labels contains {label}"):
+        train_step(program, state, Batch.of(images, labels))
