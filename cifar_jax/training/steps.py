@@ -138,16 +138,15 @@ def forward(
             f"the loss {program.loss.name} returned values of shape "
             f"{list(each.shape)}; return one for each of {len(targets)} examples"
         )
-    # Where labels are known only as the program runs, nobody can refuse them.
+    # No label of another class gives a loss, even where nobody can refuse it.
     known = (batch.labels >= 0) & (batch.labels < program.model.num_classes)
-    mean = jnp.where(known.all(), each.mean(), jnp.nan)
-    losses = {program.loss.name: mean} | models.sown(updated.get("losses", {}))
+    losses = {program.loss.name: jnp.where(known.all(), each.mean(), jnp.nan)}
+    losses |= models.sown(updated.get("losses", {}))
     first, *rest = losses.values()
     taps = models.taps(updated.get("intermediates", {}))
     batch_stats = updated.get("batch_stats", {})
-    return sum(rest, start=first), Forward(
-        logits, targets, losses, batch_stats, inputs, taps
-    )
+    seen = Forward(logits, targets, losses, batch_stats, inputs, taps)
+    return sum(rest, start=first), seen
 
 
 def distort(

@@ -1,0 +1,1 @@
+"""The parts of campaign.py, one kind of trouble each."""
