@@ -65,7 +65,7 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
     try:
         arguments = _parse(sys.argv)
         if flags.FLAGS.help:
-            console.say(f"{usage}\n\nFlags:\n{_flag_help()}")
+            console.say(*f"{usage}\n\nFlags:\n{_flag_help()}".splitlines())
             sys.exit(0)
         settings.check()
         compilation_cache.enable(flags.FLAGS.compilation_cache)
@@ -123,12 +123,16 @@ def no_arguments(arguments: Sequence[str]) -> None:
         )
 
 
-def banner(notice: str | None) -> None:
-    """Prints a prominent notice that readers of the results must see."""
-    if notice is None:
-        return
-    rule = "=" * 78
-    console.log(f"{rule}\n{notice}\n{rule}")
+def banner(notice: str | None, say: Callable[..., None] = console.log) -> None:
+    """Prints a prominent notice that readers of the results must see.
+
+    Args:
+        notice: of one or more lines; None: there is nothing to print.
+        say: is given the lines.
+    """
+    if notice is not None:
+        rule = "=" * 78
+        say(rule, *notice.splitlines(), rule)
 
 
 def _flag_help() -> str:
@@ -168,5 +172,4 @@ def _fail(message: str, status: int) -> NoReturn:
 
 
 def _print_error(message: str) -> None:
-    with contextlib.suppress(OSError):
-        print(f"error: {console.one_line(message)}", file=sys.stderr, flush=True)
+    console.note(f"error: {message}")

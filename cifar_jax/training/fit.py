@@ -162,5 +162,6 @@ def _compile(
     )
     log(f"compiled in {time.monotonic() - began:.1f} s")
     if config.log_device_placement:
-        log(steps.placement(state))
+        for line in steps.placement(state).splitlines():
+            log(line)
     return steps

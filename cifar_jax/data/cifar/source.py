@@ -4,10 +4,10 @@ import contextlib
 import dataclasses
 import os
 import stat
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cifar_jax import console
 from cifar_jax.data.cifar import archives, download, parquet_files, tfds_builder
 from cifar_jax.data.cifar.download import Download
 from cifar_jax.data.cifar.published import (
@@ -172,7 +172,7 @@ def _fetched(files: Sequence[Download], directory: Path) -> Path:
     failure = None
     for file in files:
         if failure is not None:
-            print(f"warning: {failure}; trying {file.url}", file=sys.stderr)
+            console.warn(f"{failure}; trying {file.url}")
         try:
             return download.fetch(file, directory)
         except RunError as error:
