@@ -1,6 +1,5 @@
 """Startup and exit of the commands: flags, errors and exit codes."""
 
-import contextlib
 import io
 import os
 import sys

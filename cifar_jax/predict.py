@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from cifar_jax import command, console, network_flags
 from cifar_jax.data.folder import pictures
-from cifar_jax.errors import UserError
+from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import plot_files
 from cifar_jax.evaluation.inference import Trained, classify
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.show:
         plot_files.check(pathlib.Path(options.out), "out", GENERATOR)
     network, origin, note, resize = network_flags.load()
-    problems: list[UserError] = []
+    problems: list[UserError | RunError] = []
     records: list[dict] = []
     drawn: list[_Picture] = []
     found = _read(arguments, network, resize, problems)
@@ -86,11 +86,11 @@ def _read(
     arguments: Sequence[str],
     network: Trained,
     resize: pictures.Resizing,
-    problems: list[UserError],
+    problems: list[UserError | RunError],
 ) -> Iterator[_Picture]:
     """Yields the pictures that can be read, and reports the others."""
 
-    def report(error: UserError) -> None:
+    def report(error: UserError | RunError) -> None:
         console.note(f"error: {error}")
         problems.append(error)
 
@@ -112,7 +112,7 @@ def _read(
                 value_range=network.value_range,
                 resize=resize,
             )
-        except UserError as error:
+        except (UserError, RunError) as error:
             report(error)
         else:
             yield _Picture("stdin" if name == "-" else name, image)

@@ -40,9 +40,9 @@ def open_closed_streams() -> None:
             # The lowest number that is free is this one.
             os.open(os.devnull, mode)
     if sys.stdout is None:
-        sys.stdout = open(1, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
-        sys.stderr = open(2, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        sys.stderr = open(2, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def environment() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Reads image files at the size that networks take; shows what networks are given."""
 
 import contextlib
+import errno
 import glob
 import os
 import pathlib
@@ -16,12 +17,14 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from cifar_jax.data.failure import reason
 from cifar_jax.data.folder import deep, picture_files
-from cifar_jax.errors import UserError
+from cifar_jax.errors import RunError, UserError
 
 # Editors put megabytes of text and color profiles into PNG files, of which Pillow takes
 # 1 MB for an attack. This, too, bounds the memory that a hostile file can use.
 _MOST_TEXT = 64 << 20
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MOST_TEXT
+# Numbers of errors that are not the file's fault.
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _BEGINNING = 32  # bytes that tell the kind of a file
 # How pictures get the size that a network takes, see `read_picture`.
 Resizing = Literal["crop", "stretch"]
@@ -94,6 +97,7 @@ def read_picture(
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
+        RunError: there is not enough memory for it, or too many files are open.
     """
     with quiet_decoders():
         return decode(file, image_shape, formats, value_range, resize)
@@ -121,6 +125,7 @@ def decode(
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
+        RunError: there is not enough memory for it, or too many files are open.
     """
     height, width, _ = image_shape
     with _opened(file, formats) as image:
@@ -137,6 +142,7 @@ def deep_bounds(file: str | os.PathLike[str]) -> deep.Range | None:
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
+        RunError: there is not enough memory for it, or too many files are open.
     """
     if deep.has_eight_bits(_beginning(_regular_file(file))):
         return None
@@ -149,7 +155,10 @@ def _opened(
     file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
     formats: tuple[str, ...] | None = None,
 ) -> Iterator[Image.Image]:
-    """Opens a picture; raises what goes wrong with it as a UserError."""
+    """Opens a picture; raises what is wrong with it as a UserError.
+
+    What this machine lacks is a RunError: the picture may be whole.
+    """
     source: pathlib.Path | BufferedReader | BytesIO
     if isinstance(file, str | os.PathLike):
         name, source = os.fspath(file), _regular_file(file)
@@ -172,9 +181,15 @@ def _opened(
     except Image.DecompressionBombError as error:
         raise UserError(f"{name} is too large; scale it down first: {error}") from None
     except OSError as error:
-        raise UserError(
-            f"cannot read {name}: {error.strerror or reason(error)}"
-        ) from None
+        why = error.strerror or reason(error)
+        if error.errno in _SHORTAGES or "out of memory" in why:
+            raise RunError(f"{name} cannot be read now: {why}") from error
+        raise UserError(f"cannot read {name}: {why}") from None
+    except MemoryError as error:
+        raise RunError(
+            f"there is not enough memory for {name}; scale it down, or end other "
+            "programs"
+        ) from error
     except deep.DeepValuesError as error:
         raise UserError(f"{name} cannot be used: {error}") from None
     except Exception as error:  # decoders can raise almost anything on hostile input
