@@ -32,9 +32,7 @@ def write_atomically(path: pathlib.Path, contents: str | bytes) -> None:
         partial.replace(path)
 
 
-def write_together(
-    directory: pathlib.Path, files: Mapping[str, str | bytes]
-) -> None:
+def write_together(directory: pathlib.Path, files: Mapping[str, str | bytes]) -> None:
     """Writes files that belong together into a folder, which is created if missing.
 
     They get their names, in this order, once all are written. One process at a time

@@ -62,9 +62,7 @@ def test_the_next_writer_deletes_what_a_killed_one_has_left(tmp_path):
         (tmp_path / name).write_text("a user's")
     os.mkfifo(tmp_path / ".cifar_jax-fifo.partial")
     write_atomically(tmp_path / "file", "whole")
-    assert names(tmp_path) == sorted(
-        [*foreign, ".cifar_jax-fifo.partial", "file"]
-    )
+    assert names(tmp_path) == sorted([*foreign, ".cifar_jax-fifo.partial", "file"])
 
 
 def test_what_is_being_written_is_not_deleted(tmp_path):
@@ -95,7 +93,7 @@ def test_a_file_that_is_taken_for_a_leftover_is_created_again(tmp_path, monkeypa
 def _write_often(folder, number):
     for _ in range(30):
         write_atomically(folder / "one", f"{number}" * 1000)
-        write_together(folder, {name: f"{number}" for name in ("a", "b", "c")})
+        write_together(folder, dict.fromkeys(("a", "b", "c"), f"{number}"))
         write_atomically(folder / "one", f"{number}" * 1000)
 
 

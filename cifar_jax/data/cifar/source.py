@@ -74,6 +74,7 @@ def find(
                 f"--data_dir={directory} is a file; give the directory with the data"
             )
         directory = tfds_builder.data_dir_of(published, directory)
+        tfds_builder.delete_leftovers(published, directory)
         found, remark = _on_disk(published, directory)
         if found is None and before_download is not None:
             before_download(published, directory)

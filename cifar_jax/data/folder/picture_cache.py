@@ -281,7 +281,9 @@ def _splits(folder: Path, counts: Mapping[str, int], size: int) -> dict[str, Spl
             raise CacheDamagedError(f"{path.name} has another size")
         # An empty file cannot be mapped.
         images = np.memmap(path, np.uint8, "r", shape=shape) if count else None
-        labels = np.fromfile(_regular(folder / f"{name}.labels"), "<i4").astype(np.int32)
+        labels = np.fromfile(_regular(folder / f"{name}.labels"), "<i4").astype(
+            np.int32
+        )
         if len(labels) != count:
             raise CacheDamagedError(f"{name}.labels has another size")
         splits[name] = Split(

@@ -6,6 +6,7 @@ import glob
 import os
 import pathlib
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from io import BufferedReader, BytesIO
@@ -103,13 +104,39 @@ def read_picture(
         return decode(file, image_shape, formats, value_range, resize)
 
 
-@contextlib.contextmanager
-def quiet_decoders() -> Iterator[None]:
-    """Suppresses Pillow's warnings, in all threads."""
-    with warnings.catch_warnings():
-        # Warnings of sizes below the limit and of damaged metadata do not matter.
-        warnings.simplefilter("ignore")
-        yield
+class _Quiet:
+    """Suppresses warnings, in all threads, while any thread is in this context.
+
+    `warnings.catch_warnings` alone would restore them in the order in which threads
+    leave it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._before.close()
+
+
+# Pillow's warnings of sizes below the limit and of damaged metadata do not matter.
+_QUIET = _Quiet()
+
+
+def quiet_decoders() -> contextlib.AbstractContextManager[None]:
+    """Returns a context without Pillow's warnings, in all threads."""
+    return _QUIET
 
 
 def decode(
@@ -133,6 +160,19 @@ def decode(
             # Decodes a JPEG at the smallest scale that is still sufficient.
             image.draft(None, (4 * width, 4 * height))
         return _resized(image, height, width, value_range, resize)
+
+
+def count_pixels(
+    file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
+    formats: tuple[str, ...] | None = None,
+) -> int:
+    """Returns the number of pixels of a picture, which is not decoded.
+
+    Raises:
+        UserError: the file does not exist or cannot be read as a picture.
+    """
+    with quiet_decoders(), _opened(file, formats) as image:
+        return image.width * image.height
 
 
 def deep_bounds(file: str | os.PathLike[str]) -> deep.Range | None:
@@ -244,14 +284,17 @@ def _resized(
     value_range: deep.Range | None,
     resize: Resizing,
 ) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    upright = ImageOps.exif_transpose(image)
+    upright, format_ = image, image.format
+    # Copies of large pictures take gigabytes.
+    ImageOps.exif_transpose(upright, in_place=True)
     if deep.is_deep(upright):
-        upright = deep.to_gray(upright, image.format, value_range)
+        upright = deep.to_gray(upright, format_, value_range)
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         white = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(white, upright)
-    picture, size = upright.convert("RGB"), (width, height)
+    picture = upright if upright.mode == "RGB" else upright.convert("RGB")
+    size = (width, height)
     if resize == "stretch":
         return np.asarray(picture.resize(size, Image.Resampling.NEAREST))
     return np.asarray(ImageOps.fit(picture, size, Image.Resampling.LANCZOS))
