@@ -14,7 +14,7 @@ from cifar_jax import console, plugins
 from cifar_jax.checks import as_path
 from cifar_jax.console import OutputError
 from cifar_jax.devices import compilation as compilation_cache
-from cifar_jax.devices import settings
+from cifar_jax.devices import memory, settings
 from cifar_jax.errors import RunError, Stopped, UserError
 from cifar_jax.training import interrupts
 
@@ -89,6 +89,12 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
     except KeyboardInterrupt:
         _fail("stopped by SIGINT", 130)
     except Exception as error:
+        if (reason := memory.shortage(error)) is not None:
+            _fail(
+                f"there is not enough memory ({reason}); end other programs, or use a "
+                "machine with more",
+                RunError.exit_code,
+            )
         line = (plugins.blamed(error) if imports.value else None) or _no_devices()
         if line is None:
             raise
