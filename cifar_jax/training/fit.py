@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from cifar_jax import console, models
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
-from cifar_jax.devices import compilation, processes, sharding
+from cifar_jax.devices import compilation, memory, processes, sharding
 from cifar_jax.devices.strategies import STRATEGIES
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models import Network
@@ -77,8 +77,8 @@ def fit(
 
     Raises:
         UserError: config or data cannot be used, or do not match what is in train_dir.
-        RunError: numbers are not finite any more, a file cannot be written, or another
-            process is lost.
+        RunError: numbers are not finite any more, a file cannot be written, there is
+            not enough memory, or another process is lost.
         Stopped: Ctrl-C or SIGTERM, in the main thread; the state has been saved if
             there is a train_dir. It is a KeyboardInterrupt.
     """
@@ -91,6 +91,7 @@ def fit(
     given = None if model is None else models.describe(program.model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.lost_process_as_run_error())
+        stack.enter_context(_memory(config))
         weights = initial.weights(config, program, dataset, log)
         found = stack.enter_context(opened(config, dataset, given))
         images, run = dataset.train.images, found.run
@@ -132,6 +133,15 @@ def fit(
     )
 
 
+def _memory(config: Config) -> contextlib.AbstractContextManager[None]:
+    """Returns a context that explains what needs less memory, should it be used up."""
+    return memory.shortage_as_run_error(
+        f"batches of {config.batch_size} images",
+        "lower --batch_size, --image_size or the size of --model; --use_fp16 and, if "
+        "there are many images, --stream need less, too",
+    )
+
+
 def _compile(
     config: Config,
     program: Program,
@@ -162,5 +172,6 @@ def _compile(
     )
     log(f"compiled in {time.monotonic() - began:.1f} s")
     if config.log_device_placement:
-        log(steps.placement(state))
+        for line in steps.placement(state).splitlines():
+            log(line)
     return steps

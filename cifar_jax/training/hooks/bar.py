@@ -3,6 +3,7 @@
 import numpy as np
 from tqdm import tqdm
 
+from cifar_jax import console
 from cifar_jax.training.loop import Hook, Moment
 
 
@@ -21,7 +22,8 @@ class ProgressBar(Hook):
 
     def log(self, line: str) -> None:
         """Prints a line above the bar."""
-        tqdm.write(line)
+        with tqdm.external_write_mode():
+            console.log(line)
 
     def __call__(self, now: Moment) -> None:
         """Moves the bar."""
