@@ -12,17 +12,16 @@ from jax.sharding import Mesh
 from cifar_jax import console, models
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
-from cifar_jax.devices import compilation, memory, processes, sharding
+from cifar_jax.devices import compilation, processes, sharding
 from cifar_jax.devices.strategies import STRATEGIES
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models import Network
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.opening import opened
-from cifar_jax.training import initial, loop
+from cifar_jax.training import ending, initial, loop
 from cifar_jax.training import program as programs
 from cifar_jax.training.beginning import balanced, check_calls, checked, streams
 from cifar_jax.training.compiled import CompiledSteps
-from cifar_jax.training.ending import explained_divergence, say_why_it_ended
 from cifar_jax.training.hooks import around, recorder
 from cifar_jax.training.hooks.agreement import Agreement
 from cifar_jax.training.hooks.evaluation import Evaluation
@@ -91,15 +90,14 @@ def fit(
     given = None if model is None else models.describe(program.model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.lost_process_as_run_error())
-        stack.enter_context(_memory(config))
+        stack.enter_context(ending.explained_shortage(config))
         weights = initial.weights(config, program, dataset, log)
         found = stack.enter_context(opened(config, dataset, given))
         images, run = dataset.train.images, found.run
         state = initial.state(program, config.seed, images, weights, found, mesh)
         if run is not None and found.step is not None:
             log(f"resumed from step {found.step} of {run.path}")
-        network = functools.partial(of_state, program, data=dataset)
-        now = Moment.at_start(state, network)
+        now = Moment.at_start(state, functools.partial(of_state, program, data=dataset))
         start = now.step
         directory = run.path if run is not None and processes.is_main() else None
         writers = stack.enter_context(Writers(config.writers, directory, start))
@@ -115,7 +113,7 @@ def fit(
             if run is not None:
                 processes.run_on_main(lambda: run_dir.write_config(run, dataset))
             first = around(config, program, steps, state, run, writers, log)
-            with explained_divergence(run), StopRequest() as request:
+            with ending.explained_divergence(run), StopRequest() as request:
                 now = loop.run(
                     steps,
                     now,
@@ -123,22 +121,13 @@ def fit(
                     [*first, *last, Signals(request), Agreement()],
                     recorder(writers, log),
                 )
-    say_why_it_ended(now, start, config.max_steps, run, log)
+    ending.say_why_it_ended(now, start, config.max_steps, run, log)
     return FitResult(
         state=now.state,
         trained=now.trained(),
         steps=now.step - start,
         seconds=now.seconds,
         precision=None if evaluation is None else evaluation.latest,
-    )
-
-
-def _memory(config: Config) -> contextlib.AbstractContextManager[None]:
-    """Returns a context that explains what needs less memory, should it be used up."""
-    return memory.shortage_as_run_error(
-        f"batches of {config.batch_size} images",
-        "lower --batch_size, --image_size or the size of --model; --use_fp16 and, if "
-        "there are many images, --stream need less, too",
     )
 
 
