@@ -100,8 +100,9 @@ def _read(
             files += pictures.find(name)
         except UserError as error:
             report(error)
-    # Without --json, each result is printed as soon as there is one.
-    silent = not flags.FLAGS.json
+    # Without --json, each result is printed as soon as there is one. None: the bar is
+    # for terminals alone.
+    silent = None if flags.FLAGS.json else True
     for name in tqdm(files, "Classifying", file=sys.stderr, delay=2, disable=silent):
         # A closed standard input is None.
         stdin = getattr(sys.stdin, "buffer", None)
@@ -145,7 +146,7 @@ def _draw(network: Trained, found: Sequence[_Picture], records: list[dict]) -> N
     options = flags.FLAGS
     predictions = []
     for (name, image), record in zip(
-        tqdm(found, "Computing saliency maps", file=sys.stderr, delay=2),
+        tqdm(found, "Computing saliency maps", file=sys.stderr, delay=2, disable=None),
         records,
         strict=False,
     ):
