@@ -23,6 +23,17 @@ _DEFINE: dict[Any, Callable[..., Any]] = {
 }
 
 
+# Titles of groups of settings, by the first flag of each.
+GROUPS = {
+    "recipe": "The run",
+    "dataset": "Data",
+    "model": "Network and its inputs",
+    "num_devices": "Devices",
+    "seed": "Loss and optimizer",
+    "log_frequency": "What is shown, measured and kept",
+}
+
+
 def define() -> None:
     """Defines an absl flag for every field of Config."""
     for field in dataclasses.fields(Config):
@@ -85,4 +96,6 @@ def written(value: Any) -> str:
     """Returns the value of a setting as text, as it is given to a flag."""
     if isinstance(value, tuple):
         return ",".join(f"{number:.4g}" for number in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return str(value) or '""'
