@@ -111,17 +111,12 @@ def signatures(
     described = []
     for name, choice in registry.items():
         options = ", ".join(
-            p.name if p.default is p.empty else f"{p.name}={_rounded(p.default)}"
+            p.name if p.default is p.empty else f"{p.name}={p.default!r}"
             for p in inspect.signature(choice).parameters.values()
             if p.name not in reserved and p.kind is not _KEYWORDS
         )
         described.append(f"{name}({options})" if options else name)
     return ", ".join(described)
-
-
-def _rounded(value: Any) -> str:
-    """Returns a default as it is written, without digits that nobody reads."""
-    return repr(float(f"{value:.6g}") if isinstance(value, float) else value)
 
 
 def _elements(text: str, flag: str) -> list[ast.expr]:

@@ -1,6 +1,7 @@
 """The flags of Config: made from its fields, and read back into one."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ _DEFINE: dict[Any, Callable[..., Any]] = {
 }
 
 
+# Numbers with more digits than anybody reads.
+_LONG = re.compile(r"\d+\.\d{7,}")
 # Titles of groups of settings, by the first flag of each.
 GROUPS = {
     "recipe": "The run",
@@ -89,13 +92,11 @@ def _help(field: dataclasses.Field) -> str:
     ]
     if others:
         text += f" By recipe: {'; '.join(others)}."
-    return text
+    return _LONG.sub(lambda number: f"{float(number[0]):.6g}", text)
 
 
 def written(value: Any) -> str:
     """Returns the value of a setting as text, as it is given to a flag."""
     if isinstance(value, tuple):
         return ",".join(f"{number:.4g}" for number in value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
     return str(value) or '""'
