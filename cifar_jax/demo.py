@@ -19,10 +19,11 @@ from absl import flags
 from cifar_jax import command, console, network_flags
 from cifar_jax.errors import UserError
 from cifar_jax.serving.answer import answer
+from cifar_jax.training import interrupts
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Runs the command, until a signal ends it."""
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command until a signal ends it; returns its exit status."""
     command.no_arguments(arguments)
     options = flags.FLAGS
     try:
@@ -42,7 +43,10 @@ def main(arguments: Sequence[str]) -> None:
         port = listener.getsockname()[1]
         console.say(f"open http://{host}:{port} in a browser; Ctrl-C ends the page")
         page = app.create(network, note, options.host, options.allow_host, resize)
-        app.server(page).run([listener])
+        with interrupts.StopRequest():  # the server raises its signal once more
+            app.server(page).run([listener])
+        console.say("stopped")
+    return 0
 
 
 def _listen(host: str, port: int) -> socket.socket:
