@@ -1,5 +1,6 @@
 """Variables in safetensors files, named by their paths, such as params/conv1/kernel."""
 
+import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
@@ -10,9 +11,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from flax import traverse_util
-from jaxtyping import Float32, PyTree, Shaped
+from jaxtyping import PyTree, Shaped
 
 from cifar_jax import plugins
+from cifar_jax.checks import regular_file
+from cifar_jax.console import one_line
 from cifar_jax.errors import UserError
 from cifar_jax.models.variables import Variables, check_finite
 
@@ -20,8 +23,11 @@ from cifar_jax.models.variables import Variables, check_finite
 NAME = "model.safetensors"
 # Of the description; files with another one cannot be read.
 FORMAT = 1
-# The only key of the metadata, whose values are texts: the description as JSON.
-_KEY = "config"
+# The metadata, whose values are texts: the description as JSON, and the `digest`, which
+# files of others and of earlier exports do not have.
+_DESCRIPTION, _DIGEST = "config", "sha256"
+# Of a file's header, which has the metadata and the names of all variables.
+_LARGEST_HEADER = 16 << 20
 # What is read; all of it becomes float32.
 _DTYPES = ("F32", "F16", "BF16")
 
@@ -61,43 +67,93 @@ def to_bytes(description: Mapping[str, Any], variables: Mapping[str, PyTree]) ->
     """
     flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
     arrays = {name: np.ascontiguousarray(value) for name, value in flat.items()}
-    metadata = {_KEY: json.dumps(description, allow_nan=False)}
+    text = json.dumps(description, allow_nan=False)
+    metadata = {_DESCRIPTION: text, _DIGEST: digest(text, arrays)}
     return safetensors.numpy.save(arrays, metadata)
 
 
-def read(path: pathlib.Path) -> Contents:
+def digest(description: str, arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> str:
+    """Returns the SHA-256 of all that a file says, whatever its layout.
+
+    Args:
+        description: as in the file.
+        arrays: likewise, by name.
+    """
+    names = sorted(arrays)
+    layout = [(name, arrays[name].dtype.name, arrays[name].shape) for name in names]
+    whole = hashlib.sha256(json.dumps([description, layout]).encode())
+    for name in names:
+        # As bytes, because bfloat16 has no buffer that hashlib knows.
+        whole.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8))
+    return whole.hexdigest()
+
+
+def read(path: pathlib.Path, sha256: str | None = None) -> Contents:
     """Reads a file, which may come from anyone.
+
+    A file with a `digest` in its metadata is verified.
+
+    Args:
+        path: of the file.
+        sha256: the digest that it must have, if that is known from elsewhere.
 
     Raises:
         UserError: the file cannot be read, is damaged, has no description of FORMAT, or
             has numbers of another type than float32, float16 and bfloat16, or that are
             not finite.
     """
-    if not path.is_file():
-        raise UserError(f"there is no file {path}")
+    regular_file(path)
     try:
+        _check_header(path)
         with safetensors.safe_open(path, "np") as file:
-            description = _description(file.metadata() or {})
-            plugins.check(description.get("imports", {}))
+            metadata = file.metadata() or {}
+            description = _description(metadata)
             arrays = {name: _array(file, name) for name in sorted(file.keys())}
-        nested = _nested(arrays)
-        check_finite(nested, "it")
+        check_finite(arrays, "it")
+        _verify(metadata, arrays, sha256)
+        plugins.check(description.get("imports", {}))
+        nested = _nested({k: v.astype(np.float32, copy=False) for k, v in arrays.items()})
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(one_line(f"{path}: {error}")) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     except safetensors.SafetensorError as error:
         raise UserError(
-            f"{path} is damaged, or not a safetensors file: {error}"
+            one_line(f"{path} is damaged, or not a safetensors file: {error}")
         ) from None
     variables = {name: nested.get(name, {}) for name in ("params", "batch_stats")}
     return Contents(description, variables, nested.get("statistics", {}))
 
 
+def _check_header(path: pathlib.Path) -> None:
+    """Refuses headers that would take much more memory than their file, as JSON does."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > _LARGEST_HEADER:
+        raise UserError(
+            f"it is damaged, or not a safetensors file of a network: its header would "
+            f"have {size:,} bytes"
+        )
+
+
+def _verify(
+    metadata: Mapping[str, str],
+    arrays: Mapping[str, Shaped[np.ndarray, "..."]],
+    sha256: str | None,
+) -> None:
+    """Raises UserError if the contents of a file are not those of a known digest."""
+    known = {sha256, metadata.get(_DIGEST)} - {None}
+    if known and known != {digest(metadata[_DESCRIPTION], arrays)}:
+        raise UserError(
+            f"its {_DIGEST} does not match, so it is damaged or was edited; get it "
+            f"again, or if you edited it, leave {_DIGEST!r} out of its metadata"
+        )
+
+
 def _description(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Returns the description, which says at least what `Contents` has of it."""
     try:
-        description = json.loads(metadata[_KEY])
+        description = json.loads(metadata[_DESCRIPTION])
         names = description["class_names"]
         whole = isinstance(description["model"], str) and isinstance(names, list)
         texts = [*names, *description.get("imports", {}).values()]
@@ -119,11 +175,11 @@ def _description(metadata: Mapping[str, str]) -> dict[str, Any]:
     return description
 
 
-def _array(file: Any, name: str) -> Float32[np.ndarray, "..."]:
+def _array(file: Any, name: str) -> Shaped[np.ndarray, "..."]:
     dtype = file.get_slice(name).get_dtype()
     if dtype not in _DTYPES:
         raise UserError(f"{name} is of type {dtype}, not {', '.join(_DTYPES)}")
-    return file.get_tensor(name).astype(np.float32)
+    return file.get_tensor(name)
 
 
 def _nested(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from jaxtyping import PyTree
 
 from cifar_jax.errors import UserError
@@ -122,12 +121,13 @@ def check_finite(variables: PyTree, source: str) -> None:
     Raises:
         UserError: one has NaN or an infinite number.
     """
-    for name, value in traverse_util.flatten_dict(variables, sep="/").items():
+    for path, value in jax.tree_util.tree_leaves_with_path(variables):
         wrong = np.size(value) - np.count_nonzero(np.isfinite(value))
         if wrong:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise UserError(
                 f"{source} has {wrong} of {np.size(value)} numbers in {name} that are "
-                "not finite, so it cannot be used; the training it comes from failed"
+                "not finite, so it cannot be used: it is damaged, or its training failed"
             )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Shaped
 
 from cifar_jax.errors import UserError
 from cifar_jax.models.keras import files as keras_files
@@ -26,6 +26,10 @@ _LEAVES: Mapping[str, tuple[str, str]] = {
     "moving_mean": ("batch_stats", "mean"),
     "moving_variance": ("batch_stats", "var"),
 }
+
+# HDF5 has no checksums. One wrong bit of an exponent makes 0.01 a number of 4e7, 2e17 or
+# 3e36; even variances of sums of pixels, from 0 to 255, stay far below this.
+_LARGEST = 1e12
 
 
 class Converted(NamedTuple):
@@ -107,7 +111,7 @@ def _variables(layers: Mapping[str, Layer]) -> dict[str, Collection]:
                     f"Keras layer {layer.name!r} has an unsupported weight {weight!r}; "
                     f"supported are {', '.join(_LEAVES)}, as in keras.applications"
                 )
-            value = np.asarray(value, np.float32)
+            value = _single(value, weight, layer.name)
             collection, leaf = _LEAVES[weight]
             own = name
             if "pointwise_kernel" in layer.weights:
@@ -118,6 +122,25 @@ def _variables(layers: Mapping[str, Layer]) -> dict[str, Collection]:
                 value = value.reshape(*value.shape[:2], 1, -1)
             variables[collection].setdefault(own, {})[leaf] = value
     return variables
+
+
+def _single(
+    value: Shaped[Any, "..."], weight: str, layer: str | None
+) -> Float32[np.ndarray, "..."]:
+    """Returns a weight in float32.
+
+    Raises:
+        UserError: no network that works has such numbers.
+    """
+    value = np.asarray(value)
+    largest = np.abs(value).max(initial=0)
+    if _LARGEST < largest < np.inf:
+        raise UserError(
+            f"{weight} of layer {layer!r} has a number of {largest:.3g}, too large for "
+            "a weight, so it is damaged"
+        )
+    with np.errstate(over="ignore"):  # beside NaN, a number may be larger
+        return value.astype(np.float32, copy=False)
 
 
 def _is_depthwise(name: str, weight: str, value: np.ndarray) -> bool:
