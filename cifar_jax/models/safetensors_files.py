@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -88,7 +89,7 @@ def digest(description: str, arrays: Mapping[str, Shaped[np.ndarray, "..."]]) ->
     return whole.hexdigest()
 
 
-def read(path: pathlib.Path, sha256: str | None = None) -> Contents:
+def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
     """Reads a file, which may come from anyone.
 
     A file with a `digest` in its metadata is verified.
@@ -102,7 +103,7 @@ def read(path: pathlib.Path, sha256: str | None = None) -> Contents:
             has numbers of another type than float32, float16 and bfloat16, or that are
             not finite.
     """
-    regular_file(path)
+    path = regular_file(path)
     try:
         _check_header(path)
         with safetensors.safe_open(path, "np") as file:
@@ -112,7 +113,9 @@ def read(path: pathlib.Path, sha256: str | None = None) -> Contents:
         check_finite(arrays, "it")
         _verify(metadata, arrays, sha256)
         plugins.check(description.get("imports", {}))
-        nested = _nested({k: v.astype(np.float32, copy=False) for k, v in arrays.items()})
+        nested = _nested(
+            {k: v.astype(np.float32, copy=False) for k, v in arrays.items()}
+        )
     except UserError as error:
         raise UserError(one_line(f"{path}: {error}")) from None
     except OSError as error:
@@ -126,7 +129,7 @@ def read(path: pathlib.Path, sha256: str | None = None) -> Contents:
 
 
 def _check_header(path: pathlib.Path) -> None:
-    """Refuses headers that would take much more memory than their file, as JSON does."""
+    """Refuses headers that are large, as JSON takes many times its size in memory."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
     if size > _LARGEST_HEADER:

@@ -21,7 +21,7 @@ def num_classes(variables: Variables, network: Network, source: str) -> int:
     """
     head = network.classifier[-1]
     kernel = variables["params"].get(head, {}).get("kernel")
-    if kernel is None:
+    if kernel is None or not kernel.ndim:
         raise UserError(
             f"{source} has no layer {head}, the last one of {_kind(network)}; give "
             "weights with it, which Keras saves with include_top=True"
@@ -127,7 +127,8 @@ def check_finite(variables: PyTree, source: str) -> None:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise UserError(
                 f"{source} has {wrong} of {np.size(value)} numbers in {name} that are "
-                "not finite, so it cannot be used: it is damaged, or its training failed"
+                "not finite, so it cannot be used: it is damaged, or its training "
+                "failed"
             )
 
 

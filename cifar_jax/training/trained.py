@@ -15,7 +15,6 @@ from cifar_jax.checks import (
     check_integer,
     check_range,
     check_type,
-    regular_file,
 )
 from cifar_jax.config.config import Config
 from cifar_jax.console import one_line
@@ -36,9 +35,7 @@ from cifar_jax.training.train_state import TrainState
 # Comes with this package; README.md beside it says how it was trained.
 PRETRAINED = pathlib.Path(__file__).parents[1] / "pretrained" / "airbench94.safetensors"
 # What `safetensors_files.digest` returns of it.
-_PRETRAINED_DIGEST = (
-    "bc36422ac6fddaa0cfc033862ef33aa4d24f25169f697159f852997167772948"
-)
+_PRETRAINED_DIGEST = "bc36422ac6fddaa0cfc033862ef33aa4d24f25169f697159f852997167772948"
 # The largest height and width of pictures that a file of others may ask for.
 _LARGEST_IMAGE = 4096
 # The settings of a run that its exports record under these names.
@@ -120,9 +117,8 @@ def read_export(path: str | os.PathLike[str]) -> Contents:
     Raises:
         UserError: as `safetensors_files.read` does.
     """
-    file = regular_file(path)
-    known = _PRETRAINED_DIGEST if file == PRETRAINED else None
-    return safetensors_files.read(file, known)
+    known = _PRETRAINED_DIGEST if path in (PRETRAINED, str(PRETRAINED)) else None
+    return safetensors_files.read(path, known)
 
 
 def of_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:

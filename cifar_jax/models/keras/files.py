@@ -39,7 +39,11 @@ def read(path: str | pathlib.Path) -> list[Layer]:
         with contextlib.ExitStack() as stack:
             contents, config = _contents(path)
             file = stack.enter_context(h5py.File(contents, "r"))
-            file.visititems_links(_refuse_links)
+            if (link := file.visititems_links(_link)) is not None:
+                raise UserError(
+                    f"its {link} is a link to another place, which is not followed; "
+                    "Keras writes no such links"
+                )
             if named_files.is_one(file):
                 layers = named_files.layers(file, path.name)
             else:
@@ -47,7 +51,9 @@ def read(path: str | pathlib.Path) -> list[Layer]:
     except UserError as error:
         raise UserError(one_line(f"{path}: {error}")) from None
     except MemoryError:
-        raise UserError(f"{path} does not fit into the memory of this machine") from None
+        raise UserError(
+            f"{path} does not fit into the memory of this machine"
+        ) from None
     # h5py and zipfile raise many kinds of errors when a file is damaged.
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -81,7 +87,7 @@ def _contents(
 
 
 def _part(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """Returns a file in an archive; raises UserError if it has more than `most` bytes."""
+    """Returns a file in an archive; raises UserError if it is larger than `most`."""
     size = archive.getinfo(name).file_size
     if size > most:
         raise UserError(
@@ -91,12 +97,8 @@ def _part(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     return archive.read(name)
 
 
-def _refuse_links(name: str, link: Any) -> None:
-    """Raises UserError for links to other places, which may be other files."""
+def _link(name: str, link: Any) -> str | None:
+    """Returns the name of a link to another place, which may be another file."""
     import h5py
 
-    if not isinstance(link, h5py.HardLink):
-        raise UserError(
-            f"its {name} is a link to another place, which is not followed; Keras "
-            "writes no such links"
-        )
+    return None if isinstance(link, h5py.HardLink) else name

@@ -37,7 +37,7 @@ def value(group: Any, key: str, layer: str, weight: str) -> Float[np.ndarray, ".
     try:
         dataset = group[key]
         _check(dataset, name)
-        array = dataset[()]
+        array = np.asarray(dataset[()])
     except (KeyError, OSError):
         raise UserError(f"{name} is missing or damaged") from None
     # h5py knows no bfloat16: for it, these are two bytes of no meaning.
@@ -58,7 +58,7 @@ def _check(dataset: Any, name: str) -> None:
     if kind not in known and dataset.dtype != np.dtype("V2"):
         raise UserError(
             f"{name} is of the type {dataset.dtype}; supported are float16, bfloat16, "
-            "float32 and float64"
+            "float32 and float64 in IEEE's formats, little-endian"
         )
     if dataset.is_virtual or dataset.external:
         raise UserError(f"{name} is in another file, which is not read")

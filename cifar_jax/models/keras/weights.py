@@ -27,8 +27,8 @@ _LEAVES: Mapping[str, tuple[str, str]] = {
     "moving_variance": ("batch_stats", "var"),
 }
 
-# HDF5 has no checksums. One wrong bit of an exponent makes 0.01 a number of 4e7, 2e17 or
-# 3e36; even variances of sums of pixels, from 0 to 255, stay far below this.
+# HDF5 has no checksums. One wrong bit of an exponent makes of 0.01 a number of 2e17 or
+# 3e36, for example; even variances of sums of pixels, from 0 to 255, stay below this.
 _LARGEST = 1e12
 
 
@@ -119,7 +119,8 @@ def _variables(layers: Mapping[str, Layer]) -> dict[str, Collection]:
                 own += "_" + weight.removesuffix("_kernel")
             if _is_depthwise(name, weight, value):
                 # In Flax, this is a grouped convolution with one channel per group.
-                value = value.reshape(*value.shape[:2], 1, -1)
+                height, width, inputs, per_input = value.shape
+                value = value.reshape(height, width, 1, inputs * per_input)
             variables[collection].setdefault(own, {})[leaf] = value
     return variables
 
@@ -147,8 +148,9 @@ def _is_depthwise(name: str, weight: str, value: np.ndarray) -> bool:
     """Whether a weight is a depthwise kernel, which some versions call kernel."""
     # Of these networks' convolutions, only a depthwise one has one output per input;
     # and a head may have a single class.
-    one_output = value.ndim == 4 and value.shape[-1] == 1 and name not in matching.HEADS
-    return weight == "depthwise_kernel" or (weight == "kernel" and one_output)
+    one_output = value.shape[-1:] == (1,) and name not in matching.HEADS
+    named = weight == "depthwise_kernel" or (weight == "kernel" and one_output)
+    return named and value.ndim == 4
 
 
 def _layers(model: Any) -> Iterator[Layer]:
