@@ -72,5 +72,5 @@ def test_it_is_used_as_it_came(damage, tmp_path, monkeypatch):
         lambda: load_exported(str(path)),
         lambda: initial.load("pretrained", config, model, tuple("0123456789")),
     ):
-        with pytest.raises(UserError, match="its sha256 does not match"):
+        with pytest.raises(UserError, match="its digest does not match"):
             load()

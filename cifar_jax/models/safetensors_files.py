@@ -24,9 +24,10 @@ from cifar_jax.models.variables import Variables, check_finite
 NAME = "model.safetensors"
 # Of the description; files with another one cannot be read.
 FORMAT = 1
-# The metadata, whose values are texts: the description as JSON, and the `digest`, which
-# files of others and of earlier exports do not have.
-_DESCRIPTION, _DIGEST = "config", "sha256"
+# The only key of the metadata, whose values are texts: the description as JSON.
+_KEY = "config"
+# In the description: the `digest`, which files of earlier exports do not have.
+_DIGEST = "digest"
 # Of a file's header, which has the metadata and the names of all variables.
 _LARGEST_HEADER = 16 << 20
 # What is read; all of it becomes float32.
@@ -68,31 +69,33 @@ def to_bytes(description: Mapping[str, Any], variables: Mapping[str, PyTree]) ->
     """
     flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
     arrays = {name: np.ascontiguousarray(value) for name, value in flat.items()}
-    text = json.dumps(description, allow_nan=False)
-    metadata = {_DESCRIPTION: text, _DIGEST: digest(text, arrays)}
+    whole = {**description, _DIGEST: digest(description, arrays)}
+    metadata = {_KEY: json.dumps(whole, allow_nan=False)}
     return safetensors.numpy.save(arrays, metadata)
 
 
-def digest(description: str, arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> str:
+def digest(
+    description: Mapping[str, Any], arrays: Mapping[str, Shaped[np.ndarray, "..."]]
+) -> str:
     """Returns the SHA-256 of all that a file says, whatever its layout.
 
     Args:
-        description: as in the file.
-        arrays: likewise, by name.
+        description: of the arrays, without the digest.
+        arrays: by name, in the types that the file has them in.
     """
     names = sorted(arrays)
     layout = [(name, arrays[name].dtype.name, arrays[name].shape) for name in names]
-    whole = hashlib.sha256(json.dumps([description, layout]).encode())
+    text = json.dumps([description, layout], sort_keys=True)
+    whole = hashlib.sha256(text.encode())
     for name in names:
-        # As bytes, because bfloat16 has no buffer that hashlib knows.
-        whole.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8))
+        whole.update(arrays[name].tobytes())
     return whole.hexdigest()
 
 
 def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
     """Reads a file, which may come from anyone.
 
-    A file with a `digest` in its metadata is verified.
+    A file with a `digest` in its description is verified.
 
     Args:
         path: of the file.
@@ -107,11 +110,15 @@ def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
     try:
         _check_header(path)
         with safetensors.safe_open(path, "np") as file:
-            metadata = file.metadata() or {}
-            description = _description(metadata)
+            description = _description(file.metadata() or {})
             arrays = {name: _array(file, name) for name in sorted(file.keys())}
         check_finite(arrays, "it")
-        _verify(metadata, arrays, sha256)
+        known = [description.pop(_DIGEST, None), sha256]
+        if any(x not in (None, digest(description, arrays)) for x in known):
+            raise UserError(
+                f"its {_DIGEST} does not match, so it is damaged or was edited; get it "
+                f"again, or if you edited it, leave {_DIGEST!r} out of its description"
+            )
         plugins.check(description.get("imports", {}))
         nested = _nested(
             {k: v.astype(np.float32, copy=False) for k, v in arrays.items()}
@@ -139,24 +146,10 @@ def _check_header(path: pathlib.Path) -> None:
         )
 
 
-def _verify(
-    metadata: Mapping[str, str],
-    arrays: Mapping[str, Shaped[np.ndarray, "..."]],
-    sha256: str | None,
-) -> None:
-    """Raises UserError if the contents of a file are not those of a known digest."""
-    known = {sha256, metadata.get(_DIGEST)} - {None}
-    if known and known != {digest(metadata[_DESCRIPTION], arrays)}:
-        raise UserError(
-            f"its {_DIGEST} does not match, so it is damaged or was edited; get it "
-            f"again, or if you edited it, leave {_DIGEST!r} out of its metadata"
-        )
-
-
 def _description(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Returns the description, which says at least what `Contents` has of it."""
     try:
-        description = json.loads(metadata[_DESCRIPTION])
+        description = json.loads(metadata[_KEY])
         names = description["class_names"]
         whole = isinstance(description["model"], str) and isinstance(names, list)
         texts = [*names, *description.get("imports", {}).values()]

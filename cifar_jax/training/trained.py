@@ -35,7 +35,7 @@ from cifar_jax.training.train_state import TrainState
 # Comes with this package; README.md beside it says how it was trained.
 PRETRAINED = pathlib.Path(__file__).parents[1] / "pretrained" / "airbench94.safetensors"
 # What `safetensors_files.digest` returns of it.
-_PRETRAINED_DIGEST = "bc36422ac6fddaa0cfc033862ef33aa4d24f25169f697159f852997167772948"
+_PRETRAINED_DIGEST = "0818694f1f1cee8c35b00a13f58b291bc5f8a720863f134a1f885eba271633fc"
 # The largest height and width of pictures that a file of others may ask for.
 _LARGEST_IMAGE = 4096
 # The settings of a run that its exports record under these names.
