@@ -22,8 +22,8 @@ from cifar_jax.serving.answer import answer
 from cifar_jax.training import interrupts
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command until a signal ends it; returns its exit status."""
+def main(arguments: Sequence[str]) -> None:
+    """Runs the command, until a signal ends it."""
     command.no_arguments(arguments)
     options = flags.FLAGS
     try:
@@ -43,10 +43,8 @@ def main(arguments: Sequence[str]) -> int:
         port = listener.getsockname()[1]
         console.say(f"open http://{host}:{port} in a browser; Ctrl-C ends the page")
         page = app.create(network, note, options.host, options.allow_host, resize)
-        with interrupts.StopRequest():  # the server raises its signal once more
-            app.server(page).run([listener])
-        console.say("stopped")
-    return 0
+        interrupts.end_on_signals()
+        app.server(page).run([listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
