@@ -24,7 +24,7 @@ def exit_on_signals() -> None:
 
 
 def end_on_signals() -> None:
-    """Makes Ctrl-C and SIGTERM end this process as they should end it: with status 0."""
+    """Makes Ctrl-C and SIGTERM the usual end of this process, with status 0."""
     for signum in _SIGNALS:
         with contextlib.suppress(ValueError, OSError):
             signal.signal(signum, _end)
