@@ -22,6 +22,21 @@ def test_the_citation_is_of_this_version_and_license():
     assert re.findall(r"- (.*)", keywords) == PROJECT["keywords"]
 
 
+def test_the_address_is_the_same_everywhere():
+    """Whoever publishes the code replaces OWNER, in all these places."""
+    address = PROJECT["urls"]["Repository"]
+    assert f"repository-code: {address}\n" in CITATION
+    readme = (ROOT / "README.md").read_text()
+    assert f"`git clone {address}`" in readme
+    assert f"[ZIP]({address}/archive/HEAD.zip)" in readme
+    notebook = (ROOT / "docs" / "lab" / "lab3.ipynb").read_text()
+    assert f'REPOSITORY = \\"{address}\\"' in notebook
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        found = re.findall(r"https://github\.com/\w+/cifar_jax", page.read_text())
+        assert {*found} <= {address}, page
+
+
 def test_the_newest_entry_is_of_this_version():
     newest = CHANGELOG.split("\n## ")[1]
     assert re.search(rf"\b{re.escape(PROJECT['version'])}\b", newest)
