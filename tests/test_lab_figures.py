@@ -13,6 +13,8 @@ import pytest
 from run_experiments import ROOT
 from test_lab import each_language, read, rows
 
+from experiments import convolution as examples
+
 RESULTS = ROOT / "experiments" / "results"
 
 
@@ -166,6 +168,10 @@ def test_the_lab_quotes_what_was_measured(language, expected):
     table = rows(read(language, page))
     for row in expected():
         assert row in table, f"no row | {' | '.join(row)} | in {language}/{page}"
+
+
+def test_the_picture_of_one_hot_codes_is_that_of_the_examples():
+    assert result("convolution")["one_hot"] == examples.one_hot()
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda p: p.stem)
