@@ -1,6 +1,5 @@
 """Startup and exit of the commands: flags, errors and exit codes."""
 
-import contextlib
 import io
 import os
 import sys
@@ -15,7 +14,7 @@ from cifar_jax import console, plugins
 from cifar_jax.checks import as_path
 from cifar_jax.console import OutputError
 from cifar_jax.devices import compilation as compilation_cache
-from cifar_jax.devices import settings
+from cifar_jax.devices import memory, settings
 from cifar_jax.errors import RunError, Stopped, UserError
 from cifar_jax.training import interrupts
 
@@ -65,7 +64,7 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
     try:
         arguments = _parse(sys.argv)
         if flags.FLAGS.help:
-            console.say(f"{usage}\n\nFlags:\n{_flag_help()}")
+            console.say(*f"{usage}\n\nFlags:\n{_flag_help()}".splitlines())
             sys.exit(0)
         settings.check()
         compilation_cache.enable(flags.FLAGS.compilation_cache)
@@ -90,6 +89,12 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
     except KeyboardInterrupt:
         _fail("stopped by SIGINT", 130)
     except Exception as error:
+        if (reason := memory.shortage(error)) is not None:
+            _fail(
+                f"there is not enough memory ({reason}); end other programs, or use a "
+                "machine with more",
+                RunError.exit_code,
+            )
         line = (plugins.blamed(error) if imports.value else None) or _no_devices()
         if line is None:
             raise
@@ -123,12 +128,16 @@ def no_arguments(arguments: Sequence[str]) -> None:
         )
 
 
-def banner(notice: str | None) -> None:
-    """Prints a prominent notice that readers of the results must see."""
-    if notice is None:
-        return
-    rule = "=" * 78
-    console.log(f"{rule}\n{notice}\n{rule}")
+def banner(notice: str | None, say: Callable[..., None] = console.log) -> None:
+    """Prints a prominent notice that readers of the results must see.
+
+    Args:
+        notice: of one or more lines; None: there is nothing to print.
+        say: is given the lines.
+    """
+    if notice is not None:
+        rule = "=" * 78
+        say(rule, *notice.splitlines(), rule)
 
 
 def _flag_help() -> str:
@@ -168,5 +177,4 @@ def _fail(message: str, status: int) -> NoReturn:
 
 
 def _print_error(message: str) -> None:
-    with contextlib.suppress(OSError):
-        print(f"error: {console.one_line(message)}", file=sys.stderr, flush=True)
+    console.note(f"error: {message}")

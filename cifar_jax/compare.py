@@ -40,16 +40,16 @@ def main(arguments: Sequence[str]) -> int:
         _check_plot(plot, len(arguments))
     records = comparison.compared([comparison.read(run) for run in _runs(arguments)])
     if options.json:
-        console.say(json.dumps(records, indent=2, allow_nan=False))
+        console.say(*json.dumps(records, indent=2, allow_nan=False).splitlines())
     else:
         low, high = _WIDTHS
         width = min(max(low, shutil.get_terminal_size((high, 24)).columns), high)
-        console.say(comparison_table.table(records, width))
-        console.say("\n" + comparison_table.notes(records, width))
+        console.say(*comparison_table.table(records, width).splitlines())
+        console.say("", *comparison_table.notes(records, width).splitlines())
     if plot is not None:
         _write_plot(plot, records)
         if not options.json:
-            console.say(f"curves drawn in {console.one_line(str(plot))}")
+            console.say(f"curves drawn in {plot}")
     return 0
 
 

@@ -25,37 +25,44 @@ class OutputError(RunError):
         self.closed = isinstance(error, BrokenPipeError)
 
 
-def say(line: str) -> None:
-    """Prints and flushes a line, so that pipes and log files stay up to date.
+def say(*lines: str) -> None:
+    """Prints and flushes lines, so that pipes and log files stay up to date.
+
+    Names in them may be anybody's; see `one_line` for what is escaped.
 
     Raises:
-        OutputError: the line cannot be written.
+        OutputError: the lines cannot be written.
     """
     if jax.process_index() != 0:
         return
     try:
-        print(line, flush=True)
+        print("\n".join(map(one_line, lines)), flush=True)
     except OSError as error:
         _discard_output()
         raise OutputError(error) from None
 
 
-def log(line: str) -> None:
-    """Prints a line of the training log; training continues if this fails."""
+def log(*lines: str) -> None:
+    """Prints lines of the training log; training continues if this fails."""
     try:
-        say(line)
+        say(*lines)
     except OutputError as error:
         warn(f"{error}; training continues without its log")
 
 
 def warn(message: str) -> None:
     """Prints a one-line warning to standard error."""
+    note(f"warning: {message}")
+
+
+def note(line: str) -> None:
+    """Prints a line to standard error; it is lost if nothing can be written there."""
     with contextlib.suppress(OSError):
-        print(f"warning: {one_line(message)}", file=sys.stderr, flush=True)
+        print(one_line(line), file=sys.stderr, flush=True)
 
 
 def one_line(message: str) -> str:
-    """Escapes line breaks and other unprintable characters in a message."""
+    """Escapes line breaks and other unprintable characters, which steer terminals."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode()
         for char in message

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
         ) from None
     network, _, note, resize = network_flags.load()
     with _listen(options.host, options.port) as listener:
-        console.say(console.one_line(note))
+        console.say(note)
         console.say(
             "compiling the network; this may take a minute, later starts are quick"
         )

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
         _wait_for_run(directory)
     run = run_dir.read(directory)
     task = _task(run)
-    command.banner(task.notice)
+    command.banner(task.notice, say)
     if task.warning:
         say(task.warning)
     name = options.eval_data + ("_raw" if options.raw_params else "")
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
                 except (RunError, UserError) as error:
                     # Damaged, or deleted in the meantime in favor of newer ones.
                     warn(f"{error}; skipped")
-    command.banner(task.notice)
+    command.banner(task.notice, say)
     return 0
 
 
@@ -215,7 +215,7 @@ def _evaluate_corrupted(
         network, images, task.count, options.batch_size
     )
     now = _now()
-    say(corruption.table(errors))
+    say(*corruption.table(errors).splitlines())
     say(f"{now}: {corruption.headline(errors)}")
     whole = errors.size * len(images)
     about: dict[str, int | str] = {

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     kind = "raw" if options.raw_params else "averaged"
     note = f"step {network.step} of {run.path}, {kind} parameters"
     note += f"; trained on {run.data_source}"
-    console.say(console.one_line(note))
+    console.say(note)
     console.say(f"exported to {directory}: {', '.join(exports.FILES)}")
     return 0
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from cifar_jax import command, console, network_flags
 from cifar_jax.data.folder import pictures
-from cifar_jax.errors import UserError
+from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import plot_files
 from cifar_jax.evaluation.inference import Trained, classify
 
@@ -52,46 +52,46 @@ def main(arguments: Sequence[str]) -> int:
     if options.show:
         plot_files.check(pathlib.Path(options.out), "out", GENERATOR)
     network, origin, note, resize = network_flags.load()
-    problems: list[UserError] = []
+    problems: list[UserError | RunError] = []
     records: list[dict] = []
     drawn: list[_Picture] = []
     found = _read(arguments, network, resize, problems)
     while block := list(itertools.islice(found, _BLOCK)):
         if not records:
-            print(console.one_line(note), file=sys.stderr)
+            console.note(note)
         probabilities = _probabilities(network, block)
         for (name, _), p in zip(block, probabilities, strict=True):
             by_class = _by_class(network, p)
             records.append({"file": name, **origin, "probabilities": by_class})
             if not options.json:
-                console.say(table(name, by_class, options.top))
+                console.say(*table(name, by_class, options.top))
         drawn += block[: _MOST_DRAWN - len(drawn)]
     if options.json and records:
-        console.say(json.dumps(records, indent=2))
+        console.say(*json.dumps(records, indent=2).splitlines())
     if options.show and drawn:
         _draw(network, drawn, records)
     return problems[-1].exit_code if problems else 0
 
 
-def table(name: str, probabilities: dict[str, float], top: int) -> str:
+def table(name: str, probabilities: dict[str, float], top: int) -> list[str]:
     """Formats an image's most likely classes for people, one per line."""
     width = max(map(len, probabilities))
-    lines = [console.one_line(name)]
+    lines = [name]
     for label, p in list(probabilities.items())[:top]:
         lines.append(f"  {label:<{width}} {p:7.2%}  {'#' * round(p * _BAR_WIDTH)}")
-    return "\n".join(lines)
+    return lines
 
 
 def _read(
     arguments: Sequence[str],
     network: Trained,
     resize: pictures.Resizing,
-    problems: list[UserError],
+    problems: list[UserError | RunError],
 ) -> Iterator[_Picture]:
     """Yields the pictures that can be read, and reports the others."""
 
-    def report(error: UserError) -> None:
-        print(f"error: {console.one_line(str(error))}", file=sys.stderr)
+    def report(error: UserError | RunError) -> None:
+        console.note(f"error: {error}")
         problems.append(error)
 
     files: list[str] = []
@@ -100,8 +100,9 @@ def _read(
             files += pictures.find(name)
         except UserError as error:
             report(error)
-    # Without --json, each result is printed as soon as there is one.
-    silent = not flags.FLAGS.json
+    # Without --json, each result is printed as soon as there is one. None: the bar is
+    # for terminals alone.
+    silent = None if flags.FLAGS.json else True
     for name in tqdm(files, "Classifying", file=sys.stderr, delay=2, disable=silent):
         # A closed standard input is None.
         stdin = getattr(sys.stdin, "buffer", None)
@@ -112,7 +113,7 @@ def _read(
                 value_range=network.value_range,
                 resize=resize,
             )
-        except UserError as error:
+        except (UserError, RunError) as error:
             report(error)
         else:
             yield _Picture("stdin" if name == "-" else name, image)
@@ -145,7 +146,7 @@ def _draw(network: Trained, found: Sequence[_Picture], records: list[dict]) -> N
     options = flags.FLAGS
     predictions = []
     for (name, image), record in zip(
-        tqdm(found, "Computing saliency maps", file=sys.stderr, delay=2),
+        tqdm(found, "Computing saliency maps", file=sys.stderr, delay=2, disable=None),
         records,
         strict=False,
     ):
@@ -160,7 +161,7 @@ def _draw(network: Trained, found: Sequence[_Picture], records: list[dict]) -> N
     if not options.json:
         which = f"the first {len(found)} are drawn in "
         words = which if len(found) < len(records) else "drawn in "
-        console.say(console.one_line(words + options.out))
+        console.say(words + options.out)
 
 
 def _by_class(

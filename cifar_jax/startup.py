@@ -15,13 +15,34 @@ def prepare() -> None:
     """Handles Ctrl-C and SIGTERM, and restarts this process if it needs variables.
 
     It is restarted with the same arguments and the same process ID, at most once.
+    Standard streams that are closed are opened, see `open_closed_streams`.
     """
     variables = environment()
     # A debugger would lose its breakpoints.
     if variables and sys.gettrace() is None:
         command = [sys.executable, *sys.orig_argv[1:]]
         os.execve(sys.executable, command, os.environ | variables)
+    open_closed_streams()
     interrupts.exit_on_signals()
+
+
+def open_closed_streams() -> None:
+    """Opens the standard streams that this process was started without, as by `>&-`.
+
+    Otherwise the next file to be opened would get the number of a closed stream, and
+    with it what libraries print. Writing to standard output fails, as it would if it
+    were closed; error messages are lost.
+    """
+    for number, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is this one.
+            os.open(os.devnull, mode)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def environment() -> dict[str, str]:

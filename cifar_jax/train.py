@@ -10,7 +10,6 @@ if __name__ == "__main__":
 
 import datetime
 import shlex
-import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -23,7 +22,8 @@ from cifar_jax.devices import processes
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.files import check_folder
 from cifar_jax.training.fit import FitResult, fit
-from cifar_jax.training.hooks.bar import ProgressBar
+from cifar_jax.training.hooks import bar
+from cifar_jax.training.loop import Hook
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,11 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     for line in balance.described(dataset, config.loss):
         console.log(line)
     command.banner(dataset.notice)
-    if sys.stdout.isatty() and sys.stderr.isatty():
-        bar = ProgressBar(config.max_steps, config.batch_size)
-        result = fit(config, dataset, bar.log, [bar])
-    else:
-        result = fit(config, dataset)
+    log, hooks = _progress(config)
+    result = fit(config, dataset, log, hooks)
     command.banner(dataset.notice)
     if result.steps:
         console.log(_summary(config, dataset, result))
@@ -64,12 +61,25 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _progress(config: Config) -> tuple[console.Log, list[Hook]]:
+    """Returns what shows the progress of a training, as --progress says."""
+    match flags.FLAGS.progress:
+        case "none":
+            return lambda line: None, []
+        case "auto" if not bar.fits():
+            return console.log, []
+        case "lines":
+            return console.log, []
+    shown = bar.ProgressBar(config.max_steps, config.batch_size)
+    return shown.log, [shown]
+
+
 def _summary(config: Config, dataset: Dataset, result: FitResult) -> str:
     """Describes a training that has ended."""
     duration = datetime.timedelta(seconds=round(result.seconds))
     words = [
         f"{result.steps:,} steps in {duration}",
-        f"{result.steps * config.batch_size / result.seconds:,.0f} examples/sec",
+        f"{_rounded(result.steps * config.batch_size / result.seconds)} examples/sec",
     ]
     if result.precision is not None:
         split = "test" if dataset.validation is None else "validation"
@@ -79,8 +89,20 @@ def _summary(config: Config, dataset: Dataset, result: FitResult) -> str:
     return "; ".join(words)
 
 
+def _rounded(rate: float) -> str:
+    """Returns a rate in whole numbers, or with two digits if it is low."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
 def _define_flags() -> None:
     config_flags.define()
+    flags.DEFINE_enum(
+        "progress",
+        "auto",
+        ["auto", "bar", "lines", "none"],
+        "How progress is shown: lines, the tutorial's; bar, a bar below the lines; "
+        "none of both; auto, a bar on a terminal that is wide enough, else lines.",
+    )
     flags.DEFINE_string(
         "coordinator_address",
         None,

@@ -38,3 +38,11 @@ def test_a_result_that_cannot_be_printed_is_an_error(full_disk):
 
 def test_messages_are_one_line():
     assert console.one_line("two\nlines, é, \udcff\t") == r"two\nlines, é, \udcff\t"
+
+
+def test_names_cannot_steer_the_terminal(capsys):
+    console.say("kinds: \x1b[31mcat\x07, a\nb", "", "\u202enext\x9b")
+    console.note("\x1b]0;title\x07 \udcff")
+    out, err = capsys.readouterr()
+    assert out == "kinds: \\x1b[31mcat\\x07, a\\nb\n\n\\u202enext\\x9b\n"
+    assert err == "\\x1b]0;title\\x07 \\udcff\n"

@@ -2,6 +2,8 @@ import subprocess
 import sys
 
 import pytest
+from helpers import assert_one_line, command, environment
+from PIL import Image
 
 from cifar_jax import startup
 
@@ -77,3 +79,99 @@ def test_the_process_restarts_once_as_itself(mode):
 def test_a_debugged_process_does_not_restart(mode):
     mode.write_text("always [madvise] never\n")
     assert len(run_script(mode, "sys.settrace(lambda *_: None)")) == 2
+
+
+STREAMS = """
+import os, sys
+from cifar_jax import startup
+startup.open_closed_streams()
+file = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
+print("lost", file=sys.stderr, flush=True)
+try:
+    print("kept", flush=True)
+    os.write(file, b"written")
+except OSError as error:
+    os.write(file, error.strerror.encode())
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("redirections", "written"),
+    [
+        ("", "written"),
+        ("2>&-", "written"),
+        ("<&-", "written"),
+        ("<&- 2>&-", "written"),
+        (">&-", "Bad file descriptor"),
+        ("<&- >&- 2>&-", "Bad file descriptor"),
+    ],
+)
+def test_files_do_not_take_the_places_of_closed_streams(
+    tmp_path, redirections, written
+):
+    file = tmp_path / "file"
+    words = ["sh", "-c", f'exec "$0" "$@" {redirections}', sys.executable, "-c"]
+    result = subprocess.run(
+        [*words, STREAMS, str(file)], capture_output=True, text=True, check=True
+    )
+    assert file.read_text() == written
+    assert result.stdout == ("" if ">&-" in redirections.split() else "kept\n")
+    assert result.stderr == ("" if "2>&-" in redirections else "lost\n")
+
+
+def run_redirected(folder, redirections, *words):
+    """Runs a command of this package as a shell does with these redirections."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" "$@" {redirections}', *command(*words)],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_training_goes_on_without_its_streams(tmp_path, streams):
+    words = ("--dataset=digits", "--batch_size=8", "--max_steps=2", "--train_dir=run")
+    result = run_redirected(tmp_path, streams, "train", *words)
+    assert result.returncode == 0
+    assert (tmp_path / "run" / "checkpoints" / "2").is_dir()
+    warning = "cannot write to standard output: Bad file descriptor; training continues"
+    assert len(result.stderr.splitlines()) == (streams == ">&-")
+    assert warning in result.stderr or streams != ">&-"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("eval", ["--checkpoint_dir=run", "--eval_dir=evaluations"]),
+        ("predict", ["picture.png"]),
+        ("export", ["--checkpoint_dir=run", "--out=export"]),
+        ("compare", ["run"]),
+        ("demo", ["--port=0"]),
+    ],
+)
+@pytest.mark.parametrize("lost", ["closed", "full"])
+def test_results_that_cannot_be_printed_are_one_line(
+    tmp_path, digits_run, name, words, lost
+):
+    (tmp_path / "run").symlink_to(digits_run / "run")
+    Image.new("RGB", (32, 32)).save(tmp_path / "picture.png")
+    stream = ">&-" if lost == "closed" else ">/dev/full"
+    result = run_redirected(tmp_path, stream, name, *words)
+    assert_one_line(result, 1, "cannot write to standard output")
+    result = run_redirected(tmp_path, f"{stream} 2>{stream[1:]}", name, *words)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", ["2>&-", "2>/dev/full", "<&-"])
+def test_results_are_printed_whatever_the_other_streams_are(tmp_path, stream):
+    Image.new("RGB", (32, 32)).save(tmp_path / "picture.png")
+    result = run_redirected(tmp_path, stream, "predict", "none.png", "picture.png")
+    assert result.returncode == 2  # of none.png
+    assert result.stdout.startswith("picture.png\n")

@@ -292,15 +292,13 @@ def test_a_full_disk_is_told_in_one_line(tmp_path):
     assert stat.S_ISDIR((tmp_path / "run" / "checkpoints").stat().st_mode)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-def test_the_lines_of_the_tutorial_are_above_a_bar_on_a_terminal(tmp_path):
+def on_a_terminal(words, tmp_path, columns):
+    """Returns what a command shows on a terminal of so many columns."""
     import pty
     import termios
 
-    words = command("train", *DIGITS, "--max_steps=3")
     main, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (24, 100))
+    termios.tcsetwinsize(terminal, (24, columns))
     with subprocess.Popen(
         words, stdout=terminal, stderr=terminal, cwd=tmp_path, env=environment(tmp_path)
     ):
@@ -309,8 +307,17 @@ def test_the_lines_of_the_tutorial_are_above_a_bar_on_a_terminal(tmp_path):
         with contextlib.suppress(OSError):  # Linux: the other side has closed it
             while part := os.read(main, 1 << 16):
                 seen += part
-    text = seen.decode()
+    os.close(main)
+    return seen.decode()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_the_lines_of_the_tutorial_are_above_a_bar_on_a_terminal(tmp_path):
+    words = command("train", *DIGITS, "--max_steps=3")
+    text = on_a_terminal(words, tmp_path, 100)
     assert "3/3 [" in text
+    assert "100%" in text
     assert "step/s, loss = " in text
     for step in range(3):
         assert len(re.findall(rf"[\r\n][^\r\n]*: step {step}, loss = ", text)) == 1
@@ -325,3 +332,19 @@ def test_the_lines_of_the_tutorial_are_above_a_bar_on_a_terminal(tmp_path):
     )
     assert "step 0, loss = " in piped.stdout
     assert "/3 [" not in piped.stderr
+
+
+@pytest.mark.parametrize(
+    ("progress", "lines", "bar"),
+    [
+        ("auto", True, False),
+        ("lines", True, False),
+        ("none", False, False),
+        ("bar", True, True),
+    ],
+)
+def test_progress_is_shown_as_the_flag_says(call_command, progress, lines, bar):
+    done = call_command("train", *DIGITS, "--max_steps=2", f"--progress={progress}")
+    assert ("step 0, loss = " in done.stdout) == lines
+    assert ("2/2 [" in done.stderr) == bar
+    assert "2 steps in 0:0" in done.stdout

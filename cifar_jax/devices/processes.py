@@ -114,14 +114,12 @@ def _waiting(num_processes: int | None) -> Iterator[None]:
     way = "to train in this process alone, give --num_processes=1"
 
     def say() -> None:
-        print(f"waiting for the {what} to start; {way}", file=sys.stderr, flush=True)
+        console.note(f"waiting for the {what} to start; {way}")
 
     def end() -> None:
-        print(
+        console.note(
             f"error: the {what} have not started within {_WAIT_SECS} seconds; start "
-            f"all of them; {way}",
-            file=sys.stderr,
-            flush=True,
+            f"all of them; {way}"
         )
         os._exit(RunError.exit_code)
 

@@ -27,7 +27,7 @@ from cifar_jax.evaluation.report import is_written_by
 from cifar_jax.models import safetensors_files
 from cifar_jax.models.variables import Variables
 from cifar_jax.runs import config_file
-from cifar_jax.runs.files import check_folder, write_atomically
+from cifar_jax.runs.files import check_folder, write_together
 from cifar_jax.runs.run_dir import Run
 
 PROGRAM, WEIGHTS, RECORD = "model.stablehlo", safetensors_files.NAME, "config.json"
@@ -64,7 +64,7 @@ def write(
     raw_params: bool,
     float16: bool = False,
 ) -> None:
-    """Writes the files of a network, each of them atomically.
+    """Writes the files of a network.
 
     Args:
         directory: that has passed `check`; it is created if missing.
@@ -91,9 +91,7 @@ def write(
     text = json.dumps(contents | {"sha256": sums}, indent=2, allow_nan=False) + "\n"
     files[RECORD] = text.encode()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            write_atomically(directory / name, data)
+        write_together(directory, files)
     except OSError as error:
         raise RunError(
             f"cannot write the export to {directory}: {error.strerror or error}"

@@ -17,12 +17,14 @@ from cifar_jax.data import Split
 from cifar_jax.data.dataset import check_images, check_split
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.data.preprocessing import Preprocessing
-from cifar_jax.devices import compilation, sharding
+from cifar_jax.devices import compilation, memory, sharding
 from cifar_jax.metrics import scores
 from cifar_jax.models import Network
 
 # The fastest for the tutorial's network on a CPU, of those tried from 25 to 1,000.
 BATCH_SIZE = 80
+# Of the images that `classify` is given, so many are computed at a time.
+_FEW = 8
 # Images that are sent to the devices at a time: all of CIFAR-10.
 _BYTES_PER_CALL = 256 << 20
 
@@ -89,7 +91,8 @@ def predict_logits(
     """Returns the logits of each image.
 
     One call of the device goes through many batches, and the devices share each batch.
-    What is missing in the last call is padded, and the padding's logits are dropped.
+    What is missing in the last call is padded, and the padding's logits are dropped; a
+    batch of more images than there are is not.
 
     Args:
         network: a trained network.
@@ -99,13 +102,27 @@ def predict_logits(
 
     Raises:
         UserError: an argument cannot be used.
+        RunError: there is not enough memory.
     """
     check_type(network, "network", Trained)
     check_images(images, "images", network.image_shape)
     batch_size = check_integer(batch_size, "batch_size", at_least=1)
+    # With so few images as BATCH_SIZE, each number of them would be compiled.
+    batch_size = min(batch_size, max(len(images), BATCH_SIZE))
     mesh = sharding.create_mesh(num_devices)
     compilation.enable()
     batch_size += -batch_size % mesh.size
+    way_out = "use smaller images or a smaller network"
+    if batch_size > _FEW:
+        way_out = f"lower --batch_size, or {way_out}"
+    with memory.shortage_as_run_error(f"batches of {batch_size} images", way_out):
+        return _predicted(network, images, batch_size, mesh)
+
+
+def _predicted(
+    network: Trained, images: UInt8[Any, "n h w c"], batch_size: int, mesh: Mesh
+) -> Float[np.ndarray, "n classes"]:
+    """Does what `predict_logits` does, with a multiple of the devices."""
     whole = NamedSharding(mesh, PartitionSpec())
     weights = jax.device_put((network.variables, network.statistics), whole)
     batch_shape = (batch_size, *images.shape[1:])
@@ -197,11 +214,11 @@ def classify(
     """
     check_type(network, "network", Trained)
     check_images(images, "images", network.image_shape)
-    # Eight at a time whatever n is: the same image always gets the same numbers, and no
+    # So many at a time whatever n is: the same image always gets the same numbers, and no
     # n needs a compilation of its own.
     logits = [
-        predict_logits(network, images[i : i + 8], batch_size=8)
-        for i in range(0, len(images), 8)
+        predict_logits(network, images[i : i + _FEW], batch_size=_FEW)
+        for i in range(0, len(images), _FEW)
     ]
     return np.asarray(jax.nn.softmax(np.concatenate(logits), axis=-1))
 

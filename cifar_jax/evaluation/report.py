@@ -16,7 +16,7 @@ from cifar_jax.data import Split
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import comparison
 from cifar_jax.metrics import scores
-from cifar_jax.runs.files import check_folder, write_atomically
+from cifar_jax.runs.files import check_folder, write_together
 
 PAGE, RECORD = "report.html", "report.json"
 FILES = (PAGE, RECORD)
@@ -116,15 +116,13 @@ def as_json(contents: dict[str, Any]) -> str:
 
 
 def write_files(directory: pathlib.Path, files: dict[str, str | bytes]) -> None:
-    """Writes the files of a report by name, each of them atomically.
+    """Writes the files of a report by name.
 
     Raises:
         RunError: they cannot be written.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, contents in files.items():
-            write_atomically(directory / name, contents)
+        write_together(directory, files)
     except OSError as error:
         raise RunError(
             f"cannot write the report to {directory}: {error.strerror or error}"

@@ -1,26 +1,112 @@
 """Atomic file writes and checks that a folder is writable."""
 
+import contextlib
 import os
 import pathlib
+import secrets
 import tempfile
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
 
 from cifar_jax.errors import UserError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
+# A file that is being written; the name is different each time.
+_PARTIAL = ".cifar_jax-{}.partial"
 
 
 def write_atomically(path: pathlib.Path, contents: str | bytes) -> None:
     """Writes a file atomically, so that neither a reader nor a crash sees half of it.
 
-    Text is written as UTF-8.
+    Text is written as UTF-8. What killed processes were writing in that folder is
+    deleted.
 
     Raises:
         OSError: the file cannot be written; its previous contents are unchanged.
     """
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with _staged(path.parent, contents) as partial:
+        partial.replace(path)
+
+
+def write_together(directory: pathlib.Path, files: Mapping[str, str | bytes]) -> None:
+    """Writes files that belong together into a folder, which is created if missing.
+
+    They get their names, in this order, once all are written. One process at a time
+    does so, except on Windows and NFS, where folders cannot be locked.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with _alone(directory), contextlib.ExitStack() as stack:
+        partials = {
+            name: stack.enter_context(_staged(directory, contents))
+            for name, contents in files.items()
+        }
+        for name, partial in partials.items():
+            partial.replace(directory / name)
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+    """Locks the folder itself, which leaves no file behind."""
+    if fcntl is None:
+        yield
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
+
+
+@contextlib.contextmanager
+def _staged(folder: pathlib.Path, contents: str | bytes) -> Iterator[pathlib.Path]:
+    """Writes a file of another name, which is deleted unless it gets the right one."""
+    _delete_leftovers(folder)
+    with contextlib.ExitStack() as stack:
+        partial, file = _created(folder)
+        stack.callback(partial.unlink, missing_ok=True)
+        stack.enter_context(file)
         file.write(contents.encode() if isinstance(contents, str) else contents)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
+        if fcntl is None:  # Windows renames no open files.
+            file.close()
+        yield partial
+
+
+def _created(folder: pathlib.Path) -> tuple[pathlib.Path, BinaryIO]:
+    """Creates a file, whose lock tells others that it is being written."""
+    while True:
+        partial = folder / _PARTIAL.format(secrets.token_hex(8))
+        file = partial.open("xb")
+        if fcntl is not None:
+            # Some file systems have no locks; leftovers stay there.
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        if partial.exists():
+            return partial, file
+        # Between its creation and its lock another process took it for a leftover.
+        file.close()
+
+
+def _delete_leftovers(folder: pathlib.Path) -> None:
+    for path in folder.glob(_PARTIAL.format("*")):
+        # Also raised by the lock of a file that is being written.
+        with contextlib.suppress(OSError):
+            if fcntl is None:
+                path.unlink()  # Windows deletes no open files.
+            elif path.is_file() and not path.is_symlink():
+                with path.open("r+b") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
 
 
 def is_litter(name: str) -> bool:

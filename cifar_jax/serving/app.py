@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import uvicorn
+from jaxtyping import UInt8
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -21,14 +23,22 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cifar_jax.data.folder.pictures import Resizing, read_picture
-from cifar_jax.errors import UserError
+from cifar_jax.console import one_line
+from cifar_jax.data.folder.pictures import Resizing, count_pixels, read_picture
+from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.serving.answer import answer
 
 # Photographs of phones have a few megabytes.
 MOST_BYTES = 20 << 20
+# Each takes up to 16 bytes while a picture is read; phones have up to 50 million.
+MOST_PIXELS = 50_000_000
+# Pictures of so many are read within a second.
+_MANY_PIXELS = 4_000_000
+# So long nothing may come from a connection before it is closed.
+IDLE_SECS = 60.0
 # Those that browsers show and Pillow reads without starting other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 _HEADERS = {
@@ -59,7 +69,8 @@ def create(
     """Returns the application.
 
     It keeps and logs nothing of what it is sent. Pictures are read and classified in
-    one thread, one after the other, while the server goes on taking requests.
+    one thread, one after the other, while the server goes on taking requests; another
+    thread reads large ones, which takes seconds.
 
     Args:
         network: classifies the pictures.
@@ -68,24 +79,36 @@ def create(
         names: other names by which browsers may open the page, of a proxy for example.
         resize: how pictures get the size of the network, see `read_picture`.
     """
-    thread = ThreadPoolExecutor(1)
+    thread, thread_of_large = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
 
-    def classified(body: bytes) -> dict[str, Any]:
-        picture = read_picture(
+    def read(body: bytes) -> UInt8[np.ndarray, "h w 3"]:
+        return read_picture(
             _Upload(body), network.image_shape, FORMATS, network.value_range, resize
         )
-        return answer(network, picture)
+
+    async def classified(body: bytes) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        count = await loop.run_in_executor(thread, count_pixels, _Upload(body), FORMATS)
+        if count > MOST_PIXELS:
+            raise UserError(
+                f"the file is too large, {count / 1e6:.0f} million pixels; scale it "
+                f"down to {MOST_PIXELS // 1_000_000}"
+            )
+        reader = thread if count <= _MANY_PIXELS else thread_of_large
+        picture = await loop.run_in_executor(reader, read, body)
+        return await loop.run_in_executor(thread, answer, network, picture)
 
     async def classify(request: Request) -> Response:
         try:
             body = await _body(request)
         except ClientDisconnect:
             return Response(status_code=400)  # Nobody is left to read it.
-        loop = asyncio.get_running_loop()
         try:
-            return JSONResponse(await loop.run_in_executor(thread, classified, body))
+            return JSONResponse(await classified(body))
         except UserError as error:
             raise HTTPException(400, str(error)) from None
+        except RunError as error:  # there is not enough memory
+            raise HTTPException(503, str(error)) from None
 
     page = _page(network, note)
     return Starlette(
@@ -104,7 +127,7 @@ def server(app: Starlette) -> uvicorn.Server:
     """Returns a server, whose `run([socket])` answers until the process ends."""
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -112,6 +135,33 @@ def server(app: Starlette) -> uvicorn.Server:
         server_header=False,
     )
     return _Server(config)
+
+
+class _Protocol(H11Protocol):
+    """Closes connections on which a request does not come, or not to its end."""
+
+    def connection_made(self, transport: Any) -> None:  # that of any event loop
+        super().connection_made(transport)
+        self._heard = self.loop.time()
+        self._check = self.loop.call_later(IDLE_SECS, self._close_if_idle)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self.loop.time()
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._check.cancel()
+        super().connection_lost(exc)
+
+    def _close_if_idle(self) -> None:
+        request = self.cycle
+        if request and not (request.more_body or request.response_complete):
+            self._heard = self.loop.time()  # The client waits for the answer.
+        left = self._heard + IDLE_SECS - self.loop.time()
+        if left <= 0:
+            self.transport.abort()
+        else:
+            self._check = self.loop.call_later(left, self._close_if_idle)
 
 
 class _Server(uvicorn.Server):
@@ -203,7 +253,8 @@ async def _body(request: Request) -> bytes:
 
 async def _explained(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    detail = one_line(error.detail)
+    return JSONResponse({"error": detail}, error.status_code, error.headers)
 
 
 def _page(network: Trained, note: str) -> str:
@@ -211,8 +262,8 @@ def _page(network: Trained, note: str) -> str:
     some = ", ".join(names[:10]) + (" and others" if len(names) > 10 else "")
     count = f"{len(names):,} class{'es' if len(names) > 1 else ''}"
     return string.Template(_text("page.html")).substitute(
-        note=html.escape(note),
-        classes=html.escape(f"{count}: {some}"),
+        note=html.escape(one_line(note)),
+        classes=html.escape(one_line(f"{count}: {some}")),
         formats=", ".join(FORMATS),
         bytes=MOST_BYTES,
         megabytes=MOST_BYTES >> 20,

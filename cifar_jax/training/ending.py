@@ -4,7 +4,9 @@ import contextlib
 import signal
 from collections.abc import Iterator
 
+from cifar_jax.config.config import Config
 from cifar_jax.console import Log
+from cifar_jax.devices import memory
 from cifar_jax.errors import DivergedError, Stopped
 from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
@@ -24,6 +26,15 @@ def explained_divergence(run: Run | None) -> Iterator[None]:
         raise DivergedError(
             f"{error}; {kept}; try a lower --learning_rate in another --train_dir"
         ) from None
+
+
+def explained_shortage(config: Config) -> contextlib.AbstractContextManager[None]:
+    """Returns a context that explains what needs less memory, should it be used up."""
+    return memory.shortage_as_run_error(
+        f"batches of {config.batch_size} images",
+        "lower --batch_size, --image_size or the size of --model; --use_fp16 and, if "
+        "there are many images, --stream need less, too",
+    )
 
 
 def say_why_it_ended(

@@ -18,11 +18,10 @@ from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models import Network
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.opening import opened
-from cifar_jax.training import initial, loop
+from cifar_jax.training import ending, initial, loop
 from cifar_jax.training import program as programs
 from cifar_jax.training.beginning import balanced, check_calls, checked, streams
 from cifar_jax.training.compiled import CompiledSteps
-from cifar_jax.training.ending import explained_divergence, say_why_it_ended
 from cifar_jax.training.hooks import around, recorder
 from cifar_jax.training.hooks.agreement import Agreement
 from cifar_jax.training.hooks.evaluation import Evaluation
@@ -77,8 +76,8 @@ def fit(
 
     Raises:
         UserError: config or data cannot be used, or do not match what is in train_dir.
-        RunError: numbers are not finite any more, a file cannot be written, or another
-            process is lost.
+        RunError: numbers are not finite any more, a file cannot be written, there is
+            not enough memory, or another process is lost.
         Stopped: Ctrl-C or SIGTERM, in the main thread; the state has been saved if
             there is a train_dir. It is a KeyboardInterrupt.
     """
@@ -91,14 +90,14 @@ def fit(
     given = None if model is None else models.describe(program.model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.lost_process_as_run_error())
+        stack.enter_context(ending.explained_shortage(config))
         weights = initial.weights(config, program, dataset, log)
         found = stack.enter_context(opened(config, dataset, given))
         images, run = dataset.train.images, found.run
         state = initial.state(program, config.seed, images, weights, found, mesh)
         if run is not None and found.step is not None:
             log(f"resumed from step {found.step} of {run.path}")
-        network = functools.partial(of_state, program, data=dataset)
-        now = Moment.at_start(state, network)
+        now = Moment.at_start(state, functools.partial(of_state, program, data=dataset))
         start = now.step
         directory = run.path if run is not None and processes.is_main() else None
         writers = stack.enter_context(Writers(config.writers, directory, start))
@@ -114,7 +113,7 @@ def fit(
             if run is not None:
                 processes.run_on_main(lambda: run_dir.write_config(run, dataset))
             first = around(config, program, steps, state, run, writers, log)
-            with explained_divergence(run), StopRequest() as request:
+            with ending.explained_divergence(run), StopRequest() as request:
                 now = loop.run(
                     steps,
                     now,
@@ -122,7 +121,7 @@ def fit(
                     [*first, *last, Signals(request), Agreement()],
                     recorder(writers, log),
                 )
-    say_why_it_ended(now, start, config.max_steps, run, log)
+    ending.say_why_it_ended(now, start, config.max_steps, run, log)
     return FitResult(
         state=now.state,
         trained=now.trained(),
@@ -162,5 +161,6 @@ def _compile(
     )
     log(f"compiled in {time.monotonic() - began:.1f} s")
     if config.log_device_placement:
-        log(steps.placement(state))
+        for line in steps.placement(state).splitlines():
+            log(line)
     return steps

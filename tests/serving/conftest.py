@@ -1,13 +1,10 @@
-import socket
-import threading
-
 import jax
 import numpy as np
 import pytest
 from helpers import SmallBatchNorm
+from servers import running
 
 from cifar_jax import Config, Trained
-from cifar_jax.serving import app
 
 
 @pytest.fixture(scope="session")
@@ -29,11 +26,5 @@ def network() -> Trained:
 @pytest.fixture(scope="module")
 def address(network):
     """Returns the address of a server in a thread of this process."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        page = app.create(network, "a <small> network", "my-machine", ["proxy.example"])
-        server = app.server(page)
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+    with running(network) as (host, port):
+        yield f"http://{host}:{port}"

@@ -1,6 +1,7 @@
 """Tests the server of the page: what it answers, what it refuses, what it keeps."""
 
 import asyncio
+import contextlib
 import dataclasses
 import importlib.resources
 import io
@@ -11,6 +12,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +20,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
+from servers import running
 
 from cifar_jax import read_picture, serving
 from cifar_jax.serving import app
@@ -284,3 +287,80 @@ def test_pictures_wait_for_each_other_but_the_page_does_not(address, monkeypatch
         assert requests.get(address, timeout=30).status_code == 200
         leave.set()
         assert [a.result().json() for a in answers] == [{"before": 0}] * 3
+
+
+def flat(width: int, height: int) -> bytes:
+    """Returns a small file of many pixels."""
+    file = io.BytesIO()
+    Image.new("L", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("size", [(13_300, 13_300), (50_000_001, 1), (7_072, 7_072)])
+def test_pictures_of_too_many_pixels_are_not_decoded(address, size, monkeypatch):
+    monkeypatch.setattr(app, "read_picture", lambda *_: pytest.fail("decoded"))
+    response = post(address, flat(*size))
+    assert response.status_code == 400
+    assert "the file is too large" in error_of(response)
+    assert "50" in error_of(response)
+
+
+def test_others_are_answered_while_a_large_picture_is_read(address, monkeypatch):
+    entered, leave, read = threading.Event(), threading.Event(), app.read_picture
+
+    def slow(file, *arguments):
+        if len(file.getvalue()) != len(png()):
+            entered.set()
+            assert leave.wait(30)
+        return read(file, *arguments)
+
+    monkeypatch.setattr(app, "read_picture", slow)
+    with ThreadPoolExecutor(2) as clients:
+        large = [clients.submit(post, address, flat(2_001, 2_000)) for _ in range(2)]
+        assert entered.wait(30)
+        assert post(address, png()).status_code == 200
+        assert not any(one.done() for one in large)
+        leave.set()
+        assert [one.result().status_code for one in large] == [200, 200]
+
+
+def test_too_little_memory_is_no_damage(address, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("cifar_jax.data.folder.pictures._resized", fail)
+    response = post(address, png())
+    assert response.status_code == 503
+    assert "not enough memory for the file" in error_of(response)
+
+
+def test_names_that_cannot_be_encoded_are_escaped(network):
+    names = ("\udcff\ud800", *network.class_names[1:])
+    network = dataclasses.replace(network, class_names=names)
+    page = app._page(network, "r\udce9sum\ud800 \x1b[31m")
+    assert r"r\udce9sum\ud800 \x1b[31m" in page.encode().decode()
+    assert r"12 classes: \udcff\ud800, b" in page
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost:",
+        b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc",
+    ],
+)
+def test_idle_connections_are_closed(network, monkeypatch, sent):
+    monkeypatch.setattr(app, "IDLE_SECS", 0.3)
+    with running(network) as place, socket.create_connection(place) as client:
+        client.sendall(sent)
+        client.settimeout(30)
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+
+
+def test_connections_that_wait_for_an_answer_stay_open(network, monkeypatch):
+    monkeypatch.setattr(app, "IDLE_SECS", 0.3)
+    monkeypatch.setattr(app, "answer", lambda *_: time.sleep(1) or {})
+    with running(network) as (host, port):
+        assert post(f"http://{host}:{port}", png()).json() == {}

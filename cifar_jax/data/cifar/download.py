@@ -43,6 +43,7 @@ _SECONDS_TO_ANSWER = 8.0
 # For connecting, and for waiting for the next bytes.
 _TIMEOUTS_SECS = (8.0, 60.0)
 _BLOCK_BYTES = 1 << 20
+_LOCK = ".cifar_jax.lock"
 # Servers that are busy often answer the next time.
 _TRIES = 3
 _PAUSE_SECS = 2.0
@@ -142,7 +143,7 @@ def locked(directory: Path, title: str, megabytes: int) -> Iterator[None]:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(directory / ".cifar_jax.lock"):
+        with filelock.FileLock(directory / _LOCK):
             yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -154,6 +155,18 @@ def locked(directory: Path, title: str, megabytes: int) -> Iterator[None]:
             f"cannot write to {directory} ({error.strerror or error}); choose another "
             "directory with --data_dir"
         ) from error
+
+
+@contextlib.contextmanager
+def locked_if_free(directory: Path) -> Iterator[bool]:
+    """Locks a directory, or yields False if a run downloads into it, or may do so."""
+    try:
+        lock = filelock.FileLock(directory / _LOCK, timeout=0).acquire()
+    except OSError:  # A lock that cannot be had raises one, too.
+        yield False
+    else:
+        with lock:
+            yield True
 
 
 def why_unreachable(url: str) -> str | None:

@@ -4,10 +4,10 @@ import contextlib
 import dataclasses
 import os
 import stat
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cifar_jax import console
 from cifar_jax.data.cifar import archives, download, parquet_files, tfds_builder
 from cifar_jax.data.cifar.download import Download
 from cifar_jax.data.cifar.published import (
@@ -74,6 +74,7 @@ def find(
                 f"--data_dir={directory} is a file; give the directory with the data"
             )
         directory = tfds_builder.data_dir_of(published, directory)
+        tfds_builder.delete_leftovers(published, directory)
         found, remark = _on_disk(published, directory)
         if found is None and before_download is not None:
             before_download(published, directory)
@@ -172,7 +173,7 @@ def _fetched(files: Sequence[Download], directory: Path) -> Path:
     failure = None
     for file in files:
         if failure is not None:
-            print(f"warning: {failure}; trying {file.url}", file=sys.stderr)
+            console.warn(f"{failure}; trying {file.url}")
         try:
             return download.fetch(file, directory)
         except RunError as error:

@@ -12,6 +12,7 @@ import functools
 import importlib.util
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from absl import logging
 from jaxtyping import UInt8
 from PIL import Image
 
-from cifar_jax.data.cifar import archives
+from cifar_jax.data.cifar import archives, download
 from cifar_jax.data.cifar.published import HOME_PAGE, Published
 from cifar_jax.data.cifar.records import Records
 from cifar_jax.data.failure import reason
@@ -39,6 +40,15 @@ def available() -> bool:
 def prepared_folder(published: Published, data_dir: Path) -> Path:
     """Returns our builder's folder, which exists only once its files are complete."""
     return data_dir / _name(published) / _VERSION
+
+
+def delete_leftovers(published: Published, data_dir: Path) -> None:
+    """Deletes what killed preparations have left."""
+    name = f"{_name(published)}/incomplete.*"
+    if any(data_dir.glob(name)):
+        with download.locked_if_free(data_dir) as is_free:
+            for folder in data_dir.glob(name) if is_free else ():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def data_dir_of(published: Published, folder: Path) -> Path:

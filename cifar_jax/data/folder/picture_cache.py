@@ -14,7 +14,6 @@ is larger than the memory can be used, and any images can be read at once.
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from jaxtyping import UInt8
 
 from cifar_jax.caches import user_cache
 from cifar_jax.data.dataset import Split, fingerprint
-from cifar_jax.data.folder import deep, pictures
+from cifar_jax.data.folder import deep, pictures, unfinished
 from cifar_jax.data.folder.draw import Picture
 from cifar_jax.data.folder.parallel import in_parallel
 from cifar_jax.data.folder.picture_files import HAS_HEIF
@@ -84,6 +83,7 @@ def read(
     """
     cache = user_cache() / "pictures"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished.delete_leftovers(cache)
     key = _key(cache, directory, found, size, value_range)
     folder = cache / key
     # If several runs start at the same time, one of them decodes.
@@ -129,10 +129,10 @@ def _contents(cache: Path, directory: Path, everything: Sequence[Picture]) -> st
     # If several runs start at the same time, one of them reads.
     with filelock.FileLock(cache / f"{place}.lock"):
         try:
-            record = json.loads(known.read_bytes())
+            record = json.loads(_regular(known).read_bytes())
             if record["status"] == status.hexdigest():
                 return record["contents"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (CacheDamagedError, OSError, ValueError, KeyError, TypeError):
             pass  # a new folder, or one that has changed
         digests = dict(in_parallel(_digest, ordered, "Reading pictures"))
         contents = hashlib.sha256()
@@ -141,9 +141,9 @@ def _contents(cache: Path, directory: Path, everything: Sequence[Picture]) -> st
         # What cannot be read now may be readable later, with the same size and times.
         if None not in digests.values():
             record = {"status": status.hexdigest(), "contents": contents.hexdigest()}
-            partial = known.with_name(f"{known.name}.partial")
-            partial.write_text(json.dumps(record))
-            partial.replace(known)
+            with unfinished.new(known) as partial:
+                partial.write_text(json.dumps(record))
+                partial.replace(known)
     return contents.hexdigest()
 
 
@@ -171,15 +171,22 @@ def _write(
     folder: Path, found: Pictures, size: int, value_range: deep.Range | None
 ) -> None:
     """Decodes pictures into a folder that gets its name once it is complete."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    with unfinished.new(folder) as partial:
+        partial.mkdir()
+        _fill(partial, found, size, value_range)
+        partial.rename(folder)
+
+
+def _fill(
+    folder: Path, found: Pictures, size: int, value_range: deep.Range | None
+) -> None:
+    """Decodes pictures into an empty folder."""
     value_range = value_range or _value_range(found["train"])
     damaged: list[tuple[str, str]] = []
     counts, levels = {}, []
     for name, split in found.items():
         labels = []
-        with (partial / f"{name}.images").open("wb") as file:
+        with (folder / f"{name}.images").open("wb") as file:
             for picture, image in _decoded(split, size, value_range):
                 if isinstance(image, UserError):
                     # The same pictures may be in another folder next time.
@@ -190,7 +197,7 @@ def _write(
                 file.write(image.data)
                 if name == "train":
                     levels.append((int(image.min()), int(image.max())))
-        np.array(labels, "<i4").tofile(partial / f"{name}.labels")
+        np.array(labels, "<i4").tofile(folder / f"{name}.labels")
         counts[name] = len(labels)
     contents: dict[str, Any] = {
         "counts": counts,
@@ -198,10 +205,9 @@ def _write(
         "value_range": value_range,
         "levels": _ordinary(levels),
     }
-    splits = _splits(partial, counts, size)
+    splits = _splits(folder, counts, size)
     contents["fingerprint"] = fingerprint(*filter(len, splits.values()))
-    (partial / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
-    partial.rename(folder)
+    (folder / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
 
 
 def _value_range(split: Sequence[Picture]) -> deep.Range | None:
@@ -249,7 +255,7 @@ def _decoded(
 
 def _verified(folder: Path, size: int) -> Decoded:
     """Returns what is in a folder of the cache."""
-    contents: dict[str, Any] = json.loads((folder / _CONTENTS).read_bytes())
+    contents: dict[str, Any] = json.loads(_regular(folder / _CONTENTS).read_bytes())
     splits = _splits(folder, contents["counts"], size)
     if sum(split.images.nbytes for split in splits.values()) <= _MAX_VERIFIED_BYTES:
         now = fingerprint(*filter(len, splits.values()))
@@ -270,15 +276,24 @@ def _splits(folder: Path, counts: Mapping[str, int], size: int) -> dict[str, Spl
     """Maps the images of each split into memory."""
     splits = {}
     for name, count in counts.items():
-        shape, path = (count, size, size, 3), folder / f"{name}.images"
+        shape, path = (count, size, size, 3), _regular(folder / f"{name}.images")
         if path.stat().st_size != np.prod(shape, dtype=np.int64):
             raise CacheDamagedError(f"{path.name} has another size")
         # An empty file cannot be mapped.
         images = np.memmap(path, np.uint8, "r", shape=shape) if count else None
-        labels = np.fromfile(folder / f"{name}.labels", "<i4").astype(np.int32)
+        labels = np.fromfile(_regular(folder / f"{name}.labels"), "<i4").astype(
+            np.int32
+        )
         if len(labels) != count:
             raise CacheDamagedError(f"{name}.labels has another size")
         splits[name] = Split(
             np.empty(shape, np.uint8) if images is None else images, labels
         )
     return splits
+
+
+def _regular(path: Path) -> Path:
+    """Returns the path of a file, unless reading it could block or never end."""
+    if path.exists() and not path.is_file():
+        raise CacheDamagedError(f"{path.name} is not a regular file")
+    return path

@@ -1,10 +1,12 @@
 """Reads image files at the size that networks take; shows what networks are given."""
 
 import contextlib
+import errno
 import glob
 import os
 import pathlib
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from io import BufferedReader, BytesIO
@@ -16,12 +18,14 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from cifar_jax.data.failure import reason
 from cifar_jax.data.folder import deep, picture_files
-from cifar_jax.errors import UserError
+from cifar_jax.errors import RunError, UserError
 
 # Editors put megabytes of text and color profiles into PNG files, of which Pillow takes
 # 1 MB for an attack. This, too, bounds the memory that a hostile file can use.
 _MOST_TEXT = 64 << 20
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MOST_TEXT
+# Numbers of errors that are not the file's fault.
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _BEGINNING = 32  # bytes that tell the kind of a file
 # How pictures get the size that a network takes, see `read_picture`.
 Resizing = Literal["crop", "stretch"]
@@ -94,18 +98,45 @@ def read_picture(
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
+        RunError: there is not enough memory for it, or too many files are open.
     """
     with quiet_decoders():
         return decode(file, image_shape, formats, value_range, resize)
 
 
-@contextlib.contextmanager
-def quiet_decoders() -> Iterator[None]:
-    """Suppresses Pillow's warnings, in all threads."""
-    with warnings.catch_warnings():
-        # Warnings of sizes below the limit and of damaged metadata do not matter.
-        warnings.simplefilter("ignore")
-        yield
+class _Quiet:
+    """Suppresses warnings, in all threads, while any thread is in this context.
+
+    `warnings.catch_warnings` alone would restore them in the order in which threads
+    leave it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._before.close()
+
+
+# Pillow's warnings of sizes below the limit and of damaged metadata do not matter.
+_QUIET = _Quiet()
+
+
+def quiet_decoders() -> contextlib.AbstractContextManager[None]:
+    """Returns a context without Pillow's warnings, in all threads."""
+    return _QUIET
 
 
 def decode(
@@ -121,6 +152,7 @@ def decode(
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
+        RunError: there is not enough memory for it, or too many files are open.
     """
     height, width, _ = image_shape
     with _opened(file, formats) as image:
@@ -130,6 +162,19 @@ def decode(
         return _resized(image, height, width, value_range, resize)
 
 
+def count_pixels(
+    file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
+    formats: tuple[str, ...] | None = None,
+) -> int:
+    """Returns the number of pixels of a picture, which is not decoded.
+
+    Raises:
+        UserError: the file does not exist or cannot be read as a picture.
+    """
+    with quiet_decoders(), _opened(file, formats) as image:
+        return image.width * image.height
+
+
 def deep_bounds(file: str | os.PathLike[str]) -> deep.Range | None:
     """Returns the smallest and largest value of a picture; None if it has 8 bits.
 
@@ -137,6 +182,7 @@ def deep_bounds(file: str | os.PathLike[str]) -> deep.Range | None:
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
+        RunError: there is not enough memory for it, or too many files are open.
     """
     if deep.has_eight_bits(_beginning(_regular_file(file))):
         return None
@@ -149,7 +195,10 @@ def _opened(
     file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
     formats: tuple[str, ...] | None = None,
 ) -> Iterator[Image.Image]:
-    """Opens a picture; raises what goes wrong with it as a UserError."""
+    """Opens a picture; raises what is wrong with it as a UserError.
+
+    What this machine lacks is a RunError: the picture may be whole.
+    """
     source: pathlib.Path | BufferedReader | BytesIO
     if isinstance(file, str | os.PathLike):
         name, source = os.fspath(file), _regular_file(file)
@@ -172,9 +221,15 @@ def _opened(
     except Image.DecompressionBombError as error:
         raise UserError(f"{name} is too large; scale it down first: {error}") from None
     except OSError as error:
-        raise UserError(
-            f"cannot read {name}: {error.strerror or reason(error)}"
-        ) from None
+        why = error.strerror or reason(error)
+        if error.errno in _SHORTAGES or "out of memory" in why:
+            raise RunError(f"{name} cannot be read now: {why}") from error
+        raise UserError(f"cannot read {name}: {why}") from None
+    except MemoryError as error:
+        raise RunError(
+            f"there is not enough memory for {name}; scale it down, or end other "
+            "programs"
+        ) from error
     except deep.DeepValuesError as error:
         raise UserError(f"{name} cannot be used: {error}") from None
     except Exception as error:  # decoders can raise almost anything on hostile input
@@ -229,14 +284,17 @@ def _resized(
     value_range: deep.Range | None,
     resize: Resizing,
 ) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    upright = ImageOps.exif_transpose(image)
+    upright, format_ = image, image.format
+    # Copies of large pictures take gigabytes.
+    ImageOps.exif_transpose(upright, in_place=True)
     if deep.is_deep(upright):
-        upright = deep.to_gray(upright, image.format, value_range)
+        upright = deep.to_gray(upright, format_, value_range)
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         white = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(white, upright)
-    picture, size = upright.convert("RGB"), (width, height)
+    picture = upright if upright.mode == "RGB" else upright.convert("RGB")
+    size = (width, height)
     if resize == "stretch":
         return np.asarray(picture.resize(size, Image.Resampling.NEAREST))
     return np.asarray(ImageOps.fit(picture, size, Image.Resampling.LANCZOS))

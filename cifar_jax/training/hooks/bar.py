@@ -1,9 +1,28 @@
 """A progress bar on a terminal."""
 
+import os
+import sys
+
 import numpy as np
 from tqdm import tqdm
 
+from cifar_jax import console
 from cifar_jax.training.loop import Hook, Moment
+
+# On a narrower terminal, the numbers leave no room for the bar.
+_COLUMNS = 90
+
+
+def fits() -> bool:
+    """Whether the output is a terminal that is wide enough for a bar."""
+    try:
+        narrowest = min(
+            os.get_terminal_size(stream.fileno()).columns
+            for stream in (sys.stdout, sys.stderr)
+        )
+    except (OSError, ValueError, AttributeError):  # no terminal, closed, or a stand-in
+        return False
+    return narrowest >= _COLUMNS
 
 
 class ProgressBar(Hook):
@@ -21,7 +40,8 @@ class ProgressBar(Hook):
 
     def log(self, line: str) -> None:
         """Prints a line above the bar."""
-        tqdm.write(line)
+        with tqdm.external_write_mode():
+            console.log(line)
 
     def __call__(self, now: Moment) -> None:
         """Moves the bar."""

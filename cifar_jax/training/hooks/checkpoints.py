@@ -53,8 +53,8 @@ class Checkpoints(Hook):
 
     def _save(self) -> None:
         now, self._unsaved = self._unsaved, None
-        if now is None:
-            return
+        if now is None or any(leaf.is_deleted() for leaf in jax.tree.leaves(now.state)):
+            return  # A call of the devices that fails may have used the state up.
         checkpoints.save(self._run.checkpoints, now.step, now.state, self._run.id)
         self._log(f"saved {self._run.checkpoints / str(now.step)}")
         self._saved_at = time.monotonic()

@@ -14,7 +14,7 @@ import small_cifar
 from PIL import Image
 from test_archives import assert_is_original
 
-from cifar_jax.data.cifar import archives, tfds_builder
+from cifar_jax.data.cifar import archives, download, source, tfds_builder
 from cifar_jax.data.cifar.published import Part
 from cifar_jax.errors import UserError
 
@@ -87,6 +87,14 @@ def test_killed_preparation_is_done_again(tmp_path):
     folder = tfds_builder.prepared_folder(CIFAR10, tmp_path)
     assert list(folder.parent.glob("incomplete*"))
     assert not folder.exists()
+
+    with download.locked(tmp_path, "a test", 1):  # as if it was not killed
+        tfds_builder.delete_leftovers(CIFAR10, tmp_path)
+    assert list(folder.parent.glob("incomplete*"))
+    [archive] = tmp_path.glob("*.tar.gz")
+    source.load(CIFAR10, tmp_path, CIFAR10.labels[0])
+    assert not list(folder.parent.glob("incomplete*"))
+    assert archive.exists()
 
     prepare(tmp_path)
     assert_is_original(tfds_builder.read_prepared(CIFAR10, tmp_path), CIFAR10)

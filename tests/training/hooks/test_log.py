@@ -1,9 +1,13 @@
+import io
+import os
 import re
+import sys
 
 import jax.numpy as jnp
 import pytest
 
 from cifar_jax import Config, build_program
+from cifar_jax.training.hooks import bar
 from cifar_jax.training.hooks.bar import ProgressBar
 from cifar_jax.training.hooks.log import LogLines, log_line
 from cifar_jax.training.loop import Moment
@@ -41,13 +45,37 @@ def test_a_line_has_the_speed_since_the_last_one_and_the_metrics():
 
 @pytest.mark.wrong_types
 def test_the_bar_shows_loss_and_speed_below_the_messages(capsys):
-    with ProgressBar(max_steps=100, batch_size=32) as bar:
-        bar.log("compiled")
-        bar(moment(51, 0.1, first=50))
-        bar.log("saved")
-        bar(moment(61, 2.1, 1.25, first=51))
+    with ProgressBar(max_steps=100, batch_size=32) as shown:
+        shown.log("compiled")
+        shown(moment(51, 0.1, first=50))
+        shown.log("saved")
+        shown(moment(61, 2.1, 1.25, first=51))
     printed = capsys.readouterr()
     assert printed.out.split() == ["compiled", "saved"]
     assert "51/100" in printed.err
     assert "61/100" in printed.err
     assert "loss = 1.25, 160.0 examples/sec" in printed.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize(
+    ("columns", "fits"), [(0, False), (60, False), (89, False), (90, True), (200, True)]
+)
+def test_a_bar_needs_a_wide_terminal(columns, fits, monkeypatch):
+    import pty
+    import termios
+
+    main, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, columns))
+    with os.fdopen(terminal, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert bar.fits() == fits
+    os.close(main)
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO()])
+def test_a_bar_needs_a_terminal(stream, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert not bar.fits()
