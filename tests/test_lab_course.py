@@ -74,3 +74,13 @@ def test_words_of_the_course_are_explained_once():
     pages = "".join(read("zh-TW", name) for name in PAGES).translate(NARROW)
     for words in GLOSSED:
         assert pages.count(words) == 1, words
+
+
+def test_pictures_with_english_words_are_explained_in_chinese():
+    pages = "".join(read("zh-TW", name) for name in PAGES)
+    pictures = re.findall(r"^!\[.*/(\w+)\.png\)\n\n(.*)$", pages, re.M)
+    assert len(pictures) > 10
+    for name, after in pictures:
+        # These two show nothing but the names of layers.
+        if name not in ("feature_maps", "feature_maps_kernels"):
+            assert re.fullmatch("\\*圖.+\\*", after), name
