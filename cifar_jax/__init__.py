@@ -11,6 +11,8 @@ and `.demo`. The same can be done from Python, for experiments; importing does n
 
 from etils import epy
 
+__version__ = "0.1.0"
+
 # Imported when they are first used: JAX and Flax take seconds, and the commands handle
 # Ctrl-C before that.
 with epy.lazy_api_imports(globals()):
@@ -62,6 +64,7 @@ __all__ = [
     "TrainState",
     "Trained",
     "UserError",
+    "__version__",
     "build_program",
     "classify",
     "compiler_options",

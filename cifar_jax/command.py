@@ -3,14 +3,14 @@
 import io
 import os
 import sys
-import textwrap
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn
 
 import jax
 from absl import flags
 
-from cifar_jax import console, plugins
+from cifar_jax import console, help, plugins
 from cifar_jax.checks import as_path
 from cifar_jax.console import OutputError
 from cifar_jax.devices import compilation as compilation_cache
@@ -37,14 +37,26 @@ def define_path(name: str, default: str | None, help: str) -> None:
     flags.DEFINE(_Path(), name, default, help, serializer=flags.ArgumentSerializer())
 
 
-def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
+def run(
+    main: Callable[[Sequence[str]], int | None],
+    usage: str,
+    main_flags: Collection[str] = (),
+    groups: Mapping[str, str] = types.MappingProxyType({}),
+) -> None:
     """Parses the flags, calls main(positional arguments) and exits with its status.
 
     The status is 0 for success, 1 for a failed run, 2 for unusable input, which code
     from --import may be, 130 for Ctrl-C and 143 for SIGTERM. Everything but success
     ends with one line on stderr; only a bug in this package prints a traceback.
+
+    Args:
+        main: the command.
+        usage: what it does, and examples.
+        main_flags: see `help.short`.
+        groups: see `help.full`.
     """
-    flags.DEFINE_boolean("help", False, "Show this help.", short_name="h")
+    flags.DEFINE_boolean("help", False, "Show a short help.", short_name="h")
+    flags.DEFINE_boolean("helpfull", False, "Explain every flag.")
     define_path(
         "compilation_cache",
         None,
@@ -63,8 +75,9 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = _parse(sys.argv)
-        if flags.FLAGS.help:
-            console.say(*f"{usage}\n\nFlags:\n{_flag_help()}".splitlines())
+        if flags.FLAGS.help or flags.FLAGS.helpfull:
+            text = help.full(usage, groups) if flags.FLAGS.helpfull else None
+            console.say(*(text or help.short(usage, main_flags)).splitlines())
             sys.exit(0)
         settings.check()
         compilation_cache.enable(flags.FLAGS.compilation_cache)
@@ -73,9 +86,9 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
     except flags.UnrecognizedFlagError as error:
         way = f"write --{new}" if (new := _RENAMED.get(error.flagname)) else None
         message = f"there is no --{error.flagname}; {way}" if way else str(error)
-        _fail(f"{message} (--help lists the flags)", UserError.exit_code)
+        _fail(f"{message} (--helpfull lists the flags)", UserError.exit_code)
     except flags.Error as error:
-        _fail(f"{error} (--help lists the flags)", UserError.exit_code)
+        _fail(f"{error} (--helpfull lists the flags)", UserError.exit_code)
     except Stopped as stop:
         # Every process of the run stops, so they can shut down together.
         _print_error(str(stop))
@@ -116,7 +129,7 @@ def _parse(words: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(words)[1:]
     except ValueError as error:  # of --noprofile=3, for example
-        raise UserError(f"{error} (--help lists the flags)") from None
+        raise UserError(f"{error} (--helpfull lists the flags)") from None
 
 
 def no_arguments(arguments: Sequence[str]) -> None:
@@ -124,7 +137,7 @@ def no_arguments(arguments: Sequence[str]) -> None:
     if arguments:
         raise UserError(
             f"unexpected argument {arguments[0]!r}: flags are written --name=value "
-            "(--help lists them)"
+            "(--helpfull lists them)"
         )
 
 
@@ -138,34 +151,6 @@ def banner(notice: str | None, say: Callable[..., None] = console.log) -> None:
     if notice is not None:
         rule = "=" * 78
         say(rule, *notice.splitlines(), rule)
-
-
-def _flag_help() -> str:
-    """Returns the help for this project's flags, without those of libraries."""
-    known = flags.FLAGS.flags_by_module_dict()
-    own = [
-        flag
-        for module, module_flags in known.items()
-        if module.startswith("cifar_jax") or module == sys.argv[0]
-        for flag in module_flags
-    ]
-    return "\n".join(
-        f"  --{'[no]' if flag.boolean else ''}{flag.name}\n"
-        + "\n".join(map(_wrapped, flag.help.splitlines()))
-        + f" (default: {flag.default_as_str or 'none'})"
-        for flag in own
-    )
-
-
-def _wrapped(line: str) -> str:
-    """Wraps a line of help to the width of a terminal."""
-    return textwrap.fill(
-        line,
-        80,
-        initial_indent=6 * " ",
-        subsequent_indent=6 * " ",
-        break_long_words=False,
-    )
 
 
 def _fail(message: str, status: int) -> NoReturn:

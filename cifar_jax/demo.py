@@ -19,6 +19,7 @@ from absl import flags
 from cifar_jax import command, console, network_flags
 from cifar_jax.errors import UserError
 from cifar_jax.serving.answer import answer
+from cifar_jax.training import interrupts
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str]) -> None:
         port = listener.getsockname()[1]
         console.say(f"open http://{host}:{port} in a browser; Ctrl-C ends the page")
         page = app.create(network, note, options.host, options.allow_host, resize)
+        interrupts.end_on_signals()
         app.server(page).run([listener])
 
 

@@ -71,7 +71,7 @@ def _by_name(flag: str, texts: Sequence[str]) -> dict[str, str]:
         if name not in known:
             raise UserError(
                 f"--{flag}={text}: there is no setting {name!r}; "
-                "python -m cifar_jax.train --help lists them"
+                "python -m cifar_jax.train --helpfull lists them"
             )
         if name in found:
             raise UserError(f"--{flag}={text}: {name} is there already; name it once")

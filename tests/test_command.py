@@ -1,9 +1,13 @@
 """Tests the common behavior of the commands."""
 
+import dataclasses
+import re
+
 import pytest
 from helpers import assert_one_line
 
 from cifar_jax import Config
+from cifar_jax.config import flags as config_flags
 
 
 @pytest.mark.parametrize(
@@ -20,9 +24,23 @@ def test_help(call_command, name):
 def test_help_of_the_real_command(run_command):
     result = run_command("train", "--help")
     assert result.returncode == 0
-    assert result.stdout.count("python -m cifar_jax.train") == 1
-    assert "--compilation_cache" in result.stdout
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 88
+    assert "  --max_steps=1000000         Train until this step" in lines
+    assert "--compilation_cache" not in result.stdout
+    assert "\n--helpfull explains these and " in result.stdout
     assert result.stderr == ""
+
+
+def test_the_whole_help_has_every_flag_in_groups(run_command):
+    text = run_command("train", "--helpfull").stdout
+    names = re.findall(r"^  --(?:\[no\])?(\w+)$", text, re.MULTILINE)
+    assert {field.name for field in dataclasses.fields(Config)} < {*names}
+    assert {"compilation_cache", "import", "progress", "help"} < {*names}
+    titles = re.findall(r"^(\w.*):$", text, re.MULTILINE)
+    assert titles == [*config_flags.GROUPS.values(), "The command"]
+    assert not re.search(r"\d\.\d{12}", text)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +50,7 @@ def test_flags_that_cannot_be_parsed_are_one_line(call_command, flag):
     result = call_command("train", flag)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
-    assert "(--help lists the flags)" in result.stderr
+    assert "(--helpfull lists the flags)" in result.stderr
 
 
 def test_the_tutorials_flags_that_are_renamed_name_the_new_one(call_command):

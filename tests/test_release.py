@@ -4,6 +4,7 @@ import pathlib
 import re
 import tomllib
 
+import cifar_jax
 from cifar_jax.config.recipes import RECIPES
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -14,7 +15,7 @@ CITATION = (ROOT / "CITATION.cff").read_text()
 
 def test_the_citation_is_of_this_version_and_license():
     fields = dict(re.findall(r"^([\w-]+): *(.*)$", CITATION, re.M))
-    assert fields["version"] == PROJECT["version"]
+    assert fields["version"] == PROJECT["version"] == cifar_jax.__version__
     assert fields["license"] == PROJECT["license"]
     assert PROJECT["description"] in fields["title"]
     keywords = CITATION.split("keywords:\n")[1].split("references:")[0]

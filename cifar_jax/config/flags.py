@@ -1,6 +1,7 @@
 """The flags of Config: made from its fields, and read back into one."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,19 @@ _DEFINE: dict[Any, Callable[..., Any]] = {
     bool: flags.DEFINE_boolean,
     bool | None: flags.DEFINE_boolean,
     tuple[float, ...]: flags.DEFINE_list,
+}
+
+
+# Numbers with more digits than anybody reads.
+_LONG = re.compile(r"\d+\.\d{7,}")
+# Titles of groups of settings, by the first flag of each.
+GROUPS = {
+    "recipe": "The run",
+    "dataset": "Data",
+    "model": "Network and its inputs",
+    "num_devices": "Devices",
+    "seed": "Loss and optimizer",
+    "log_frequency": "What is shown, measured and kept",
 }
 
 
@@ -78,7 +92,7 @@ def _help(field: dataclasses.Field) -> str:
     ]
     if others:
         text += f" By recipe: {'; '.join(others)}."
-    return text
+    return _LONG.sub(lambda number: f"{float(number[0]):.6g}", text)
 
 
 def written(value: Any) -> str:

@@ -23,6 +23,13 @@ def exit_on_signals() -> None:
             signal.signal(signum, _exit)
 
 
+def end_on_signals() -> None:
+    """Makes Ctrl-C and SIGTERM end this process as they should end it: with status 0."""
+    for signum in _SIGNALS:
+        with contextlib.suppress(ValueError, OSError):
+            signal.signal(signum, _end)
+
+
 def ignore_at_exit() -> None:
     """Makes this process ignore both signals while it ends, its status being settled.
 
@@ -42,6 +49,12 @@ def _exit(signum: int, frame: FrameType | None) -> None:
     with contextlib.suppress(OSError):
         os.write(2, f"error: stopped by {signal.Signals(signum).name}\n".encode())
     os._exit(128 + signum)
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    with contextlib.suppress(OSError):
+        os.write(1, b"stopped\n")
+    os._exit(0)
 
 
 class StopRequest:

@@ -33,7 +33,7 @@ ODD = [
 def values(count: int, folder: pathlib.Path, table: Table) -> None:
     """Gives each flag of each command `count` odd values, some with a second flag."""
     for name in ("train", "eval", "predict", "compare", "export"):
-        help_text = call_in_process(name, "--help", cwd=folder).stdout
+        help_text = call_in_process(name, "--helpfull", cwd=folder).stdout
         names = re.findall(r"^  --(?:\[no\])?(\w+)$", help_text, re.MULTILINE)
         for flag in names:
             for value in random.sample(ODD, min(count, len(ODD))):

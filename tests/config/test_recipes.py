@@ -26,7 +26,7 @@ def test_a_recipe_sets_the_config_and_single_values_override_it(recipe):
 
 
 def test_help_describes_each_recipe(run_command):
-    text = " ".join(run_command("train", "--help").stdout.split())
+    text = " ".join(run_command("train", "--helpfull").stdout.split())
     for name, recipe in RECIPES.items():
         assert f"- {name}: {recipe.summary}" in text
     assert "By recipe: cuda_convnet_18pct 0.001;" in text

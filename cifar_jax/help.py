@@ -1,0 +1,87 @@
+"""What the commands say with --help and --helpfull."""
+
+import re
+import sys
+import textwrap
+from collections.abc import Collection, Mapping
+
+from absl import flags
+
+_WIDTH = 80
+# Where the explanations of --help begin.
+_INDENT = 30
+_HELP = ("help", "helpfull")
+
+
+def short(usage: str, names: Collection[str]) -> str:
+    """Returns a help of one line for each flag.
+
+    Args:
+        usage: what the command does, and examples.
+        names: of the flags that most people need; none: all of the command's own.
+    """
+    own = {flag.name: flag for flag in _own_flags() if flag.name not in _HELP}
+    shown = [own[name] for name in names] or list(own.values())
+    lines = [usage.rstrip(), "", "Flags:", *map(_line, shown), ""]
+    hidden = len(own) - len(shown)
+    more = f"explains these and {hidden} more" if hidden else "explains them"
+    return "\n".join([*lines, f"--helpfull {more}."])
+
+
+def full(usage: str, groups: Mapping[str, str]) -> str:
+    """Returns the whole help.
+
+    Args:
+        usage: what the command does, and examples.
+        groups: {first flag: title} of the groups of flags that are together.
+    """
+    lines = [usage.rstrip()]
+    for number, flag in enumerate(_own_flags()):
+        if number == 0 or flag.name in groups:
+            lines += ["", f"{groups.get(flag.name, 'Flags')}:"]
+        lines.append(_whole(flag))
+    return "\n".join(lines)
+
+
+def _own_flags() -> list[flags.Flag]:
+    """Returns this project's flags, without those of libraries."""
+    known = flags.FLAGS.flags_by_module_dict()
+    return [
+        flag
+        for module, module_flags in known.items()
+        if module.startswith("cifar_jax") or module == sys.argv[0]
+        for flag in module_flags
+    ]
+
+
+def _line(flag: flags.Flag) -> str:
+    """Returns a flag with its default, and the first words of its help."""
+    name = f"  --{'[no]' if flag.boolean else ''}{flag.name}"
+    if flag.default and not flag.boolean:
+        with_default = f"{name}={flag.serialize().partition('=')[2]}"
+        name = with_default if len(with_default) <= _INDENT - 2 else name
+    # absl puts the choices of an enum in front.
+    text = re.sub(r"^<[^>]*>: ", "", flag.help)
+    words = re.split(r"[.:;] |\.?\n|\.$", text)[0]
+    room = _WIDTH - _INDENT
+    return f"{name:{_INDENT}}{textwrap.shorten(words, room, placeholder=' ...')}"
+
+
+def _whole(flag: flags.Flag) -> str:
+    lines = map(_wrapped, flag.help.splitlines())
+    return (
+        f"  --{'[no]' if flag.boolean else ''}{flag.name}\n"
+        + "\n".join(lines)
+        + f" (default: {flag.default_as_str or 'none'})"
+    )
+
+
+def _wrapped(line: str) -> str:
+    """Wraps a line of help to the width of a terminal."""
+    return textwrap.fill(
+        line,
+        _WIDTH,
+        initial_indent=6 * " ",
+        subsequent_indent=6 * " ",
+        break_long_words=False,
+    )
