@@ -52,7 +52,7 @@ PROBABILITIES = np.array([0.001, 0.030, 0.620, 0.101, 0.020, 0.219], np.float32)
 # What one-hot codes stand for in the course.
 CATEGORIES = {
     "sex": ("female", "male"),
-    "car": ("sedan", "van", "pickup", "bus", "SUV", "other"),
+    "car": ("sedan", "pickup", "SUV", "truck", "bus", "other"),
 }
 STRIDES = (1, 2, 3)
 

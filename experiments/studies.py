@@ -41,7 +41,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("max_steps", 2000, "Steps of each run.", lower_bound=1)
     flags.DEFINE_string("out_dir", "studies", "Directory for runs, one folder each.")
     flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
-    flags.DEFINE_boolean("quick", False, "Run one seed for four steps: about a minute.")
+    flags.DEFINE_boolean("quick", False, "Run one seed for four steps: a few minutes.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,8 @@ StopAtStepHook NanTensorHook _LoggerHook.begin _LoggerHook.before_run
 _LoggerHook.after_run main eval_once evaluate tower_loss average_gradients
     """.split()  # noqa: SIM905
 )
+# Full-width parentheses and commas look like the others.
+NARROW = {0xFF08: "(", 0xFF09: ")", 0xFF0C: ","}
 
 each_language = pytest.mark.parametrize("language", LANGUAGES)
 each_page = pytest.mark.parametrize("name", PAGES)

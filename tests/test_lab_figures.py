@@ -5,13 +5,16 @@ test says which row of which page is missing.
 """
 
 import json
+import re
 from collections import defaultdict
 from typing import Any
 
 import numpy as np
 import pytest
 from run_experiments import ROOT
-from test_lab import each_language, read, rows
+from test_lab import NARROW, each_language, read, rows
+
+from experiments import convolution as examples
 
 RESULTS = ROOT / "experiments" / "results"
 
@@ -168,6 +171,10 @@ def test_the_lab_quotes_what_was_measured(language, expected):
         assert row in table, f"no row | {' | '.join(row)} | in {language}/{page}"
 
 
+def test_the_picture_of_one_hot_codes_is_that_of_the_examples():
+    assert result("convolution")["one_hot"] == examples.one_hot()
+
+
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda p: p.stem)
 def test_results_are_of_the_official_pixels(path):
     text = path.read_text(encoding="utf-8")
@@ -175,6 +182,78 @@ def test_results_are_of_the_official_pixels(path):
     assert text.count("CIFAR-10, from ") == text.count("official CIFAR-10, from ")
     # Earlier versions described other pixels with these words.
     assert "not the official" not in text
+
+
+@each_language
+def test_what_noise_does_is_told_in_numbers(language):
+    text = read(language, "2")
+    precision = dict(noise())
+    assert f"({precision['sigma 0']} - {precision['sigma 20']}) x 10,000 = " in text
+    left = float(precision["sigma 40"]) / float(precision["sigma 0"])
+    assert 1 - left == pytest.approx(2 / 3, abs=0.02)  # "two thirds are lost"
+    assert float(precision["sigma 0"]) - float(precision["sigma 5"]) < 0.01
+    answer = re.search(r"^1\. .*sigma 5(?s:.*?)</details>", text, re.M)[0]
+    for name, *figures in changes():
+        for figure in (figures[0], figures[3]):
+            assert figure in answer, name
+    # The figures are those of the number of steps that the page asks for.
+    steps = result("feature_maps")["step"]
+    assert result("noise")["networks"]["tutorial"]["step"] == steps
+    assert f"--max_steps={steps} " in text
+
+
+@each_language
+def test_what_more_steps_bring_is_told_in_numbers(language):
+    text = read(language, "4")
+    table = {row[0]: row[1].split()[0] for row in max_steps()}
+    for few, many in (("500", "1,000"), ("1,000", "2,000"), ("5,000", "10,000")):
+        assert f"{table[many]} - {table[few]} = " in text
+    answer = re.search(r"^3\. .*0\.088(?s:.*?)</details>", text, re.M)[0]
+    found = grouped(result("max_steps")["rows"], "steps", "parameters")
+    step = float(table["2,000"]) - float(table["1,000"])
+    for steps in (1000, 2000):
+        runs = [row["precision"] for row in found[steps, "averaged parameters"]]
+        assert f"{np.std(runs, ddof=1):.3f}" in answer
+        assert 5 * np.std(runs, ddof=1) < step
+
+
+@each_language
+def test_errors_on_the_gpu_are_told_in_numbers(language):
+    for record in result("recipes_gpu")["recipes"][:2]:
+        precision = record["results"][0]["precision"]
+        assert f"1 - {precision:.3f} = {1 - precision:.1%}" in read(language, "4")
+
+
+@each_language
+def test_what_was_measured_without_a_part_of_the_recipe(language):
+    runs = grouped(result("ablation")["rows"], "variant")
+    for page, variant, figure in (
+        ("2", "all of it", "test"),
+        ("2", "no LRN", "test"),
+        ("4", "no drop of the learning rate", "train_eval"),
+        ("4", "no drop of the learning rate", "test"),
+    ):
+        cell = spread([run[figure] for run in runs[variant]])
+        assert cell in " ".join(read(language, page).split()), variant
+
+
+@each_language
+def test_trials_of_the_search_are_better_than_the_published_setting(language):
+    trials = [job for job in result("bayesian_search")["jobs"] if "method" in job]
+    by_method = grouped(trials, "method")
+    published = by_method["published"][0]["validation_accuracy"]
+    counts = []
+    for method in ("Gaussian process", "random"):
+        later = [job for job in by_method[method] if job["number"] >= 8]
+        better = [job for job in later if job["validation_accuracy"] > published]
+        counts += [len(later), len(better)]
+    sentence = {
+        "en": "own {} trials, {} were better than the published setting on held-out "
+        "pictures, of {} more random ones {}.",
+        "zh-TW": "自己的 {} 次嘗試有 {} 次比公布的設定好,另外 {} 次隨機嘗試只有 {} 次",
+    }[language]
+    text = " ".join(read(language, "4").translate(NARROW).split())
+    assert sentence.format(*counts) in text
 
 
 def test_noise_grows_in_the_convolutions_and_shrinks_in_the_dense_layers():

@@ -143,6 +143,7 @@ def test_every_flag_that_is_named_exists(name):
 
 @every_page
 def test_extras_that_are_installed_exist(name):
+    assert "cifar-jax[" not in TEXTS[name]  # no package index has it
     extras = PROJECT["project"]["optional-dependencies"]
     for words in commands(code(TEXTS[name]), "pip", "install"):
         for found in re.findall(r"\[([\w,]+)\]", " ".join(words)):

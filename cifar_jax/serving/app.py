@@ -259,11 +259,15 @@ async def _explained(request: Request, error: Exception) -> Response:
 
 def _page(network: Trained, note: str) -> str:
     names = network.class_names
-    some = ", ".join(names[:10]) + (" and others" if len(names) > 10 else "")
-    count = f"{len(names):,} class{'es' if len(names) > 1 else ''}"
+    some = ", ".join(names[:10])
+    more = " and others" if len(names) > 10 else ""
+    count = f"{len(names):,}"
+    classes = f"{count} class{'es' if len(names) > 1 else ''}: {some}{more}"
     return string.Template(_text("page.html")).substitute(
         note=html.escape(one_line(note)),
-        classes=html.escape(one_line(f"{count}: {some}")),
+        classes=html.escape(one_line(classes)),
+        count=count,
+        some=html.escape(one_line(some)),
         formats=", ".join(FORMATS),
         bytes=MOST_BYTES,
         megabytes=MOST_BYTES >> 20,

@@ -6,6 +6,50 @@ const canvas = element("canvas");
 const pen = canvas.getContext("2d");
 const { mostBytes, mostMegabytes } = document.body.dataset;
 
+/* Language */
+
+// Traditional Chinese where the browser prefers Chinese; both texts stand side by side.
+const isChinese = /^zh\b/i.test(navigator.language);
+const told = (english, chinese) => (isChinese ? chinese : english);
+
+// What is wrong with a picture, as the server says it.
+const REFUSALS = [
+  [/not a readable picture/, "這個檔案不是可以讀取的圖片。"],
+  [/larger than (\d+) MB/, "這個檔案超過 $1 MB，請先縮小。"],
+  [
+    /too large, (\d+) million pixels; scale it down to (\d+)/,
+    "這張圖片有 $1 百萬像素，請先縮小到 $2 百萬像素以內。",
+  ],
+  [/too large/, "這張圖片太大，請先縮小。"],
+  [/is damaged|cannot read the file/, "這個檔案不完整，或已經損壞。"],
+  [
+    /(\d+) MB of text or color profile/,
+    "這個檔案裡的文字或色彩描述檔超過 $1 MB，請另存成不含這些內容的圖片。",
+  ],
+  [/save it with 8 or 16 bits/, "這張圖片的數值範圍不明，請另存成 8 或 16 位元。"],
+  [/NaN or infinite values/, "這張圖片含有 NaN 或無限大的數值。"],
+  [
+    /not enough memory|cannot be read now/,
+    "電腦的記憶體不足，請先把圖片縮小，或結束其他程式。",
+  ],
+];
+
+function explained(message) {
+  const [pattern, chinese] = REFUSALS.find(([known]) => known.test(message)) ?? [];
+  const meaning = pattern && message.match(pattern)[0].replace(pattern, chinese);
+  return told(message, meaning ?? `伺服器說：${message}`);
+}
+
+if (isChinese) {
+  document.documentElement.lang = "zh-Hant-TW";
+  for (const translated of document.querySelectorAll("[data-zh]")) {
+    translated.textContent = translated.dataset.zh;
+  }
+  for (const translated of document.querySelectorAll("[data-zh-label]")) {
+    translated.setAttribute("aria-label", translated.dataset.zhLabel);
+  }
+}
+
 /* Asking */
 
 // Of the request whose answer is awaited: only the newest picture matters.
@@ -26,10 +70,10 @@ async function ask(picture) {
   waiting = new AbortController();
   const { signal } = waiting;
   if (picture.size > mostBytes) {
-    fail(`The file is larger than ${mostMegabytes} MB; scale it down first.`);
+    fail(explained(`The file is larger than ${mostMegabytes} MB; scale it down first.`));
     return;
   }
-  say("The network is looking at it …");
+  say(told("The network is looking at it …", "網路正在看 …"));
   try {
     const response = await fetch("classify", {
       method: "POST",
@@ -42,11 +86,20 @@ async function ask(picture) {
     if (response.ok) {
       show(answer);
     } else {
-      fail(answer.error ?? "The server failed; its terminal says why.");
+      const unknown = told(
+        "The server failed; its terminal says why.",
+        "伺服器發生錯誤，原因寫在執行它的終端機裡。",
+      );
+      fail(answer.error ? explained(answer.error) : unknown);
     }
   } catch {
     if (!signal.aborted) {
-      fail("The server does not answer. Is the command still running?");
+      fail(
+        told(
+          "The server does not answer. Is the command still running?",
+          "伺服器沒有回應。指令還在執行嗎？",
+        ),
+      );
     }
   }
 }
@@ -61,17 +114,27 @@ function create(kind, properties, ...children) {
 
 function show({ picture, input, classes, layers, convolutions }) {
   element("picture").src = picture.url;
-  element("picture").alt = "Your picture, cropped and scaled";
-  element("picture-text").textContent = `your picture, cropped to ${picture.size}`;
+  element("picture").alt = told(
+    "Your picture, cropped and scaled",
+    "你的圖片，裁切並縮放過",
+  );
+  element("picture-text").textContent = told(
+    `your picture, cropped to ${picture.size}`,
+    `你的圖片，裁切成 ${picture.size}`,
+  );
   element("input").src = input.url;
-  element("input").alt = "What the network is given";
-  element("input-text").textContent = `what the network is given, ${input.size}`;
+  element("input").alt = told("What the network is given", "網路收到的圖片");
+  element("input-text").textContent = told(
+    `what the network is given, ${input.size}`,
+    `網路收到的圖片，${input.size}`,
+  );
   element("classes").replaceChildren(...classes.map(bar));
   element("layers").replaceChildren(...layers.map(layer));
   element("maps-text").textContent = explanation(layers.length, convolutions);
   element("result").hidden = false;
   const [best] = classes;
-  say(`The network says: ${best.name}, ${percent(best.probability)}.`);
+  const share = percent(best.probability);
+  say(told(`The network says: ${best.name}, ${share}.`, `網路說：${best.name}，${share}。`));
 }
 
 function percent(share) {
@@ -91,8 +154,11 @@ function bar({ name, probability }) {
 }
 
 function layer({ name, url, size, shown, maps, low, high }) {
-  const count = shown < maps ? `${shown} of ${maps}` : maps;
-  const text = `${count} maps of ${size}`;
+  const isPart = shown < maps;
+  const text = told(
+    `${isPart ? `${shown} of ${maps}` : maps} maps of ${size}`,
+    `${isPart ? `${maps} 張中的 ${shown} 張` : `${maps} 張`} ${size} 的特徵圖`,
+  );
   const scale = create(
     "span",
     {},
@@ -107,17 +173,26 @@ function layer({ name, url, size, shown, maps, low, high }) {
 
 function explanation(shown, all) {
   if (all === 0) {
-    return "This network records the maps of no convolution.";
+    return told(
+      "This network records the maps of no convolution.",
+      "這個網路沒有記錄任何卷積層的特徵圖。",
+    );
   }
   const which =
     shown < all
-      ? ` ${shown} of its ${all} convolutions are shown, evenly spaced, the first and ` +
-        "the last among them."
+      ? told(
+          ` ${shown} of its ${all} convolutions are shown, evenly spaced, the first and ` +
+            "the last among them.",
+          `這裡從 ${all} 個卷積層中等距取出 ${shown} 個，包括第一個和最後一個。`,
+        )
       : "";
   return (
-    "The output of each convolution, from the picture to the classes: every tile is one " +
-    "map, bright where it has found what it looks for." +
-    which
+    told(
+      "The output of each convolution, from the picture to the classes: every tile is " +
+        "one map, bright where it has found what it looks for.",
+      "從圖片到類別，每個卷積層的輸出：每一格是一張特徵圖，" +
+        "亮的地方就是它找到想找的東西的地方。",
+    ) + which
   );
 }
 
@@ -207,6 +282,6 @@ element("clear").addEventListener("click", () => {
   fill("white");
   waiting.abort();
   element("result").hidden = true;
-  say("Its answer will appear here.");
+  say(told("Its answer will appear here.", "答案會出現在這裡。"));
 });
 fill("white");

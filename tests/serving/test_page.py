@@ -1,5 +1,6 @@
 """Tests the page in a headless Chromium, if there is one on PATH."""
 
+import re
 import shutil
 
 import numpy as np
@@ -33,10 +34,12 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def page(browser, address):
+@pytest.fixture(params=["en-US"])
+def page(browser, address, request):
     """Returns the page; asserts that it reports no error and loads nothing else."""
-    context = browser.new_context(viewport={"width": 420, "height": 800})
+    context = browser.new_context(
+        viewport={"width": 420, "height": 800}, locale=request.param
+    )
     page = context.new_page()
     page.set_default_timeout(20_000)
     problems: list[str] = []
@@ -141,6 +144,31 @@ def test_by_keyboard(page, picture):
         page.keyboard.press("Space")
     chooser.value.set_files(picture)
     assert_shows_an_answer(page)
+
+
+@pytest.mark.parametrize("page", ["zh-TW"], indirect=True)
+def test_in_chinese(page, tmp_path, picture):
+    chooser = page.get_by_label("選擇檔案")
+    chooser.set_input_files(picture)
+    page.locator("#status", has_text="網路說").wait_for()
+    words = page.title() + page.locator("body").inner_text()
+    words += "".join(
+        page.locator("#result img").evaluate_all("all => all.map(i => i.alt)")
+    )
+    for name in ("a <small> network", "PNG, JPEG, WEBP, AVIF, GIF, BMP, TIFF", "conv"):
+        assert name in words
+        words = words.replace(name, "")
+    assert not re.search("[A-Za-z]{3}", words.replace("JavaScript", "")), words
+    assert page.evaluate("document.documentElement.lang") == "zh-Hant-TW"
+    assert page.get_by_role("img", name="畫圖的區域").count() == 1
+    (tmp_path / "notes.txt").write_text("no picture")
+    chooser.set_input_files(tmp_path / "notes.txt")
+    page.locator("#status.error", has_text="不是可以讀取的圖片").wait_for()
+    (tmp_path / "large.png").write_bytes(bytes((20 << 20) + 1))
+    chooser.set_input_files(tmp_path / "large.png")
+    page.locator("#status.error", has_text="超過 20 MB").wait_for()
+    page.get_by_role("button", name="清除").click()
+    assert page.locator("#status").inner_text() == "答案會出現在這裡。"
 
 
 def test_a_server_that_has_stopped(page, picture):

@@ -1,0 +1,62 @@
+"""Tests that all that the page says is there in Chinese, too."""
+
+import importlib.resources
+import re
+from html.parser import HTMLParser
+
+import pytest
+import requests
+from test_app import BAD_FILES, error_of, post
+
+from cifar_jax import serving
+
+SCRIPT = (importlib.resources.files(serving) / "page.js").read_text(encoding="utf-8")
+# Patterns of the server's messages of which the page has a translation.
+KNOWN = re.findall(r"^ +\[?/(.+)/,", SCRIPT, re.M)
+CHINESE = re.compile("[\u4e00-\u9fff]")
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_the_messages_of_the_server_are_known(address, kind):
+    message = error_of(post(address, BAD_FILES[kind][0]))
+    assert any(re.search(pattern, message) for pattern in KNOWN), message
+
+
+class Texts(HTMLParser):
+    """Finds texts, each with the attributes of the element that it is in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: list[dict[str, str | None]] = []
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "link", "input", "img"):
+            self._open.append(dict(attrs))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.found.append((data, self._open[-1]))
+
+
+def test_every_text_of_the_page_has_its_translation_beside_it(address):
+    texts = Texts()
+    texts.feed(requests.get(address, timeout=30).content.decode())
+    assert len(texts.found) > 10
+    for text, attributes in texts.found:
+        assert CHINESE.search(attributes.get("data-zh", text)), text
+
+
+def test_every_text_of_the_script_has_its_translation_beside_it():
+    code = re.sub(r"//.*", "", SCRIPT)
+    # A text has blanks between words; names, properties and lines of code have not.
+    english = re.findall(r'"([A-Za-z][^"\n]* [^"\n]*)"', code)
+    english = [text for text in english if text != "use strict"]
+    assert len(english) >= 6
+    calls = re.findall(r"told\(((?:[^()]|\([^()]*\))*)\)", code)
+    for text in english:
+        (call,) = {call for call in calls if text in call}
+        assert CHINESE.search(call), text
