@@ -67,6 +67,7 @@ def run(main: Callable[[Sequence[str]], int | None], usage: str) -> None:
             console.say(*f"{usage}\n\nFlags:\n{_flag_help()}".splitlines())
             sys.exit(0)
         settings.check()
+        compilation_cache.warn_once()
         compilation_cache.enable(flags.FLAGS.compilation_cache)
         plugins.load(imports.value)
         status = main(arguments) or 0
