@@ -80,6 +80,7 @@ def run(
             console.say(*(text or help.short(usage, main_flags)).splitlines())
             sys.exit(0)
         settings.check()
+        compilation_cache.warn_once()
         compilation_cache.enable(flags.FLAGS.compilation_cache)
         plugins.load(imports.value)
         status = main(arguments) or 0

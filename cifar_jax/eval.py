@@ -35,7 +35,7 @@ from cifar_jax.evaluation.inference import BATCH_SIZE, Trained, predict_logits
 from cifar_jax.evaluation.measuring import facts, in_perspective, in_words, measured
 from cifar_jax.metrics import EVAL_METRICS
 from cifar_jax.registry import signatures
-from cifar_jax.runs import following, run_dir
+from cifar_jax.runs import checkpoints, following, run_dir
 from cifar_jax.runs.files import check_folder
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training import trained
@@ -67,6 +67,8 @@ def main(arguments: Sequence[str]) -> int:
     if not options.run_once:
         _wait_for_run(directory)
     run = run_dir.read(directory)
+    # Others may only read the folder of the run.
+    check_folder(eval_dir, "eval_dir")
     task = _task(run)
     command.banner(task.notice, say)
     if task.warning:
@@ -85,8 +87,9 @@ def main(arguments: Sequence[str]) -> int:
                 try:
                     _evaluate(now, step, task, record)
                 except (RunError, UserError) as error:
-                    # Damaged, or deleted in the meantime in favor of newer ones.
-                    warn(f"{error}; skipped")
+                    # The training deletes old ones in favor of newer ones.
+                    if step in checkpoints.steps(run.checkpoints):
+                        warn(f"{error}; skipped")
     command.banner(task.notice, say)
     return 0
 

@@ -4,6 +4,7 @@ import os
 import pathlib
 import sys
 
+from cifar_jax import aftermath
 from cifar_jax.training import interrupts
 
 _TUNABLES = "GLIBC_TUNABLES"
@@ -15,7 +16,8 @@ def prepare() -> None:
     """Handles Ctrl-C and SIGTERM, and restarts this process if it needs variables.
 
     It is restarted with the same arguments and the same process ID, at most once.
-    Standard streams that are closed are opened, see `open_closed_streams`.
+    Standard streams that are closed are opened, see `open_closed_streams`, and what
+    libraries say after errors is silenced, see `aftermath`.
     """
     variables = environment()
     # A debugger would lose its breakpoints.
@@ -23,6 +25,7 @@ def prepare() -> None:
         command = [sys.executable, *sys.orig_argv[1:]]
         os.execve(sys.executable, command, os.environ | variables)
     open_closed_streams()
+    aftermath.silence()
     interrupts.exit_on_signals()
 
 

@@ -112,6 +112,30 @@ def test_unusable_arguments_are_reported_on_one_line(call_command, arguments, wo
     assert_one_line(call_command("eval", *arguments), 2, *words)
 
 
+def test_a_run_that_cannot_be_written_names_the_way_out(run, call_command):
+    shutil.rmtree(run / "eval", ignore_errors=True)
+    (run / "eval").touch()
+    result = call_command("eval", "--checkpoint_dir=run")
+    assert_one_line(result, 2, "--eval_dir=run/eval cannot be used", "another folder")
+    result = call_command("eval", "--checkpoint_dir=run", "--eval_dir=elsewhere")
+    assert result.returncode == 0
+
+
+def test_a_checkpoint_that_the_training_has_deleted_is_no_warning(
+    run, call_command, monkeypatch
+):
+    monkeypatch.setattr(
+        "cifar_jax.eval.following.new_steps", lambda *_: iter([10, 20, 30])
+    )
+    newer = shutil.copytree(run / "checkpoints" / "20", run / "checkpoints" / "30")
+    (newer / "SHA256SUMS").unlink()
+    result = call_command("eval", "--checkpoint_dir=run", "--run_once=False")
+    assert result.returncode == 0
+    assert result.stdout.count("precision @ 1") == 1
+    [warning] = result.stderr.splitlines()
+    assert warning.startswith("warning: checkpoint run/checkpoints/30 is damaged")
+
+
 def test_validation_of_a_run_without_it_says_what_to_do(run, call_command):
     config = json.loads((run / "config.json").read_text())
     del config["sha256"]

@@ -5,6 +5,7 @@ import os
 import pathlib
 import platform
 import re
+import warnings
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
@@ -21,6 +22,12 @@ _YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
 # JAX's default for the shortest compilation that it keeps.
 _USUAL_SECS = 1.0
 _VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+# What JAX says of an entry that cannot be used.
+_DAMAGE = re.compile(
+    "Error (reading|writing) persistent compilation cache entry for '.*?': (?:error: )?"
+    "(.*)",
+    re.DOTALL,
+)
 # What this process has compiled lately; the oldest is forgotten first.
 _MADE: dict[Hashable, Any] = {}
 _MOST = 16
@@ -64,6 +71,25 @@ def enable(directory: str | None = None) -> None:
             raise UserError(f"{problem}; give another --compilation_cache") from None
         jax.config.update("jax_enable_compilation_cache", False)
         console.warn(f"{problem}; every start will compile everything again")
+
+
+def warn_once() -> None:
+    """Turns JAX's warnings of a damaged cache, one for each program, into one line."""
+    others, said = warnings.showwarning, False
+
+    def show(message: Warning | str, *arguments: Any, **options: Any) -> None:
+        nonlocal said
+        if (found := _DAMAGE.match(str(message))) is None:
+            others(message, *arguments, **options)
+        elif not said:
+            said = True
+            console.warn(
+                f"the compilation cache {_configured()} cannot be "
+                f"{'read' if found[1] == 'reading' else 'written'} ({found[2]}); "
+                "delete it, or every start will compile programs again"
+            )
+
+    warnings.showwarning = show
 
 
 def _configured() -> str | None:

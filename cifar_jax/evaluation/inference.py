@@ -214,8 +214,8 @@ def classify(
     """
     check_type(network, "network", Trained)
     check_images(images, "images", network.image_shape)
-    # So many at a time whatever n is: the same image always gets the same numbers, and no
-    # n needs a compilation of its own.
+    # So many at a time whatever n is: the same image always gets the same numbers, and
+    # no n needs a compilation of its own.
     logits = [
         predict_logits(network, images[i : i + _FEW], batch_size=_FEW)
         for i in range(0, len(images), _FEW)

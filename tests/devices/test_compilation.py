@@ -144,3 +144,26 @@ def test_the_compiler_accepts_the_options():
     options = compilation.compiler_options()
     double = jax.jit(lambda x: x + x, compiler_options=options)
     assert double(2) == 4
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "folders"])
+def test_a_damaged_cache_is_one_line(run_command, tmp_path, damage):
+    Image.new("RGB", (32, 32)).save(tmp_path / "picture.png")
+    words = ("predict", "picture.png", "--compilation_cache=cache")
+    options = {"env": environment(tmp_path) | {"JAX_COMPILATION_CACHE_DIR": ""}}
+    assert run_command(*words, **options).returncode == 0
+    files = list((tmp_path / "cache").glob("*-cache"))
+    assert len(files) > 1
+    for file in files:
+        contents = file.read_bytes()
+        file.unlink()
+        if damage == "folders":
+            file.mkdir()
+        else:
+            file.write_bytes(b"?" if damage == "garbage" else contents[:-9])
+    result = run_command(*words, **options)
+    assert result.returncode == 0
+    warning, note = result.stderr.splitlines()
+    assert note.startswith("the network that comes with")
+    assert warning.startswith("warning: the compilation cache cache cannot be read (")
+    assert "delete it" in warning

@@ -64,7 +64,7 @@ def test_a_training_that_does_not_fit_is_one_line(greedy, dataset, tmp_path):
     config = Config(
         model="greedy", batch_size=8, max_steps=2, train_dir=str(tmp_path / "run")
     )
-    with pytest.raises(RunError, match="memory for batches of 8 images.*--batch_size"):
+    with pytest.raises(RunError, match=r"memory for batches of 8 images.*--batch_size"):
         fit(config, dataset, log=lambda line: None)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
@@ -88,9 +88,11 @@ def test_arrays_that_do_not_fit_are_one_line(call_command, monkeypatch):
 
 
 def test_other_errors_are_not_explained():
-    with pytest.raises(ValueError, match="^memory$"):
-        with memory.shortage_as_run_error("a test", "none"):
-            raise ValueError("memory")
+    with (
+        pytest.raises(ValueError, match=r"^memory$"),
+        memory.shortage_as_run_error("a test", "none"),
+    ):
+        raise ValueError("memory")
     assert memory.shortage(MemoryError()) == "MemoryError"
 
 

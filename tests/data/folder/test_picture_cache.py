@@ -64,7 +64,7 @@ def test_a_full_disk_leaves_nothing(folder, cache, monkeypatch, full):
                     fail() if path.name.endswith(wanted) else write(path, *args)
                 ),
             )
-        with pytest.raises(RunError, match="No space left on device.*make room"):
+        with pytest.raises(RunError, match=r"No space left on device.*make room"):
             load_data("folder", folder)
     assert names(cache, ".partial") == []
     assert len(load_data("folder", folder).train) == 4
@@ -117,12 +117,8 @@ def test_a_record_of_another_kind_is_written_anew(folder, cache, kind):
 )
 def test_files_of_other_kinds_among_pictures_do_not_hang(folder, name, kind):
     replace(folder / name, kind)
-    try:
-        found = load_data("folder", folder, skip_damaged=True)
-    except UserError as error:
-        assert "is not a regular file" in str(error)
-    else:
-        assert np.bincount(found.train.labels).tolist() == [2, 2]
+    found = load_data("folder", folder, skip_damaged=True)
+    assert np.bincount(found.train.labels).tolist() == [2, 2]
 
 
 def replace(path, kind):

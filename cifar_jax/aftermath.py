@@ -1,0 +1,44 @@
+"""Silences what libraries print of work that an error has cut short.
+
+Orbax reads and writes arrays in threads and coroutines. When one of them fails, it
+raises that error, which the commands report, and the others come to their ends on event
+loops that are closed: by warnings, log records and tracebacks, hundreds of lines.
+"""
+
+import logging
+import sys
+import warnings
+from typing import Any
+
+from absl import logging as absl_logging
+
+_LIBRARY = "orbax"
+_CLOSED = "Event loop is closed"
+_OF_ASYNCIO = (
+    "Task exception was never retrieved",
+    "Task was destroyed but it is pending",
+    "deallocating an open event loop",
+)
+
+
+def silence() -> None:
+    """Silences this process; all else that libraries print still is."""
+    warnings.filterwarnings(
+        "ignore", r"coroutine '.*' was never awaited", RuntimeWarning
+    )
+    absl_logging.get_absl_logger().addFilter(
+        lambda record: _LIBRARY not in record.pathname
+    )
+    logging.getLogger("asyncio").addFilter(
+        lambda record: not record.getMessage().startswith(_OF_ASYNCIO)
+    )
+    others = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        where = unraisable.object  # a coroutine, or the method of an event loop
+        file = getattr(getattr(where, "cr_code", None), "co_filename", "")
+        of_loop = str(getattr(where, "__module__", "")).startswith("asyncio")
+        if not (_LIBRARY in file or of_loop or str(unraisable.exc_value) == _CLOSED):
+            others(unraisable)
+
+    sys.unraisablehook = hook
