@@ -3,7 +3,9 @@
 import math
 import operator
 import os
+import pathlib
 import re
+import stat
 import types
 from typing import Any, Literal, get_args, get_origin
 
@@ -41,6 +43,30 @@ def as_path(path: str) -> str:
             "mount-s3, for example), or copy it, and give the path on this machine"
         )
     return os.path.expanduser(path)  # noqa: PTH111
+
+
+def regular_file(path: Any) -> pathlib.Path:
+    """Returns the path of a file that can be read to its end.
+
+    Raises:
+        UserError: it is no path, there is no such file, or it is not a regular one: a
+            device may have no end, and a FIFO may never be written to.
+    """
+    try:
+        file = pathlib.Path(path)
+        mode = file.stat().st_mode
+    except TypeError:
+        raise UserError(f"path={path!r} must be the name of a file, as text") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read: {reason}") from None
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a directory, not a file of weights")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is not a regular file; give a copy of what is in it")
+    return file
 
 
 def check_integer(value: Any, name: str, at_least: int) -> int:

@@ -83,7 +83,9 @@ def test_numbers_of_an_export_that_are_not_finite(
     ):
         arrays = load_file(path)
         with safe_open(path, "np") as file:
-            metadata = file.metadata()
+            description = json.loads(file.metadata()["config"])
+        description.pop("digest", None)
+        metadata = {"config": json.dumps(description)}
         arrays["params/conv1/kernel"][:] = number
         save_file(arrays, path, metadata)
         for more in ((), ("--json",)):
@@ -92,6 +94,34 @@ def test_numbers_of_an_export_that_are_not_finite(
             assert result.stdout == ""
         arrays["params/conv1/kernel"][:] = 0
         save_file(arrays, path, metadata)
+
+
+def test_a_damaged_export_is_refused(digits_run, pictures, call_command, tmp_path):
+    exported = ("--out=out", f"--checkpoint_dir={digits_run / 'run'}")
+    assert call_command("export", *exported).returncode == 0
+    path = tmp_path / "out" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    path.with_name("config.json").unlink()
+    training = ("--dataset=digits", "--train_dir=new", "--init_from=out")
+    for words in (
+        ("predict", "--weights=out", "0.png"),
+        ("predict", "--checkpoint_dir=out", "0.png"),
+        ("demo", f"--weights={path}"),
+        ("train", *training),
+    ):
+        result = call_command(*words)
+        assert_one_line(result, 2, "model.safetensors: its digest does not match")
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".h5", ".keras", ""])
+def test_names_that_no_file_can_have(ending, call_command):
+    name = "x" * 300 + ending
+    result = call_command("predict", "--model=vgg16", f"--weights={name}", "0.png")
+    assert_one_line(result, 2, name)
+    training = ("--dataset=digits", "--train_dir=new", f"--init_from={name}")
+    assert_one_line(call_command("train", *training), 2, f"{name} does not exist")
 
 
 @pytest.fixture

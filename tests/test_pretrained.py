@@ -2,12 +2,14 @@
 
 import re
 
+import pytest
 import safetensors
 from safetensors.numpy import load_file
 
-from cifar_jax import load_exported
+from cifar_jax import Config, UserError, load_exported, models
 from cifar_jax.data.cifar import cifar10
 from cifar_jax.models import safetensors_files
+from cifar_jax.training import initial, trained
 from cifar_jax.training.trained import PRETRAINED
 
 CARD = (PRETRAINED.parent / "README.md").read_text()
@@ -46,3 +48,29 @@ def test_it_is_a_network_for_cifar10():
     network = load_exported()
     assert network.class_names == cifar10.LABELS.class_names
     assert network.image_shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("damage", ["one bit", "another file"])
+def test_it_is_used_as_it_came(damage, tmp_path, monkeypatch):
+    path = tmp_path / "airbench94.safetensors"
+    monkeypatch.setattr(trained, "PRETRAINED", path)
+    contents = bytearray(PRETRAINED.read_bytes())
+    path.write_bytes(contents)
+    assert load_exported(path).class_names == cifar10.LABELS.class_names
+    if damage == "one bit":
+        contents[-7] ^= 1
+    else:
+        found = safetensors_files.read(PRETRAINED)
+        description = {**found.description, "step": 251}
+        trees = {**found.variables, "statistics": found.statistics}
+        contents = safetensors_files.to_bytes(description, trees)
+    path.write_bytes(contents)
+    model = models.create("airbench94")
+    config = Config(recipe="airbench94", train_dir=None)
+    for load in (
+        lambda: load_exported(path),
+        lambda: load_exported(str(path)),
+        lambda: initial.load("pretrained", config, model, tuple("0123456789")),
+    ):
+        with pytest.raises(UserError, match="its digest does not match"):
+            load()

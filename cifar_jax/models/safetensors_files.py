@@ -1,6 +1,8 @@
 """Variables in safetensors files, named by their paths, such as params/conv1/kernel."""
 
+import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,9 +12,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from flax import traverse_util
-from jaxtyping import Float32, PyTree, Shaped
+from jaxtyping import PyTree, Shaped
 
 from cifar_jax import plugins
+from cifar_jax.checks import regular_file
+from cifar_jax.console import one_line
 from cifar_jax.errors import UserError
 from cifar_jax.models.variables import Variables, check_finite
 
@@ -22,6 +26,10 @@ NAME = "model.safetensors"
 FORMAT = 1
 # The only key of the metadata, whose values are texts: the description as JSON.
 _KEY = "config"
+# In the description: the `digest`, which files of earlier exports do not have.
+_DIGEST = "digest"
+# Of a file's header, which has the metadata and the names of all variables.
+_LARGEST_HEADER = 16 << 20
 # What is read; all of it becomes float32.
 _DTYPES = ("F32", "F16", "BF16")
 
@@ -61,37 +69,81 @@ def to_bytes(description: Mapping[str, Any], variables: Mapping[str, PyTree]) ->
     """
     flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
     arrays = {name: np.ascontiguousarray(value) for name, value in flat.items()}
-    metadata = {_KEY: json.dumps(description, allow_nan=False)}
+    whole = {**description, _DIGEST: digest(description, arrays)}
+    metadata = {_KEY: json.dumps(whole, allow_nan=False)}
     return safetensors.numpy.save(arrays, metadata)
 
 
-def read(path: pathlib.Path) -> Contents:
+def digest(
+    description: Mapping[str, Any], arrays: Mapping[str, Shaped[np.ndarray, "..."]]
+) -> str:
+    """Returns the SHA-256 of all that a file says, whatever its layout.
+
+    Args:
+        description: of the arrays, without the digest.
+        arrays: by name, in the types that the file has them in.
+    """
+    names = sorted(arrays)
+    layout = [(name, arrays[name].dtype.name, arrays[name].shape) for name in names]
+    text = json.dumps([description, layout], sort_keys=True)
+    whole = hashlib.sha256(text.encode())
+    for name in names:
+        whole.update(arrays[name].tobytes())
+    return whole.hexdigest()
+
+
+def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
     """Reads a file, which may come from anyone.
+
+    A file with a `digest` in its description is verified.
+
+    Args:
+        path: of the file.
+        sha256: the digest that it must have, if that is known from elsewhere.
 
     Raises:
         UserError: the file cannot be read, is damaged, has no description of FORMAT, or
             has numbers of another type than float32, float16 and bfloat16, or that are
             not finite.
     """
-    if not path.is_file():
-        raise UserError(f"there is no file {path}")
+    path = regular_file(path)
     try:
+        _check_header(path)
         with safetensors.safe_open(path, "np") as file:
             description = _description(file.metadata() or {})
-            plugins.check(description.get("imports", {}))
             arrays = {name: _array(file, name) for name in sorted(file.keys())}
-        nested = _nested(arrays)
-        check_finite(nested, "it")
+        check_finite(arrays, "it")
+        known = [description.pop(_DIGEST, None), sha256]
+        if any(x not in (None, digest(description, arrays)) for x in known):
+            raise UserError(
+                f"its {_DIGEST} does not match, so it is damaged or was edited; get it "
+                f"again, or if you edited it, leave {_DIGEST!r} out of its description"
+            )
+        plugins.check(description.get("imports", {}))
+        nested = _nested(
+            {k: v.astype(np.float32, copy=False) for k, v in arrays.items()}
+        )
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(one_line(f"{path}: {error}")) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     except safetensors.SafetensorError as error:
         raise UserError(
-            f"{path} is damaged, or not a safetensors file: {error}"
+            one_line(f"{path} is damaged, or not a safetensors file: {error}")
         ) from None
     variables = {name: nested.get(name, {}) for name in ("params", "batch_stats")}
     return Contents(description, variables, nested.get("statistics", {}))
+
+
+def _check_header(path: pathlib.Path) -> None:
+    """Refuses headers that are large, as JSON takes many times its size in memory."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > _LARGEST_HEADER:
+        raise UserError(
+            f"it is damaged, or not a safetensors file of a network: its header would "
+            f"have {size:,} bytes"
+        )
 
 
 def _description(metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -119,11 +171,11 @@ def _description(metadata: Mapping[str, str]) -> dict[str, Any]:
     return description
 
 
-def _array(file: Any, name: str) -> Float32[np.ndarray, "..."]:
+def _array(file: Any, name: str) -> Shaped[np.ndarray, "..."]:
     dtype = file.get_slice(name).get_dtype()
     if dtype not in _DTYPES:
         raise UserError(f"{name} is of type {dtype}, not {', '.join(_DTYPES)}")
-    return file.get_tensor(name).astype(np.float32)
+    return file.get_tensor(name)
 
 
 def _nested(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from jaxtyping import PyTree
 
 from cifar_jax.errors import UserError
@@ -22,7 +21,7 @@ def num_classes(variables: Variables, network: Network, source: str) -> int:
     """
     head = network.classifier[-1]
     kernel = variables["params"].get(head, {}).get("kernel")
-    if kernel is None:
+    if kernel is None or not kernel.ndim:
         raise UserError(
             f"{source} has no layer {head}, the last one of {_kind(network)}; give "
             "weights with it, which Keras saves with include_top=True"
@@ -122,12 +121,14 @@ def check_finite(variables: PyTree, source: str) -> None:
     Raises:
         UserError: one has NaN or an infinite number.
     """
-    for name, value in traverse_util.flatten_dict(variables, sep="/").items():
+    for path, value in jax.tree_util.tree_leaves_with_path(variables):
         wrong = np.size(value) - np.count_nonzero(np.isfinite(value))
         if wrong:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise UserError(
                 f"{source} has {wrong} of {np.size(value)} numbers in {name} that are "
-                "not finite, so it cannot be used; the training it comes from failed"
+                "not finite, so it cannot be used: it is damaged, or its training "
+                "failed"
             )
 
 

@@ -132,7 +132,10 @@ def read(path: str | os.PathLike) -> Run:
 
 def exists(path: pathlib.Path) -> bool:
     """Whether a training has begun in the directory."""
-    return (path / config_file.NAME).is_file()
+    try:
+        return (path / config_file.NAME).is_file()
+    except OSError:  # who reads the folder says what is wrong with it
+        return False
 
 
 def settle_dataset(config: Config) -> Config:

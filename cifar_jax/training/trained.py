@@ -10,8 +10,14 @@ import numpy as np
 from jaxtyping import PyTree
 
 from cifar_jax import models
-from cifar_jax.checks import check_integer, check_type
+from cifar_jax.checks import (
+    as_kind,
+    check_integer,
+    check_range,
+    check_type,
+)
 from cifar_jax.config.config import Config
+from cifar_jax.console import one_line
 from cifar_jax.data import Dataset
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.errors import UserError
@@ -28,6 +34,10 @@ from cifar_jax.training.train_state import TrainState
 
 # Comes with this package; README.md beside it says how it was trained.
 PRETRAINED = pathlib.Path(__file__).parents[1] / "pretrained" / "airbench94.safetensors"
+# What `safetensors_files.digest` returns of it.
+_PRETRAINED_DIGEST = "0818694f1f1cee8c35b00a13f58b291bc5f8a720863f134a1f885eba271633fc"
+# The largest height and width of pictures that a file of others may ask for.
+_LARGEST_IMAGE = 4096
 # The settings of a run that its exports record under these names.
 _RECORDED = ("model", "image_size", "normalization", "views")
 
@@ -101,6 +111,16 @@ def of_keras(model: str, path: str | os.PathLike[str]) -> Trained:
     )
 
 
+def read_export(path: str | os.PathLike[str]) -> Contents:
+    """Reads a .safetensors file; PRETRAINED must be as it came with this package.
+
+    Raises:
+        UserError: as `safetensors_files.read` does.
+    """
+    known = _PRETRAINED_DIGEST if path in (PRETRAINED, str(PRETRAINED)) else None
+    return safetensors_files.read(path, known)
+
+
 def of_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
     """Loads the network of a .safetensors file of python -m cifar_jax.export.
 
@@ -111,7 +131,7 @@ def of_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
     Raises:
         UserError: the file cannot be read, or what it has is not a whole network.
     """
-    contents = safetensors_files.read(pathlib.Path(path))
+    contents = read_export(path)
     try:
         network = _recorded(contents)
         images = jax.ShapeDtypeStruct((1, *network.image_shape), np.uint8)
@@ -124,7 +144,9 @@ def of_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
     # What a network and its preprocessing raise if they do not fit together.
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} is not of a whole network: {reason}") from error
+        raise UserError(
+            one_line(f"{path} is not of a whole network: {reason}"[:500])
+        ) from error
     return network
 
 
@@ -137,9 +159,11 @@ def _recorded(contents: Contents) -> Trained:
         distortions="",
     )
     class_names = tuple(description["class_names"])
+    image_shape = tuple(description["image_shape"])
+    check_range("image_shape", image_shape, at_least=1, at_most=_LARGEST_IMAGE)
+    height, width, channels = image_shape
     model = programs.build(config, len(class_names)).model
     variables.check(contents.variables, model, config.image_size, "it")
-    height, width, channels = description["image_shape"]
     statistics = contents.statistics
     value_range = description.get("value_range")  # files of earlier exports have none
     return Trained(
@@ -177,11 +201,17 @@ def load(
         model: the network, if fit() was given one.
 
     Raises:
-        UserError: there is no such checkpoint, or none yet, or its numbers are not all
-            finite.
+        UserError: an argument cannot be used; there is no such checkpoint, or none yet,
+            or its numbers are not all finite.
         RunError: the checkpoint is damaged or belongs to another network.
     """
     check_type(run, "run", Run)
+    try:
+        step = as_kind("step", step, int | None)
+        raw_params = as_kind("raw_params", raw_params, bool)
+        best = as_kind("best", best, bool)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     directory = run.best if best else run.checkpoints
     saved = checkpoints.steps(directory)
     if step is not None and step not in saved:
@@ -220,5 +250,6 @@ def load(
         )
     state = checkpoints.restore(directory, step, like)
     network = of_state(program, state, run, raw_params)
-    variables.check_finite(network.variables, f"the checkpoint {directory / str(step)}")
+    numbers = {**network.variables, "statistics": network.statistics}
+    variables.check_finite(numbers, f"the checkpoint {directory / str(step)}")
     return network

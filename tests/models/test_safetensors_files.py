@@ -6,7 +6,10 @@ import os
 import ml_dtypes
 import numpy as np
 import pytest
-from safetensors.numpy import save
+import safetensors
+from hypothesis import HealthCheck, given, settings
+from mutations import mutated
+from safetensors.numpy import load_file, save
 
 from cifar_jax import UserError
 from cifar_jax.models import safetensors_files
@@ -93,8 +96,99 @@ def test_other_files_are_refused(tmp_path, contents, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.wrong_types
 def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "fifo.safetensors")
-    for name in ("fifo.safetensors", "missing.safetensors", "."):
-        with pytest.raises(UserError, match="there is no file"):
-            safetensors_files.read(tmp_path / name)
+    for path, message in (
+        (tmp_path / "fifo.safetensors", "is not a regular file"),
+        ("/dev/zero", "is not a regular file"),
+        (tmp_path, "is a directory"),
+        (tmp_path / "missing.safetensors", "there is no file"),
+        ("x" * 300, "cannot be read: File name too long"),
+        ("a\0b", "cannot be read"),
+        (None, "path=None must be the name of a file"),
+        (b"model.safetensors", "path=b'model.safetensors' must be the name of a file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            safetensors_files.read(path)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=mutated(WHOLE))
+def test_damages_are_refused_or_change_nothing(tmp_path, content):
+    path = written(tmp_path, content)
+    error = None
+    try:
+        found = safetensors_files.read(path)
+    except UserError as refused:
+        error = str(refused)
+    if error is None:
+        # A damage of its name leaves only the digest without a meaning.
+        assert {name: found.description[name] for name in RECORD} == RECORD
+        np.testing.assert_equal(found.variables, VARIABLES)
+        assert found.statistics == {}
+    else:
+        assert str(path) in error
+        assert "\n" not in error
+
+
+def changed(**changes) -> bytes:
+    """Returns a file with its sum, but another description or arrays."""
+    arrays = {"params/a/kernel": ONE, "params/a/bias": ONE}
+    digest = {"digest": safetensors_files.digest(RECORD, arrays)}
+    description = RECORD | digest | changes.pop("description", {})
+    return save(arrays | changes, {"config": json.dumps(description)})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        changed(description={"class_names": ["b", "a"]}),
+        changed(description={"imports": {"model a": "b"}}),
+        changed(description={"digest": ""}),
+        changed(description={"digest": 0}),
+        changed(description={"digest": [{}]}),
+        changed(**{"params/a/bias": 2 * ONE}),
+        changed(**{"params/a/bias": np.float16(ONE)}),
+        changed(**{"params/a/bias": ONE[:, None]}),
+        changed(**{"params/a/more": ONE}),
+    ],
+)
+def test_the_sum_is_that_of_all_that_a_file_says(tmp_path, content):
+    assert safetensors_files.read(written(tmp_path, changed()))
+    with pytest.raises(UserError, match="its digest does not match, so it is damaged"):
+        safetensors_files.read(written(tmp_path, content))
+
+
+def test_a_file_that_was_saved_again_is_the_same(tmp_path):
+    path = written(tmp_path, WHOLE)
+    with safetensors.safe_open(path, "np") as file:
+        metadata = {"another": "text"} | file.metadata()
+    path.write_bytes(save(load_file(path), metadata))
+    np.testing.assert_equal(safetensors_files.read(path).variables, VARIABLES)
+
+
+def test_bfloat16_has_a_sum(tmp_path):
+    arrays = {"params": {"a": {"bias": np.ones(3, ml_dtypes.bfloat16)}}}
+    content = bytearray(safetensors_files.to_bytes(RECORD, arrays))
+    assert safetensors_files.read(written(tmp_path, bytes(content)))
+    content[-1] ^= 1
+    with pytest.raises(UserError, match="its digest does not match"):
+        safetensors_files.read(written(tmp_path, bytes(content)))
+
+
+def test_a_sum_that_is_known_from_elsewhere(tmp_path):
+    path = written(tmp_path, with_arrays(**{"params.head.bias": ONE}))
+    sha256 = safetensors_files.digest(RECORD, {"params/head/bias": ONE})
+    assert safetensors_files.read(path, sha256).description == RECORD
+    with pytest.raises(UserError, match="its digest does not match"):
+        safetensors_files.read(path, sha256[::-1])
+
+
+def test_headers_of_any_size_are_not_read(tmp_path):
+    size = 99 << 20
+    path = written(tmp_path, size.to_bytes(8, "little") + b'{"a":')
+    with path.open("r+b") as file:
+        file.truncate(size + 8)  # a file with a hole, which takes no space
+    with pytest.raises(UserError, match="its header would have 103,809,024 bytes"):
+        safetensors_files.read(path)

@@ -19,6 +19,7 @@ from cifar_jax import (
     predict_logits,
     read_run,
 )
+from cifar_jax.data.normalization import Statistics
 from cifar_jax.evaluation import exports
 from cifar_jax.runs import checkpoints
 
@@ -101,6 +102,10 @@ def test_numbers_that_float16_does_not_have_are_refused():
         ({"image_shape": [32, 32, -3]}, "not of a whole network"),
         ({"image_shape": [32, 32, 1]}, "not of a whole network"),
         ({"image_shape": ["a", 32, 3]}, "not of a whole network"),
+        ({"image_shape": [32.0, 32, 3]}, "not of a whole network"),
+        ({"image_shape": [1_000_000, 1_000_000, 3]}, "must be at most 4096"),
+        ({"image_shape": [32, 4097, 3]}, "must be at most 4096"),
+        ({"image_shape": [32, 0, 3]}, "must be at least 1"),
         ({"normalization": "channel"}, "needs statistics"),
         ({"normalization": ["image"]}, "normalization"),
         ({"views": "all"}, "--views=all"),
@@ -162,3 +167,68 @@ def test_a_checkpoint_with_numbers_that_are_not_finite(finished_run, monkeypatch
     with pytest.raises(UserError, match=message):
         load_trained(run, raw_params=True)
     assert load_trained(run).step == 12
+
+
+def test_statistics_that_are_not_finite(finished_run, monkeypatch):
+    restore = checkpoints.restore
+
+    def with_nan(*arguments):
+        mean = np.full((32, 32, 3), np.nan, np.float32)
+        statistics = Statistics(mean, np.ones(3, np.float32))
+        return dataclasses.replace(restore(*arguments), statistics=statistics)
+
+    monkeypatch.setattr(checkpoints, "restore", with_nan)
+    message = "has 3072 of 3072 numbers in statistics/mean that are not finite"
+    with pytest.raises(UserError, match=message):
+        load_trained(read_run(finished_run))
+
+
+@pytest.mark.parametrize("place", [100, 1000, -1])
+def test_a_damaged_export_is_refused(finished_run, tmp_path, place):
+    path = export(finished_run, tmp_path)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        load_exported(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.wrong_types
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (None, "path=None must be the name of a file"),
+        (b"exported", "path=b'exported' must be the name of a file"),
+        (3, "path=3 must be the name of a file"),
+        ("a\0b", "cannot be read: "),
+        ("x" * 300, "cannot be read: File name too long"),
+        (".", r". is a directory, not a file of weights"),
+        ("/dev/zero", "/dev/zero is not a regular file"),
+    ],
+)
+def test_what_is_no_path_is_refused(path, message):
+    with pytest.raises(UserError, match=message) as error:
+        load_exported(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.wrong_types
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"raw_params": "x"}, "raw_params='x' must be True or False"),
+        ({"raw_params": None}, "raw_params=None must be True or False"),
+        ({"best": 1}, "best=1 must be True or False"),
+        ({"step": "12"}, "step='12' must be an integer or None"),
+        ({"step": 12.0}, "step=12.0 must be an integer or None"),
+        ({"step": True}, "step=True must be an integer or None"),
+        ({"model": "small"}, "model must be a cifar_jax.Network, not a str"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(finished_run, arguments, message):
+    run = read_run(finished_run)
+    with pytest.raises(UserError, match=message):
+        load_trained(run, **arguments)
+    assert load_trained(run, np.int64(12), raw_params=np.bool_(True)).step == 12

@@ -7,12 +7,18 @@ import pathlib
 import zipfile
 from typing import Any
 
+from cifar_jax.checks import regular_file
+from cifar_jax.console import one_line
 from cifar_jax.errors import UserError
 from cifar_jax.models.keras import named_files, numbered_files
 from cifar_jax.models.keras.layer import Layer
 
 # In the archive that a .keras file is.
 _WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
+# Bytes that a part of an archive of any size may have, and how many times the size of
+# the archive weights may have, which hardly become smaller by compression.
+_ALWAYS_READ = 16 << 20
+_MOST_COMPRESSION = 10
 
 
 def read(path: str | pathlib.Path) -> list[Layer]:
@@ -22,7 +28,7 @@ def read(path: str | pathlib.Path) -> list[Layer]:
         UserError: h5py is not installed; the file does not exist, is damaged, or has no
             weights of Keras; or a layer is of an unknown kind.
     """
-    path = pathlib.Path(path)
+    path = regular_file(path)
     try:
         import h5py
     except ImportError:
@@ -33,21 +39,26 @@ def read(path: str | pathlib.Path) -> list[Layer]:
         with contextlib.ExitStack() as stack:
             contents, config = _contents(path)
             file = stack.enter_context(h5py.File(contents, "r"))
+            if (link := file.visititems_links(_link)) is not None:
+                raise UserError(
+                    f"its {link} is a link to another place, which is not followed; "
+                    "Keras writes no such links"
+                )
             if named_files.is_one(file):
                 layers = named_files.layers(file, path.name)
             else:
                 layers = numbered_files.layers(file, config)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a directory, not a file of weights") from None
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(one_line(f"{path}: {error}")) from None
+    except MemoryError:
+        raise UserError(
+            f"{path} does not fit into the memory of this machine"
+        ) from None
     # h5py and zipfile raise many kinds of errors when a file is damaged.
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{path} is damaged, or not a weights file of Keras: {reason}"
+            one_line(f"{path} is damaged, or not a weights file of Keras: {reason}")
         ) from None
     if not layers:
         raise UserError(f"{path} has no weights of Keras layers")
@@ -67,6 +78,27 @@ def _contents(
                 name.replace("\\", "/").split("/")[-1]: name
                 for name in archive.namelist()
             }
-            weights = archive.read(names.get(_WEIGHTS, _WEIGHTS))
-            config = archive.read(names[_CONFIG]) if _CONFIG in names else b"{}"
+            most = max(_ALWAYS_READ, _MOST_COMPRESSION * path.stat().st_size)
+            weights = _part(archive, names.get(_WEIGHTS, _WEIGHTS), most)
+            config = b"{}"
+            if _CONFIG in names:
+                config = _part(archive, names[_CONFIG], _ALWAYS_READ)
     return io.BytesIO(weights), json.loads(config)
+
+
+def _part(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """Returns a file in an archive; raises UserError if it is larger than `most`."""
+    size = archive.getinfo(name).file_size
+    if size > most:
+        raise UserError(
+            f"its {name} would have {size:,} bytes, of which at most {most:,} are read "
+            "from an archive of its size"
+        )
+    return archive.read(name)
+
+
+def _link(name: str, link: Any) -> str | None:
+    """Returns the name of a link to another place, which may be another file."""
+    import h5py
+
+    return None if isinstance(link, h5py.HardLink) else name

@@ -27,17 +27,45 @@ class Layer(NamedTuple):
 
 
 def value(group: Any, key: str, layer: str, weight: str) -> Float[np.ndarray, "..."]:
-    """Returns a weight of a layer; raises UserError if it cannot be read."""
+    """Returns a weight of a layer.
+
+    Raises:
+        UserError: it is missing or damaged, is no array of floats, or its bytes are not
+            all in the file, as Keras writes them.
+    """
+    name = f"{weight} of layer {layer!r}"
     try:
-        array = group[key][()]
+        dataset = group[key]
+        _check(dataset, name)
+        array = np.asarray(dataset[()])
     except (KeyError, OSError):
-        raise UserError(f"{weight} of layer {layer!r} is missing or damaged") from None
+        raise UserError(f"{name} is missing or damaged") from None
     # h5py knows no bfloat16: for it, these are two bytes of no meaning.
     if array.dtype == np.dtype("V2"):
         return array.view(ml_dtypes.bfloat16).astype(np.float32)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise UserError(
-            f"{weight} of layer {layer!r} is of the type {array.dtype}; supported are "
-            "float16, bfloat16, float32 and float64"
-        )
     return array
+
+
+def _check(dataset: Any, name: str) -> None:
+    """Raises UserError unless what is in a file of HDF5 can be read as a weight."""
+    from h5py import h5t
+
+    if getattr(dataset, "shape", None) is None:
+        raise UserError(f"{name} is not an array")
+    kind = dataset.id.get_type()
+    # Exactly these, because HDF5 reads any format of floats that a file describes.
+    known = (h5t.IEEE_F16LE, h5t.IEEE_F32LE, h5t.IEEE_F64LE)
+    if kind not in known and dataset.dtype != np.dtype("V2"):
+        raise UserError(
+            f"{name} is of the type {dataset.dtype}; supported are float16, bfloat16, "
+            "float32 and float64 in IEEE's formats, little-endian"
+        )
+    if dataset.is_virtual or dataset.external:
+        raise UserError(f"{name} is in another file, which is not read")
+    if dataset.id.get_create_plist().get_nfilters():
+        raise UserError(
+            f"{name} is compressed, which Keras does not do; h5repack -f NONE writes a "
+            "file that is not"
+        )
+    if dataset.id.get_storage_size() < dataset.nbytes:
+        raise UserError(f"{name} is damaged: not all of its bytes are in the file")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Shaped
 
 from cifar_jax.errors import UserError
 from cifar_jax.models.keras import files as keras_files
@@ -26,6 +26,10 @@ _LEAVES: Mapping[str, tuple[str, str]] = {
     "moving_mean": ("batch_stats", "mean"),
     "moving_variance": ("batch_stats", "var"),
 }
+
+# HDF5 has no checksums. One wrong bit of an exponent makes of 0.01 a number of 2e17 or
+# 3e36, for example; even variances of sums of pixels, from 0 to 255, stay below this.
+_LARGEST = 1e12
 
 
 class Converted(NamedTuple):
@@ -107,7 +111,7 @@ def _variables(layers: Mapping[str, Layer]) -> dict[str, Collection]:
                     f"Keras layer {layer.name!r} has an unsupported weight {weight!r}; "
                     f"supported are {', '.join(_LEAVES)}, as in keras.applications"
                 )
-            value = np.asarray(value, np.float32)
+            value = _single(value, weight, layer.name)
             collection, leaf = _LEAVES[weight]
             own = name
             if "pointwise_kernel" in layer.weights:
@@ -115,17 +119,38 @@ def _variables(layers: Mapping[str, Layer]) -> dict[str, Collection]:
                 own += "_" + weight.removesuffix("_kernel")
             if _is_depthwise(name, weight, value):
                 # In Flax, this is a grouped convolution with one channel per group.
-                value = value.reshape(*value.shape[:2], 1, -1)
+                height, width, inputs, per_input = value.shape
+                value = value.reshape(height, width, 1, inputs * per_input)
             variables[collection].setdefault(own, {})[leaf] = value
     return variables
+
+
+def _single(
+    value: Shaped[Any, "..."], weight: str, layer: str | None
+) -> Float32[np.ndarray, "..."]:
+    """Returns a weight in float32.
+
+    Raises:
+        UserError: no network that works has such numbers.
+    """
+    value = np.asarray(value)
+    largest = np.abs(value).max(initial=0)
+    if _LARGEST < largest < np.inf:
+        raise UserError(
+            f"{weight} of layer {layer!r} has a number of {largest:.3g}, too large for "
+            "a weight, so it is damaged"
+        )
+    with np.errstate(over="ignore"):  # beside NaN, a number may be larger
+        return value.astype(np.float32, copy=False)
 
 
 def _is_depthwise(name: str, weight: str, value: np.ndarray) -> bool:
     """Whether a weight is a depthwise kernel, which some versions call kernel."""
     # Of these networks' convolutions, only a depthwise one has one output per input;
     # and a head may have a single class.
-    one_output = value.ndim == 4 and value.shape[-1] == 1 and name not in matching.HEADS
-    return weight == "depthwise_kernel" or (weight == "kernel" and one_output)
+    one_output = value.shape[-1:] == (1,) and name not in matching.HEADS
+    named = weight == "depthwise_kernel" or (weight == "kernel" and one_output)
+    return named and value.ndim == 4
 
 
 def _layers(model: Any) -> Iterator[Layer]:

@@ -1,0 +1,31 @@
+"""Damages of files, for hypothesis."""
+
+from hypothesis import strategies as st
+
+
+@st.composite
+def mutated(draw: st.DrawFn, content: bytes) -> bytes:
+    """Draws other contents: some bits, a few bytes or many are not what they were.
+
+    Places are anywhere, but as often among the first bytes, where files say what the
+    others are.
+    """
+    first = st.integers(0, min(len(content), 2000) - 1)
+    place = draw(first | st.integers(0, len(content) - 1))
+    length = draw(st.sampled_from([1, 8, 100, 5000]))
+    found = content[place : place + length]
+    kind = draw(st.sampled_from(["bit", "bytes", "zeros", "cut", "gone", "twice"]))
+    if kind == "bit":
+        changed = bytes([found[0] ^ 1 << draw(st.integers(0, 7))]) + found[1:]
+    elif kind == "bytes":
+        changed = draw(st.binary(min_size=1, max_size=8))
+        changed += found[len(changed) :]
+    elif kind == "zeros":
+        changed = bytes(len(found))
+    elif kind == "cut":
+        return content[:place]
+    elif kind == "gone":
+        changed = b""
+    else:
+        changed = found + found
+    return content[:place] + changed + content[place + length :]
