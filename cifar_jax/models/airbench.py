@@ -117,7 +117,7 @@ class Airbench(Network):
 
     def __post_init__(self) -> None:
         check_range("widths", self.widths, at_least=1)
-        check_range("depth", self.depth, at_least=1)
+        check_range("depth", self.depth, at_least=1, at_most=200)
         check_range("logit_scale", self.logit_scale, above=0)
         check_range("momentum", self.momentum, at_least=0, at_most=1)
         super().__post_init__()

@@ -44,7 +44,7 @@ class ResNet(Network):
     Attributes:
         width: Channels of the 3x3 convolutions in the first stage; each further one has
             twice as many.
-        depths: Number of blocks in each stage.
+        depths: Number of blocks in each stage, at most 200.
     """
 
     width: int = 64
@@ -52,7 +52,7 @@ class ResNet(Network):
 
     def __post_init__(self) -> None:
         check_range("width", self.width, at_least=1)
-        check_range("depths", self.depths, at_least=1)
+        check_range("depths", self.depths, at_least=1, at_most=200)
         super().__post_init__()
 
 

@@ -114,7 +114,8 @@ def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
             arrays = {name: _array(file, name) for name in sorted(file.keys())}
         check_finite(arrays, "it")
         known = [description.pop(_DIGEST, None), sha256]
-        if any(x not in (None, digest(description, arrays)) for x in known):
+        found = digest(description, arrays)
+        if any(each not in (None, found) for each in known):
             raise UserError(
                 f"its {_DIGEST} does not match, so it is damaged or was edited; get it "
                 f"again, or if you edited it, leave {_DIGEST!r} out of its description"

@@ -25,7 +25,7 @@ class Stacks(Network):
     Attributes:
         width: Channels of the convolutions in the first stack; the others have 2, 4, 8
             and 8 times as many.
-        depths: Number of convolutions in each stack.
+        depths: Number of convolutions in each stack, at most 200.
         dropout: Probability that an input of a dense layer but the first is dropped.
     """
 
@@ -37,7 +37,7 @@ class Stacks(Network):
 
     def __post_init__(self) -> None:
         check_range("width", self.width, at_least=1)
-        check_range("depths", self.depths, at_least=1)
+        check_range("depths", self.depths, at_least=1, at_most=200)
         check_range("dropout", self.dropout, at_least=0, below=1)
         super().__post_init__()
 

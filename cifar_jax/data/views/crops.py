@@ -53,13 +53,13 @@ class ShiftedMirrors(Views):
     The central crop counts as much as both shifted ones together.
 
     Attributes:
-        shift: in pixels.
+        shift: in pixels, at most 1024.
     """
 
     shift: int = 1
 
     def __post_init__(self) -> None:
-        check_range("shift", self.shift, at_least=1)
+        check_range("shift", self.shift, at_least=1, at_most=1024)
 
     def __call__(
         self, image: Num[Array, "h w c"], size: int

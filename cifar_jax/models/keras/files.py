@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import mmap
 import pathlib
 import zipfile
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from cifar_jax.checks import regular_file
 from cifar_jax.console import one_line
 from cifar_jax.errors import UserError
-from cifar_jax.models.keras import named_files, numbered_files
+from cifar_jax.models.keras import damage, named_files, numbered_files
 from cifar_jax.models.keras.layer import Layer
 
 # In the archive that a .keras file is.
@@ -39,11 +40,14 @@ def read(path: str | pathlib.Path) -> list[Layer]:
         with contextlib.ExitStack() as stack:
             contents, config = _contents(path)
             file = stack.enter_context(h5py.File(contents, "r"))
+            _check_heaps(contents)
             if (link := file.visititems_links(_link)) is not None:
                 raise UserError(
                     f"its {link} is a link to another place, which is not followed; "
                     "Keras writes no such links"
                 )
+            if (name := damage.overlapping(file)) is not None:
+                raise UserError(f"it is damaged: {name} shares bytes with others")
             if named_files.is_one(file):
                 layers = named_files.layers(file, path.name)
             else:
@@ -95,6 +99,20 @@ def _part(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
             "from an archive of its size"
         )
     return archive.read(name)
+
+
+def _check_heaps(contents: pathlib.Path | io.BytesIO) -> None:
+    """Raises UserError if HDF5 would read the file forever."""
+    if isinstance(contents, io.BytesIO):
+        endless = damage.is_endless(contents.getvalue())
+    else:
+        with (
+            contents.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        ):
+            endless = damage.is_endless(mapped)
+    if endless:
+        raise UserError("it is damaged: a part of its texts is zeroed")
 
 
 def _link(name: str, link: Any) -> str | None:

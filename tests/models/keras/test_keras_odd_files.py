@@ -161,6 +161,46 @@ def test_what_has_no_end_is_refused(tmp_path, ending):
     assert "File name too long" in refusal(tmp_path / f"{'x' * 300}{ending}")
 
 
+@pytest.mark.parametrize("ending", FORMATS)
+def test_texts_that_are_zeroed(tmp_path, ending):
+    """HDF5 itself would not end."""
+    path = write(tmp_path / f"model{ending}", LAYERS)
+    content = path.read_bytes()
+    found = content.index(b"GCOL")
+    content = content[: found + 16] + bytes(64) + content[found + 80 :]
+    if ending == ".keras":
+        content = with_right_sums(path, content)
+    path.write_bytes(content)
+    assert "a part of its texts is zeroed" in refusal(path)
+
+
+@pytest.mark.parametrize("ending", PLACES)
+def test_a_wrong_address(tmp_path, ending):
+    path = write(tmp_path / f"model{ending}", LAYERS)
+    with h5py.File(path) as file:
+        dataset = file[PLACES[ending].replace("kernel", "bias").replace("/0", "/1")]
+        address = dataset.id.get_offset()
+    content = path.read_bytes()
+    assert content.count(address.to_bytes(8, "little")) == 1
+    wrong = (address - 4).to_bytes(8, "little")
+    path.write_bytes(content.replace(address.to_bytes(8, "little"), wrong))
+    assert "shares bytes with others" in refusal(path)
+
+
+def with_right_sums(path, content):
+    """Returns a .keras file with changed contents, but their checksums."""
+    with zipfile.ZipFile(path) as archive:
+        parts = [(info, archive.read(info)) for info in archive.infolist()]
+    for info, part in parts:
+        if part[:4] == b"\x89HDF":
+            start = info.header_offset + 30 + len(info.filename)
+            changed = content[start : start + len(part)]
+    with zipfile.ZipFile(path, "w") as archive:
+        for info, part in parts:
+            archive.writestr(info.filename, changed if part[:4] == b"\x89HDF" else part)
+    return path.read_bytes()
+
+
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     return write(tmp_path_factory.mktemp("keras") / "model.keras", LAYERS).read_bytes()

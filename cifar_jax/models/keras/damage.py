@@ -1,0 +1,54 @@
+"""Finds damage of files of HDF5 that HDF5 itself does not notice."""
+
+import itertools
+import mmap
+from typing import Any
+
+# How a heap of texts begins, in the only version that there is.
+_HEAP = b"GCOL\x01\0\0\0"
+_HEADER = 16
+
+
+def is_endless(contents: bytes | mmap.mmap) -> bool:
+    """Whether a heap has free space of the size 0, as where a file is zeroed.
+
+    HDF5 goes from one object in a heap to the next by their sizes, and by a size of 0
+    (`H5HG__cache_heap_deserialize`, HDF5 2.0.0) never to an end. The HDF5 File Format
+    Specification 3.0, III.E, has the layout of heaps.
+    """
+
+    def number(place: int, size: int) -> int:
+        return int.from_bytes(contents[place : place + size], "little")
+
+    start = contents.find(_HEAP)
+    while start >= 0:
+        end = min(start + number(start + 8, 8), len(contents))
+        place = start + _HEADER
+        while place + _HEADER <= end:
+            index, size = number(place, 2), number(place + 8, 8)
+            if index:  # an object, padded to eight bytes
+                size = _HEADER + (size + 7) // 8 * 8
+            if not size:
+                return True
+            place += size
+        start = contents.find(_HEAP, start + 1)
+    return False
+
+
+def overlapping(file: Any) -> str | None:
+    """Returns the name of an array that shares bytes with another one, if any.
+
+    None in a file was written so, but a wrong bit in an address makes one.
+    """
+    found: list[tuple[int, int, str]] = []
+
+    def visit(name: str, item: Any) -> None:
+        start = item.id.get_offset() if hasattr(item, "shape") else None
+        if start is not None:
+            found.append((start, start + item.id.get_storage_size(), name))
+
+    file.visititems(visit)
+    for (_, end, _), (start, _, name) in itertools.pairwise(sorted(found)):
+        if start < end:
+            return name
+    return None
