@@ -35,14 +35,20 @@ def is_endless(contents: bytes | mmap.mmap) -> bool:
     return False
 
 
-def overlapping(file: Any) -> str | None:
-    """Returns the name of an array that shares bytes with another one, if any.
+def shared(file: Any) -> str | None:
+    """Returns a name of what has several, or of an array in another's bytes, if any.
 
-    None in a file was written so, but a wrong bit in an address makes one.
+    Keras writes none. A wrong bit in an address makes one, and so does who wants a
+    small file to take much memory.
     """
+    from h5py import h5o
+
+    linked: list[str] = []
     found: list[tuple[int, int, str]] = []
 
     def visit(name: str, item: Any) -> None:
+        if h5o.get_info(item.id).rc > 1:
+            linked.append(name)
         start = item.id.get_offset() if hasattr(item, "shape") else None
         if start is not None:
             found.append((start, start + item.id.get_storage_size(), name))
@@ -50,5 +56,5 @@ def overlapping(file: Any) -> str | None:
     file.visititems(visit)
     for (_, end, _), (start, _, name) in itertools.pairwise(sorted(found)):
         if start < end:
-            return name
-    return None
+            linked.append(name)
+    return linked[0] if linked else None

@@ -41,13 +41,17 @@ def layers(file: Any, name: str) -> list[Layer]:
     """
     # A whole model has its weights in a group.
     root = file.get("model_weights", file)
-    found = []
+    found: list[Layer] = []
+    left = 2 * file.id.get_filesize()  # bfloat16 becomes float32
     for layer in _texts(root, "layer_names"):
         groups = (file, root, root[layer])
         backends = {text for group in groups for text in _texts(group, "backend")}
         for own, weights in _weights(root[layer], layer).items():
             if "theano" in backends or "th_kernels" in name:
                 weights = {key: _turned(key, array) for key, array in weights.items()}
+            left -= sum(array.nbytes for array in weights.values())
+            if left < 0:
+                raise UserError(f"it has the weights of layer {own!r} several times")
             _refuse_channels_first(own, weights)
             found.append(Layer(own, weights))
     return found

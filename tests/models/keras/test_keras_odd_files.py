@@ -187,6 +187,23 @@ def test_a_wrong_address(tmp_path, ending):
     assert "shares bytes with others" in refusal(path)
 
 
+@pytest.mark.parametrize("place", ["layers", "layers/dense", "layers/dense/vars/0"])
+def test_a_second_name(tmp_path, place):
+    path = write(tmp_path / "model.weights.h5", LAYERS)
+    with h5py.File(path, "a") as file:
+        file["layers/dense_1"] = file[place]
+    assert "shares bytes with others" in refusal(path)
+
+
+def test_a_list_that_names_the_same_layer_often(tmp_path):
+    kernel = np.ones((100, 100), np.float32)
+    path = write(tmp_path / "model.h5", [Layer("head", "dense", {"kernel": kernel})])
+    with h5py.File(path, "a") as file:
+        del file.attrs["layer_names"]
+        file.attrs["layer_names"] = ["./" * i + "head" for i in range(9)]
+    assert re.search("it has the weights of layer '.*' several times", refusal(path))
+
+
 def with_right_sums(path, content):
     """Returns a .keras file with changed contents, but their checksums."""
     with zipfile.ZipFile(path) as archive:
