@@ -91,6 +91,10 @@ def convert(source: Any, model: str | None) -> Converted:
     """
     if isinstance(source, str | os.PathLike):
         layers = keras_files.read(os.fspath(source))
+    elif not hasattr(source, "layers"):
+        raise UserError(
+            f"source={source!r} must be the name of a file of Keras, or a Keras model"
+        )
     else:
         layers = list(_layers(source))
     try:

@@ -218,6 +218,12 @@ def with_right_sums(path, content):
     return path.read_bytes()
 
 
+@pytest.mark.parametrize("source", [None, b"model.h5", 3])
+def test_what_is_no_source(source):
+    with pytest.raises(UserError, match="must be the name of a file of Keras, or a K"):
+        models.from_keras(source)
+
+
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     return write(tmp_path_factory.mktemp("keras") / "model.keras", LAYERS).read_bytes()
