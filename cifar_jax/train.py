@@ -48,6 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     for line in balance.described(dataset, config.loss):
         console.log(line)
     command.banner(dataset.notice)
+    if config.train_dir is None:
+        console.log("--train_dir is empty: nothing of this training is kept")
     if sys.stdout.isatty() and sys.stderr.isatty():
         bar = ProgressBar(config.max_steps, config.batch_size)
         result = fit(config, dataset, bar.log, [bar])

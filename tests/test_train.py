@@ -325,3 +325,10 @@ def test_the_lines_of_the_tutorial_are_above_a_bar_on_a_terminal(tmp_path):
     )
     assert "step 0, loss = " in piped.stdout
     assert "/3 [" not in piped.stderr
+
+
+def test_a_training_that_keeps_nothing_says_so(call_command):
+    words = ("--dataset=digits", "--batch_size=8", "--max_steps=1", "--train_dir=")
+    result = call_command("train", *words)
+    assert result.returncode == 0
+    assert result.stdout.count("nothing of this training is kept") == 1

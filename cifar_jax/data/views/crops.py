@@ -59,7 +59,7 @@ class ShiftedMirrors(Views):
     shift: int = 1
 
     def __post_init__(self) -> None:
-        check_range("shift", self.shift, at_least=1)
+        check_range("shift", self.shift, at_least=1, at_most=1024)
 
     def __call__(
         self, image: Num[Array, "h w c"], size: int
