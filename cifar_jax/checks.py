@@ -107,6 +107,16 @@ def check_range(
             raise ValueError(f"{name}={value} must be below {below}")
 
 
+def check_32_bits(name: str, value: Any) -> None:
+    """Raises ValueError if an integer, or one in a tuple, has more than 32 bits.
+
+    Devices compute with so many.
+    """
+    for number in value if isinstance(value, tuple) else (value,):
+        if type(number) is int and not -(2**31) <= number < 2**31:
+            raise ValueError(f"{name}={value} must be from -2147483648 to 2147483647")
+
+
 def as_kind(name: str, value: Any, kind: Any) -> Any:
     """Returns a value as its annotation says, such as `tuple[int, ...] | None`.
 

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-from cifar_jax.checks import as_kind
+from cifar_jax.checks import as_kind, check_32_bits
 from cifar_jax.errors import UserError
 
 Kind = TypeVar("Kind")
@@ -182,7 +182,9 @@ def _instance(
         hints = typing.get_type_hints(getattr(choice, "func", choice))
         for option in bound.arguments.keys() - given.keys():
             argument = bound.arguments[option]
-            bound.arguments[option] = as_kind(option, argument, hints.get(option, Any))
+            given_value = as_kind(option, argument, hints.get(option, Any))
+            check_32_bits(option, given_value)
+            bound.arguments[option] = given_value
         made = choice(*bound.args, **bound.kwargs)
     except (TypeError, ValueError, NameError, RecursionError, MemoryError) as error:
         raise UserError(

@@ -62,6 +62,8 @@ def main(arguments: Sequence[str]) -> int:
     for line in balance.described(dataset, config.loss):
         console.log(line)
     command.banner(dataset.notice)
+    if config.train_dir is None:
+        console.log("--train_dir is empty: nothing of this training is kept")
     log, hooks = _progress(config)
     result = fit(config, dataset, log, hooks)
     command.banner(dataset.notice)

@@ -175,8 +175,10 @@ def test_a_result_that_cannot_be_printed_is_a_failure(
     """In this process, an error of print() replaces one of the underlying file."""
     error = {"full": OSError(28, os.strerror(28)), "closed": BrokenPipeError()}[output]
 
-    def fail(*_, **__):
-        raise error
+    def fail(*words, file=None, **_):
+        if file is None:
+            raise error
+        print(*words, file=file)
 
     monkeypatch.setattr("cifar_jax.console.print", fail, raising=False)
     monkeypatch.setattr("cifar_jax.console._discard_output", lambda: None)

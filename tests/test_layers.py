@@ -23,7 +23,7 @@ COMMANDS = {
     *("train", "eval", "predict", "compare", "export", "demo"),
     *("command", "network_flags", "startup"),
 }
-BASICS = {"caches", "checks", "console", "errors", "plugins", "registry"}
+BASICS = {"aftermath", "caches", "checks", "console", "errors", "plugins", "registry"}
 HEIGHT = {group: -number for number, groups in enumerate(LAYERS) for group in groups}
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_jax import UserError, plugins
+from cifar_jax import Config, UserError, plugins
 from cifar_jax.checks import check_range
 from cifar_jax.registry import Registry, canonical, resolve, resolve_all, signatures
 
@@ -141,3 +141,36 @@ def test_every_registry_makes_what_it_says():
             assert not isinstance(registry, Registry)
         else:
             assert isinstance(registry.kind, type)
+
+
+@pytest.mark.parametrize("value", [2**31, -(2**31) - 1, 10**30])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'optimizer="lookahead(sgd, period={})"',
+        'optimizer="accumulate(sgd, every={})"',
+        'optimizer="muon(steps={})"',
+        'loss="label_noise(cross_entropy, 0.1, seed={})"',
+        'model="resnet18(depths=(2, {}, 2, 2))"',
+        'distortions="cutout({})"',
+        'views="shifted_mirrors({})"',
+        'eval_metrics="ece({})"',
+    ],
+)
+def test_integers_have_no_more_bits_than_devices_compute_with(text, value):
+    name, _, call = text.partition("=")
+    with pytest.raises(UserError, match=f"{value}"):
+        Config(**{name: call.strip('"').format(value)})
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("optimizer", "muon(steps=99999999)"),
+        ("views", "shifted_mirrors(shift=1000000)"),
+        ("eval_metrics", "ece(bins=2147483647)"),
+    ],
+)
+def test_numbers_that_no_machine_could_compute_are_refused(flag, text):
+    with pytest.raises(UserError, match="must be at most"):
+        Config(**{flag: text})

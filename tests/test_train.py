@@ -348,3 +348,10 @@ def test_progress_is_shown_as_the_flag_says(call_command, progress, lines, bar):
     assert ("step 0, loss = " in done.stdout) == lines
     assert ("2/2 [" in done.stderr) == bar
     assert "2 steps in 0:0" in done.stdout
+
+
+def test_a_training_that_keeps_nothing_says_so(call_command):
+    words = ("--dataset=digits", "--batch_size=8", "--max_steps=1", "--train_dir=")
+    result = call_command("train", *words)
+    assert result.returncode == 0
+    assert result.stdout.count("nothing of this training is kept") == 1

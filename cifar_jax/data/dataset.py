@@ -365,19 +365,32 @@ def check_extra(extra: Any, name: str, count: int) -> None:
                     )
 
 
+def check_class_names(names: Any, name: str) -> None:
+    """Raises UserError unless names are different texts that can be printed.
+
+    Args:
+        names: the argument, which may come from anyone's file.
+        name: of the argument, for the message.
+    """
+    if not (
+        isinstance(names, tuple)
+        and names
+        and all(isinstance(one, str) for one in names)
+        and len(set(names)) == len(names)
+    ):
+        raise UserError(
+            f"{name} must be a tuple of different names, not {names!r:.1000}"
+        )
+    for one in names:
+        if not one.isprintable():
+            raise UserError(f"{name} has {one!r}, which cannot be printed; rename it")
+
+
 def check_dataset(dataset: Any) -> None:
     """Raises UserError unless the parts of a data set are valid and consistent."""
     check_type(dataset, "dataset", Dataset)
     names = dataset.class_names
-    if not (
-        isinstance(names, tuple)
-        and names
-        and all(isinstance(name, str) for name in names)
-        and len(set(names)) == len(names)
-    ):
-        raise UserError(
-            f"dataset.class_names must be a tuple of different names, not {names!r}"
-        )
+    check_class_names(names, "dataset.class_names")
     check_split(dataset.train, "dataset.train", len(names))
     shape = dataset.image_shape
     check_split(dataset.test, "dataset.test", len(names), shape)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from cifar_jax.checks import check_integer, check_type
 from cifar_jax.data import Split
-from cifar_jax.data.dataset import check_images, check_split
+from cifar_jax.data.dataset import check_class_names, check_images, check_split
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.devices import compilation, memory, sharding
@@ -54,6 +54,9 @@ class Trained:
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     value_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        check_class_names(self.class_names, "class_names")
 
 
 def eval_step(

@@ -83,7 +83,7 @@ class ECE:
     bins: int = 15
 
     def __post_init__(self) -> None:
-        check_range("bins", self.bins, at_least=1)
+        check_range("bins", self.bins, at_least=1, at_most=1_000_000)
 
     def __call__(self, split: SplitResults) -> dict[str, float]:
         """Returns numbers by name."""

@@ -20,6 +20,7 @@ from cifar_jax import plugins
 from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import conflicts
 from cifar_jax.data import Dataset
+from cifar_jax.data.dataset import check_class_names
 from cifar_jax.data.training_set import TrainingSet, training_set
 from cifar_jax.errors import UserError
 from cifar_jax.models import safetensors_files
@@ -122,6 +123,7 @@ def read(path: str | os.PathLike) -> Run:
     plugins.check(imports)
     with config_file.unreadable(file):
         data = saved["data"]
+        check_class_names(tuple(data["class_names"]), "class_names")
         return Run(
             path,
             Config(**_tuples(saved["config"]) | {"train_dir": str(path)}),

@@ -1,11 +1,12 @@
 import dataclasses
 import hashlib
+import json
 
 import numpy as np
 import pytest
 from helpers import OnDisk, make_dataset
 
-from cifar_jax import Dataset, Split, UserError
+from cifar_jax import Dataset, Split, UserError, load_trained, read_run
 from cifar_jax.data import DATASETS, digits, load
 from cifar_jax.data.dataset import (
     check_dataset,
@@ -183,3 +184,29 @@ def test_a_data_set_is_found_again_by_the_name_it_was_loaded_by(monkeypatch):
     loaded = load("mine", size=9)
     assert (loaded.name, loaded.options) == ("mine", {"size": 9})
     assert (load("digits").name, load("digits").options) == ("digits", {})
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("cat", "dog", "cat"), "must be a tuple of different names"),
+        (("cat", "dog", "\x1b[31mred"), r"'\\x1b\[31mred', which cannot be printed"),
+        (("cat", "dog", "two\nlines"), r"'two\\nlines', which cannot be printed"),
+        (("cat", "dog", "\ud800"), r"'\\ud800', which cannot be printed"),
+    ],
+)
+def test_class_names_are_different_and_can_be_printed(names, message, finished_run):
+    whole = make_dataset(6, 4)
+    with pytest.raises(UserError, match=f"dataset.class_names .*{message}"):
+        check_dataset(dataclasses.replace(whole, class_names=names))
+    with pytest.raises(UserError, match=f"class_names .*{message}"):
+        dataclasses.replace(load_trained(read_run(finished_run)), class_names=names)
+
+
+def test_class_names_of_a_run_are_different_and_can_be_printed(finished_run, tmp_path):
+    saved = json.loads((finished_run / "config.json").read_text())
+    del saved["sha256"]
+    saved["data"]["class_names"][:2] = ["cat", "cat"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(UserError, match=r"config\.json .*different names"):
+        read_run(tmp_path)

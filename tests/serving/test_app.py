@@ -335,11 +335,8 @@ def test_too_little_memory_is_no_damage(address, monkeypatch):
 
 
 def test_names_that_cannot_be_encoded_are_escaped(network):
-    names = ("\udcff\ud800", *network.class_names[1:])
-    network = dataclasses.replace(network, class_names=names)
     page = app._page(network, "r\udce9sum\ud800 \x1b[31m")
     assert r"r\udce9sum\ud800 \x1b[31m" in page.encode().decode()
-    assert r"12 classes: \udcff\ud800, b" in page
 
 
 @pytest.mark.parametrize(

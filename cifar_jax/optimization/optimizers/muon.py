@@ -46,7 +46,8 @@ class Muon(Optimizer):
 
     def __post_init__(self) -> None:
         check_range("beta", self.beta, at_least=0, below=1)
-        check_range("steps", self.steps, at_least=1)
+        # They are compiled one after the other; five are enough.
+        check_range("steps", self.steps, at_least=1, at_most=30)
         check_range("adam_factor", self.adam_factor, at_least=0)
 
     def transform(
