@@ -49,13 +49,13 @@ def create(
 
 def updates_of(tx, gradients, params=PARAMS):
     """Returns the first updates."""
-    return tx.update(gradients, tx.init(params), params)[0]
+    return jax.jit(tx.update)(gradients, tx.init(params), params)[0]
 
 
 def descend(tx, gradients, params=PARAMS):
     """Yields the params and the state after the update by each of the gradients."""
-    state = tx.init(params)
+    state, update = tx.init(params), jax.jit(tx.update)
     for gradient in gradients:
-        updates, state = tx.update(gradient, state, params)
+        updates, state = update(gradient, state, params)
         params = optax.apply_updates(params, updates)
         yield params, state

@@ -103,19 +103,17 @@ def test_a_config_has_one_text_for_a_choice():
 def test_dropout_is_for_training():
     network = models.create("vgg16_bn(2, depths=(1, 1, 1, 1, 1), dropout=0.9)", 3)
     images = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
-    variables = network.init(jax.random.key(1), images)
-    first, second = (
-        network.apply(
-            variables,
-            images,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": jax.random.key(seed)},
-        )[0]
-        for seed in (0, 1)
-    )
+    variables = jax.jit(network.init)(jax.random.key(1), images)
+
+    @jax.jit
+    def trained(key):
+        options = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": key}}
+        return network.apply(variables, images, **options)[0]
+
+    first, second = trained(jax.random.key(0)), trained(jax.random.key(1))
     assert not np.array_equal(first, second)
-    network.apply(variables, images)  # no random stream is needed
+    np.testing.assert_array_equal(trained(jax.random.key(0)), first)
+    jax.jit(network.apply)(variables, images)  # no random stream is needed
 
 
 def activate(x, slope=0.0):
