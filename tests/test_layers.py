@@ -21,7 +21,7 @@ LAYERS = [
 ]
 COMMANDS = {
     *("train", "eval", "predict", "compare", "export", "demo"),
-    *("command", "network_flags", "startup"),
+    *("__main__", "command", "help", "network_flags", "startup"),
 }
 BASICS = {"aftermath", "caches", "checks", "console", "errors", "plugins", "registry"}
 HEIGHT = {group: -number for number, groups in enumerate(LAYERS) for group in groups}
@@ -40,7 +40,8 @@ def imported(path: pathlib.Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "cifar_jax":
-            found |= {f"cifar_jax.{name.name}" for name in node.names}
+            names = {name.name for name in node.names} - {"__version__"}
+            found |= {f"cifar_jax.{name}" for name in names}
         elif isinstance(node, ast.ImportFrom) and node.module.startswith("cifar_jax."):
             found.add(node.module)
     return found

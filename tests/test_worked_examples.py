@@ -72,7 +72,7 @@ def test_one_hot_codes():
     codes = convolution.one_hot()
     assert codes["sex, by one number"] == {"female": [1], "male": [0]}
     assert codes["sex"] == {"female": [1, 0], "male": [0, 1]}
-    assert codes["car"]["pickup"] == [0, 0, 1, 0, 0, 0]
+    assert codes["car"]["pickup"] == [0, 1, 0, 0, 0, 0]
     assert np.array(list(codes["car"].values())).sum() == 6
 
 

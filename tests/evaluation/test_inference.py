@@ -116,8 +116,10 @@ def test_a_step_can_be_chosen(dataset, tmp_path):
     run = read_run(tmp_path)
     assert checkpoint_files.steps(run.checkpoints) == [1, 2, 3]
     assert [load_trained(run, step).step for step in (1, 2)] == [1, 2]
-    for step in (4, "2", 1.5):
-        with pytest.raises(UserError, match=r"no checkpoint of step .* 1, 2, 3"):
+    with pytest.raises(UserError, match=r"no checkpoint of step 4 .* 1, 2, 3"):
+        load_trained(run, 4)
+    for step in ("2", 1.5):
+        with pytest.raises(UserError, match=f"step={step!r} must be an integer"):
             load_trained(run, step)
 
 

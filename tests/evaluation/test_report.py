@@ -135,5 +135,6 @@ def test_the_command_reports_each_checkpoint(two_checkpoints, call_command, tmp_
     assert f"{record['precision_at_1']:.3f}" == printed[1]
     for i, row in enumerate(record["confusion_matrix"]):
         assert row == np.bincount(guesses[labels == i], None, 10).tolist()
-    lines = (two_checkpoints / "eval" / "test_partial.jsonl").read_text().splitlines()
+    lines = (two_checkpoints / "eval" / "test_other_data_partial.jsonl").read_text()
+    lines = lines.splitlines()
     assert json.loads(lines[1])["precision_at_1"] == record["precision_at_1"]

@@ -83,7 +83,7 @@ def test_what_the_machine_lacks_is_no_damage(folder, cache, monkeypatch, error):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(Image.Image, "convert", fail)
+        patch.setattr(Image.Image, "load", fail)
         with pytest.raises(RunError, match=r"\.png") as raised:
             load_data("folder", folder, skip_damaged=True)
     assert "damaged" not in str(raised.value)
