@@ -125,7 +125,8 @@ def test_a_checkpoint_that_the_training_has_deleted_is_no_warning(
     run, call_command, monkeypatch
 ):
     monkeypatch.setattr(
-        "cifar_jax.eval.following.new_steps", lambda *_: iter([10, 20, 30])
+        "cifar_jax.eval.following.new_steps",
+        lambda run, _: ((run, step) for step in (10, 20, 30)),
     )
     newer = shutil.copytree(run / "checkpoints" / "20", run / "checkpoints" / "30")
     (newer / "SHA256SUMS").unlink()

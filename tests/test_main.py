@@ -38,6 +38,7 @@ def test_it_lists_the_commands(run, words):
     assert others == COMMANDS.keys()
 
 
+@pytest.mark.slow
 def test_it_runs_a_command(run):
     done = run("train", "--dataset=digits", "--max_steps=1", "--batch_size=8")
     assert done.returncode == 0, done.stderr

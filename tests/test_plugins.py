@@ -140,6 +140,7 @@ def test_the_same_can_be_registered_again(fresh):
         register("model", "nameless")(lambda: None)
 
 
+@pytest.mark.slow
 def test_own_code_passes_through_all_commands(call_command, tmp_path, forget):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

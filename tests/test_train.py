@@ -338,7 +338,6 @@ def test_the_lines_of_the_tutorial_are_above_a_bar_on_a_terminal(tmp_path):
     ("progress", "lines", "bar"),
     [
         ("auto", True, False),
-        ("lines", True, False),
         ("none", False, False),
         ("bar", True, True),
     ],

@@ -146,6 +146,7 @@ def test_the_compiler_accepts_the_options():
     assert double(2) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "folders"])
 def test_a_damaged_cache_is_one_line(run_command, tmp_path, damage):
     Image.new("RGB", (32, 32)).save(tmp_path / "picture.png")

@@ -102,7 +102,7 @@ def test_a_state_that_a_failed_call_has_used_up_is_not_saved(dataset, tmp_path):
         every = 1
 
         def __call__(self, now):
-            for leaf in jax.tree.leaves(now.state):
+            for leaf in jax.tree.leaves(now.state.params):
                 leaf.delete()
             raise MemoryError
 

@@ -35,6 +35,7 @@ def pair(network: str, **changes):
     return whole, parts
 
 
+@pytest.mark.slow
 def test_four_micro_batches_are_a_batch(dataset):
     whole, parts = pair(
         "small",
