@@ -88,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
                     _evaluate(now, step, task, record)
                 except (RunError, UserError) as error:
                     # The training deletes old ones in favor of newer ones.
-                    if step in checkpoints.steps(run.checkpoints):
+                    if step in checkpoints.named(now.checkpoints):
                         warn(f"{error}; skipped")
     command.banner(task.notice, say)
     return 0
