@@ -159,7 +159,7 @@ def test_convolution_computes_and_draws(tmp_path):
     text = call_experiment("convolution", f"--results_dir={tmp_path}")
     kept = json.loads((tmp_path / "convolution.json").read_text())
     assert "1x1 + 1x1 + 1x1 + 1x0 + 1x1 + 1x1 + 1x0 + 1x0 + 1x1 + 0 = 6" in text
-    assert "SUV: [0, 0, 0, 0, 1, 0]" in text
+    assert "SUV: [0, 0, 1, 0, 0, 0]" in text
     assert len(kept["examples"]) == 5
     for part in ("", "_pooling", "_softmax"):
         assert (tmp_path / f"convolution{part}.png").stat().st_size > 10_000

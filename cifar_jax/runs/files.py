@@ -28,6 +28,7 @@ def write_atomically(path: pathlib.Path, contents: str | bytes) -> None:
     Raises:
         OSError: the file cannot be written; its previous contents are unchanged.
     """
+    _delete_leftovers(path.parent)
     with _staged(path.parent, contents) as partial:
         partial.replace(path)
 
@@ -43,6 +44,7 @@ def write_together(directory: pathlib.Path, files: Mapping[str, str | bytes]) ->
     """
     directory.mkdir(parents=True, exist_ok=True)
     with _alone(directory), contextlib.ExitStack() as stack:
+        _delete_leftovers(directory)
         partials = {
             name: stack.enter_context(_staged(directory, contents))
             for name, contents in files.items()
@@ -69,7 +71,6 @@ def _alone(folder: pathlib.Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _staged(folder: pathlib.Path, contents: str | bytes) -> Iterator[pathlib.Path]:
     """Writes a file of another name, which is deleted unless it gets the right one."""
-    _delete_leftovers(folder)
     with contextlib.ExitStack() as stack:
         partial, file = _created(folder)
         stack.callback(partial.unlink, missing_ok=True)

@@ -68,7 +68,10 @@ def train_step(
     check_batch(batch, program.model.num_classes, program.preprocessing)
     loss_and_grad = jax.value_and_grad(forward, argnums=1, has_aux=True)
     (loss, seen), grads = loss_and_grad(program, state.params, state, batch)
-    loss, losses, grads = program.share.mean((loss, seen.losses, grads))
+    # No label of another class gives a loss, even where nobody can refuse it.
+    known = ((batch.labels >= 0) & (batch.labels < program.model.num_classes)).all()
+    losses = {name: jnp.where(known, x, jnp.nan) for name, x in seen.losses.items()}
+    loss, losses, grads = program.share.mean((loss, losses, grads))
     losses = program.loss_terms(losses, state.params)
     updates, opt_state = program.tx.update(
         grads, state.opt_state, state.params, value=loss
@@ -138,10 +141,7 @@ def forward(
             f"the loss {program.loss.name} returned values of shape "
             f"{list(each.shape)}; return one for each of {len(targets)} examples"
         )
-    # No label of another class gives a loss, even where nobody can refuse it.
-    known = (batch.labels >= 0) & (batch.labels < program.model.num_classes)
-    losses = {program.loss.name: jnp.where(known.all(), each.mean(), jnp.nan)}
-    losses |= models.sown(updated.get("losses", {}))
+    losses = {program.loss.name: each.mean()} | models.sown(updated.get("losses", {}))
     first, *rest = losses.values()
     taps = models.taps(updated.get("intermediates", {}))
     batch_stats = updated.get("batch_stats", {})

@@ -68,10 +68,13 @@ class Writers(contextlib.AbstractContextManager):
     def __exit__(self, *error: object) -> None:
         try:
             self._wait()
+        except Exception:
+            if error[0] is None:  # otherwise another error has ended the run
+                raise
         finally:
             self._thread.shutdown()
             for writer in self._opened:
-                with _writing(writer):
+                with _writing(type(writer).__name__):
                     writer.close()
 
     def _wait(self) -> None:
@@ -81,9 +84,10 @@ class Writers(contextlib.AbstractContextManager):
 
     def _write(self, summary: Callable[[], Summary]) -> None:
         assert self._directory is not None
-        made = summary()
+        with _writing("summaries"):
+            made = summary()
         for writer in self._writers:
-            with _writing(writer):
+            with _writing(type(writer).__name__):
                 if writer not in self._opened:
                     self._directory.mkdir(parents=True, exist_ok=True)
                     writer.open(self._directory, self._resume_step)
@@ -92,10 +96,10 @@ class Writers(contextlib.AbstractContextManager):
 
 
 @contextlib.contextmanager
-def _writing(writer: Writer) -> Iterator[None]:
+def _writing(what: str) -> Iterator[None]:
     """Turns an error of the disk into a RunError."""
     try:
         yield
     except OSError as error:
-        where = error.filename or f"by {type(writer).__name__}"
+        where = error.filename or what
         raise RunError(f"cannot write {where}: {error.strerror or error}") from error

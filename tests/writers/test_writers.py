@@ -192,3 +192,19 @@ def test_a_directory_that_cannot_be_created(tmp_path):
         Writers(BOTH, tmp_path / "file" / "eval") as writers,
     ):
         writers.write(Summary("test", 0, {}))
+
+
+def test_a_summary_that_fails_does_not_hide_what_ended_the_run(tmp_path):
+    def fail():
+        raise OSError(24, "Too many open files")
+
+    def run(error):
+        with Writers(BOTH, tmp_path) as writers:
+            writers.write(fail)
+            if error is not None:
+                raise error
+
+    with pytest.raises(ZeroDivisionError):
+        run(ZeroDivisionError())
+    with pytest.raises(RunError, match="cannot write summaries: Too many open files"):
+        run(None)
