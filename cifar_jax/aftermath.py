@@ -7,6 +7,8 @@ loops that are closed: by warnings, log records and tracebacks, hundreds of line
 
 import logging
 import sys
+import threading
+import traceback
 import warnings
 from typing import Any
 
@@ -32,6 +34,14 @@ def silence() -> None:
     logging.getLogger("asyncio").addFilter(
         lambda record: not record.getMessage().startswith(_OF_ASYNCIO)
     )
+    of_threads = threading.excepthook
+
+    def thread_hook(arguments: threading.ExceptHookArgs) -> None:
+        frames = traceback.extract_tb(arguments.exc_traceback)
+        if not any(_LIBRARY in frame.filename for frame in frames):
+            of_threads(arguments)
+
+    threading.excepthook = thread_hook
     others = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:

@@ -1,5 +1,6 @@
 """How programs are compiled: JAX's persistent cache, and a trap on CPUs."""
 
+import errno
 import hashlib
 import os
 import pathlib
@@ -28,6 +29,7 @@ _DAMAGE = re.compile(
     "(.*)",
     re.DOTALL,
 )
+_NO_HANDLE = f"[Errno {errno.EMFILE}]"
 # What this process has compiled lately; the oldest is forgotten first.
 _MADE: dict[Hashable, Any] = {}
 _MOST = 16
@@ -74,14 +76,18 @@ def enable(directory: str | None = None) -> None:
 
 
 def warn_once() -> None:
-    """Turns JAX's warnings of a damaged cache, one for each program, into one line."""
+    """Turns JAX's warnings of a damaged cache, one for each program, into one line.
+
+    Says nothing of a process that has no file handle left for the cache: the cache is
+    as good as before, and what else needs a handle says so.
+    """
     others, said = warnings.showwarning, False
 
     def show(message: Warning | str, *arguments: Any, **options: Any) -> None:
         nonlocal said
         if (found := _DAMAGE.match(str(message))) is None:
             others(message, *arguments, **options)
-        elif not said:
+        elif not said and _NO_HANDLE not in found[2]:
             said = True
             console.warn(
                 f"the compilation cache {_configured()} cannot be "

@@ -2,6 +2,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import warnings
 
 import jax
 import pytest
@@ -144,6 +145,25 @@ def test_the_compiler_accepts_the_options():
     options = compilation.compiler_options()
     double = jax.jit(lambda x: x + x, compiler_options=options)
     assert double(2) == 4
+
+
+def test_warnings_of_the_cache_are_one_line(monkeypatch, capsys):
+    others = []
+    monkeypatch.setattr(
+        warnings, "showwarning", lambda message, *_, **__: others.append(str(message))
+    )
+    compilation.warn_once()
+    text = "Error {} persistent compilation cache entry for 'jit_f': "
+    for message in (
+        text.format("reading") + "OSError: [Errno 24] Too many open files: 'f-cache'",
+        "another",
+        text.format("writing") + "OSError: [Errno 28] No space left on device",
+        text.format("reading") + "ValueError: damaged",
+    ):
+        warnings.showwarning(message, UserWarning, "file", 1)
+    assert others == ["another"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be written (OSError: [Errno 28] No space left on device)" in line
 
 
 @pytest.mark.slow
