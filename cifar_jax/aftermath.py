@@ -1,8 +1,9 @@
-"""Silences what libraries print of work that an error has cut short.
+"""What libraries still do and print of work that an error has cut short.
 
 Orbax reads and writes arrays in threads and coroutines. When one of them fails, it
 raises that error, which the commands report, and the others come to their ends on event
-loops that are closed: by warnings, log records and tracebacks, hundreds of lines.
+loops that are closed: by warnings, log records and tracebacks, hundreds of lines. Some
+wait for the one that failed, for ten minutes, and Python would wait for them.
 """
 
 import logging
@@ -52,3 +53,10 @@ def silence() -> None:
             others(unraisable)
 
     sys.unraisablehook = hook
+
+
+def lingers() -> bool:
+    """Returns whether a thread of Orbax is alive; a normal exit would wait for it."""
+    return any(
+        type(thread).__module__.startswith(_LIBRARY) for thread in threading.enumerate()
+    )

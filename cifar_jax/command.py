@@ -10,7 +10,7 @@ from typing import NoReturn
 import jax
 from absl import flags
 
-from cifar_jax import console, help, plugins
+from cifar_jax import aftermath, console, help, plugins
 from cifar_jax.checks import as_path
 from cifar_jax.console import OutputError
 from cifar_jax.devices import compilation as compilation_cache
@@ -156,8 +156,8 @@ def banner(notice: str | None, say: Callable[..., None] = console.log) -> None:
 
 def _fail(message: str, status: int) -> NoReturn:
     _print_error(message)
-    if jax.distributed.is_initialized():
-        # A normal exit would wait for processes that may be waiting for this one.
+    if jax.distributed.is_initialized() or aftermath.lingers():
+        # A normal exit would wait for processes or threads that wait for what failed.
         os._exit(status)
     sys.exit(status)
 

@@ -61,6 +61,25 @@ def test_only_what_follows_from_an_error_is_silenced():
     ]
 
 
+def test_a_failed_command_waits_for_no_thread_of_orbax():
+    script = """
+import threading
+from absl import flags
+from cifar_jax import RunError, command
+Waiting = type("Waiting", (threading.Thread,), {"__module__": "orbax.futures"})
+def main(arguments):
+    print("some lines", flush=True)
+    Waiting(target=threading.Event().wait).start()
+    raise RunError("of which one is this")
+command.run(main, "", {}, {})
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert_one_line(result, 1, "of which one is this")
+    assert result.stdout == "some lines\n"
+
+
 @pytest.mark.slow
 def test_a_network_of_another_size_is_one_line(digits_run, tmp_path):
     """A config that is edited as config.json says, to one that the checkpoint lacks."""

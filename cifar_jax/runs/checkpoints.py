@@ -108,15 +108,9 @@ def save(
         if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
             # Another process died; `processes.lost_process_as_run_error` reports it.
             raise
-        last = steps(directory, run_id)
-        safe = (
-            f"the latest checkpoint is {directory / str(last[-1])}"
-            if last
-            else "there is no earlier checkpoint"
-        )
         raise RunError(
             f"cannot save the checkpoint of step {step} in {directory}: "
-            f"{_first_line(error)} ({safe})"
+            f"{_first_line(error)} ({_latest(directory, run_id)})"
         ) from error
     if processes.is_main():
         _prune(directory, step, run_id, kept)
@@ -256,6 +250,16 @@ def _delete_leftovers(directory: pathlib.Path) -> None:
     for path in directory.iterdir():
         if _LEFTOVERS.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _latest(directory: pathlib.Path, run_id: str | None) -> str:
+    try:
+        last = steps(directory, run_id)
+    except OSError:
+        return "earlier ones are as they were"
+    if not last:
+        return "there is no earlier checkpoint"
+    return f"the latest checkpoint is {directory / str(last[-1])}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -210,6 +210,19 @@ def truncate(folder: pathlib.Path) -> None:
     os.truncate(largest, largest.stat().st_size // 2)
 
 
+def test_a_failed_save_that_cannot_look_for_another_is_one_line(tmp_path, monkeypatch):
+    checkpoints.save(tmp_path, 1, state(1))
+
+    def no_handles(*_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", no_handles)
+    with pytest.raises(
+        RunError, match=r"step 2 .*open files \(earlier ones are as they"
+    ):
+        checkpoints.save(tmp_path, 2, state(2))
+
+
 def test_unusable_checkpoints_do_not_push_out_usable_ones(tmp_path, capsys):
     checkpoints.save(tmp_path, 2, state(2))
     unusable = range(800, 801 + checkpoints.KEPT)
