@@ -73,8 +73,10 @@ def _define_flags() -> None:
         "validation_size", 10_000, "Held-out training images.", lower_bound=1
     )
     flags.DEFINE_integer("seeds", 3, "Final trainings of each setting.", lower_bound=1)
-    flags.DEFINE_string("out_dir", "search", "Directory for trials, one folder each.")
-    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
+    flags.DEFINE_string(
+        "out_dir", "results/search", "Directory for trials, one folder each."
+    )
+    output.define_results_dir()
     flags.DEFINE_boolean("quick", False, "Few trials of four steps: about a minute.")
 
 

@@ -57,7 +57,7 @@ def draw(dataset: Dataset, seed: int) -> Figure:
 def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_integer("seed", 0, "Seed of the choice.", lower_bound=0)
-    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
+    output.define_results_dir()
 
 
 def main(argv: list[str]) -> None:

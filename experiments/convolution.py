@@ -235,7 +235,7 @@ def costs_of_strides(repetitions: int = 5) -> list[dict[str, float]]:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
+    output.define_results_dir()
 
 
 def main(argv: list[str]) -> None:

@@ -159,7 +159,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("maps", 64, "Maps shown per layer.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of the noise.")
     flags.DEFINE_boolean("quick", False, "Use 2 samples and 16 maps per layer.")
-    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
+    output.define_results_dir()
 
 
 def main(argv: list[str]) -> None:

@@ -140,8 +140,10 @@ def define_flags() -> None:
     flags.DEFINE_list("programs", [TENSORFLOW, *OURS], "Programs to run.")
     flags.DEFINE_integer("seeds", 5, "Runs of each program.", lower_bound=1)
     flags.DEFINE_integer("max_steps", 1000, "Steps of each run.", lower_bound=1)
-    flags.DEFINE_string("out_dir", "fidelity", "Directory for runs, one folder each.")
-    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
+    flags.DEFINE_string(
+        "out_dir", "results/fidelity", "Directory for runs, one folder each."
+    )
+    output.define_results_dir()
     flags.DEFINE_string("tensorflow_python", "", "Python interpreter with TensorFlow.")
     flags.DEFINE_boolean("quick", False, "One run of four steps of each program.")
 

@@ -165,7 +165,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("steps", 20, "Steps of training.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 128, "Images in a step.", lower_bound=1)
     flags.DEFINE_string("tensorflow_python", "", "Python interpreter with TensorFlow.")
-    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
+    output.define_results_dir()
 
 
 def main(argv: list[str]) -> None:

@@ -121,8 +121,10 @@ def define_flags() -> None:
     )
     flags.DEFINE_list("long_steps", "5000,10000", "Further steps for the first seed.")
     flags.DEFINE_integer("seeds", 3, "Number of seeds, from 0.", lower_bound=1)
-    flags.DEFINE_string("out_dir", "max_steps", "Directory for runs, one folder each.")
-    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
+    flags.DEFINE_string(
+        "out_dir", "results/max_steps", "Directory for runs, one folder each."
+    )
+    output.define_results_dir()
     flags.DEFINE_boolean(
         "quick", False, "Run one seed for a few steps: about a minute."
     )

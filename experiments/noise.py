@@ -252,7 +252,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("seed", 0, "Seed of the noise and the squares.")
     flags.DEFINE_list("examples", ["4", "13"], "Indices of the test images to show.")
     flags.DEFINE_boolean("quick", False, f"Use only {QUICK_IMAGES} images.")
-    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
+    output.define_results_dir()
 
 
 def main(argv: list[str]) -> None:

@@ -18,9 +18,17 @@ if TYPE_CHECKING:  # children begin with this process's memory on their account
 
 # Draws the picture of an experiment's record.
 Draw = Callable[[dict[str, Any]], "Figure"]
-DIRECTORY = pathlib.Path(__file__).parent / "results"
-
 FLAGS = flags.FLAGS
+
+
+def define_results_dir() -> None:
+    """Defines --results_dir; what the pages quote is in experiments/results."""
+    flags.DEFINE_string(
+        "results_dir",
+        "results",
+        "Folder for results. --results_dir=experiments/results replaces those that the "
+        "pages quote.",
+    )
 
 
 def without_paths(source: str) -> str:

@@ -192,7 +192,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "train_flags", "", "More flags of every run, such as '--use_fp16'."
     )
-    flags.DEFINE_string("out_dir", "recipes", "Directory for runs.")
+    flags.DEFINE_string("out_dir", "results/recipes", "Directory for runs.")
 
 
 def main(argv: list[str]) -> None:

@@ -39,8 +39,10 @@ def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_integer("seeds", 2, "Number of seeds, from 0.", lower_bound=1)
     flags.DEFINE_integer("max_steps", 2000, "Steps of each run.", lower_bound=1)
-    flags.DEFINE_string("out_dir", "studies", "Directory for runs, one folder each.")
-    flags.DEFINE_string("results_dir", str(output.DIRECTORY), "Directory for results.")
+    flags.DEFINE_string(
+        "out_dir", "results/studies", "Directory for runs, one folder each."
+    )
+    output.define_results_dir()
     flags.DEFINE_boolean("quick", False, "Run one seed for four steps: a few minutes.")
 
 

@@ -69,7 +69,9 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "at_a_time", 1, "Runs side by side, sharing the cores or GPUs.", lower_bound=1
     )
-    flags.DEFINE_string("out_dir", "sweep", "Directory for runs, one folder each.")
+    flags.DEFINE_string(
+        "out_dir", "results/sweep", "Directory for runs, one folder each."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -155,11 +155,15 @@ def test_the_contact_sheet(tmp_path):
 
 
 @pytest.mark.slow
-def test_convolution_computes_and_draws(tmp_path):
-    text = call_experiment("convolution", f"--results_dir={tmp_path}")
-    kept = json.loads((tmp_path / "convolution.json").read_text())
+def test_convolution_computes_and_draws_and_replaces_no_result(tmp_path, monkeypatch):
+    before = (ROOT / "experiments/results/convolution.json").stat()
+    monkeypatch.chdir(tmp_path)
+    text = call_experiment("convolution")
+    assert (ROOT / "experiments/results/convolution.json").stat() == before
+    kept = json.loads((tmp_path / "results/convolution.json").read_text())
     assert "1x1 + 1x1 + 1x1 + 1x0 + 1x1 + 1x1 + 1x0 + 1x0 + 1x1 + 0 = 6" in text
     assert "SUV: [0, 0, 1, 0, 0, 0]" in text
     assert len(kept["examples"]) == 5
     for part in ("", "_pooling", "_softmax"):
-        assert (tmp_path / f"convolution{part}.png").stat().st_size > 10_000
+        picture = tmp_path / "results" / f"convolution{part}.png"
+        assert picture.stat().st_size > 10_000
