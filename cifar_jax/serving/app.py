@@ -74,7 +74,7 @@ def create(
 
     Args:
         network: classifies the pictures.
-        note: says what network it is.
+        note: says what network it is; everybody who opens the page can read it.
         host: the name or address that the server listens at.
         names: other names by which browsers may open the page, of a proxy for example.
         resize: how pictures get the size of the network, see `read_picture`.
