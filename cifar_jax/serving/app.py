@@ -41,6 +41,8 @@ _MANY_PIXELS = 4_000_000
 IDLE_SECS = 60.0
 # Those that browsers show and Pillow reads without starting other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+# The page's own; the first one imports the others.
+_SCRIPTS = ("page.js", "answers.js", "examples.js", "language.js")
 _HEADERS = {
     # Nothing but this server's own files is loaded or run, and no site may embed them.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
@@ -115,7 +117,7 @@ def create(
         routes=[
             Route("/", _file(page, "text/html")),
             Route("/page.css", _file(_text("page.css"), "text/css")),
-            Route("/page.js", _file(_text("page.js"), "text/javascript")),
+            *(Route(f"/{x}", _file(_text(x), "text/javascript")) for x in _SCRIPTS),
             Route("/classify", classify, methods=["POST"]),
         ],
         middleware=[Middleware(_Guard, host=host, proxies=names)],
