@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(
             f"the page needs {error.name}: pip install 'cifar-jax[demo]'"
         ) from None
-    network, _, note, resize = network_flags.load()
+    network, _, note, title, resize = network_flags.load()
     with _listen(options.host, options.port) as listener:
         console.say(note)
         console.say(
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
         host = f"[{options.host}]" if ":" in options.host else options.host
         port = listener.getsockname()[1]
         console.say(f"open http://{host}:{port} in a browser; Ctrl-C ends the page")
-        page = app.create(network, note, options.host, options.allow_host, resize)
+        page = app.create(network, title, options.host, options.allow_host, resize)
         interrupts.end_on_signals()
         app.server(page).run([listener])
 

@@ -25,13 +25,15 @@ class Chosen(NamedTuple):
     Attributes:
         network: the network.
         origin: what it comes from, for JSON.
-        note: what it comes from, for people.
+        note: what it comes from, for whoever gave the flags.
+        title: the same for guests, who are shown no folders but the last.
         resize: how pictures get the size that it takes.
     """
 
     network: Trained
     origin: dict[str, int | str]
     note: str
+    title: str
     resize: Resizing
 
 
@@ -91,18 +93,21 @@ def load() -> Chosen:
     folder = pathlib.Path(options.checkpoint_dir)
     default = not any(options[name].present for name in _OF_RUNS)
     if (export := safetensors_files.in_export(folder)) is not None:
-        return _of_export(str(export))
+        return _of_export(str(export), folder)
     if default and not run_dir.exists(folder):
         network = trained.of_export()
-        note = f"the network that comes with cifar_jax, {trained.PRETRAINED.stem}, as "
-        note += f"no run is named and none is in {options.checkpoint_dir}"
-        return _chosen(network, {"weights": str(trained.PRETRAINED)}, note)
+        title = f"the network that comes with cifar_jax, {trained.PRETRAINED.stem}"
+        note = f"{title}, as no run is named and none is in {options.checkpoint_dir}"
+        return _chosen(network, {"weights": str(trained.PRETRAINED)}, note, title)
     run = run_dir.read(folder)
     network = trained.load(run, None, options.raw_params, options.best)
     kind = "raw" if options.raw_params else "averaged"
-    note = f"step {network.step} of {run.path}, {kind} parameters"
+    note, title = (
+        f"step {network.step} of {name}, {kind} parameters"
+        for name in (run.path, _last(run.path))
+    )
     note += f"; trained on {run.data_source}"
-    return _chosen(network, {"step": network.step}, note)
+    return _chosen(network, {"step": network.step}, note, title)
 
 
 def _of_weights(weights: str, model: str | None) -> Chosen:
@@ -119,31 +124,40 @@ def _of_weights(weights: str, model: str | None) -> Chosen:
             raise UserError(
                 f"--weights={weights} knows its own network; leave out --model"
             )
-        return _of_export(weights if export is None else str(export))
+        return _of_export(weights if export is None else str(export), path)
     if model is None:
         raise UserError(
             f"--weights={weights} needs --model, the network that they are of: "
             f"{', '.join(imagenet.INPUTS)}"
         )
     network = trained.of_keras(model, weights)
-    note = f"{model} with the weights of {weights}"
-    return _chosen(network, {"weights": weights}, note, "stretch")
+    note, title = (
+        f"{model} with the weights of {name}" for name in (weights, _last(path))
+    )
+    return _chosen(network, {"weights": weights}, note, title, "stretch")
 
 
-def _of_export(file: str) -> Chosen:
+def _of_export(file: str, given: pathlib.Path) -> Chosen:
+    """Returns the network of a file, which is in the folder given or is given."""
     _refuse(_PARAMS_OF_RUNS, "leave it out with an export, which has one set of them")
     network = trained.of_export(file)
-    return _chosen(network, {"weights": file}, f"the network of {file}")
+    note, title = f"the network of {file}", f"the network of {_last(given)}"
+    return _chosen(network, {"weights": file}, note, title)
 
 
 def _chosen(
     network: Trained,
     origin: dict[str, int | str],
     note: str,
+    title: str,
     resize: Resizing = "crop",
 ) -> Chosen:
     """Returns a network with the --resize, by default the one given here."""
-    return Chosen(network, origin, note, flags.FLAGS.resize or resize)
+    return Chosen(network, origin, note, title, flags.FLAGS.resize or resize)
+
+
+def _last(path: pathlib.Path) -> str:
+    return path.resolve().name
 
 
 def _refuse(names: tuple[str, ...], way_out: str) -> None:

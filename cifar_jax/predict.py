@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"no image file given: {GENERATOR} FILE...")
     if options.show:
         plot_files.check(pathlib.Path(options.out), "out", GENERATOR)
-    network, origin, note, resize = network_flags.load()
+    network, origin, note, _, resize = network_flags.load()
     problems: list[UserError | RunError] = []
     records: list[dict] = []
     drawn: list[_Picture] = []

@@ -1,5 +1,6 @@
 """Tests the demo command and its page of documentation."""
 
+import asyncio
 import json
 import pathlib
 import re
@@ -13,6 +14,7 @@ import pytest
 import requests
 from helpers import assert_one_line, read_until, started
 from PIL import Image
+from starlette.applications import Starlette
 
 from cifar_jax.serving import app
 
@@ -55,6 +57,65 @@ def test_the_address_is_printed_and_answers_until_a_signal(
             out, err = process.communicate(timeout=10)
     assert process.returncode == 0
     assert (out, err) == ("stopped\n", "")
+
+
+@pytest.fixture
+def shown(monkeypatch, call_command):
+    """Returns a function that starts the command and returns what its page shows."""
+    create = app.create
+
+    def call(*arguments: str, cwd: pathlib.Path) -> str:
+        monkeypatch.setattr(app, "create", lambda *given: create(*given[:2], "page"))
+        monkeypatch.setattr(app, "server", lambda page: pages.append(page) or Ended())
+        monkeypatch.setattr("cifar_jax.demo.answer", lambda *_: None)
+        monkeypatch.setattr("cifar_jax.demo.interrupts.end_on_signals", lambda: None)
+        pages: list[Starlette] = []
+        result = call_command("demo", "--port=0", *arguments, cwd=cwd)
+        assert result.returncode == 0, result.stderr
+        return asyncio.run(got(pages[0]))
+
+    class Ended:
+        def run(self, listeners):
+            pass
+
+    async def got(page):
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        headers = [(b"host", b"localhost")]
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": headers}
+        scope |= {"root_path": "", "query_string": b""}
+        await page(scope, None, send)
+        return sent[1]["body"].decode()
+
+    return call
+
+
+def test_guests_see_no_folders_of_the_server(
+    shown, finished_run, tmp_path, call_command
+):
+    exported = ("--out=out", f"--checkpoint_dir={finished_run}")
+    assert call_command("export", *exported).returncode == 0
+    places = {
+        f"--checkpoint_dir={finished_run}": "step 12 of run, averaged parameters",
+        f"--checkpoint_dir={tmp_path / 'out'}": "the network of out",
+        f"--weights={tmp_path / 'out'}": "the network of out",
+        f"--weights={tmp_path / 'out' / 'model.safetensors'}": (
+            "the network of model.safetensors"
+        ),
+    }
+    for flag, title in places.items():
+        text = shown(flag, cwd=tmp_path)
+        assert f"Network: {title}. It knows" in text
+        assert str(tmp_path) not in text
+        assert str(finished_run.parent) not in text
+    for inside, folder in ((".", finished_run), ("..", finished_run / "checkpoints")):
+        flag = f"--checkpoint_dir={inside}"
+        assert "Network: step 12 of run, averaged" in shown(flag, cwd=folder)
+    text = shown(cwd=tmp_path)
+    assert "Network: the network that comes with cifar_jax, airbench94. It" in text
 
 
 def test_a_port_in_use(call_command, flag):

@@ -41,6 +41,8 @@ _MANY_PIXELS = 4_000_000
 IDLE_SECS = 60.0
 # Those that browsers show and Pillow reads without starting other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+# The page's own; the first one imports the others.
+_SCRIPTS = ("page.js", "answers.js", "examples.js", "language.js")
 _HEADERS = {
     # Nothing but this server's own files is loaded or run, and no site may embed them.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
@@ -74,7 +76,7 @@ def create(
 
     Args:
         network: classifies the pictures.
-        note: says what network it is.
+        note: says what network it is; everybody who opens the page can read it.
         host: the name or address that the server listens at.
         names: other names by which browsers may open the page, of a proxy for example.
         resize: how pictures get the size of the network, see `read_picture`.
@@ -115,7 +117,7 @@ def create(
         routes=[
             Route("/", _file(page, "text/html")),
             Route("/page.css", _file(_text("page.css"), "text/css")),
-            Route("/page.js", _file(_text("page.js"), "text/javascript")),
+            *(Route(f"/{x}", _file(_text(x), "text/javascript")) for x in _SCRIPTS),
             Route("/classify", classify, methods=["POST"]),
         ],
         middleware=[Middleware(_Guard, host=host, proxies=names)],
