@@ -1,5 +1,6 @@
 """The style that all pictures of the experiments share."""
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -38,6 +39,11 @@ def figure(height: float, title: str) -> Figure:
     made = Figure(figsize=(WIDTH, height), layout="constrained")
     made.suptitle(title, fontsize=12)
     return made
+
+
+def times(text: str) -> str:
+    """Returns a text in which numbers such as 24x24 have the sign of multiplication."""
+    return re.sub(r"(?<=\d)x(?=-?\d)", "\N{MULTIPLICATION SIGN}", text)
 
 
 def count(groups: Collection[Collection]) -> str:

@@ -349,7 +349,7 @@ def test_feature_maps_are_large_and_the_strongest_first(monkeypatch, tmp_path):
     check(figure)
     axes = [axis for axis in figure.axes if axis.get_title().startswith("conv")]
     assert [axis.get_title() for axis in axes] == [
-        f"{name}: 24 of 64 maps of 12x12, strongest first"
+        f"{name}: 24 of 64 maps of 12\N{MULTIPLICATION SIGN}12, strongest first"
         for name in ("conv1", "conv2")
     ]
     # At the 110 dots per inch with which pictures are written.
@@ -357,6 +357,27 @@ def test_feature_maps_are_large_and_the_strongest_first(monkeypatch, tmp_path):
     assert width / feature_maps_plot.COLUMNS > 90
     first = axes[0].images[0].get_array()[:24:2, :24:2]
     np.testing.assert_array_equal(first, values[0, ..., 5])
+
+
+def test_maps_of_the_tutorials_network_fit_a_tall_screen(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(
+        feature_maps_plot.output,
+        "write_figure",
+        lambda *given: figures.append(given),
+    )
+    values = np.random.default_rng(0).random((1, 12, 12, 64))
+    found = {"input": np.zeros((1, 24, 24, 3)), "conv1": values, "conv2": values}
+    feature_maps_plot.plot_maps(EXAMPLES[0], found, 64, tmp_path / "maps.png")
+    [(figure, _)] = figures
+    check(figure)
+    assert figure.get_figheight() * 110 < 1400
+
+
+def test_sizes_are_written_with_the_sign_of_multiplication():
+    sign = "\N{MULTIPLICATION SIGN}"
+    assert plots.times("a 24x24 axis, 1x-2") == f"a 24{sign}24 axis, 1{sign}-2"
+    assert plots.times("x 3x max2x") == "x 3x max2x"
 
 
 def test_a_picture_is_drawn_again_without_measuring(tmp_path):
