@@ -238,15 +238,19 @@ def _subject(
 ) -> report.Subject:
     """Returns what a report says about its subject."""
     return report.Subject(
-        run=str(run.path),
+        run=run.path.resolve().name,
         step=network.step,
         parameters="raw" if flags.FLAGS.raw_params else "averaged",
         split=flags.FLAGS.eval_data,
         examples_in_split=whole,
         class_names=network.class_names,
-        data_source=task.images.source,
+        data_source=report.without_directories(task.images.source),
         data_fingerprint=fingerprint,
-        notices=tuple(filter(None, [task.notice, task.warning])),
+        notices=tuple(
+            report.without_directories(notice)
+            for notice in (task.notice, task.warning)
+            if notice
+        ),
         time=now,
     )
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from experiments import output, plots, runs
@@ -63,36 +65,42 @@ def summary(finished: Sequence[Job], initial: int) -> str:
 
 
 def draw(record: dict[str, Any]) -> Figure:
-    """Draws every trial, and the best accuracy of each search so far."""
+    """Draws every trial of each search in a panel, and the best accuracy so far."""
     jobs = [Job(row["job"], row, row) for row in record["jobs"]]
     initial = record["settings"]["initial"]
     title = "Does a Gaussian process find better hyperparameters than chance?"
-    figure = plots.figure(5.2, title)
-    axes = figure.subplots()
+    figure = plots.figure(4.8, title)
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
     process, random, published = plots.STYLES[:3]
-    for method, style, width in ((RANDOM, random, 5), (PROCESS, process, 2)):
+    level = accuracy(best(trials(jobs, PUBLISHED, initial)))
+    for axis, method, style in zip(
+        axes, (RANDOM, PROCESS), (random, process), strict=True
+    ):
         found = [accuracy(job) for job in trials(jobs, method, initial)]
         numbers = np.arange(1, len(found) + 1)
-        size = {"ms": width + 4}
-        axes.plot(numbers, found, ls="", label=f"{method}: a trial", **style | size)
-        axes.step(
-            numbers,
-            np.maximum.accumulate(found),
-            where="post",
-            color=style["color"],
-            linewidth=width,
-            label=f"{method}: best so far",
+        axis.plot(numbers, found, ls="", **style)
+        axis.step(
+            numbers, np.maximum.accumulate(found), where="post", color=style["color"]
         )
-    level = accuracy(best(trials(jobs, PUBLISHED, initial)))
-    label = "published setting (n = 1)"
-    axes.axhline(level, color=published["color"], linestyle="--", label=label)
-    axes.axvline(initial + 0.5, color="0.6")
-    axes.set(
-        xlabel="trials; those before the line are the same random ones for both",
-        ylabel=f"accuracy on {record['settings']['validation_size']:,} held-out images",
+        line = axis.axhline(level, color=published["color"], linestyle="--")
+        axis.set(title=method, xlabel="trials")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    _part(axes[1], initial)
+    axes[0].set_ylabel(
+        f"accuracy on {record['settings']['validation_size']:,} held-out images"
     )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    # Leaves room at the top for what `_part` writes.
+    axes[0].set_ylim(0, 1.2 * axes[0].get_ylim()[1])
+    gray = "0.3"
+    keys = {
+        "a trial": Line2D([], [], color=gray, marker="o", ls=""),
+        "best so far": Line2D([], [], color=gray),
+        "published setting (n = 1)": line,
+    }
     figure.legend(
+        keys.values(),
+        keys,
         loc="outside lower center",
         ncols=3,
         frameon=False,
@@ -100,3 +108,19 @@ def draw(record: dict[str, Any]) -> Figure:
         f"{record['data']['source']}",
     )
     return figure
+
+
+def _part(axis: Axes, initial: int) -> None:
+    """Parts the random trials that a search begins with from its own."""
+    axis.axvline(initial + 0.5, color="0.5", ls=":")
+    for side, text in ((-1, f"the first {initial}\nof random"), (1, "its own")):
+        axis.annotate(
+            text,
+            (initial + 0.5, 1),
+            (6 * side, -6),
+            ("data", "axes fraction"),
+            "offset points",
+            ha="right" if side < 0 else "left",
+            va="top",
+            fontsize=9,
+        )

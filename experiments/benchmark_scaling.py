@@ -76,7 +76,7 @@ def draw(record: dict[str, Any]) -> Figure:
     for axis, (by, cases) in zip(axes, groups.items(), strict=True):
         x = [case[by] for case in cases]
         rates = [case["examples_per_sec"] for case in cases]
-        axis.plot(x, rates, label="measured, n = 1", **plots.STYLES[0])
+        axis.plot(x, rates, label="one run each (n = 1)", **plots.STYLES[0])
         if by == "cores":
             ideal = [rates[0] * cores / x[0] for cores in x]
             axis.plot(x, ideal, "--", color="0.4", label="proportional to the cores")
@@ -92,6 +92,7 @@ def draw(record: dict[str, Any]) -> Figure:
         axis.legend(frameon=False, loc="lower right")
     axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("examples/s")
+    axes[0].yaxis.set_major_formatter("{x:,.0f}")
     precision = "bfloat16" if record["use_fp16"] else "float32"
     figure.supxlabel(f"{precision}; {machine.name(record['machine'])}", fontsize=10)
     return figure

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments import output
+from experiments import output, plots
 
 if TYPE_CHECKING:  # that module imports this one at run time
     from experiments.convolution import Example
@@ -80,8 +80,10 @@ def draw_example(
     row, column = example.cell
     cell = np.s_[row : row + 1, column : column + 1]
     draw_grid(axis, example.output, x + 1.2, marked=cell)
-    reach = 3.5 if example.fill is not None else 1.5
-    finish(axis, example.title, f"{example.arithmetic}\n{example.lesson}", reach)
+    # Pools are small, so that two of them fill a page's width at the size of its text.
+    reach, width = (3.5, 19.4) if example.fill is not None else (1.5, 11)
+    text = f"{example.arithmetic}\n{example.lesson}"
+    finish(axis, example.title, text, reach, width)
 
 
 def draw_classification(axis: Axes, figures: dict[str, Any]) -> None:
@@ -110,7 +112,8 @@ def draw_classification(axis: Axes, figures: dict[str, Any]) -> None:
         axis,
         "Softmax, one-hot targets and cross-entropy",
         f"p = {terms[best]} / ({' + '.join(terms)}) = {terms[best]} / {total:.3f} = "
-        f"{likely}\nloss = -1 x ln({likely}) = {losses[0, 0]:.3f}: a one-hot target "
+        f"{likely}\nloss = -1 \N{MULTIPLICATION SIGN} ln({likely}) = "
+        f"{losses[0, 0]:.3f}: a one-hot target "
         "leaves only the probability of the true class",
     )
 
@@ -134,7 +137,12 @@ def draw_codes(axis: Axes, codes: dict[str, dict[str, list[float]]]) -> None:
 
 def draw_costs(axis: Axes, costs: list[dict[str, float]]) -> None:
     """Draws what a convolution costs by its stride."""
-    names = ["stride", "output", "products, in 10^9", "relative time"]
+    names = [
+        "stride",
+        "output, n\N{MULTIPLICATION SIGN}n",
+        "products, in $10^9$",
+        "relative time",
+    ]
     left, width = 0.0, 4.2
     for column, name in enumerate(names):
         write(axis, left + width * (column + 0.5), -2.5, name)
@@ -152,12 +160,14 @@ def draw_costs(axis: Axes, costs: list[dict[str, float]]) -> None:
     finish(
         axis,
         "The cost of a stride",
-        "128 images of 24x24 with 64 channels, 64 kernels of 5x5:\n"
+        "128 images of 24x24 pixels with 64 channels, 64 kernels of 5x5:\n"
         "a larger stride looks less often, and is faster",
     )
 
 
-def finish(axis: Axes, title: str, text: str, reach: float = 3.5) -> None:
+def finish(
+    axis: Axes, title: str, text: str, reach: float = 3.5, width: float = 19.4
+) -> None:
     """Adds a title above and a text below, and sets the scale that panels share.
 
     Args:
@@ -165,11 +175,13 @@ def finish(axis: Axes, title: str, text: str, reach: float = 3.5) -> None:
         title: Name of the panel.
         text: What it shows, in two lines.
         reach: Height of the drawing above 0, and its depth below.
+        width: Of the panel.
     """
-    axis.set(xlim=(-0.2, 19.2), ylim=(reach + 2.2, -reach - 1.5), aspect="equal")
+    axis.set(xlim=(-0.2, width - 0.2), ylim=(reach + 2.2, -reach - 1.5), aspect="equal")
     axis.axis("off")
-    axis.text(0, -reach - 1.4, title, va="top", fontsize=13, fontweight="bold")
-    axis.text(0, reach + 0.4, text, va="top", fontsize=11, linespacing=1.5)
+    name, found = plots.times(title), plots.times(text)
+    axis.text(0, -reach - 1.4, name, va="top", fontsize=13, fontweight="bold")
+    axis.text(0, reach + 0.4, found, va="top", fontsize=11, linespacing=1.5)
 
 
 def plot(
@@ -194,10 +206,10 @@ def plot(
         draw(axis, example)
     draw_costs(last, costs)
     output.write_figure(figure, path, dpi=90)
-    figure = Figure(figsize=(14.5, 2.7), layout="constrained")
+    figure = Figure(figsize=(plots.WIDTH, 2.7), layout="constrained")
     for axis, example in zip(figure.subplots(1, 2), pools, strict=True):
         draw(axis, example)
-    output.write_figure(figure, path.with_stem(f"{path.stem}_pooling"), dpi=90)
+    output.write_figure(figure, path.with_stem(f"{path.stem}_pooling"))
     figure = Figure(figsize=(14.5, 4.2), layout="constrained")
     softmax, one_hot = figure.subplots(1, 2)
     draw_classification(softmax, figures)

@@ -156,7 +156,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("index", 13, "Index of a test image.", lower_bound=0)
     flags.DEFINE_list("sigmas", ["5", "10", "20", "40"], "Noise levels, of 255.")
     flags.DEFINE_integer("draws", 32, "Samples per noise level.", lower_bound=1)
-    flags.DEFINE_integer("maps", 64, "Maps shown per layer.", lower_bound=1)
+    flags.DEFINE_integer("maps", 64, "Most maps shown per layer.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of the noise.")
     flags.DEFINE_boolean("quick", False, "Use 2 samples and 16 maps per layer.")
     output.define_results_dir()

@@ -18,12 +18,13 @@ from experiments.corruptions import Images
 # Number of layers whose maps are shown under noise, and of maps per layer.
 NOISY_LAYERS, NOISY_MAPS = 3, 9
 # Number of maps in a row, and of rows for all layers together and for each at least.
-COLUMNS, MOST_ROWS, FEWEST_ROWS = 8, 16, 2
+# More would not fit a screen.
+COLUMNS, MOST_ROWS, FEWEST_ROWS = 8, 8, 2
 
 
 def show(axis: Axes, image: np.ndarray, title: str, **style: Any) -> Any:
     """Draws an image without axes."""
-    axis.set_title(title, fontsize=10)
+    axis.set_title(plots.times(title), fontsize=10)
     axis.axis("off")
     return axis.imshow(image, interpolation="nearest", **style)
 
@@ -41,11 +42,11 @@ def plot_maps(
     panels = convolutions(layers)
     most = min(maps, COLUMNS * max(FEWEST_ROWS, MOST_ROWS // len(panels)))
     heights = [
-        1.2 + plots.WIDTH / COLUMNS * -(-min(most, values.shape[-1]) // COLUMNS)
+        1.1 + plots.WIDTH / COLUMNS * -(-min(most, values.shape[-1]) // COLUMNS)
         for values in panels.values()
     ]
-    figure = plots.figure(2.9 + sum(heights), "What does each convolution see?")
-    ratios = [2.5, *heights]
+    figure = plots.figure(2.4 + sum(heights), "What does each convolution see?")
+    ratios = [2, *heights]
     parts = figure.subfigures(len(ratios), 1, height_ratios=ratios, squeeze=False)
     top, *blocks = parts.flat
     first, second = top.subplots(1, 2)

@@ -1,11 +1,14 @@
 """The style that all pictures of the experiments share."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+from matplotlib.transforms import offset_copy
 
 # Colors of Okabe and Ito, which color-blind readers can tell apart, without their
 # yellow, which is too faint on white; each with a marker.
@@ -38,6 +41,11 @@ def figure(height: float, title: str) -> Figure:
     return made
 
 
+def times(text: str) -> str:
+    """Returns a text in which numbers such as 24x24 have the sign of multiplication."""
+    return re.sub(r"(?<=\d)x(?=-?\d)", "\N{MULTIPLICATION SIGN}", text)
+
+
 def count(groups: Collection[Collection]) -> str:
     """Returns how many runs the groups have, such as "n = 3" or "n = 1 to 3"."""
     sizes = [len(group) for group in groups]
@@ -49,6 +57,46 @@ def dots(rows: Collection[Collection]) -> str:
     """Returns what the dots and lines of `draw_rows` mean."""
     line = ", a line the mean" if max(map(len, rows)) > 1 else ""
     return f"a dot is a run ({count(rows)} per row){line}"
+
+
+def logarithmic(axis: Axes) -> None:
+    """Makes a panel's x axis logarithmic, with a few plain numbers."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:,g}")
+    axis.minorticks_off()
+
+
+def label_at_right(
+    made: Figure, axis: Axes, labels: Sequence[tuple[float, str, dict[str, Any]]]
+) -> None:
+    """Writes labels right of a panel, each as near to its height as others allow.
+
+    Args:
+        made: the figure.
+        axis: its last panel, whose limits no longer change.
+        labels: height in the units of the axis, text, and one of STYLES.
+    """
+    low, high = axis.get_ylim()
+    ordered = sorted(labels, key=lambda label: label[0])
+    heights = [(height - low) / (high - low) for height, _, _ in ordered]
+    lines = 1 + max(text.count("\n") for _, text, _ in labels)
+    gap = (0.2 * lines + 0.05) / made.get_figheight()
+    places = list(heights)
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    places[-1] = min(places[-1], 1 - gap / 2)
+    for i in reversed(range(len(places) - 1)):
+        places[i] = min(places[i], places[i + 1] - gap)
+    marked, written = (
+        offset_copy(axis.transAxes, made, points, units="points") for points in (18, 28)
+    )
+    for (_, text, style), height, place in zip(ordered, heights, places, strict=True):
+        leader = {"arrowstyle": "-", "color": style["color"], "shrinkA": 0}
+        ends = (1, height), (1, place)
+        axis.annotate("", *ends, "axes fraction", marked, arrowprops=leader)
+        axis.plot([1], [place], ls="", transform=marked, clip_on=False, **style)
+        axis.text(1, place, text, va="center", fontsize=9, transform=written)
 
 
 def draw_rows(axis: Axes, series: dict[str, dict[str, list[float]]]) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from cifar_jax import Config, UserError, read_run
 from experiments import common, machine, output, plots, runs
@@ -140,43 +139,49 @@ def report(records: list[dict[str, Any]]) -> str:
 
 
 def draw(record: dict[str, Any]) -> Figure:
-    """Draws the precision of each seed over epochs and over minutes.
+    """Draws the precision of each seed over minutes.
 
-    A line leads through the evaluations of a run.
+    If runs were evaluated on their way, lines over epochs show these evaluations.
     """
     recipes = record["recipes"]
-    height = 4.4 + 0.25 * len(recipes)
-    figure = plots.figure(height, "What does each recipe reach, and at what cost?")
-    left, right = figure.subplots(1, 2, sharey=True)
+    # An evaluation in the last epoch is no curve.
+    on_the_way = any(
+        result["evaluations"][0][0] < 0.9 * one["steps"]
+        for one in recipes
+        for result in one["results"]
+    )
+    figure = plots.figure(4.8, "What does each recipe reach, and at what cost?")
+    *before, last = figure.subplots(1, 1 + on_the_way, sharey=True, squeeze=False)[0]
+    labels = []
     for one, style in zip(recipes, itertools.cycle(plots.STYLES), strict=False):
         results = one["results"]
         precision = [result["precision"] for result in results]
         epochs = one["steps"] * one["batch_size"] / 50_000
         minutes = [result["train_seconds"] / 60 for result in results]
         whole = one["steps"] == one["steps_of_the_recipe"]
-        length = "whole" if whole else f"of {one['steps_of_the_recipe']:,}"
+        length = "all" if whole else f"of {one['steps_of_the_recipe']:,}"
         label = (
-            f"{one['name']}, {one['steps']:,} steps, {length}: "
-            f"{np.mean(precision):.3f} ({plots.count([results])})"
+            f"{one['name']}: {np.mean(precision):.3f} ({plots.count([results])})\n"
+            f"{one['steps']:,} steps, {length}"
         )
-        for result in results:
-            curve = np.array(result["evaluations"])
-            seen = curve[:, 0] * one["batch_size"] / 50_000
-            left.plot(seen, curve[:, 1], lw=1, color=style["color"])
-        left.plot([epochs] * len(results), precision, ls="", label=label, **style)
-        right.plot(minutes, precision, ls="", **style)
-    left.set(xlabel="epochs, log scale", ylabel="precision @ 1 on the test images")
-    right.set_xlabel("minutes of training, log scale")
-    for axis in (left, right):
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.minorticks_off()
+        labels.append((float(np.mean(precision)), label, style))
+        last.plot(minutes, precision, ls="", **style)
+        for axis in before:
+            for result in results:
+                curve = np.array(result["evaluations"])
+                seen = curve[:, 0] * one["batch_size"] / 50_000
+                axis.plot(seen, curve[:, 1], lw=1, color=style["color"])
+            axis.plot([epochs] * len(results), precision, ls="", **style)
+    for axis in before:
+        axis.set_xlabel("epochs, log scale")
+    last.set_xlabel("minutes of training, log scale")
+    for axis in (*before, last):
+        plots.logarithmic(axis)
         axis.grid(alpha=0.3)
+    (*before, last)[0].set_ylabel("precision @ 1 on the test images")
+    plots.label_at_right(figure, last, labels)
     about = f"{machine.name(record['machine'])}; {recipes[0]['data']['source']}"
-    figure.legend(
-        loc="outside lower center", frameon=False, title=f"a dot is a run; {about}"
-    )
+    figure.supxlabel(f"a dot is a run; {about}", fontsize=10)
     return figure
 
 

@@ -65,9 +65,9 @@ def table(records: list[dict[str, Any]]) -> str:
 def draw(record: dict[str, Any]) -> Figure:
     """Draws the accuracy of each seed against its time."""
     title = "How accurate is a network, after how long?"
-    figure = plots.figure(4.6 + 0.25 * len(record["runs"]), title)
+    figure = plots.figure(5, title)
     axis = figure.subplots()
-    used = set()
+    used, labels = set(), []
     for run, style in zip(record["runs"], itertools.cycle(plots.STYLES), strict=False):
         results = run["results"]
         of_programs = "seconds_with_evaluation" in results[0]
@@ -75,19 +75,22 @@ def draw(record: dict[str, Any]) -> Figure:
         used.add("training and evaluation" if of_programs else "training")
         seconds = [result[time] for result in results]
         accuracies = [100 * result["accuracy"] for result in results]
-        label = f"{run['name']}: {np.mean(accuracies):.2f}% (n = {len(results)})"
-        axis.plot(seconds, accuracies, ls="", label=label, **style)
+        name = run["name"].replace(" --", "\n--")
+        label = f"{name}\n{np.mean(accuracies):.2f}% (n = {len(results)})"
+        labels.append((float(np.mean(accuracies)), label, style))
+        axis.plot(seconds, accuracies, ls="", **style)
         if len(results) > 1:
             middle = np.median(seconds), np.mean(accuracies)
             axis.plot(*middle, **style | {"ms": 11, "mec": "black", "alpha": 1})
-    axis.set_xlabel(f"seconds of {', or of '.join(sorted(used))}")
+    axis.set_xlabel(f"seconds of {', or of '.join(sorted(used))}, log scale")
     axis.set_ylabel("accuracy on the test set, %")
+    plots.logarithmic(axis)
     axis.grid(alpha=0.3)
-    figure.legend(
-        loc="outside lower center",
-        frameon=False,
-        title="small: runs; large: their mean accuracy and median time\n"
+    plots.label_at_right(figure, axis, labels)
+    figure.supxlabel(
+        "small: runs; large: their mean accuracy and median time\n"
         f"{machine.name(record['machine'])}",
+        fontsize=10,
     )
     return figure
 

@@ -17,7 +17,7 @@ SUBJECT = report.Subject(
     notices=("Beware & <mind>.\nSecond line.",),
     time="2026-11-23 04:47:19.820479",
 )
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "source"}
 
 
 class Page(html.parser.HTMLParser):
@@ -26,6 +26,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text: str):
         super().__init__()
         self.text, self.open, self.tags, self.images, self.links = "", [], [], [], []
+        self.dark = []  # What dark screens show instead of the image after it.
         self.rows = []  # Of all tables.
         self.feed(text)
         self.close()
@@ -42,6 +43,8 @@ class Page(html.parser.HTMLParser):
             self.rows[-1].append("")
         if tag == "img":
             self.images.append(attributes)
+        if tag == "source":
+            self.dark.append({"src": attributes["srcset"]} | attributes)
         self.links += [attributes[k] for k in ("src", "href") if k in attributes]
 
     def handle_endtag(self, tag):

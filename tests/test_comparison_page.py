@@ -65,10 +65,7 @@ def test_distortions_and_optimizers_are_ours():
     ("file", "seconds", "digits"),
     [
         ("sprint", "train_seconds", 0),
-        ("sprint_full", "train_seconds", 0),
-        ("sprint_full_250", "train_seconds", 0),
         ("sprint_gpu", "seconds_with_evaluation", 2),
-        ("sprint_gpu_95", "seconds_with_evaluation", 2),
     ],
 )
 def test_accuracies_and_seconds_are_those_that_were_measured(file, seconds, digits):

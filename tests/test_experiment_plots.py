@@ -212,10 +212,11 @@ def test_recipes_say_how_far_they_have_been_shortened():
     done[1]["steps_of_the_recipe"] = 500
     figure = recipes.draw({"machine": FACTS, "recipes": done})
     check(figure)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "one, 500 steps, of 20,000: 0.300 (n = 1)",
-        "two, 500 steps, whole: 0.450 (n = 2)",
-    ]
+    assert {
+        "one: 0.300 (n = 1)\n500 steps, of 20,000",
+        "two: 0.450 (n = 2)\n500 steps, all",
+    } <= {text.get_text() for text in figure.axes[1].texts}
+    assert not figure.legends
     epochs, minutes = figure.axes
     one, _, first, second, last = epochs.lines
     assert one.get_xydata().tolist() == [[0.5, 0.2], [1, 0.3]]
@@ -225,6 +226,47 @@ def test_recipes_say_how_far_they_have_been_shortened():
     assert minutes.lines[1].get_xydata().tolist() == [[4, 0.4], [5, 0.5]]
     assert "epochs" in epochs.get_xlabel()
     assert "minutes" in minutes.get_xlabel()
+
+
+def test_recipes_without_evaluations_on_the_way_have_no_panel_of_epochs():
+    figure = recipes.draw(kept("recipes"))
+    [minutes] = figure.axes
+    assert "minutes" in minutes.get_xlabel()
+    assert "precision @ 1" in minutes.get_ylabel()
+
+
+@pytest.mark.parametrize(
+    "heights", [[0.5], [0.5, 0.5, 0.5], [0, 0.01, 0.5, 1, 1], [1, 0, 0.99, 0.98]]
+)
+def test_labels_at_the_right_cover_neither_each_other_nor_the_panel(heights):
+    figure = plots.figure(5, "labels")
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1])
+    names = [f"{i}\nof {len(heights)}" for i in range(len(heights))]
+    plots.label_at_right(
+        figure, axis, list(zip(heights, names, plots.STYLES, strict=False))
+    )
+    check(figure)
+    written = {text.get_text(): text for text in axis.texts if text.get_text()}
+    boxes = [written[name].get_window_extent() for name in names]
+    for i, box in enumerate(boxes):
+        assert box.x0 > axis.get_window_extent().x1
+        assert not any(box.overlaps(other) for other in boxes[:i])
+    # In the order of the heights.
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    assert sorted(order, key=lambda i: boxes[i].y0) == order
+
+
+def test_the_searches_are_apart_and_the_line_between_trials_is_explained():
+    figure = bayesian_search_report.draw(kept("bayesian_search"))
+    assert [axis.get_title() for axis in figure.axes] == ["random", "Gaussian process"]
+    random, process = (axis.lines[0].get_ydata() for axis in figure.axes)
+    assert len(random) == len(process) == 20
+    assert random[:8].tolist() == process[:8].tolist()
+    [first, own] = (text.get_text() for text in figure.axes[1].texts)
+    assert (first, own) == ("the first 8\nof random", "its own")
+    top = max(*random, *process)
+    assert all(axis.get_ylim()[1] > 1.15 * top for axis in figure.axes)
 
 
 def over_devices(calls: int) -> dict[str, Any]:
@@ -307,7 +349,7 @@ def test_feature_maps_are_large_and_the_strongest_first(monkeypatch, tmp_path):
     check(figure)
     axes = [axis for axis in figure.axes if axis.get_title().startswith("conv")]
     assert [axis.get_title() for axis in axes] == [
-        f"{name}: 24 of 64 maps of 12x12, strongest first"
+        f"{name}: 24 of 64 maps of 12\N{MULTIPLICATION SIGN}12, strongest first"
         for name in ("conv1", "conv2")
     ]
     # At the 110 dots per inch with which pictures are written.
@@ -315,6 +357,27 @@ def test_feature_maps_are_large_and_the_strongest_first(monkeypatch, tmp_path):
     assert width / feature_maps_plot.COLUMNS > 90
     first = axes[0].images[0].get_array()[:24:2, :24:2]
     np.testing.assert_array_equal(first, values[0, ..., 5])
+
+
+def test_maps_of_the_tutorials_network_fit_a_tall_screen(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(
+        feature_maps_plot.output,
+        "write_figure",
+        lambda *given: figures.append(given),
+    )
+    values = np.random.default_rng(0).random((1, 12, 12, 64))
+    found = {"input": np.zeros((1, 24, 24, 3)), "conv1": values, "conv2": values}
+    feature_maps_plot.plot_maps(EXAMPLES[0], found, 64, tmp_path / "maps.png")
+    [(figure, _)] = figures
+    check(figure)
+    assert figure.get_figheight() * 110 < 1400
+
+
+def test_sizes_are_written_with_the_sign_of_multiplication():
+    sign = "\N{MULTIPLICATION SIGN}"
+    assert plots.times("a 24x24 axis, 1x-2") == f"a 24{sign}24 axis, 1{sign}-2"
+    assert plots.times("x 3x max2x") == "x 3x max2x"
 
 
 def test_a_picture_is_drawn_again_without_measuring(tmp_path):

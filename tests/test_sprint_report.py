@@ -1,6 +1,9 @@
 """Tests what experiments.sprint prints and draws."""
 
+import json
+
 import pytest
+from run_experiments import ROOT
 
 from experiments import sprint_report
 
@@ -60,8 +63,16 @@ def test_the_picture_shows_every_seed(records):
     assert points[1] == [[20, pytest.approx(91)]]
     # A program's time includes its evaluation, as the original's does; a single run has
     # no mean.
-    assert points[2:] == [[[1.1, 94]]]
-    [legend] = figure.legends
-    names = [text.get_text() for text in legend.get_texts()]
-    assert names == ["--recipe=sprint: 91.00% (n = 3)", "original: 94.00% (n = 1)"]
-    assert "Abacus, 2 cores" in legend.get_title().get_text()
+    assert points[2] == [[1.1, 94]]
+    names = {text.get_text() for text in axis.texts}
+    assert {"--recipe=sprint\n91.00% (n = 3)", "original\n94.00% (n = 1)"} <= names
+    assert "Abacus, 2 cores" in figure.get_supxlabel()
+
+
+def test_the_kept_pictures_show_all_runs_of_their_table():
+    results = ROOT / "experiments" / "results"
+    for name, count in (("sprint", 4), ("sprint_gpu", 3)):
+        record = json.loads((results / f"{name}.json").read_text())
+        [axis] = sprint_report.draw(record).axes
+        labels = [text.get_text() for text in axis.texts if text.get_text()]
+        assert len(record["runs"]) == len(labels) == count

@@ -17,6 +17,8 @@ from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY
 from cifar_jax.runs import checkpoints, records
 from cifar_jax.runs.run_dir import Run
 
+# Points of a curve of the loss: more would hide it in the noise of single batches.
+_POINTS = 200
 SPLITS = ("test", "validation")
 # What plots of a comparison name as their origin, and how many runs they can show.
 GENERATOR = "python -m cifar_jax.compare --plot"
@@ -40,12 +42,14 @@ class History:
         saved: the step of its newest checkpoint; None if there is none.
         training: its summaries, see `records.training`.
         evaluations: for each of SPLITS, see `records.evaluations`.
+        log: the numbers of its log, see `records.log`.
     """
 
     run: Run
     saved: int | None
     training: list[dict[str, Any]]
     evaluations: dict[str, list[dict[str, Any]]]
+    log: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 def read(run: Run) -> History:
@@ -61,6 +65,7 @@ def read(run: Run) -> History:
             saved[-1] if saved else None,
             records.training(run),
             {split: records.evaluations(run, split) for split in SPLITS},
+            records.log(run),
         )
     except OSError as error:
         where = error.filename or run.path
@@ -74,8 +79,9 @@ def compared(histories: Sequence[History]) -> list[Compared]:
     a run was trained on other images or labels than the first one. `minutes` and
     `examples_per_second` are None if there are fewer than two summaries. `evaluations`
     has all of a split, the last and the best one (of equal ones the first), or nothing
-    if there is none. `loss` is the moving average of the summaries, corrected for its
-    start from zero.
+    if there is none. `loss` has the means of as many lines of the log as leave at most
+    200 of them; of a run of an earlier version, whose log is not known, the moving
+    average of the summaries, corrected for its start from zero.
     """
     runs = [history.run for history in histories]
     fields = [f for f in dataclasses.fields(Config) if f.name not in _PLACES]
@@ -97,10 +103,7 @@ def compared(histories: Sequence[History]) -> list[Compared]:
                 split: _evaluations(records)
                 for split, records in history.evaluations.items()
             },
-            "loss": {
-                "steps": [record["step"] for record in history.training],
-                "total_loss": [_loss(record) for record in history.training],
-            },
+            "loss": _curve(history),
         }
         for run, name, history in zip(runs, _names(runs), histories, strict=True)
     ]
@@ -118,7 +121,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _steps(history: History) -> int:
     """Returns how many steps a run has taken, as far as anything tells."""
     evaluated = [r["step"] for rs in history.evaluations.values() for r in rs]
-    summarized = [record["step"] + 1 for record in history.training]
+    summarized = [one["step"] + 1 for one in [*history.training, *history.log]]
     return max([history.saved or 0, *evaluated, *summarized])
 
 
@@ -147,6 +150,27 @@ def _speed(training: Sequence[Mapping[str, Any]], batch_size: int) -> float | No
     if len(training) < 2:
         return None
     return batch_size * statistics.median(r["global_step/sec"] for r in training[1:])
+
+
+def _curve(history: History) -> dict[str, list]:
+    """Returns the steps and values of the curve of the loss."""
+    if not history.log:
+        return {
+            "steps": [record["step"] for record in history.training],
+            "total_loss": [_loss(record) for record in history.training],
+        }
+    every = -(-len(history.log) // _POINTS)
+    groups = [
+        history.log[start : start + every]
+        for start in range(0, len(history.log), every)
+    ]
+    return {
+        "steps": [group[-1]["step"] for group in groups],
+        "total_loss": [
+            statistics.fmean(line["total_loss_raw"] for line in group)
+            for group in groups
+        ],
+    }
 
 
 def _loss(summary: Mapping[str, Any]) -> float:

@@ -11,16 +11,22 @@ from cifar_jax.console import one_line
 from cifar_jax.evaluation.comparison import SPLITS, Compared
 from cifar_jax.evaluation.comparison_table import title
 
-# Okabe and Ito's, which color-blind readers can tell apart, but gray for their yellow,
-# which is too faint on white.
-_COLORS = (
-    *("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
-    *("#e69f00", "#56b4e9", "#000000", "#999999"),
+# For each run a color of Okabe and Ito's, which color-blind readers can tell apart, but
+# gray for their yellow, which is too faint on white; and a marker, for prints in gray.
+_RUNS: tuple[dict[str, Any], ...] = tuple(
+    {"color": color, "marker": marker, "lw": 1.5, "ms": 6}
+    for color, marker in (
+        *(("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D")),
+        *(("#e69f00", "P"), ("#56b4e9", "X"), ("#000000", "v"), ("#999999", "*")),
+    )
 )
-_STYLES = {
-    "test": {"ls": "-", "marker": "o"},
-    "validation": {"ls": "--", "marker": "s"},
+# Validation images are dashed, with empty markers.
+_SPLITS: dict[str, dict[str, Any]] = {
+    "test": {},
+    "validation": {"ls": "--", "mfc": "white"},
 }
+# Markers on a curve of the loss.
+_MARKERS = 8
 
 
 def draw(records: Sequence[Compared]) -> Figure:
@@ -29,70 +35,73 @@ def draw(records: Sequence[Compared]) -> Figure:
     Args:
         records: from `comparison.compared`; at most `comparison.MOST_CURVES`.
     """
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for record, color in zip(records, _COLORS, strict=False):
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    left, right = figure.subplots(1, 2, sharex=True)
+    for number, (record, style) in enumerate(zip(records, _RUNS, strict=False)):
         loss = record["loss"]
-        _curve(left, loss["steps"], loss["total_loss"], color=color)
+        every = -(-len(loss["steps"]) // _MARKERS) or 1
+        # Curves that begin alike have their markers at different steps.
+        marked = (number * every // len(records), every)
+        _curve(left, loss["steps"], loss["total_loss"], markevery=marked, **style)
         for split in SPLITS:
             found = (record["evaluations"][split] or {"all": []})["all"]
             steps = [evaluation["step"] for evaluation in found]
             values = [evaluation["precision_at_1"] for evaluation in found]
-            _curve(right, steps, values, color=color, ms=5, **_STYLES[split])
-    left.set(title="Training loss", ylabel="total loss, moving average")
+            _curve(right, steps, values, **style | _SPLITS[split])
+    left.set(title="Training loss", ylabel="total loss")
     right.set(title="Precision @ 1, averaged parameters", ylabel="precision @ 1")
     for axis in (left, right):
         _finish(axis)
-    _explain_styles(right, records)
+    _explain_splits(figure, records)
     _name_runs(figure, records)
     return figure
 
 
 def _curve(axis: Axes, steps: list[int], values: list[float], **style: Any) -> None:
-    if len(steps) == 1:
-        style = {"marker": "o"} | style
     if steps:
-        axis.plot(steps, values, lw=1.5, **style)
+        axis.plot(steps, values, **style)
 
 
 def _finish(axis: Axes) -> None:
     axis.set_xlabel("steps")
-    axis.xaxis.set_major_formatter("{x:,.0f}")
-    axis.locator_params(axis="x", integer=True, nbins=6)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-    if not axis.lines:
-        axis.set(xticks=[], yticks=[])
+    if axis.lines:
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.locator_params(axis="x", integer=True, nbins=6)
+    else:
+        axis.set_yticks([])
         axis.set_title(f"{axis.get_title()}: none recorded")
 
 
-def _explain_styles(axis: Axes, records: Sequence[Compared]) -> None:
-    """Says of which images the precisions are."""
+def _explain_splits(figure: Figure, records: Sequence[Compared]) -> None:
+    """Says above the panels of which images the precisions are."""
     used = [s for s in SPLITS if any(r["evaluations"][s] for r in records)]
-    if not used:
-        return
-    for split in used:
-        style: dict[str, Any] = _STYLES[split] | {
-            "color": "0.4",
-            "label": f"{split} images",
-        }
-        axis.plot([], [], **style)
-    axis.legend(loc="lower right")
+    keys = [
+        Line2D([], [], **_RUNS[0] | {"color": "0.3"} | _SPLITS[split]) for split in used
+    ]
+    if used:
+        names = [f"{split} images" for split in used]
+        figure.legend(keys, names, loc="outside upper right", ncols=2, frameon=False)
 
 
 def _name_runs(figure: Figure, records: Sequence[Compared]) -> None:
-    """Names the colors below both panels."""
-    keys = [
-        Line2D([], [], color=color, lw=3)
-        for _, color in zip(records, _COLORS, strict=False)
-    ]
+    """Names the runs below the panels, and says what a mark at a name means."""
+    keys = [Line2D([], [], **style) for _, style in zip(records, _RUNS, strict=False)]
     # The names come later: a legend leaves out those that begin with an underscore.
     blank = [str(number) for number in range(len(keys))]
     legend = figure.legend(
-        keys, blank, loc="outside lower center", ncols=min(4, len(keys))
+        keys, blank, loc="outside lower center", ncols=min(4, len(keys)), frameon=False
     )
     for text, record in zip(legend.get_texts(), records, strict=True):
         text.set(text=_short(one_line(title(record))), parse_math=False)
+    if any(record["other_pixels"] for record in records):
+        first = _short(one_line(records[0]["name"]))
+        legend.set_title("x")  # makes the title visible
+        legend.get_title().set(
+            text=f"* trained on other pixels than {first}: do not compare precisions",
+            parse_math=False,
+        )
 
 
 def _short(name: str) -> str:

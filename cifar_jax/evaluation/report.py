@@ -6,6 +6,7 @@ The page is built only from the JSON record and the images, so the two always ag
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,11 +22,14 @@ from cifar_jax.runs.files import check_folder, write_together
 PAGE, RECORD = "report.html", "report.json"
 FILES = (PAGE, RECORD)
 GENERATOR = "python -m cifar_jax.eval --report"
+# The beginning of an absolute path, of Windows or others, but not of a URL.
+_DIRECTORIES = re.compile(
+    r"(?<![\w.:/\\~])(?:[A-Za-z]:)?[/\\](?:[^/\\\s]+[/\\])*(?=\S)"
+)
 # All files name their generator within this many bytes.
 _HEAD = 1000
-# Numbers of right answers and of mistakes that are shown, and of points of the curve.
+# Numbers of right answers and of mistakes that are shown.
 _ANSWERS = 20
-_POINTS = 500
 _CONFUSIONS = 40
 # With more, the matrix would take hundreds of megabytes.
 _MATRIX_CLASSES = 1_000
@@ -36,7 +40,7 @@ class Subject:
     """What was evaluated, and what a reader needs to know about it.
 
     Attributes:
-        run: folder of the run.
+        run: name of the folder of the run.
         step: step of the checkpoint.
         parameters: "averaged" or "raw".
         split: name of the split.
@@ -110,6 +114,14 @@ def write(
     return directory / PAGE
 
 
+def without_directories(text: str) -> str:
+    """Returns a text in which absolute paths are only the names that they end in.
+
+    A report is given to others, to whom the directories of this machine say nothing.
+    """
+    return _DIRECTORIES.sub("", text)
+
+
 def as_json(contents: dict[str, Any]) -> str:
     """Returns the text of a record."""
     return json.dumps(contents, indent=2, allow_nan=False) + "\n"
@@ -150,9 +162,10 @@ def contents(
 ) -> dict[str, Any]:
     """Returns the contents of the report, ready for JSON.
 
-    A value is None if it is undefined; so is the confusion matrix of too many classes,
-    the only prediction if there are several, the training if nothing is known of it,
-    and a file if only the number of an image is known.
+    A value is None if it is undefined; so are the precision @ 5 of 5 classes or fewer,
+    which is always 1, the confusion matrix of too many classes, the only prediction if
+    there are several, the training if nothing is known of it, and a file if only the
+    number of an image is known.
     """
     names = subject.class_names
     matrix = None
@@ -174,7 +187,9 @@ def contents(
         "largest_class": names[counts.argmax()],
         "largest_share": counts.max() / len(labels),
         "only_prediction": None if only is None else names[only],
-        "precision_at_5": scores.accuracy_at(5, logits, labels),
+        "precision_at_5": (
+            scores.accuracy_at(5, logits, labels) if len(names) > 5 else None
+        ),
         "negative_log_likelihood": scores.negative_log_likelihood(logits, labels),
         "classes": _classes(names, logits, labels),
         "confusion_matrix": matrix,
@@ -248,8 +263,7 @@ def _training(history: comparison.History) -> dict[str, Any] | None:
     }
     if not loss and not precision:
         return None
-    every = -(-len(loss) // _POINTS) or 1
-    return {"loss": loss[::every], "precision_at_1": precision}
+    return {"loss": loss, "precision_at_1": precision}
 
 
 def _json(values: Any) -> Any:

@@ -1,77 +1,122 @@
-"""Draws the figures of a report's page, as SVG."""
+"""Draws the figures of a report's page, as SVG, for light and for dark screens."""
 
+import dataclasses
 import io
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's blue, vermilion and green, which color-blind readers can tell apart.
-_BLUE, _VERMILION, _GREEN = "#0072b2", "#d55e00", "#009e73"
-_STYLES = {
-    "test": {"color": _VERMILION, "marker": "o"},
-    "validation": {"color": _GREEN, "marker": "s", "ls": "--"},
-}
+
+@dataclasses.dataclass(frozen=True)
+class Scheme:
+    """Colors of a figure, which is drawn on the page itself.
+
+    They are Okabe and Ito's blue, vermilion and green, which color-blind readers can
+    tell apart; on a dark page, lighter ones.
+
+    Attributes:
+        ink: of texts and axes.
+        blue: of what is measured.
+        vermilion: of what is to be noticed, and of test images.
+        green: of validation images.
+    """
+
+    ink: str
+    blue: str
+    vermilion: str
+    green: str
 
 
-def training_curves(training: dict[str, Any]) -> bytes:
+LIGHT = Scheme("#1a1a1a", "#0072b2", "#d55e00", "#009e73")
+DARK = Scheme("#e6e6e6", "#56b4e9", "#ff9a4d", "#2fd0a0")
+
+
+def training_curves(training: dict[str, Any], scheme: Scheme) -> bytes:
     """Plots the loss over the steps, and below it the precision, where they are known.
 
     Args:
         training: of a record of `report.contents`; not None.
+        scheme: the colors.
     """
-    loss, precision = training["loss"], training["precision_at_1"]
-    panels = [name for name, of in (("loss", loss), ("precision", precision)) if of]
-    figure = Figure(figsize=(5, 0.7 + 2.4 * len(panels)), layout="constrained")
-    axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
-    for axis, panel in zip(axes, panels, strict=True):
-        if panel == "loss":
-            marker = "o" if len(loss) == 1 else None
-            axis.plot(*zip(*loss, strict=True), color=_BLUE, marker=marker)
-            axis.set_ylabel("training loss")
-        else:
-            for split, found in precision.items():
-                label = f"{split} images"
-                axis.plot(*zip(*found, strict=True), label=label, **_STYLES[split])
-            axis.set_ylabel("precision @ 1")
-            axis.legend(frameon=False, loc="lower right")
-        axis.grid(alpha=0.3)
-    axes[-1].set_xlabel("steps")
-    axes[-1].xaxis.set_major_formatter("{x:,.0f}")
-    axes[-1].locator_params(axis="x", integer=True, nbins=6)
-    return _svg(figure)
+    with _drawn_in(scheme):
+        loss, precision = training["loss"], training["precision_at_1"]
+        panels = [name for name, of in (("loss", loss), ("precision", precision)) if of]
+        figure = _figure(0.7 + 2.2 * len(panels))
+        axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+        for axis, panel in zip(axes, panels, strict=True):
+            if panel == "loss":
+                marker = "o" if len(loss) == 1 else None
+                axis.plot(*zip(*loss, strict=True), color=scheme.blue, marker=marker)
+                axis.set(ylabel="training loss", ylim=(0, None))
+            else:
+                _draw_precision(axis, precision, scheme)
+            axis.grid(alpha=0.3)
+        axes[-1].set_xlabel("steps")
+        axes[-1].xaxis.set_major_formatter("{x:,.0f}")
+        axes[-1].locator_params(axis="x", integer=True, nbins=6)
+        return _svg(figure)
 
 
-def reliability_diagram(calibration: dict[str, Any]) -> bytes:
+def _draw_precision(
+    axis: Axes, precision: dict[str, list[tuple[int, float]]], scheme: Scheme
+) -> None:
+    """Draws the evaluations of each split, from 0 to 1, whatever they are."""
+    styles: dict[str, dict[str, Any]] = {
+        "test": {"color": scheme.vermilion, "marker": "o"},
+        "validation": {"color": scheme.green, "marker": "s", "ls": "--"},
+    }
+    for split, found in precision.items():
+        label = f"{split} images"
+        axis.plot(*zip(*found, strict=True), label=label, **styles[split])
+    # Markers at 0 and 1 are whole.
+    axis.set(ylabel="precision @ 1", ylim=(-0.03, 1.03))
+    axis.legend(frameon=False)
+
+
+def reliability_diagram(calibration: dict[str, Any], scheme: Scheme) -> bytes:
     """Plots accuracy over confidence, with image counts below, as SVG."""
-    edges = np.array(calibration["edges"])
-    counts = np.array(calibration["counts"])
-    filled = counts > 0
-    left, width = edges[:-1][filled], np.diff(edges)[filled]
-    accuracy, confidence = (
-        np.array(calibration[name], float)[filled]
-        for name in ("accuracy", "confidence")
-    )
-    bars = {"align": "edge", "edgecolor": "white"}
-    gap = {"facecolor": "none", "edgecolor": _VERMILION, "hatch": "////"}
-    figure = Figure(figsize=(5, 5.5), layout="constrained")
-    top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
-    top.bar(left, accuracy, width, color=_BLUE, label="accuracy", **bars)
-    top.bar(
-        left,
-        confidence - accuracy,
-        width,
-        accuracy,
-        label="gap to confidence",
-        **bars | gap,
-    )
-    top.plot([0, 1], [0, 1], color="black", dashes=(4, 2), label="calibrated")
-    top.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    bottom.bar(left, counts[filled], width, color="0.5", **bars)
-    bottom.set(xlabel="confidence", ylabel="images")
-    return _svg(figure)
+    with _drawn_in(scheme):
+        edges = np.array(calibration["edges"])
+        counts = np.array(calibration["counts"])
+        filled = counts > 0
+        left, width = edges[:-1][filled], np.diff(edges)[filled]
+        accuracy, confidence = (
+            np.array(calibration[name], float)[filled]
+            for name in ("accuracy", "confidence")
+        )
+        gap = {"facecolor": "none", "edgecolor": scheme.vermilion, "hatch": "////"}
+        figure = _figure(5.5)
+        top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+        # Bars have gaps between them, in which any background shows.
+        bars = {"align": "edge", "linewidth": 0}
+        left, width = left + 0.05 * width, 0.9 * width
+        top.bar(left, accuracy, width, color=scheme.blue, label="accuracy", **bars)
+        missing = confidence - accuracy
+        label = "gap to confidence"
+        top.bar(left, missing, width, accuracy, label=label, **bars | gap)
+        top.plot([0, 1], [0, 1], color=scheme.ink, dashes=(4, 2), label="calibrated")
+        top.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+        figure.legend(loc="outside upper center", ncols=3, frameon=False)
+        bottom.bar(left, counts[filled], width, color="0.5", **bars)
+        bottom.set(xlabel=f"confidence (n = {counts.sum():,} images)", ylabel="images")
+        bottom.yaxis.set_major_formatter("{x:,.0f}")
+        bottom.locator_params(axis="y", integer=True, nbins=4)
+        return _svg(figure)
+
+
+def _drawn_in(scheme: Scheme) -> Any:
+    """Returns a context in which figures have a scheme's ink and no background."""
+    inked = ("text", "xtick", "ytick")
+    colors: dict[Any, str] = {f"{name}.color": scheme.ink for name in inked}
+    colors |= {"axes.edgecolor": scheme.ink, "axes.labelcolor": scheme.ink}
+    return matplotlib.rc_context(colors | {"axes.facecolor": "none"})
+
+
+def _figure(height: float) -> Figure:
+    return Figure(figsize=(5, height), layout="constrained", facecolor="none")
 
 
 def _svg(figure: Figure) -> bytes:

@@ -4,7 +4,7 @@ import base64
 import html
 import io
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,12 +42,18 @@ def page(
 <main>
 <h1>{_text(title)}</h1>
 {notices}{_headline(record)}
+<div class="columns">
+<div>
 {_facts(record)}
-{_training(record["training"])}<h2>Classes</h2>
+<h2>Classes</h2>
 {_classes(record["classes"])}
-{_confusions(record)}
-<h2>Calibration</h2>
+</div>
+<div>
+{_training(record["training"])}<h2>Calibration</h2>
 {_calibration(record)}
+</div>
+</div>
+{_confusions(record)}
 <h2>Most confident answers</h2>
 {_answers(record, pictures)}
 </main>
@@ -93,21 +99,21 @@ def _facts(record: dict[str, Any]) -> str:
         "mean negative log-likelihood": record["negative_log_likelihood"],
         "expected calibration error": record["calibration"]["error"],
     }
-    return _table([], facts.items(), "facts")
+    known = {name: value for name, value in facts.items() if value is not None}
+    return _table([], known.items(), "facts")
 
 
 def _training(training: dict[str, Any] | None) -> str:
     """Returns the section on the training; nothing if none of it is known."""
     if training is None:
         return ""
-    curves = report_figures.training_curves(training)
     alt = "The training loss and the precision of evaluations by steps"
     return (
         "<h2>Training</h2>\n"
-        "<p>The loss is a moving average over the batches, with distortions and weight "
+        "<p>The loss is that of the batches in the log, with distortions and weight "
         "decay. The precision is that of the averaged parameters, wherever they have "
         "been evaluated on all images.</p>\n"
-        f"{_image(curves, 'svg+xml', alt, 'plot')}\n"
+        f"{_plot(report_figures.training_curves, training, alt)}\n"
     )
 
 
@@ -185,10 +191,9 @@ def _calibration(record: dict[str, Any]) -> str:
     return (
         "<p>Of the images classified with 80% confidence, 80% should be correct. The "
         "expected calibration error is the mean deviation from this ideal, here "
-        f"{calibration['error']:.3f}.</p>\n"
-        + _image(
-            report_figures.reliability_diagram(calibration), "svg+xml", alt, "plot"
-        )
+        f"{calibration['error']:.3f}, over n = {record['num_images']:,} images. The "
+        "fewer images a bar stands for, the more it varies by chance.</p>\n"
+        + _plot(report_figures.reliability_diagram, calibration, alt)
         + f"\n<details><summary>Values</summary>{_table(head, bins)}</details>"
     )
 
@@ -254,11 +259,29 @@ def _formatted(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _image(content: bytes, kind: str, alt: str, style: str = "picture") -> str:
+def _plot(
+    draw: Callable[[dict[str, Any], report_figures.Scheme], bytes],
+    drawn: dict[str, Any],
+    alt: str,
+) -> str:
+    """Returns a figure in the colors of the reader's screen; in print, light ones."""
+    light, dark = (
+        _data(draw(drawn, scheme), "svg+xml")
+        for scheme in (report_figures.LIGHT, report_figures.DARK)
+    )
+    return (
+        '<picture><source media="screen and (prefers-color-scheme: dark)" '
+        f'srcset="{dark}"><img class="plot" src="{light}" alt="{_text(alt)}"></picture>'
+    )
+
+
+def _image(content: bytes, kind: str, alt: str) -> str:
     """Returns an image embedded in the page."""
-    data = base64.b64encode(content).decode()
-    source = f"data:image/{kind};base64,{data}"
-    return f'<img class="{style}" src="{source}" alt="{_text(alt)}">'
+    return f'<img class="picture" src="{_data(content, kind)}" alt="{_text(alt)}">'
+
+
+def _data(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _text(text: object) -> str:

@@ -16,6 +16,7 @@ _TRAINING = {
     "total_loss": (-1e38, 1e38),
     "global_step/sec": (1e-9, 1e9),
 }
+_LOG = {"step": (0, _LARGEST), "total_loss_raw": (-1e38, 1e38)}
 _EVALUATION = {
     "step": (0, _LARGEST),
     "precision_at_1": (0, 1),
@@ -30,6 +31,17 @@ def training(run: Run) -> list[dict[str, Any]]:
         UserError: the file cannot be read, or is damaged.
     """
     return _read(jsonl.read_training, run.path / "train.jsonl", _TRAINING)
+
+
+def log(run: Run) -> list[dict[str, Any]]:
+    """Returns the numbers of the lines of a run's log, see `jsonl.read_training`.
+
+    Earlier versions kept none.
+
+    Raises:
+        UserError: the file cannot be read, or is damaged.
+    """
+    return _read(jsonl.read_training, run.path / "log.jsonl", _LOG)
 
 
 def evaluations(run: Run, split: str) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ DIR/config.json      config, data and versions of the run, and what it needs to 
 DIR/checkpoints/     see checkpoints.py
 DIR/best/            likewise, the one that --keep_best keeps
 DIR/train.jsonl      summaries, one per line; DIR/events.out.tfevents.* has the same
+DIR/log.jsonl        the numbers of each line of the log
 DIR/eval/            summaries of evaluations, unless --eval_dir is given
 DIR/.lock            held while a training writes to DIR
 """

@@ -48,7 +48,7 @@ class Writers(contextlib.AbstractContextManager):
         self._resume_step = resume_step
         self._opened: list[Writer] = []
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
-        self._last: concurrent.futures.Future[None] | None = None
+        self._pending: list[concurrent.futures.Future[None]] = []
 
     def write(self, summary: Summary | Callable[[], Summary]) -> None:
         """Writes a summary; it does not wait for one that is still to be computed.
@@ -60,10 +60,22 @@ class Writers(contextlib.AbstractContextManager):
         if self._directory is None:
             return
         if isinstance(summary, Summary):
-            self._last = self._thread.submit(self._write, lambda: summary)
+            self._pending.append(self._thread.submit(self._write, lambda: summary))
             self._wait()
         else:
-            self._last = self._thread.submit(self._write, summary)
+            self._pending.append(self._thread.submit(self._write, summary))
+
+    def note(self, summary: Summary) -> None:
+        """Writes a small summary, and waits neither for it nor for those before it.
+
+        Raises:
+            RunError: one before it could not be written.
+        """
+        if self._directory is None:
+            return
+        if self._pending and self._pending[-1].done():
+            self._wait()
+        self._pending.append(self._thread.submit(self._write, lambda: summary))
 
     def __exit__(self, *error: object) -> None:
         try:
@@ -78,9 +90,9 @@ class Writers(contextlib.AbstractContextManager):
                     writer.close()
 
     def _wait(self) -> None:
-        last, self._last = self._last, None
-        if last is not None:
-            last.result()
+        pending, self._pending = self._pending, []
+        for one in pending:
+            one.result()
 
     def _write(self, summary: Callable[[], Summary]) -> None:
         assert self._directory is not None

@@ -50,8 +50,9 @@ class Summary:
     """What is known of a run at one step.
 
     Attributes:
-        series: what it is about: "train"; "hooks", the numbers that hooks return; or
-            an evaluation, such as "eval/test" or "eval/test_raw".
+        series: what it is about: "train"; "log", the numbers of a line of the log;
+            "hooks", those that hooks return; or an evaluation, such as "eval/test" or
+            "eval/test_raw".
         step: the step it belongs to.
         scalars: numbers by name.
         facts: what describes the scalars and is not plotted.

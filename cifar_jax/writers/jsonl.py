@@ -1,4 +1,4 @@
-"""Summaries as JSON lines: DIR/train.jsonl, DIR/hooks.jsonl, DIR/eval/test.jsonl."""
+"""Summaries as JSON lines, such as DIR/train.jsonl and DIR/eval/test.jsonl."""
 
 import contextlib
 import json

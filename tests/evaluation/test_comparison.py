@@ -311,7 +311,58 @@ def test_the_plot_has_a_curve_for_each_run(count):
     made = [PLAIN, FAST, FOREIGN, UNSAVED, *(history(run(f"{i}")) for i in range(4))]
     records = comparison.compared(made[:count])
     figure = comparison_plot.draw(records)
-    (legend,) = figure.legends
+    *_, legend = figure.legends
     assert len(legend.get_texts()) == count
     losses = [line for line in figure.axes[0].lines if len(line.get_xdata())]
     assert len(losses) == sum(bool(record["loss"]["steps"]) for record in records)
+
+
+def test_the_plot_can_be_read_without_color_and_covers_no_point():
+    twice = dataclasses.replace(PLAIN, run=FOREIGN.run)
+    records = comparison.compared([PLAIN, FAST, twice])
+    figure = comparison_plot.draw(records)
+    losses, precisions = figure.axes
+    assert len({line.get_marker() for line in losses.lines}) == 3
+    styles = {(one.get_marker(), one.get_linestyle()) for one in precisions.lines}
+    assert styles == {("o", "-"), ("s", "-"), ("s", "--"), ("^", "-")}
+    # Both legends are outside the panels, with what the marked name means.
+    assert precisions.get_legend() is losses.get_legend() is None
+    splits, runs = figure.legends
+    labels = [text.get_text() for text in splits.get_texts()]
+    assert labels == ["test images", "validation images"]
+    assert [text.get_text() for text in runs.get_texts()] == ["plain", "fast", "$x_1 *"]
+    title = runs.get_title()
+    assert title.get_visible()
+    assert title.get_text().startswith("* trained on other pixels than plain")
+    figure.draw_without_rendering()
+    boxes = [axis.get_tightbbox() for axis in figure.axes]
+    for legend in (splits, runs):
+        place = legend.get_window_extent()
+        assert not any(place.overlaps(box) for box in boxes)
+    # Evaluations are at their steps, also where there is only one.
+    assert losses.get_xlim() == precisions.get_xlim()
+    assert len(comparison_plot.draw(records[:2]).legends[1].get_title().get_text()) == 0
+
+
+def test_the_curve_of_a_short_run_has_every_line_of_its_log():
+    log = [{"step": 10 * i, "total_loss_raw": 5 - 0.01 * i} for i in range(26)]
+    (found,) = comparison.compared([dataclasses.replace(PLAIN, log=log)])
+    assert found["loss"]["steps"] == [10 * i for i in range(26)]
+    assert found["loss"]["total_loss"][-1] == pytest.approx(4.75)
+    long = [{"step": i, "total_loss_raw": float(i)} for i in range(1000)]
+    (found,) = comparison.compared([dataclasses.replace(PLAIN, log=long)])
+    assert found["loss"]["steps"] == list(range(4, 1000, 5))
+    assert found["loss"]["total_loss"][:2] == [2, 7]
+    assert found["steps"] == 1000
+
+
+def test_the_log_of_a_run_is_read(tmp_path):
+    made = write_run(tmp_path / "run")
+    assert comparison.read(made).log == []  # as of earlier versions
+    with Writers("jsonl", made.path) as writers:
+        for step in (0, 10):
+            writers.note(Summary("log", step, {"total_loss_raw": 4.5}))
+    assert [line["step"] for line in comparison.read(made).log] == [0, 10]
+    (made.path / "log.jsonl").write_text('{"step": 0}\n')
+    with pytest.raises(UserError, match=r"log\.jsonl is damaged"):
+        comparison.read(made)

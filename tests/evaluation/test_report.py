@@ -91,6 +91,27 @@ def test_a_report_that_cannot_be_written_at_the_end(answers, tmp_path):
         report.write(tmp_path / "gone", SUBJECT, *answers)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "official CIFAR-10, from /home/me/data/x.bin",
+            "official CIFAR-10, from x.bin",
+        ),
+        (
+            "/mnt/my/pictures is not the official one",
+            "pictures is not the official one",
+        ),
+        (r"the arrays in C:\Users\me\a.npz", "the arrays in a.npz"),
+        ("8x8 digits and/or data/x.bin, ../y", "8x8 digits and/or data/x.bin, ../y"),
+        ("64 / 8 = 8", "64 / 8 = 8"),
+        ("see https://example.org/a/b", "see https://example.org/a/b"),
+    ],
+)
+def test_directories_of_this_machine_are_left_out(text, shown):
+    assert report.without_directories(text) == shown
+
+
 @pytest.fixture(scope="module")
 def two_checkpoints(tmp_path_factory):
     """Returns a run whose checkpoints 1 and 2 are two untrained networks."""
@@ -123,6 +144,9 @@ def test_the_command_reports_each_checkpoint(two_checkpoints, call_command, tmp_
     record = json.loads((tmp_path / "out" / "report.json").read_text())
     page = Page((tmp_path / "out" / "report.html").read_text()).text
     assert record["step"] == 2
+    assert record["run"] == "run"
+    for name in ("report.html", "report.json"):
+        assert str(two_checkpoints.parent) not in (tmp_path / "out" / name).read_text()
     assert (record["num_images"], record["examples_in_split"]) == (40, 300)
     assert "the first 40 of 300 test images" in page
     assert f"precision @ 1 = {printed[1]}, 95%" in page

@@ -14,7 +14,7 @@ from report_files import SUBJECT, Page, content
 
 from cifar_jax import Config, Split
 from cifar_jax import eval as eval_command
-from cifar_jax.evaluation import comparison, report, report_page
+from cifar_jax.evaluation import comparison, report, report_figures, report_page
 from cifar_jax.runs.run_dir import Run
 
 
@@ -101,8 +101,25 @@ def test_the_tables_agree_with_the_record(written):
             *(bins[name][i] for name in ("counts", "confidence", "accuracy")),
         )
         assert shown in rows
-    for name in ("precision_at_5", "negative_log_likelihood"):
-        assert f"{record[name]:.3f}" in {row[1] for row in rows}
+    loss = ["mean negative log-likelihood", f"{record['negative_log_likelihood']:.3f}"]
+    assert loss in rows
+
+
+def test_precision_at_5_is_left_out_where_it_is_always_1(written, tmp_path):
+    record = json.loads((written / "report.json").read_text())
+    assert record["precision_at_5"] is None
+    assert "precision @ 5" not in (written / "report.html").read_text()
+    for count in (5, 6):
+        labels = np.arange(count)
+        subject = dataclasses.replace(SUBJECT, class_names=tuple("abcdef"[:count]))
+        logits = -np.tile(np.arange(count, dtype=np.float64), (count, 1))
+        record = report.contents(subject, logits, labels)
+        assert record["precision_at_5"] == (None if count == 5 else 5 / 6)
+        pictures = dict.fromkeys(range(count), np.zeros((32, 32, 3), np.uint8))
+        shown = ["precision @ 5", "0.833"] in Page(
+            report_page.page(record, pictures)
+        ).rows
+        assert shown == (count == 6)
 
 
 def test_the_pictures_show_right_answers_and_mistakes(written, answers):
@@ -185,8 +202,7 @@ def test_the_curves_of_the_training_are_on_the_page(answers, tmp_path):
         "test": [[0, 0.1], [1, 0.5]],
         "validation": [[0, 0.2]],
     }
-    # Not every point of a long training.
-    assert [step for step, _ in record["loss"]] == list(range(0, 1200, 3))
+    assert [step for step, _ in record["loss"]] == list(range(1200))
     # The average began at 0, which is corrected for.
     assert record["loss"][0] == [0, pytest.approx(1.0)]
     curves, *_ = Page(page).images
@@ -194,6 +210,20 @@ def test_the_curves_of_the_training_are_on_the_page(answers, tmp_path):
     drawn = content(curves, "svg+xml").decode()
     for words in ("training loss", "precision @ 1", "test images", "validation images"):
         assert f"<!-- {words} -->" in drawn
+    # The axis of the precision ends at 1, however low it is.
+    assert "<!-- 1.0 -->" in drawn
+
+
+def test_the_curve_of_the_loss_is_that_of_the_log():
+    log = [{"step": 10 * i, "total_loss_raw": 5.0 - i % 2} for i in range(401)]
+    known = dataclasses.replace(history(3, {}), log=log)
+    found = report._training(known)["loss"]
+    # Means of three lines each; the last one of two.
+    assert len(found) == 134
+    assert found[0] == (20, pytest.approx(14 / 3))
+    assert found[-1] == (4000, 4.5)
+    short = report._training(dataclasses.replace(known, log=log[:23]))["loss"]
+    assert short == [(one["step"], one["total_loss_raw"]) for one in log[:23]]
 
 
 @pytest.mark.parametrize(
@@ -255,6 +285,22 @@ def test_the_diagram_is_a_picture(written):
     root = ElementTree.fromstring(content(diagram, "svg+xml"))
     assert root.tag.endswith("svg")
     assert "Reliability" in diagram["alt"]
+    assert "<!-- confidence (n = 60 images) -->" in content(diagram, "svg+xml").decode()
+
+
+def test_dark_screens_show_the_figures_in_light_ink_on_the_page_itself(written):
+    page = Page((written / "report.html").read_text())
+    [dark] = page.dark
+    assert dark["media"] == "screen and (prefers-color-scheme: dark)"
+    for image, ink, other in (
+        (dark, report_figures.DARK.ink, report_figures.LIGHT.ink),
+        (page.images[0], report_figures.LIGHT.ink, report_figures.DARK.ink),
+    ):
+        drawn = content(image, "svg+xml").decode()
+        assert ink in drawn
+        assert other not in drawn
+        assert "#ffffff" not in drawn
+        assert "#000000" not in drawn
 
 
 def test_a_network_that_is_always_right(tmp_path):

@@ -33,7 +33,7 @@ def around(
     found: list[Hook] = [Finite(program, steps, state)]
     if run is not None:
         found.append(Checkpoints(run, config.save_interval_secs, log))
-    found.append(LogLines(config, program, int(state.step), log))
+    found.append(LogLines(config, program, int(state.step), writers, log))
     if run is not None:
         frequency = config.summary_frequency
         found.append(Summaries(program, steps, state, frequency, writers))

@@ -1,4 +1,4 @@
-"""The tutorial's log lines."""
+"""The tutorial's log lines, on the screen and on disk."""
 
 import datetime
 
@@ -8,16 +8,21 @@ from cifar_jax.config.config import Config
 from cifar_jax.console import Log
 from cifar_jax.training.loop import Hook, Moment
 from cifar_jax.training.program import Program
+from cifar_jax.writers import Summary, Writers
 
 
 class LogLines(Hook):
     """Logs the loss and the speed of every `log_frequency`-th step, the first included.
 
-    The speed is that of the steps since the last line, without what hooks do.
+    The speed is that of the steps since the last line, without what hooks do. The
+    writers get the same numbers, from which the curves of a run are drawn.
     """
 
-    def __init__(self, config: Config, program: Program, start: int, log: Log):
+    def __init__(
+        self, config: Config, program: Program, start: int, writers: Writers, log: Log
+    ):
         """Begins at step `start`; the metrics of the program come after the loss."""
+        self._writers = writers
         self._log = log
         self._log_frequency = config.log_frequency
         self._batch_size = config.batch_size
@@ -35,13 +40,12 @@ class LogLines(Hook):
         step, seconds = self._before
         self._before = now.step, now.seconds
         values = {name: float(np.asarray(now.metrics[name])) for name in self._metrics}
-        line = log_line(
-            now.step - 1,
-            float(np.asarray(now.metrics["total_loss"])),
-            self._batch_size,
-            (now.seconds - seconds) / (now.step - step),
-        )
+        loss = float(np.asarray(now.metrics["total_loss"]))
+        pace = (now.seconds - seconds) / (now.step - step)
+        line = log_line(now.step - 1, loss, self._batch_size, pace)
         self._log(line + "".join(f", {name} = {v:.4g}" for name, v in values.items()))
+        logged = {"total_loss_raw": loss, "examples/sec": self._batch_size / pace}
+        self._writers.note(Summary("log", now.step - 1, logged | values))
 
 
 def log_line(step: int, loss: float, batch_size: int, seconds: float) -> str:

@@ -11,6 +11,7 @@ from cifar_jax.training.hooks import bar
 from cifar_jax.training.hooks.bar import ProgressBar
 from cifar_jax.training.hooks.log import LogLines, log_line
 from cifar_jax.training.loop import Moment
+from cifar_jax.writers import Writers, jsonl
 
 
 def moment(step, seconds, loss=2.345, first=0, **metrics):
@@ -29,18 +30,25 @@ def test_log_line_matches_the_tutorial():
 
 
 @pytest.mark.wrong_types
-def test_a_line_has_the_speed_since_the_last_one_and_the_metrics():
+def test_a_line_has_the_speed_since_the_last_one_and_the_metrics(tmp_path):
     config = Config(log_frequency=10, batch_size=32, metrics="grad_norm")
     lines: list[str] = []
-    hook = LogLines(config, build_program(config, 10), 0, lines.append)
-    hook(moment(1, 0.5, grad_norm=jnp.float32(0.25)))
-    hook(moment(6, 1.0, first=1))
-    hook(moment(11, 1.5, first=6, grad_norm=jnp.float32(0.125)))
+    with Writers("jsonl", tmp_path) as writers:
+        hook = LogLines(config, build_program(config, 10), 0, writers, lines.append)
+        hook(moment(1, 0.5, grad_norm=jnp.float32(0.25)))
+        hook(moment(6, 1.0, first=1))
+        hook(moment(11, 1.5, first=6, grad_norm=jnp.float32(0.125)))
     assert [hook.due(step) for step in (0, 1, 10, 11)] == [1, 11, 11, 21]
     first, second = (line.split(": ", 1)[1] for line in lines)
     assert first.endswith("(64.0 examples/sec; 0.500 sec/batch), grad_norm = 0.25")
     assert second.startswith("step 10, loss = 2.35 (320.0 examples/sec; 0.100 sec/")
     assert second.endswith("grad_norm = 0.125")
+    kept = jsonl.read_training(tmp_path / "log.jsonl")
+    names = ("step", "total_loss_raw", "examples/sec", "grad_norm")
+    assert [[one[name] for name in names] for one in kept] == [
+        [0, pytest.approx(2.345), 64.0, 0.25],
+        [10, pytest.approx(2.345), 320.0, 0.125],
+    ]
 
 
 @pytest.mark.wrong_types
