@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from run_experiments import call_experiment
 
 from cifar_jax import Config, UserError, fit, load_data
-from experiments import feature_maps, noise
-from experiments.corruptions import CORRUPTIONS, Corruption
+from experiments.course import feature_maps, noise
+from experiments.course.corruptions import CORRUPTIONS, Corruption
 
 # Some layers of the tutorial's network, and their shapes.
 LAYERS = {"conv1": [24, 24, 64], "conv2": [12, 12, 64]}

@@ -12,9 +12,10 @@ import pytest
 from run_experiments import call, call_experiment, run_experiment
 
 from cifar_jax import Config, create_model
-from experiments import common, recipes
-from experiments.benchmark_train_step import over_pytorch, speed
-from experiments.contenders import MODELS, PEERS, Contender
+from experiments.accuracy import recipes
+from experiments.harness import common
+from experiments.harness.contenders import MODELS, PEERS, Contender
+from experiments.speed.train_step import over_pytorch, speed
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from run_experiments import ROOT, call
 import experiments
 from cifar_jax import RunError, UserError
 from cifar_jax.errors import Stopped
-from experiments import common, machine, output
-from experiments.children import ChildFailedError
+from experiments.harness import common, machine, output
+from experiments.harness.children import ChildFailedError
 
 MODULES = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
 

@@ -6,7 +6,8 @@ import pytest
 from run_experiments import call, run_experiment
 
 from cifar_jax import UserError
-from experiments import common, fidelity, machine
+from experiments.accuracy import fidelity
+from experiments.harness import common, machine
 
 SCRIPT = """#!/bin/sh
 echo "$@" >> {calls}

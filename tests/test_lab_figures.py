@@ -14,7 +14,7 @@ import pytest
 from run_experiments import ROOT
 from test_lab import NARROW, each_language, read, rows
 
-from experiments import convolution as examples
+from experiments.course import convolution as examples
 
 RESULTS = ROOT / "experiments" / "results"
 

@@ -17,7 +17,7 @@ from run_experiments import call_experiment
 
 from cifar_jax import Config
 from cifar_jax.config import flags as config_flags
-from experiments import common
+from experiments.harness import common
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [

@@ -1,11 +1,11 @@
-"""Tests what experiments.sprint prints and draws."""
+"""Tests what experiments.accuracy.sprint prints and draws."""
 
 import json
 
 import pytest
 from run_experiments import ROOT
 
-from experiments import sprint_report
+from experiments.accuracy import sprint_report
 
 # As airbench94_muon.py prints it: a run's epochs, and its evaluation with six views.
 LINES = """

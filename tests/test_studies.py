@@ -18,16 +18,9 @@ from helpers import call_in_process, environment
 from run_experiments import ROOT, call, run_experiment
 
 from cifar_jax import models, read_run
-from experiments import (
-    ablation,
-    augmentation,
-    common,
-    pooling,
-    runs,
-    studies,
-    why_pooling,
-)
-from experiments.studies import Variant
+from experiments.course import ablation, augmentation, pooling, why_pooling
+from experiments.harness import common, runs, studies
+from experiments.harness.studies import Variant
 
 
 def read(results: pathlib.Path, name: str) -> tuple[dict, list[dict]]:
