@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from run_experiments import ROOT, call
+from run_experiments import call, quoted
 
 from experiments.accuracy import (
     bayesian_search_report,
@@ -27,7 +27,7 @@ from experiments.course import (
     why_pooling,
 )
 from experiments.course.corruptions import CORRUPTIONS
-from experiments.devices import scaling as multi_device_scaling
+from experiments.devices import multi_device_scaling
 from experiments.harness import common, plots
 from experiments.speed import scaling as benchmark_scaling
 
@@ -59,7 +59,7 @@ FACTS = {"device": "cpu: cpu", "processor": "Abacus", "cores": 2}
 
 def kept(name: str) -> dict[str, Any]:
     """Returns the record of the kept results."""
-    path = ROOT / "experiments" / "results" / f"{name}.json"
+    path = quoted(name)
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -13,7 +13,8 @@ A trial that was interrupted is continued when the command runs again, and sever
 processes can run the same command at once. Trials are in OUT_DIR/trials.csv; JSON, CSV
 and the plot are written to --results_dir at the end. The whole experiment is
 
-    python -m experiments.accuracy.bayesian_search --data_dir=DIR --max_steps=46875 --trials=50
+    python -m experiments.accuracy.bayesian_search --data_dir=DIR \
+        --max_steps=46875 --trials=50
 
 which are 120 epochs a trial. This needs bayesian-optimization, which
 `pip install 'cifar-jax[search]'` installs.

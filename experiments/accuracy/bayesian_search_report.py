@@ -1,4 +1,4 @@
-"""What experiments.accuracy.bayesian_search has found: trials, tables and the picture."""
+"""What the Bayesian search has found: trials, tables and the picture."""
 
 from collections.abc import Sequence
 from typing import Any

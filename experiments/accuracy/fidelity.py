@@ -1,11 +1,12 @@
 """Does training here go, and end, as in TensorFlow's tutorial?
 
-    python -m experiments.accuracy.fidelity --data_dir=DIR --tensorflow_python=TF_ENV/bin/python
+    python -m experiments.accuracy.fidelity --data_dir=DIR \
+        --tensorflow_python=TF_ENV/bin/python
 
 Trains the tutorial's network several times by each of --programs: in TensorFlow
-(peers/tensorflow_tutorial.py), and with the real commands in float32 and bfloat16, with
-fast and with plain operations. Prints precision @ 1 and its spread, and writes
-fidelity.json, and fidelity.png with the curves of the loss, to --results_dir.
+(harness/peers/tensorflow_tutorial.py), and with the real commands in float32 and
+bfloat16, with fast and with plain operations. Prints precision @ 1 and its spread, and
+writes fidelity.json, and fidelity.png with the curves of the loss, to --results_dir.
 TensorFlow is skipped if no interpreter is given for it and it is not installed here. An
 interrupted experiment resumes where it stopped. Takes about 2 minutes per run on 2
 cores, and 8 with plain operations; --quick makes one run of four steps of each.

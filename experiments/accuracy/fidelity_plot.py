@@ -1,4 +1,4 @@
-"""Draws the figure of `experiments.accuracy.fidelity`: losses and precisions of each program."""
+"""Draws the figure of `fidelity`: losses and precisions of each program."""
 
 from typing import Any
 

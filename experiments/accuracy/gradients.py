@@ -1,6 +1,7 @@
 """How far are our gradients from TensorFlow's, with the same weights and images?
 
-    python -m experiments.accuracy.gradients --data_dir=DIR --tensorflow_python=TF_ENV/bin/python
+    python -m experiments.accuracy.gradients --data_dir=DIR \
+        --tensorflow_python=TF_ENV/bin/python
 
 Computes the gradients of several batches with the weights of step 0, and then trains
 on these batches, with fast and with plain operations, and in TensorFlow

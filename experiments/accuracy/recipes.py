@@ -1,6 +1,6 @@
 """What does each recipe, and each network without one, achieve, and at what cost?
 
-    python -m experiments.accuracy.recipes --data_dir=DIR --out_dir=runs --json=recipes.json
+    python -m experiments.accuracy.recipes --data_dir=DIR --json=recipes.json
 
 Trains and evaluates each with the real commands, once per seed. Prints a table, and
 plots the precisions next to the JSON file. An interrupted experiment resumes where it

@@ -1,8 +1,8 @@
 """How accurate is a network after minutes on a CPU, or after seconds on a GPU?
 
     python -m experiments.accuracy.sprint --data_dir=DIR --json=sprint.json
-    python -m experiments.accuracy.sprint --data_dir=DIR --json=sprint_gpu.json --seeds=40 \
-        --runs='--recipe=airbench94 --use_fp16' --at_a_time=1,4 \
+    python -m experiments.accuracy.sprint --data_dir=DIR --json=sprint_gpu.json \
+        --seeds=40 --runs='--recipe=airbench94 --use_fp16' --at_a_time=1,4 \
         --original=airbench94_muon.py --pytorch_python=TORCH_ENV/bin/python
 
 Trains with the flags of each of --runs, once per seed, and evaluates on the test set.

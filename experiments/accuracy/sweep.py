@@ -1,10 +1,11 @@
 r"""Which settings are best? Trains and evaluates with each of many.
 
-    python -m experiments.accuracy.sweep --data_dir=DIR --train_flags='--recipe=sprint' \
-        --grid=learning_rate=0.25,0.5,1 --grid=seed=0,1 --at_a_time=2
-    python -m experiments.accuracy.sweep --data_dir=DIR --train_flags='--validation_size=5000' \
-        --random='learning_rate=log(0.01, 1)' --random='weight_decay=0.001,0.004' \
-        --trials=20
+    python -m experiments.accuracy.sweep --data_dir=DIR --at_a_time=2 \
+        --train_flags='--recipe=sprint' \
+        --grid=learning_rate=0.25,0.5,1 --grid=seed=0,1
+    python -m experiments.accuracy.sweep --data_dir=DIR --trials=20 \
+        --train_flags='--validation_size=5000' \
+        --random='learning_rate=log(0.01, 1)' --random='weight_decay=0.001,0.004'
 
 --grid has values between commas, and all combinations are run. --random has values to
 choose from in the same way, or a range: log(LOW, HIGH), with evenly spread logarithms,
@@ -23,7 +24,7 @@ with more values, continues what was interrupted, tries again what failed, and r
 nothing else again; several processes can run it at once.
 
 It takes the time of the runs: a minute for two of them with --dataset=digits
---train_flags='--max_steps=4 --batch_size=8', and for CIFAR-10 see experiments.accuracy.sprint.
+--train_flags='--max_steps=4 --batch_size=8', and for CIFAR-10 see `sprint`.
 """
 
 import concurrent.futures

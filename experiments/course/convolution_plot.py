@@ -1,8 +1,8 @@
-"""Draws the figures of `experiments.course.convolution`: grids of numbers with highlights."""
+"""Draws the figures of `convolution`: grids of numbers with highlights."""
 
 import functools
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -10,10 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from experiments.course.worked_example import Example
 from experiments.harness import output, plots
-
-if TYPE_CHECKING:  # that module imports this one at run time
-    from experiments.course.convolution import Example
 
 # Distinguishable in grayscale and with color vision deficiency.
 FRAME, MARK, PADDING = "#D55E00", "#FBE3B5", "#E3E3E3"
@@ -66,7 +64,7 @@ def write(axis: Axes, x: float, y: float, text: str, **style: Any) -> None:
 
 
 def draw_example(
-    axis: Axes, example: "Example", kernel: Float[np.ndarray, "kh kw"], bias: float
+    axis: Axes, example: Example, kernel: Float[np.ndarray, "kh kw"], bias: float
 ) -> None:
     """Draws the padded image, any kernel and bias, the output and the arithmetic."""
     draw_grid(axis, example.padded, 0, fill=example.fill, marked=example.under_window)
@@ -185,7 +183,7 @@ def finish(
 
 
 def plot(
-    panels: list["Example"],
+    panels: list[Example],
     kernel: Float[np.ndarray, "kh kw"],
     bias: float,
     figures: dict[str, Any],

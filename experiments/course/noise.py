@@ -4,8 +4,8 @@
 
 Evaluates trained networks on test images corrupted by noise, blur, reduced contrast,
 JPEG, a gray square and a shift, each at the five strengths of
-`experiments.course.corruptions`. Prints precision with its standard error, and how much it
-drops, and writes noise.json, noise.csv and noise.png to --results_dir.
+`corruptions`. Prints precision with its standard error, and how much it drops, and
+writes noise.json, noise.csv and noise.png to --results_dir.
 
 There are 31 evaluations per network, about 2 minutes for the tutorial's network on 2
 cores. An interrupted experiment resumes where it stopped. --quick uses 200 images.

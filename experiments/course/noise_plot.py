@@ -1,4 +1,4 @@
-"""Draws the figure of `experiments.course.noise`: precision by strength, and examples."""
+"""Draws the figure of `noise`: precision by strength, and examples."""
 
 from typing import Any
 

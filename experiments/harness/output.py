@@ -22,12 +22,12 @@ FLAGS = flags.FLAGS
 
 
 def define_results_dir() -> None:
-    """Defines --results_dir; what the pages quote is in experiments/results."""
+    """Defines --results_dir; what the pages quote is beside the experiments."""
     flags.DEFINE_string(
         "results_dir",
         "results",
-        "Folder for results. --results_dir=experiments/results replaces those that the "
-        "pages quote.",
+        "Folder for results. Those that the pages quote are in the folder of the same "
+        "name beside each experiment, such as experiments/course/results.",
     )
 
 

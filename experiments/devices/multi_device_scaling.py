@@ -1,6 +1,6 @@
 """What do more devices gain, and what does their all-reduce cost?
 
-    python -m experiments.devices.scaling --data_dir=DIR --json=multi_device.json
+    python -m experiments.devices.multi_device_scaling --data_dir=DIR --json=FILE.json
 
 Times training steps on 1, 2, 4, ... devices, with a fixed global batch size (strong
 scaling) and with a fixed batch size per device (weak scaling). Each is also timed
