@@ -334,20 +334,26 @@ def test_noise_draws_what_is_measured_and_says_how_wide_the_bars_are():
     assert "±0.008, smaller than the dots" in texts(draw_noise(narrow))
 
 
-def test_feature_maps_are_large_and_the_strongest_first(monkeypatch, tmp_path):
+def drawn_maps(values, monkeypatch, tmp_path):
+    """Returns the figure of two convolutions that both have these maps."""
     figures = []
     monkeypatch.setattr(
         feature_maps_plot.output,
         "write_figure",
         lambda *given: figures.append(given),
     )
-    values = np.random.default_rng(0).random((1, 12, 12, 64))
-    values[..., 5] += 9
     found = {"input": np.zeros((1, 24, 24, 3)), "conv1": values, "conv2": values}
-    monkeypatch.setattr(feature_maps_plot, "MOST_ROWS", 6)
     feature_maps_plot.plot_maps(EXAMPLES[0], found, 64, tmp_path / "maps.png")
     [(figure, _)] = figures
     check(figure)
+    return figure
+
+
+def test_feature_maps_are_large_and_the_strongest_first(monkeypatch, tmp_path):
+    values = np.random.default_rng(0).random((1, 12, 12, 64))
+    values[..., 5] += 9
+    monkeypatch.setattr(feature_maps_plot, "MOST_ROWS", 6)
+    figure = drawn_maps(values, monkeypatch, tmp_path)
     axes = [axis for axis in figure.axes if axis.get_title().startswith("conv")]
     assert [axis.get_title() for axis in axes] == [
         f"{name}: 24 of 64 maps of 12\N{MULTIPLICATION SIGN}12, strongest first"
@@ -361,17 +367,8 @@ def test_feature_maps_are_large_and_the_strongest_first(monkeypatch, tmp_path):
 
 
 def test_maps_of_the_tutorials_network_fit_a_tall_screen(monkeypatch, tmp_path):
-    figures = []
-    monkeypatch.setattr(
-        feature_maps_plot.output,
-        "write_figure",
-        lambda *given: figures.append(given),
-    )
     values = np.random.default_rng(0).random((1, 12, 12, 64))
-    found = {"input": np.zeros((1, 24, 24, 3)), "conv1": values, "conv2": values}
-    feature_maps_plot.plot_maps(EXAMPLES[0], found, 64, tmp_path / "maps.png")
-    [(figure, _)] = figures
-    check(figure)
+    figure = drawn_maps(values, monkeypatch, tmp_path)
     assert figure.get_figheight() * 110 < 1400
 
 

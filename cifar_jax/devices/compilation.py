@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import re
+import time
 import warnings
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -78,8 +79,9 @@ def enable(directory: str | None = None) -> None:
 def warn_once() -> None:
     """Turns JAX's warnings of a damaged cache, one for each program, into one line.
 
-    Says nothing of a process that has no file handle left for the cache: the cache is
-    as good as before, and what else needs a handle says so.
+    Says nothing where the cache is as good as before: if this process has no file
+    handle left (what else needs one says so), and if an entry cannot be read while
+    programs are being added, as JAX reads those that others have half written.
     """
     others, said = warnings.showwarning, False
 
@@ -87,11 +89,14 @@ def warn_once() -> None:
         nonlocal said
         if (found := _DAMAGE.match(str(message))) is None:
             others(message, *arguments, **options)
-        elif not said and _NO_HANDLE not in found[2]:
+            return
+        reading = found[1] == "reading"
+        harmless = _NO_HANDLE in found[2] or (reading and _being_filled())
+        if not said and not harmless:
             said = True
             console.warn(
                 f"the compilation cache {_configured()} cannot be "
-                f"{'read' if found[1] == 'reading' else 'written'} ({found[2]}); "
+                f"{'read' if reading else 'written'} ({found[2]}); "
                 "delete it, or every start will compile programs again"
             )
 
@@ -101,6 +106,16 @@ def warn_once() -> None:
 def _configured() -> str | None:
     """Returns the directory of JAX's own setting, if there is one."""
     return jax.config.values["jax_compilation_cache_dir"]
+
+
+def _being_filled() -> bool:
+    """Whether a program was added to the cache within the last minute."""
+    try:
+        entries = pathlib.Path(_configured() or "").glob("*-cache")
+        newest = max((entry.stat().st_mtime for entry in entries), default=0.0)
+    except OSError:
+        return False
+    return time.time() - newest < 60
 
 
 def _use(path: pathlib.Path) -> None:

@@ -63,7 +63,7 @@ class _Upload(io.BytesIO):
 
 def create(
     network: Trained,
-    note: str,
+    title: str,
     host: str,
     names: Sequence[str] = (),
     resize: Resizing = "crop",
@@ -76,7 +76,7 @@ def create(
 
     Args:
         network: classifies the pictures.
-        note: says what network it is; everybody who opens the page can read it.
+        title: says what network it is; everybody who opens the page can read it.
         host: the name or address that the server listens at.
         names: other names by which browsers may open the page, of a proxy for example.
         resize: how pictures get the size of the network, see `read_picture`.
@@ -112,7 +112,7 @@ def create(
         except RunError as error:  # there is not enough memory
             raise HTTPException(503, str(error)) from None
 
-    page = _page(network, note)
+    page = _page(network, title)
     return Starlette(
         routes=[
             Route("/", _file(page, "text/html")),
@@ -259,14 +259,14 @@ async def _explained(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": detail}, error.status_code, error.headers)
 
 
-def _page(network: Trained, note: str) -> str:
+def _page(network: Trained, title: str) -> str:
     names = network.class_names
     some = ", ".join(names[:10])
     more = " and others" if len(names) > 10 else ""
     count = f"{len(names):,}"
     classes = f"{count} class{'es' if len(names) > 1 else ''}: {some}{more}"
     return string.Template(_text("page.html")).substitute(
-        note=html.escape(one_line(note)),
+        title=html.escape(one_line(title)),
         classes=html.escape(one_line(classes)),
         count=count,
         some=html.escape(one_line(some)),

@@ -2,6 +2,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 import warnings
 
 import jax
@@ -166,6 +167,26 @@ def test_warnings_of_the_cache_are_one_line(monkeypatch, capsys):
     assert "cannot be written (OSError: [Errno 28] No space left on device)" in line
 
 
+@pytest.mark.parametrize(("age", "lines"), [(0, 0), (3600, 1)])
+def test_an_entry_that_another_process_may_be_writing_is_no_damage(
+    monkeypatch, capsys, tmp_path, age, lines
+):
+    entry = tmp_path / "jit_f-cache"
+    entry.touch()
+    written = time.time() - age
+    os.utime(entry, (written, written))
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    compilation.warn_once()
+    text = "Error reading persistent compilation cache entry for 'jit_f': truncated"
+    cache = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    try:
+        warnings.showwarning(text, UserWarning, "file", 1)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", cache)
+    assert len(capsys.readouterr().err.splitlines()) == lines
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "folders"])
 def test_a_damaged_cache_is_one_line(run_command, tmp_path, damage):
@@ -182,6 +203,7 @@ def test_a_damaged_cache_is_one_line(run_command, tmp_path, damage):
             file.mkdir()
         else:
             file.write_bytes(b"?" if damage == "garbage" else contents[:-9])
+        os.utime(file, (0, 0))
     result = run_command(*words, **options)
     assert result.returncode == 0
     warning, note = result.stderr.splitlines()
