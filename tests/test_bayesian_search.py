@@ -250,7 +250,7 @@ def test_the_experiment(tmp_path):
         assert [row["job"] for row in csv.DictReader(file)] == names
     assert (tmp_path / "results" / "bayesian_search.png").stat().st_size > 5000
     # Everything is finished, so the command only prints the result again.
-    again = call_experiment("bayesian_search", *arguments)
+    again = call_experiment("accuracy.bayesian_search", *arguments)
     table = again[again.index("| setting ") :]
     assert table.count("(n 1)") == 3
     assert all(output.endswith(table) for output in outputs)

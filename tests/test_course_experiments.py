@@ -165,7 +165,7 @@ def run(tmp_path_factory) -> pathlib.Path:
 @pytest.mark.slow
 def test_noise_evaluates_and_draws(tmp_path, run):
     text = call_experiment(
-        "noise",
+        "course.noise",
         *("--quick", "--dataset=digits", f"--checkpoint_dirs=ours={run}"),
         f"--results_dir={tmp_path}",
     )
@@ -187,7 +187,7 @@ def test_noise_evaluates_and_draws(tmp_path, run):
 @pytest.mark.slow
 def test_feature_maps_are_drawn(tmp_path, run):
     text = call_experiment(
-        "feature_maps",
+        "course.feature_maps",
         *("--quick", "--dataset=digits", f"--checkpoint_dir={run}"),
         f"--results_dir={tmp_path}",
     )

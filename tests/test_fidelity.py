@@ -81,7 +81,7 @@ def test_a_program_must_be_known(capsys):
 @pytest.mark.slow
 def test_ours_alone(tmp_path):
     text = run_experiment(
-        "fidelity",
+        "accuracy.fidelity",
         *("--quick", "--dataset=digits", "--programs=float32,bfloat16"),
         *(f"--out_dir={tmp_path / 'out'}", f"--results_dir={tmp_path}"),
         tmp_path=tmp_path,

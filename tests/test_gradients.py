@@ -46,7 +46,7 @@ def test_distances():
 @pytest.mark.slow
 def test_ours_alone(tmp_path):
     run_experiment(
-        "gradients",
+        "accuracy.gradients",
         *("--steps=2", "--batch_size=8", "--dataset=digits"),
         *(f"--results_dir={tmp_path}", "--tensorflow_python="),
         tmp_path=tmp_path,

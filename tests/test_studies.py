@@ -168,7 +168,7 @@ def test_max_steps_continues_one_run(tmp_path):
     def run() -> list[dict]:
         folders = (f"--out_dir={tmp_path / 'runs'}", f"--results_dir={tmp_path}")
         flags = ("--quick", "--dataset=digits", *folders)
-        run_experiment("max_steps", *flags, tmp_path=tmp_path)
+        run_experiment("course.max_steps", *flags, tmp_path=tmp_path)
         return read(tmp_path, "max_steps")[1]
 
     rows = run()

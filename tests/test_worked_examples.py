@@ -139,7 +139,7 @@ def test_every_network_has_a_table_of_its_layers(name):
 @pytest.mark.slow
 def test_the_contact_sheet(tmp_path):
     text = call_experiment(
-        "contact_sheet", "--dataset=digits", f"--results_dir={tmp_path}"
+        "course.contact_sheet", "--dataset=digits", f"--results_dir={tmp_path}"
     )
     digits = load_data("digits")
     rows = [line.split("|")[1:4] for line in text.splitlines() if line[:1] == "|"][2:]
@@ -160,7 +160,7 @@ def test_the_contact_sheet(tmp_path):
 def test_convolution_computes_and_draws_and_replaces_no_result(tmp_path, monkeypatch):
     before = (ROOT / "experiments/course/results/convolution.json").stat()
     monkeypatch.chdir(tmp_path)
-    text = call_experiment("convolution")
+    text = call_experiment("course.convolution")
     assert (ROOT / "experiments/course/results/convolution.json").stat() == before
     kept = json.loads((tmp_path / "results/convolution.json").read_text())
     assert "1x1 + 1x1 + 1x1 + 1x0 + 1x1 + 1x1 + 1x0 + 1x0 + 1x1 + 0 = 6" in text
