@@ -16,6 +16,12 @@ from helpers import environment
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+def quoted(name: str) -> pathlib.Path:
+    """Returns the path of the results of this name that the pages quote."""
+    (path,) = (ROOT / "experiments").glob(f"*/results/{name}.json")
+    return path
+
+
 def call(run: Callable[[], object], *arguments: object) -> str:
     """Calls a function that ends in `common.run` with flags; returns its output."""
     before = set(flags.FLAGS)

@@ -22,9 +22,9 @@ from cifar_jax import RunError, UserError, load_data, models
 from cifar_jax.errors import DivergedError
 from cifar_jax.models.cuda_convnet import CudaConvnet18pct
 from cifar_jax.training.program import build
-from experiments import bayesian_search, search_space
-from experiments.jobs import Job, Study
-from experiments.search_space import PUBLISHED, SPACE
+from experiments.accuracy import bayesian_search, search_space
+from experiments.accuracy.search_space import PUBLISHED, SPACE
+from experiments.harness.jobs import Job, Study
 
 bayes_opt = pytest.importorskip("bayes_opt")
 
@@ -226,7 +226,7 @@ def test_the_experiment(tmp_path):
         *("--quick", "--dataset=digits", f"--out_dir={tmp_path / 'out'}"),
         f"--results_dir={tmp_path / 'results'}",
     ]
-    command = [sys.executable, "-m", "experiments.bayesian_search", *arguments]
+    command = [sys.executable, "-m", "experiments.accuracy.bayesian_search", *arguments]
     both = [
         subprocess.Popen(
             command,
@@ -250,7 +250,7 @@ def test_the_experiment(tmp_path):
         assert [row["job"] for row in csv.DictReader(file)] == names
     assert (tmp_path / "results" / "bayesian_search.png").stat().st_size > 5000
     # Everything is finished, so the command only prints the result again.
-    again = call_experiment("bayesian_search", *arguments)
+    again = call_experiment("accuracy.bayesian_search", *arguments)
     table = again[again.index("| setting ") :]
     assert table.count("(n 1)") == 3
     assert all(output.endswith(table) for output in outputs)

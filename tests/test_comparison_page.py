@@ -6,6 +6,7 @@ import re
 import statistics
 
 import pytest
+from run_experiments import quoted
 
 from cifar_jax.data.distortions import DISTORTIONS, MIXTURES
 from cifar_jax.models import MODELS
@@ -69,7 +70,7 @@ def test_distortions_and_optimizers_are_ours():
     ],
 )
 def test_accuracies_and_seconds_are_those_that_were_measured(file, seconds, digits):
-    path = ROOT / "experiments" / "results" / f"{file}.json"
+    path = quoted(file)
     runs = json.loads(path.read_text())["runs"]
     found = {row[0].split("`")[1]: row for row in ROWS if row[0].count("`") == 2}
     compared = 0

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from run_experiments import call_experiment
 
 from cifar_jax import Config, UserError, fit, load_data
-from experiments import feature_maps, noise
-from experiments.corruptions import CORRUPTIONS, Corruption
+from experiments.course import feature_maps, noise
+from experiments.course.corruptions import CORRUPTIONS, Corruption
 
 # Some layers of the tutorial's network, and their shapes.
 LAYERS = {"conv1": [24, 24, 64], "conv2": [12, 12, 64]}
@@ -165,7 +165,7 @@ def run(tmp_path_factory) -> pathlib.Path:
 @pytest.mark.slow
 def test_noise_evaluates_and_draws(tmp_path, run):
     text = call_experiment(
-        "noise",
+        "course.noise",
         *("--quick", "--dataset=digits", f"--checkpoint_dirs=ours={run}"),
         f"--results_dir={tmp_path}",
     )
@@ -187,7 +187,7 @@ def test_noise_evaluates_and_draws(tmp_path, run):
 @pytest.mark.slow
 def test_feature_maps_are_drawn(tmp_path, run):
     text = call_experiment(
-        "feature_maps",
+        "course.feature_maps",
         *("--quick", "--dataset=digits", f"--checkpoint_dir={run}"),
         f"--results_dir={tmp_path}",
     )

@@ -9,26 +9,27 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from run_experiments import ROOT, call
+from run_experiments import call, quoted
 
-from experiments import (
-    ablation,
-    augmentation,
+from experiments.accuracy import (
     bayesian_search_report,
-    benchmark_scaling,
-    common,
-    feature_maps_plot,
     fidelity_plot,
-    max_steps,
-    multi_device_scaling,
-    noise_plot,
-    plots,
-    pooling,
     recipes,
     sprint_report,
+)
+from experiments.course import (
+    ablation,
+    augmentation,
+    feature_maps_plot,
+    max_steps,
+    noise_plot,
+    pooling,
     why_pooling,
 )
-from experiments.corruptions import CORRUPTIONS
+from experiments.course.corruptions import CORRUPTIONS
+from experiments.devices import multi_device_scaling
+from experiments.harness import common, plots
+from experiments.speed import scaling as benchmark_scaling
 
 EXAMPLES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
 
@@ -58,7 +59,7 @@ FACTS = {"device": "cpu: cpu", "processor": "Abacus", "cores": 2}
 
 def kept(name: str) -> dict[str, Any]:
     """Returns the record of the kept results."""
-    path = ROOT / "experiments" / "results" / f"{name}.json"
+    path = quoted(name)
     return json.loads(path.read_text(encoding="utf-8"))
 
 

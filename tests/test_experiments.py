@@ -12,9 +12,10 @@ import pytest
 from run_experiments import call, call_experiment, run_experiment
 
 from cifar_jax import Config, create_model
-from experiments import common, recipes
-from experiments.benchmark_train_step import over_pytorch, speed
-from experiments.contenders import MODELS, PEERS, Contender
+from experiments.accuracy import recipes
+from experiments.harness import common
+from experiments.harness.contenders import MODELS, PEERS, Contender
+from experiments.speed.train_step import over_pytorch, speed
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def benchmark(tmp_path):
     """Runs a benchmark on digits as a command; returns its output and its record."""
 
     def run(name: str, *arguments: str) -> tuple[str, dict]:
-        path = tmp_path / "kept" / f"{name}.json"
+        path = tmp_path / "kept" / f"{name.partition('.')[2]}.json"
         flags = ("--dataset=digits", f"--json={path}")
         text = run_experiment(name, *flags, *arguments, tmp_path=tmp_path)
         return text, json.loads(path.read_text())
@@ -43,7 +44,7 @@ def cells(text: str, first: str) -> list[str]:
 def test_convolutions_are_timed_both_ways(tmp_path):
     path = tmp_path / "kept.json"
     sizes = ("--batch_size=1", "--rounds=1")
-    text = call_experiment("benchmark_convolutions", *sizes, f"--json={path}")
+    text = call_experiment("speed.convolutions", *sizes, f"--json={path}")
     cases = json.loads(path.read_text())["cases"]
     assert all(min(*case["plain"], *case["fast"]) > 0 for case in cases)
     assert len([line for line in text.split("\n") if " depthwise " in line]) == 3
@@ -51,7 +52,9 @@ def test_convolutions_are_timed_both_ways(tmp_path):
 
 @pytest.mark.slow
 def test_streaming_is_timed_beside_images_on_the_device(benchmark):
-    text, kept = benchmark("streaming", "--pictures=256", "--rounds=2", "--steps=2")
+    text, kept = benchmark(
+        "speed.streaming", "--pictures=256", "--rounds=2", "--steps=2"
+    )
     assert [case["picture_size"] for case in kept["cases"]] == [32, 256]
     for case in kept["cases"]:
         low, high = case["share_range"]
@@ -64,7 +67,7 @@ def test_streaming_is_timed_beside_images_on_the_device(benchmark):
 def test_distortions_are_timed_beside_the_step(tmp_path):
     path = tmp_path / "kept.json"
     sizes = ("--recipes=tutorial", "--rounds=2")
-    text = call_experiment("benchmark_distortions", *sizes, f"--json={path}")
+    text = call_experiment("speed.distortions", *sizes, f"--json={path}")
     [record] = json.loads(path.read_text())["recipes"]
     assert 0 < np.median(record["distortions"]) < np.median(record["step"])
     assert cells(text, "tutorial")[0] == f"{np.median(record['distortions']):.1f}"
@@ -73,7 +76,7 @@ def test_distortions_are_timed_beside_the_step(tmp_path):
 @pytest.mark.slow
 def test_recipes_are_run_and_tabulated(benchmark, tmp_path):
     few = ("--recipes=tutorial", "--seeds=1", "--max_steps=2", "--batch_size=8")
-    text, kept = benchmark("recipes", *few, f"--out_dir={tmp_path / 'runs'}")
+    text, kept = benchmark("accuracy.recipes", *few, f"--out_dir={tmp_path / 'runs'}")
     [record] = kept["recipes"]
     assert (record["steps"], record["steps_of_the_recipe"]) == (2, 1_000_000)
     [result] = record["results"]
@@ -124,14 +127,16 @@ def test_recipes_are_shortened_unless_flags_say_otherwise(
 @pytest.mark.slow
 def test_sprints_are_timed_as_commands_and_as_programs(benchmark, tmp_path):
     small = "--recipe=sprint --max_steps=2 --batch_size=16 --views=center"
-    text, kept = benchmark("sprint", f"--runs={small}", "--seeds=1")
+    text, kept = benchmark("accuracy.sprint", f"--runs={small}", "--seeds=1")
     [record] = kept["runs"]
     [result] = record["results"]
     assert 0 < result["accuracy"] < 1
     assert 0 < result["train_seconds"] < result["train_command_seconds"]
     assert cells(text, f"`{small}`")[:2] == ["1", f"{100 * result['accuracy']:.2f}%"]
     assert (tmp_path / "kept" / "sprint.png").stat().st_size > 10_000
-    text, kept = benchmark("sprint", f"--runs={small}", "--seeds=2", "--at_a_time=2")
+    text, kept = benchmark(
+        "accuracy.sprint", f"--runs={small}", "--seeds=2", "--at_a_time=2"
+    )
     [record] = kept["runs"]
     assert record["name"] == f"{small}, 2 at a time"
     first, second = record["results"]
@@ -144,7 +149,7 @@ def test_sprints_are_timed_as_commands_and_as_programs(benchmark, tmp_path):
 @pytest.mark.slow
 def test_train_step_times_ours_alone(benchmark):
     sizes = ("--batch_size=4", "--from_step=10", "--steps=10", "--rounds=1")
-    text, kept = benchmark("benchmark_train_step", *sizes, "--programs=cifar_jax")
+    text, kept = benchmark("speed.train_step", *sizes, "--programs=cifar_jax")
     [model] = kept["models"].values()
     [ours] = model["programs"]
     rates = ours["examples_per_sec"]
@@ -167,7 +172,7 @@ def test_train_step_times_another_network_every_few_steps(benchmark):
     pytest.importorskip("torch")
     steps = ("--log_frequency=2", "--from_step=2", "--steps=2", "--rounds=1")
     few = ("--models=cuda_convnet_18pct", "--programs=PyTorch", "--batch_size=2")
-    text, kept = benchmark("benchmark_train_step", *steps, *few)
+    text, kept = benchmark("speed.train_step", *steps, *few)
     record = kept["models"]["cuda_convnet_18pct"]
     ours, peer = record["programs"]
     assert (ours["name"], peer["name"]) == ("cifar_jax", "PyTorch")
@@ -181,14 +186,22 @@ def test_train_step_times_another_network_every_few_steps(benchmark):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("benchmark_train_step", "--programs=caffe", "'caffe'.*choose from .*'cifar"),
-        ("benchmark_train_step", "--models=alexnet", "'alexnet'.*choose from .*tutori"),
-        ("benchmark_eval", "--models=alexnet", "'alexnet'.*choose from .*'tutorial'"),
-        ("benchmark_train_step", "--log_frequency=3", "multiples of --log_frequency"),
-        ("benchmark_distortions", "--recipes=alexnet", "choose from tutorial, "),
-        ("noise", "--checkpoint_dirs=a=x,y/a", "two runs are named 'a'"),
-        ("recipes", "--recipes=tutorial,x", "--recipe=x is unknown; choose from tut"),
-        ("recipes", "--train_flags='x", "--train_flags='x: No closing quotation"),
+        ("speed.train_step", "--programs=caffe", "'caffe'.*choose from .*'cifar"),
+        ("speed.train_step", "--models=alexnet", "'alexnet'.*choose from .*tutori"),
+        ("speed.evaluation", "--models=alexnet", "'alexnet'.*choose from .*'tutorial'"),
+        ("speed.train_step", "--log_frequency=3", "multiples of --log_frequency"),
+        ("speed.distortions", "--recipes=alexnet", "choose from tutorial, "),
+        ("course.noise", "--checkpoint_dirs=a=x,y/a", "two runs are named 'a'"),
+        (
+            "accuracy.recipes",
+            "--recipes=tutorial,x",
+            "--recipe=x is unknown; choose from tut",
+        ),
+        (
+            "accuracy.recipes",
+            "--train_flags='x",
+            "--train_flags='x: No closing quotation",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(name, arguments, message, capsys):
@@ -214,7 +227,7 @@ def test_train_step_compares_with_the_fastest_peer_in_each_round():
 @pytest.mark.slow
 def test_evaluation_is_timed(benchmark):
     small = ("--models=cuda_convnet_18pct", "--images=6", "--batch_size=4")
-    text, kept = benchmark("benchmark_eval", *small, "--rounds=2")
+    text, kept = benchmark("speed.evaluation", *small, "--rounds=2")
     record = kept["models"]["cuda_convnet_18pct"]
     assert record["left_out"] == {}
     assert all(len(values) == 2 for values in record["seconds"].values())
@@ -252,7 +265,7 @@ def test_scaling_tries_every_batch_and_number_of_cores(benchmark, tmp_path):
     all_cores = len(os.sched_getaffinity(0))
     # Both tables contain the same case, so it is run only once.
     small = ("--images=40", "--batch_sizes=4", "--cores_batch_size=4")
-    text, kept = benchmark("benchmark_scaling", *small, f"--cores={all_cores}")
+    text, kept = benchmark("speed.scaling", *small, f"--cores={all_cores}")
     assert [case["batch_size"] for case in kept["batch_size"]] == [4]
     assert [case["cores"] for case in kept["cores"]] == [all_cores]
     for case in kept["batch_size"] + kept["cores"]:
@@ -262,13 +275,13 @@ def test_scaling_tries_every_batch_and_number_of_cores(benchmark, tmp_path):
         assert case["seconds_per_step"] == pytest.approx(step)
     rate = kept["batch_size"][0]["examples_per_sec"]
     assert cells(text, "4")[0] == f"{rate:.0f}"
-    assert (tmp_path / "kept" / "benchmark_scaling.png").stat().st_size > 1000
+    assert (tmp_path / "kept" / "scaling.png").stat().st_size > 1000
 
 
 @pytest.mark.slow
 def test_startup_takes_a_cold_and_a_warm_start(benchmark):
     small = ("--rounds=1", "--batch_size=2", "--max_steps=1")
-    text, kept = benchmark("benchmark_startup", *small)
+    text, kept = benchmark("speed.startup", *small)
     for name in ("cold", "warm"):
         [start] = kept["starts"][name]
         assert start["seconds"] > 0
@@ -282,7 +295,10 @@ def test_startup_takes_a_cold_and_a_warm_start(benchmark):
 @pytest.mark.slow
 def test_modes_are_compared_in_speed_and_numbers(benchmark):
     text, kept = benchmark(
-        "data_parallel_modes", "--devices=1,2", "--modes=jit,pmap", "--batch_size=8"
+        "devices.data_parallel_modes",
+        "--devices=1,2",
+        "--modes=jit,pmap",
+        "--batch_size=8",
     )
     cases = [(case["mode"], case["devices"]) for case in kept["cases"]]
     assert cases == [("jit", 1), ("pmap", 1), ("jit", 2), ("pmap", 2)]
@@ -296,7 +312,7 @@ def test_modes_are_compared_in_speed_and_numbers(benchmark):
 @pytest.mark.slow
 def test_scaling_over_devices_is_measured_and_drawn(benchmark, tmp_path):
     sizes = ("--batch_size=8", "--batch_size_each=4", "--calls=1")
-    _, kept = benchmark("multi_device_scaling", "--devices=1,2", *sizes)
+    _, kept = benchmark("devices.multi_device_scaling", "--devices=1,2", *sizes)
     assert [case["batch_size"] for case in kept["strong"]] == [8, 8]
     assert [case["batch_size"] for case in kept["weak"]] == [4, 8]
     for case in kept["strong"] + kept["weak"]:
@@ -307,7 +323,7 @@ def test_scaling_over_devices_is_measured_and_drawn(benchmark, tmp_path):
 
 def test_the_cost_of_an_all_reduce_follows_the_network_size(tmp_path):
     path = tmp_path / "kept.json"
-    text = call_experiment("allreduce_cost", "--devices=2", f"--json={path}")
+    text = call_experiment("devices.allreduce", "--devices=2", f"--json={path}")
     images = jax.ShapeDtypeStruct((1, 24, 24, 3), np.float32)
     variables = jax.eval_shape(create_model("tutorial").init, jax.random.key(0), images)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))

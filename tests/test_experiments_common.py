@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import pkgutil
 import re
 import resource
 import signal
@@ -15,22 +14,23 @@ from absl import flags
 from matplotlib.figure import Figure
 from run_experiments import ROOT, call
 
-import experiments
 from cifar_jax import RunError, UserError
 from cifar_jax.errors import Stopped
-from experiments import common, machine, output
-from experiments.children import ChildFailedError
+from experiments.harness import common, machine, output
+from experiments.harness.children import ChildFailedError
 
-MODULES = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
+MODULES = [
+    f"experiments.{path.parent.name}.{path.stem}"
+    for path in sorted((ROOT / "experiments").glob("*/*.py"))
+]
 
 
 def test_all_experiments_can_be_imported_together_and_on_windows(monkeypatch):
     for name in MODULES:
-        importlib.import_module(f"experiments.{name}")
+        importlib.import_module(name)
     # Import them again, with all their dependencies already imported.
     for name in MODULES:
-        monkeypatch.delitem(sys.modules, f"experiments.{name}")
-        monkeypatch.delattr(experiments, name)
+        monkeypatch.delitem(sys.modules, name)
     defined: list[str] = []
     monkeypatch.setattr(
         flags.FlagValues, "__setitem__", lambda self, name, flag: defined.append(name)
@@ -40,7 +40,7 @@ def test_all_experiments_can_be_imported_together_and_on_windows(monkeypatch):
     for name in ("sched_getaffinity", "sched_setaffinity", "wait4", "getuid"):
         monkeypatch.delattr(os, name)
     for name in MODULES:
-        importlib.import_module(f"experiments.{name}")
+        importlib.import_module(name)
     assert defined == []
 
 
@@ -58,7 +58,8 @@ def test_the_name_of_a_machine_is_what_computed(device, cores, named):
 
 
 @pytest.mark.parametrize(
-    ("name", "own"), [("allreduce_cost", {"tflops"}), ("augmentation", {"seeds"})]
+    ("name", "own"),
+    [("devices.allreduce", {"tflops"}), ("course.augmentation", {"seeds"})],
 )
 def test_help_lists_the_flags_of_an_experiment(name, own):
     done = subprocess.run(

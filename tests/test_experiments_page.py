@@ -64,6 +64,8 @@ def test_corruptions_cost_as_much_as_it_says(corruption, strength, words):
 def test_more_steps_bring_as_much_as_it_says(steps):
     runs = grouped(result("max_steps")["rows"], "steps", "parameters")
     found = np.mean([run["precision"] for run in runs[steps, "averaged parameters"]])
-    words = TEXT[TEXT.index("| `max_steps` |") :].split("| `augmentation` |")[0]
+    words = TEXT[TEXT.index("| `course.max_steps` |") :].split(
+        "| `course.augmentation` |"
+    )[0]
     assert f"{found:.3f}" in words
     assert f"after {steps:,}" in words

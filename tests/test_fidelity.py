@@ -6,7 +6,8 @@ import pytest
 from run_experiments import call, run_experiment
 
 from cifar_jax import UserError
-from experiments import common, fidelity, machine
+from experiments.accuracy import fidelity
+from experiments.harness import common, machine
 
 SCRIPT = """#!/bin/sh
 echo "$@" >> {calls}
@@ -80,7 +81,7 @@ def test_a_program_must_be_known(capsys):
 @pytest.mark.slow
 def test_ours_alone(tmp_path):
     text = run_experiment(
-        "fidelity",
+        "accuracy.fidelity",
         *("--quick", "--dataset=digits", "--programs=float32,bfloat16"),
         *(f"--out_dir={tmp_path / 'out'}", f"--results_dir={tmp_path}"),
         tmp_path=tmp_path,

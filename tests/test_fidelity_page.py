@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from experiments import runs
+from experiments.harness import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "fidelity.md").read_text()
-RESULT = json.loads((ROOT / "experiments/results/fidelity.json").read_text())
+RESULT = json.loads((ROOT / "experiments/accuracy/results/fidelity.json").read_text())
 
 
 @pytest.mark.parametrize("name", RESULT["programs"])

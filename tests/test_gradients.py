@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from run_experiments import run_experiment
 
-from experiments import gradients, output
+from experiments.accuracy import gradients
+from experiments.harness import output
 
 ROOT = pathlib.Path(__file__).parents[1]
-RESULT = json.loads((ROOT / "experiments/results/gradients.json").read_text())
+RESULT = json.loads((ROOT / "experiments/accuracy/results/gradients.json").read_text())
 
 
 def test_the_page_has_what_was_measured():
@@ -45,7 +46,7 @@ def test_distances():
 @pytest.mark.slow
 def test_ours_alone(tmp_path):
     run_experiment(
-        "gradients",
+        "accuracy.gradients",
         *("--steps=2", "--batch_size=8", "--dataset=digits"),
         *(f"--results_dir={tmp_path}", "--tensorflow_python="),
         tmp_path=tmp_path,

@@ -12,7 +12,7 @@ from jax import lax
 from run_experiments import ROOT
 
 from cifar_jax import Config
-from experiments import convolution, layers, why_pooling
+from experiments.course import convolution, layers, why_pooling
 
 LAB = ROOT / "docs" / "lab"
 LANGUAGES = ("en", "zh-TW")

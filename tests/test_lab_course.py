@@ -5,7 +5,7 @@ import re
 from test_lab import NARROW, PAGES, each_language, networks, read, rows
 
 from cifar_jax import Config
-from experiments import convolution
+from experiments.course import convolution
 
 # Their codes, as on the slide.
 KINDS_OF_CAR = {

@@ -11,17 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_experiments import ROOT
+from run_experiments import ROOT, quoted
 from test_lab import NARROW, each_language, read, rows
 
-from experiments import convolution as examples
-
-RESULTS = ROOT / "experiments" / "results"
+from experiments.course import convolution as examples
 
 
 def result(name: str) -> Any:
     """Returns the contents of a result."""
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads(quoted(name).read_text(encoding="utf-8"))
 
 
 def grouped(records: list[dict[str, Any]], *keys: str) -> dict[Any, list[dict]]:
@@ -175,7 +173,11 @@ def test_the_picture_of_one_hot_codes_is_that_of_the_examples():
     assert result("convolution")["one_hot"] == examples.one_hot()
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "experiments").glob("*/results/*.json")),
+    ids=lambda p: p.stem,
+)
 def test_results_are_of_the_official_pixels(path):
     text = path.read_text(encoding="utf-8")
     # `load_data` writes "official" before the name only if the pixels are.

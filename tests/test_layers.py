@@ -1,11 +1,14 @@
-"""Tests that imports between the package's groups of modules only run downward."""
+"""Tests that imports between groups of modules only run downward."""
 
 import ast
+import graphlib
 import pathlib
 
 import pytest
 
-PACKAGE = pathlib.Path(__file__).parents[1] / "cifar_jax"
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "cifar_jax"
+EXPERIMENTS = ROOT / "experiments"
 
 # From top to bottom. Groups on the same line do not import each other.
 LAYERS = [
@@ -35,14 +38,20 @@ def group(module: str) -> str:
     return "basics" if name in BASICS else name
 
 
+def imports(path: pathlib.Path) -> list[ast.ImportFrom]:
+    """Returns what a file imports anywhere."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return [node for node in nodes if isinstance(node, ast.ImportFrom)]
+
+
 def imported(path: pathlib.Path) -> set[str]:
     """Returns the modules of this package that a file imports anywhere."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "cifar_jax":
+    for node in imports(path):
+        if node.module == "cifar_jax":
             names = {name.name for name in node.names} - {"__version__"}
             found |= {f"cifar_jax.{name}" for name in names}
-        elif isinstance(node, ast.ImportFrom) and node.module.startswith("cifar_jax."):
+        elif node.module.startswith("cifar_jax."):
             found.add(node.module)
     return found
 
@@ -64,3 +73,16 @@ def test_every_group_is_in_the_list():
     modules = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__"}
     assert directories == set(HEIGHT) - {"commands", "basics"}
     assert modules == COMMANDS | BASICS
+
+
+def test_experiments_import_the_harness_alone_and_never_in_circles():
+    graph: dict[str, set[str]] = {}
+    for path in EXPERIMENTS.glob("*/*.py"):
+        room = path.parent.name
+        graph[f"experiments.{room}.{path.stem}"] = names = set()
+        for node in imports(path):
+            if node.module.startswith("experiments."):
+                assert node.module.split(".")[1] in (room, "harness"), path
+                names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+    assert graph
+    graphlib.TopologicalSorter(graph).prepare()  # refuses circles

@@ -32,11 +32,14 @@ PAGES["docs/lab/en"] = "\n".join(TEXTS[name] for name in LAB)
 SHORT = {
     "cifar_jax.train": "--max_steps=2 --batch_size=8 --log_frequency=1",
     "cifar_jax.demo": "--port=0",
-    "experiments.feature_maps": "--quick",
+    "experiments.course.feature_maps": "--quick",
 }
 # Commands with one of these words are run elsewhere.
 ELSEWHERE = (
-    *("experiments.pooling", "experiments.why_pooling"),  # test_studies.py
+    *(
+        "experiments.course.pooling",
+        "experiments.course.why_pooling",
+    ),  # test_studies.py
     *("_dir=mine",),  # test_own_pictures.py
     *("--recipe=resnet18",),  # config/test_recipes.py
     *(*ADDED, "_dir=own"),  # test_extending_page.py

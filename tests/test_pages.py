@@ -17,13 +17,12 @@ from run_experiments import call_experiment
 
 from cifar_jax import Config
 from cifar_jax.config import flags as config_flags
-from experiments import common
+from experiments.harness import common
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
-    *sorted((ROOT / "experiments").glob("*.md")),
 ]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -131,7 +130,7 @@ def test_commands_of_experiments_can_be_parsed(name, monkeypatch):
 def test_every_flag_that_is_named_exists(name):
     sources = [
         *(ROOT / "cifar_jax").rglob("*.py"),
-        *(ROOT / "experiments").glob("*.py"),
+        *(ROOT / "experiments").rglob("*.py"),
         ROOT / "tests" / "campaign.py",
     ]
     known = {field.name for field in dataclasses.fields(Config)}

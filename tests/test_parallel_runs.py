@@ -8,7 +8,7 @@ import pytest
 from helpers import make_dataset
 
 from cifar_jax import Config, evaluate, fit
-from experiments.parallel_runs import ParallelRuns
+from experiments.harness.parallel_runs import ParallelRuns
 
 
 @pytest.mark.slow

@@ -1,11 +1,11 @@
-"""Tests what experiments.sprint prints and draws."""
+"""Tests what experiments.accuracy.sprint prints and draws."""
 
 import json
 
 import pytest
-from run_experiments import ROOT
+from run_experiments import quoted
 
-from experiments import sprint_report
+from experiments.accuracy import sprint_report
 
 # As airbench94_muon.py prints it: a run's epochs, and its evaluation with six views.
 LINES = """
@@ -70,9 +70,8 @@ def test_the_picture_shows_every_seed(records):
 
 
 def test_the_kept_pictures_show_all_runs_of_their_table():
-    results = ROOT / "experiments" / "results"
     for name, count in (("sprint", 4), ("sprint_gpu", 3)):
-        record = json.loads((results / f"{name}.json").read_text())
+        record = json.loads(quoted(name).read_text())
         [axis] = sprint_report.draw(record).axes
         labels = [text.get_text() for text in axis.texts if text.get_text()]
         assert len(record["runs"]) == len(labels) == count

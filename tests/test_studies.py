@@ -18,16 +18,9 @@ from helpers import call_in_process, environment
 from run_experiments import ROOT, call, run_experiment
 
 from cifar_jax import models, read_run
-from experiments import (
-    ablation,
-    augmentation,
-    common,
-    pooling,
-    runs,
-    studies,
-    why_pooling,
-)
-from experiments.studies import Variant
+from experiments.course import ablation, augmentation, pooling, why_pooling
+from experiments.harness import common, runs, studies
+from experiments.harness.studies import Variant
 
 
 def read(results: pathlib.Path, name: str) -> tuple[dict, list[dict]]:
@@ -175,7 +168,7 @@ def test_max_steps_continues_one_run(tmp_path):
     def run() -> list[dict]:
         folders = (f"--out_dir={tmp_path / 'runs'}", f"--results_dir={tmp_path}")
         flags = ("--quick", "--dataset=digits", *folders)
-        run_experiment("max_steps", *flags, tmp_path=tmp_path)
+        run_experiment("course.max_steps", *flags, tmp_path=tmp_path)
         return read(tmp_path, "max_steps")[1]
 
     rows = run()

@@ -11,9 +11,10 @@ import pytest
 
 from cifar_jax import Stopped, UserError
 from cifar_jax.writers import Summary, Writers
-from experiments import machine, side_by_side, sweep_table
-from experiments.jobs import Job
-from experiments.side_by_side import Processes, Share
+from experiments.accuracy import sweep_table
+from experiments.harness import machine, side_by_side
+from experiments.harness.jobs import Job
+from experiments.harness.side_by_side import Processes, Share
 
 
 def test_runs_share_the_cores_or_the_gpus(monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 from helpers import assert_one_line, environment
 from run_experiments import ROOT
 
-from experiments import machine
+from experiments.harness import machine
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ def start(tmp_path):
         words = ["--dataset=digits", f"--out_dir={out}", *arguments]
         words.append(f"--train_flags={STEPS}={max_steps}")
         process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.sweep", *words],
+            [sys.executable, "-m", "experiments.accuracy.sweep", *words],
             cwd=ROOT,
             env=environment(tmp_path),
             stdout=subprocess.PIPE,

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar_jax import Config, UserError
-from experiments import sweep_space
-from experiments.search_space import Range
-from experiments.sweep_space import key
+from experiments.accuracy import sweep_space
+from experiments.accuracy.search_space import Range
+from experiments.accuracy.sweep_space import key
 
 
 def test_values_stand_between_commas():

@@ -9,6 +9,7 @@ from unittest import mock
 
 import jax
 import pytest
+import run_experiments
 
 from cifar_jax import Config, RunError, UserError, load_data
 from cifar_jax.data.cifar import cifar10, download
@@ -156,7 +157,7 @@ def test_the_flags_that_may_differ_are_all_that_do_not_define_a_run():
 
 def result(name: str) -> dict:
     """Returns what an experiment has measured."""
-    return json.loads((ROOT / "experiments" / "results" / f"{name}.json").read_text())
+    return json.loads(run_experiments.quoted(name).read_text())
 
 
 def test_figures_are_those_that_were_measured():

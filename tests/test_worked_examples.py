@@ -8,7 +8,7 @@ import pytest
 from run_experiments import ROOT, call_experiment
 
 from cifar_jax import UserError, load_data, models
-from experiments import contact_sheet, convolution, layers
+from experiments.course import contact_sheet, convolution, layers
 
 
 def by_hand(image, top, left, height, width):
@@ -86,7 +86,9 @@ def test_costs_of_strides():
 
 
 def test_the_committed_examples_match_the_code():
-    kept = json.loads((ROOT / "experiments/results/convolution.json").read_text())
+    kept = json.loads(
+        (ROOT / "experiments/course/results/convolution.json").read_text()
+    )
     assert kept["image"] == convolution.IMAGE.tolist()
     assert kept["one_hot"] == convolution.one_hot()
     for example, record in zip(convolution.examples(), kept["examples"], strict=True):
@@ -137,7 +139,7 @@ def test_every_network_has_a_table_of_its_layers(name):
 @pytest.mark.slow
 def test_the_contact_sheet(tmp_path):
     text = call_experiment(
-        "contact_sheet", "--dataset=digits", f"--results_dir={tmp_path}"
+        "course.contact_sheet", "--dataset=digits", f"--results_dir={tmp_path}"
     )
     digits = load_data("digits")
     rows = [line.split("|")[1:4] for line in text.splitlines() if line[:1] == "|"][2:]
@@ -156,10 +158,10 @@ def test_the_contact_sheet(tmp_path):
 
 @pytest.mark.slow
 def test_convolution_computes_and_draws_and_replaces_no_result(tmp_path, monkeypatch):
-    before = (ROOT / "experiments/results/convolution.json").stat()
+    before = (ROOT / "experiments/course/results/convolution.json").stat()
     monkeypatch.chdir(tmp_path)
-    text = call_experiment("convolution")
-    assert (ROOT / "experiments/results/convolution.json").stat() == before
+    text = call_experiment("course.convolution")
+    assert (ROOT / "experiments/course/results/convolution.json").stat() == before
     kept = json.loads((tmp_path / "results/convolution.json").read_text())
     assert "1x1 + 1x1 + 1x1 + 1x0 + 1x1 + 1x1 + 1x0 + 1x0 + 1x1 + 0 = 6" in text
     assert "SUV: [0, 0, 1, 0, 0, 0]" in text

@@ -188,7 +188,7 @@ def compiler_options() -> dict[str, str | bool]:
     """Returns XLA's options for this package's programs, as `jax.jit` takes them.
 
     On x86-64 CPUs, jaxlib 0.10.1 to 0.12 hand convolutions to YNNPACK, whose gradients
-    take several times as long as XLA's own (`experiments.benchmark_compiler_options`).
+    take several times as long as XLA's own (`experiments.speed.compiler_options`).
     The options keep YNNPACK for everything else. They are empty on other devices, with
     other versions, which may not know the option, and if XLA_FLAGS has it.
     """

@@ -17,7 +17,7 @@ def conv(
 
     At the end of a deep network, an image may be smaller than the kernel. For 2x2
     images, XLA's CPU code takes tens of times as long for the same
-    (`experiments.benchmark_convolutions`).
+    (`experiments.speed.convolutions`).
     """
     kh, kw, _, features = kernel.shape
     x_padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))

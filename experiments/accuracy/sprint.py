@@ -1,0 +1,154 @@
+"""How accurate is a network after minutes on a CPU, or after seconds on a GPU?
+
+    python -m experiments.accuracy.sprint --data_dir=DIR --json=sprint.json
+    python -m experiments.accuracy.sprint --data_dir=DIR --json=sprint_gpu.json \
+        --seeds=40 --runs='--recipe=airbench94 --use_fp16' --at_a_time=1,4 \
+        --original=airbench94_muon.py --pytorch_python=TORCH_ENV/bin/python
+
+Trains with the flags of each of --runs, once per seed, and evaluates on the test set.
+This is done by the real commands; with --at_a_time, by programs on the device that make
+whole runs of as many seeds side by side. --original adds Jordan's program on the same
+GPU. Prints a table, and plots accuracy against time next to the JSON file.
+
+Training takes the time of all steps; in programs and the original, the initialization
+counts as well. Loading the data and compilation do not count, nor does a first run that
+warms up a program.
+"""
+
+import functools
+import pathlib
+import shlex
+import sys
+import tempfile
+import time
+from typing import Any
+
+from absl import flags
+
+from cifar_jax import plugins, read_run
+from experiments.accuracy import sprint_report
+from experiments.harness import children, common, machine, output, runs
+
+RUNS = ["--recipe=sprint", "--recipe=sprint --max_steps=240"]
+PEER = pathlib.Path(__file__).parent / "peers" / "airbench_original.py"
+
+FLAGS = flags.FLAGS
+
+
+def by_commands(text: str) -> dict[str, Any]:
+    """Trains and evaluates with the real commands, one seed after the other."""
+    results = []
+    for seed in range(FLAGS.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            command = children.train_command(
+                f"--train_dir={folder}", f"--seed={seed}", *shlex.split(text)
+            )
+            trained = children.run_child(command)
+            evaluation = [sys.executable, "-m", "cifar_jax.eval", *plugins.as_flags()]
+            evaluated = children.run_child([*evaluation, f"--checkpoint_dir={folder}"])
+            steps = read_run(folder).config.max_steps
+            accuracy = runs.evaluated(pathlib.Path(folder), "test", steps)
+        compiled = next(s for s, line in trained.lines if "compiled in" in line)
+        saved = max(s for s, line in trained.lines if "saved " in line)
+        results.append(
+            {
+                "seed": seed,
+                "accuracy": accuracy,
+                "train_seconds": saved - compiled,
+                "train_command_seconds": trained.lines[-1][0],
+                "eval_command_seconds": evaluated.lines[-1][0],
+            }
+        )
+        print(f"{text}: {output.describe(results[-1])}", flush=True)
+    return {"name": text, "results": results}
+
+
+def by_programs(text: str, at_a_time: int) -> dict[str, Any]:
+    """Makes whole runs on the device, a number of seeds at a time."""
+    data = FLAGS.dataset, FLAGS.data_dir
+    record = machine.isolated(_programs, text, at_a_time, FLAGS.seeds, *data)
+    print(f"{text}: {output.describe(record['results'][-1])}", flush=True)
+    name = text if at_a_time == 1 else f"{text}, {at_a_time} at a time"
+    return {"name": name} | record
+
+
+def _programs(
+    text: str, at_a_time: int, seeds: int, dataset: str, data_dir: str
+) -> dict[str, Any]:
+    from cifar_jax import load_data
+    from cifar_jax.config import flags as config_flags
+    from experiments.harness.parallel_runs import ParallelRuns
+
+    config_flags.define()
+    FLAGS(["", f"--dataset={dataset}", *shlex.split(text)])
+    data = load_data(dataset, data_dir or None)
+    began = time.monotonic()
+    programs = ParallelRuns(config_flags.read(), data, at_a_time)
+    compile_seconds = time.monotonic() - began
+    programs.evaluate(programs.train(0))
+    results = []
+    for first in range(0, seeds, at_a_time):
+        began = time.monotonic()
+        states = programs.train(first)
+        trained = time.monotonic()
+        accuracies = programs.evaluate(states)
+        evaluated = time.monotonic()
+        results += [
+            {
+                "seed": seed,
+                "accuracy": accuracy,
+                "train_seconds": (trained - began) / at_a_time,
+                "seconds_with_evaluation": (evaluated - began) / at_a_time,
+            }
+            for seed, accuracy in enumerate(accuracies, first)
+        ]
+    return {"compile_seconds": compile_seconds, "results": results}
+
+
+def by_original(path: str) -> dict[str, Any]:
+    """Runs Jordan's program on the same data; its first run only warms up."""
+    write = functools.partial(
+        machine.isolated, children.write_records, FLAGS.dataset, FLAGS.data_dir
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for split in ("train_eval", "test"):
+            write(f"{folder}/{split}", split)
+        python = FLAGS.pytorch_python or sys.executable
+        command = [python, str(PEER), str(pathlib.Path(path).absolute())]
+        command += [f"{folder}/train_eval", f"{folder}/test", str(FLAGS.seeds)]
+        child = children.run_child(command, folder=folder)
+    warm_up, *results = sprint_report.original_results(child.lines)
+    return {
+        "name": f"{pathlib.Path(path).name} (PyTorch)",
+        "compile_seconds": warm_up["ended"],
+        "results": [{"seed": seed, **result} for seed, result in enumerate(results)],
+    }
+
+
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
+    flags.DEFINE_multi_string("runs", RUNS, "Flags of the train command; repeatable.")
+    flags.DEFINE_integer("seeds", 5, "Number of seeds, from 0.", lower_bound=1)
+    flags.DEFINE_list(
+        "at_a_time", [], "Numbers of seeds that a program runs at a time."
+    )
+    flags.DEFINE_string("original", "", "The file airbench94_muon.py of Jordan's.")
+    flags.DEFINE_string("pytorch_python", "", "Python interpreter with PyTorch.")
+
+
+def main(argv: list[str]) -> None:
+    """Makes all runs; prints, saves and plots the results."""
+    del argv
+    facts = machine.machine() | {"device": machine.isolated(machine.device)}
+    print(output.describe(facts), flush=True)
+    records = [by_original(FLAGS.original)] if FLAGS.original else []
+    for text in FLAGS.runs:
+        if not FLAGS.at_a_time:
+            records.append(by_commands(text))
+        records += [by_programs(text, int(number)) for number in FLAGS.at_a_time]
+    print(f"\n{sprint_report.table(records)}")
+    output.keep({"machine": facts, "runs": records}, sprint_report.draw)
+
+
+if __name__ == "__main__":
+    common.run(main, define_flags, sprint_report.draw)

@@ -1,0 +1,81 @@
+"""How experiments start and end."""
+
+import functools
+import os
+import pathlib
+import signal
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+from cifar_jax import plugins, startup
+from cifar_jax.errors import RunError, Stopped, UserError
+from experiments.harness import output
+from experiments.harness.children import ChildFailedError
+
+# --help lists the flags defined here as those of the experiment that is run.
+flags.disclaim_key_flags()
+
+
+def run(
+    main: Callable[[list[str]], None],
+    define_flags: Callable[[], None],
+    draw: output.Draw | None = None,
+) -> None:
+    """Parses the flags and runs an experiment; errors end it as they end the commands.
+
+    Args:
+        main: runs the experiment; it is given the arguments that are not flags.
+        define_flags: defines the experiment's own flags. It is called here and not at
+            import, so that experiments can be imported together.
+        draw: returns the picture of the experiment's record, so that --redraw can
+            change pictures without measuring again.
+    """
+    flags.DEFINE_string("dataset", "cifar10", "Same as for the train command.")
+    flags.DEFINE_string("data_dir", "", "Same as for the train command.")
+    flags.DEFINE_list("import", [], "Same as for the train command.")
+    flags.DEFINE_string("json", "", "Write the result to this file as JSON.")
+    if draw:
+        flags.DEFINE_string(
+            "redraw", "", "Measure nothing; only draw the picture of this .json file."
+        )
+    define_flags()
+    # Child processes, PyTorch's too, get the memory settings of our commands.
+    os.environ.update(startup.environment())
+    app.run(functools.partial(_guarded, main, draw), flags_parser=_parse)
+
+
+def _parse(words: list[str]) -> list[str]:
+    """Parses the flags; a wrong one ends the process as it ends the commands."""
+    try:
+        return flags.FLAGS(words)
+    except (flags.Error, ValueError) as error:  # ValueError: --nofull=3, for example
+        print(f"error: {error} (--help lists the flags)", file=sys.stderr)
+        sys.exit(UserError.exit_code)
+    except SystemExit:  # absl ends --help with status 1, our commands with 0.
+        sys.exit(0)
+
+
+def _guarded(
+    main: Callable[[list[str]], None], draw: output.Draw | None, argv: list[str]
+) -> None:
+    # app.run lets absl and JAX log at level INFO, which our commands do not.
+    logging.set_verbosity(logging.WARNING)
+    try:
+        if len(argv) > 1:
+            raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
+        plugins.load(flags.FLAGS["import"].value or [])
+        if draw and flags.FLAGS.redraw:
+            output.redraw(draw, pathlib.Path(flags.FLAGS.redraw))
+        else:
+            main(argv)
+    except (UserError, RunError, Stopped) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except ChildFailedError as error:
+        print(f"error: a child process failed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("error: stopped by SIGINT", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

@@ -1,0 +1,111 @@
+"""What experiments print and write: tables, JSON, CSV and figures."""
+
+import csv
+import io
+import json
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from cifar_jax.errors import UserError
+from cifar_jax.runs.files import write_atomically
+
+if TYPE_CHECKING:  # children begin with this process's memory on their account
+    from matplotlib.figure import Figure
+
+# Draws the picture of an experiment's record.
+Draw = Callable[[dict[str, Any]], "Figure"]
+FLAGS = flags.FLAGS
+
+
+def define_results_dir() -> None:
+    """Defines --results_dir; what the pages quote is beside the experiments."""
+    flags.DEFINE_string(
+        "results_dir",
+        "results",
+        "Folder for results. Those that the pages quote are in the folder of the same "
+        "name beside each experiment, such as experiments/course/results.",
+    )
+
+
+def without_paths(source: str) -> str:
+    """Removes directories of this machine from a description of the data."""
+    return re.sub(r"\S*/", "", source)
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """Returns facts as one line of text."""
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table with aligned columns, the first one to the left."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = [
+        f"{'-' * (width - 1)}{'-' if i == 0 else ':'}" for i, width in enumerate(widths)
+    ]
+
+    def line(cells: Sequence[str]) -> str:
+        first = cells[0].ljust(widths[0])
+        rest = [c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)]
+        return f"| {' | '.join([first, *rest])} |"
+
+    return "\n".join(map(line, [header, rule, *rows]))
+
+
+def keep(record: dict[str, Any], draw: Draw | None = None) -> None:
+    """Writes the record to --json, if given, and its picture beside it."""
+    if FLAGS.json:
+        path = pathlib.Path(FLAGS.json)
+        write(record, path)
+        if draw:
+            write_figure(draw(record), path.with_suffix(".png"))
+
+
+def redraw(draw: Draw, path: pathlib.Path) -> None:
+    """Writes the picture of an earlier record beside it.
+
+    Raises:
+        UserError: the file cannot be read, or is not a record of this experiment.
+    """
+    try:
+        figure = draw(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"--redraw={path}: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(
+            f"--redraw={path} is not a result of this experiment; give a .json file "
+            "that it has written"
+        ) from error
+    picture = path.with_suffix(".png")
+    write_figure(figure, picture)
+    print(f"drew {picture}")
+
+
+def write(record: dict[str, Any], path: pathlib.Path) -> None:
+    """Writes the record as JSON, and creates its directory."""
+    _write(path, json.dumps(record, indent=1) + "\n")
+
+
+def write_rows(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
+    """Writes rows with the same keys as CSV, and creates its directory."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _write(path, file.getvalue())
+
+
+def write_figure(figure: "Figure", path: pathlib.Path, dpi: int = 110) -> None:
+    """Writes a figure as PNG, and creates its directory."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    _write(path, file.getvalue())
+
+
+def _write(path: pathlib.Path, contents: str | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, contents)

@@ -1,0 +1,148 @@
+"""Processes side by side: each has its share of the machine, and all stop together."""
+
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from cifar_jax import Stopped, UserError
+from experiments.harness import machine
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A part of the machine.
+
+    Attributes:
+        cores: those that processes may run on; empty: as this one.
+        environment: further variables of processes.
+    """
+
+    cores: list[int] = dataclasses.field(default_factory=list)
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def take(self) -> None:
+        """Restricts the calling thread, and the processes it starts, to the cores."""
+        if self.cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, self.cores)
+
+
+def shares(count: int, platform: str, devices: int) -> list[Share]:
+    """Divides the machine: the cores of a CPU, or the GPUs.
+
+    Args:
+        count: the number of shares.
+        platform: JAX's, such as "cpu".
+        devices: the number of JAX's devices.
+
+    Raises:
+        UserError: there is less than one core or device for each.
+    """
+    if count == 1:
+        return [Share()]
+    if platform == "cpu":
+        cores = machine.available_cores()
+        _check(count, len(cores), "cores")
+        return [Share(part.tolist()) for part in np.array_split(cores, count)]
+    if platform != "gpu":
+        raise UserError(f"--at_a_time={count} is for CPUs and GPUs, not {platform}s")
+    _check(count, devices, "GPUs")
+    visible = os.environ.get(_VISIBLE)
+    names = visible.split(",") if visible else list(map(str, range(devices)))
+    return [
+        Share(environment={_VISIBLE: ",".join(part.tolist())})
+        for part in np.array_split(names, count)
+    ]
+
+
+def _check(count: int, available: int, what: str) -> None:
+    if count > available:
+        raise UserError(
+            f"--at_a_time={count} is more than there are {what}: {available}"
+        )
+
+
+class Processes:
+    """A context in which Ctrl-C and SIGTERM reach each child process exactly once.
+
+    Children have sessions of their own: a terminal would signal them as well, and a
+    second signal makes them end without saving. Any thread may run them.
+    """
+
+    def __init__(self) -> None:
+        self._signum: int | None = None
+        self._running: set[subprocess.Popen] = set()
+        # The handler may interrupt itself.
+        self._lock = threading.RLock()
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Processes":
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._previous[signum] = signal.signal(signum, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        with self._lock:
+            self._signum = signum
+            for process in self._running:
+                process.send_signal(signum)
+
+    def check(self) -> None:
+        """Raises Stopped if a signal has come."""
+        if self._signum is not None:
+            raise Stopped(
+                self._signum, "before all runs were finished; the same command goes on"
+            )
+
+    def run(
+        self, command: Sequence[str], environment: dict[str, str], log: pathlib.Path
+    ) -> str | None:
+        """Runs a command; returns why it failed, None if it did not.
+
+        Its output and errors are appended to the log.
+
+        Raises:
+            Stopped: a signal has come.
+        """
+        with log.open("ab") as file:
+            start = file.tell()
+            with self._lock:
+                self.check()
+                process = subprocess.Popen(
+                    command,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env=os.environ | environment,
+                    start_new_session=True,
+                )
+                self._running.add(process)
+        status = process.wait()
+        with self._lock:
+            self._running.remove(process)
+        if status == 0:
+            return None
+        self.check()
+        if status < 0:
+            return f"ended by {signal.Signals(-status).name}"
+        return _error(log.read_bytes()[start:], status)
+
+
+def _error(output: bytes, status: int) -> str:
+    """Returns the error line of a command, or its last line if it has none."""
+    lines = output.decode("utf-8", errors="replace").strip().splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    last = (errors or lines or [f"exit status {status}"])[-1]
+    return last.removeprefix("error: ")
