@@ -96,7 +96,7 @@ class PerClass:
 
     def __call__(self, split: SplitResults) -> dict[str, float]:
         """Returns numbers by name."""
-        recall = scores.class_scores(split.logits, split.labels).recall
+        recall = scores.recall(split.logits, split.labels)
         return {
             f"accuracy/{name}": float(value)
             for name, value in zip(split.class_names, recall, strict=True)
