@@ -215,7 +215,7 @@ def test_a_job_with_a_result_to_be_retried_is_run_again(tmp_path):
 
 def test_another_study_in_the_directory_is_an_error(tmp_path):
     work(tmp_path)
-    with pytest.raises(UserError, match="has another study, with size 4; give the sa"):
+    with pytest.raises(UserError, match="different study, with size 4; pass the same"):
         Study(tmp_path, {"size": 5})
 
 
