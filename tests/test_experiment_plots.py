@@ -118,7 +118,7 @@ def test_a_study_that_lacks_runs_says_so():
     assert means == [pytest.approx([0.55] * 2), pytest.approx([0.65] * 2)]
     assert "a dot is a run (n = 1 to 2 per row), a line the mean" in texts(figure)
     # The early drop of the learning rate is in the title.
-    assert "drops here after 600 steps" in figure.get_suptitle()
+    assert "drops after 600 steps" in figure.get_suptitle()
     [legend] = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["test images", "training images, undistorted"]
@@ -214,8 +214,8 @@ def test_recipes_say_how_far_they_have_been_shortened():
     figure = recipes.draw({"machine": FACTS, "recipes": done})
     check(figure)
     assert {
-        "one: 0.300 (n = 1)\n500 steps, of 20,000",
-        "two: 0.450 (n = 2)\n500 steps, all",
+        "one: 0.300 (n = 1)\n500 of 20,000 steps",
+        "two: 0.450 (n = 2)\nall 500 steps",
     } <= {text.get_text() for text in figure.axes[1].texts}
     assert not figure.legends
     epochs, minutes = figure.axes
@@ -265,7 +265,7 @@ def test_the_searches_are_apart_and_the_line_between_trials_is_explained():
     assert len(random) == len(process) == 20
     assert random[:8].tolist() == process[:8].tolist()
     [first, own] = (text.get_text() for text in figure.axes[1].texts)
-    assert (first, own) == ("the first 8\nof random", "its own")
+    assert (first, own) == ("first 8\nare random", "its own")
     top = max(*random, *process)
     assert all(axis.get_ylim()[1] > 1.15 * top for axis in figure.axes)
 

@@ -65,7 +65,7 @@ def test_a_run_with_other_settings_or_data_is_not_taken(run, capsys, steps, data
     with pytest.raises(SystemExit):
         run(f"--max_steps={steps}", data=data)
     said = capsys.readouterr().err
-    assert "has other settings or data; give another --out_dir" in said
+    assert "has different settings or data; pass a different --out_dir" in said
 
 
 def test_a_program_must_be_known(capsys):

@@ -64,11 +64,14 @@ def test_a_space_has_ranges_and_choices():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed", "must be a setting, = and its values"),
+        ("seed", "=seed is not of the form SETTING=VALUES"),
         ("sead=1", "there is no setting 'sead'"),
-        ("data_dir=a", "data_dir is the same for all runs; give it as --data_dir"),
-        ("train_dir=a", "give it as --out_dir"),
-        ("optimizer=sgd(0.9, True)", "'sgd(0.9' lacks a parenthesis; put a value"),
+        ("data_dir=a", "data_dir is the same for all runs; pass it as --data_dir"),
+        ("train_dir=a", "pass it as --out_dir"),
+        (
+            "optimizer=sgd(0.9, True)",
+            "'sgd(0.9' has unbalanced parentheses; put a value",
+        ),
         ('loss="a', "is not a list of values"),
         ("seed=1\n2", "is not a list of values"),
     ],
@@ -97,9 +100,9 @@ def test_unusable_ranges_are_an_error(values, message):
 
 
 def test_a_setting_is_named_once():
-    with pytest.raises(UserError, match="seed is there already"):
+    with pytest.raises(UserError, match="seed is named twice"):
         sweep_space.read_grid(["seed=0", "seed=1"])
-    with pytest.raises(UserError, match="seed is in --grid and in --random"):
+    with pytest.raises(UserError, match="seed is in both --grid and --random"):
         sweep_space.points({"seed": ["0"]}, {"seed": ["1"]}, 1, 0)
 
 
