@@ -111,7 +111,7 @@ def test_the_layers_of_vgg16():
     assert rows["fc1 (Dense)"] == ("4096", 102_764_544)
     assert rows["predictions (Dense)"] == ("1000", 4_097_000)
     assert "Total params: 138,357,544\nTrainable params: 138,357,544" in text
-    with pytest.raises(UserError, match="--image_size=31 must be at least 32"):
+    with pytest.raises(UserError, match="--image_size=31 is too small .* at least 32"):
         layers.summary("vgg16", None, 31)
 
 
