@@ -1,4 +1,4 @@
-"""Tests that the experiments' pictures are whole, and show what the records have."""
+"""Tests that the experiments' figures are complete and show the records' values."""
 
 import copy
 import json
@@ -38,7 +38,7 @@ def draw_noise(record: dict[str, Any]) -> Figure:
     return noise_plot.draw(record, EXAMPLES, chance=0.1)
 
 
-# By the name of the kept results.
+# By the name of the saved results.
 DRAW: dict[str, Callable[[dict[str, Any]], Figure]] = {
     "ablation": ablation.draw,
     "augmentation": augmentation.draw,
@@ -58,22 +58,22 @@ FACTS = {"device": "cpu: cpu", "processor": "Abacus", "cores": 2}
 
 
 def kept(name: str) -> dict[str, Any]:
-    """Returns the record of the kept results."""
+    """Returns the record of the saved results."""
     path = quoted(name)
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def texts(figure: Figure) -> str:
-    """Returns all that is written in a figure."""
+    """Returns all text in a figure."""
     return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
 def check(figure: Figure) -> None:
-    """Checks that a reader sees all of the figure, and what it is about."""
+    """Checks that all of the figure is visible, and that it states its subject."""
     assert figure.get_figwidth() == plots.WIDTH
     assert figure.get_suptitle()
     figure.draw_without_rendering()
-    drawn = figure.get_tightbbox()  # in inches, of all that is visible
+    drawn = figure.get_tightbbox()  # in inches, of everything visible
     assert drawn.x0 >= 0
     assert drawn.y0 >= 0
     assert drawn.x1 <= figure.get_figwidth()
@@ -151,7 +151,7 @@ def test_max_steps_has_a_line_for_each_seed_and_the_claims():
 
 
 def of_programs(**counts: int) -> dict[str, Any]:
-    """Returns a record of fidelity with so many runs of each program."""
+    """Returns a record of fidelity with this many runs of each program."""
     programs = {
         name: [
             {"precision": 0.6, "precision_raw": 0.5, "loss": [[0, 4.7], [10, 4.0 + i]]}
@@ -253,7 +253,7 @@ def test_labels_at_the_right_cover_neither_each_other_nor_the_panel(heights):
     for i, box in enumerate(boxes):
         assert box.x0 > axis.get_window_extent().x1
         assert not any(box.overlaps(other) for other in boxes[:i])
-    # In the order of the heights.
+    # In order of height.
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     assert sorted(order, key=lambda i: boxes[i].y0) == order
 
@@ -359,7 +359,7 @@ def test_feature_maps_are_large_and_the_strongest_first(monkeypatch, tmp_path):
         f"{name}: 24 of 64 maps of 12\N{MULTIPLICATION SIGN}12, strongest first"
         for name in ("conv1", "conv2")
     ]
-    # At the 110 dots per inch with which pictures are written.
+    # At the 110 dots per inch at which figures are written.
     width = axes[0].get_window_extent().width / figure.dpi * 110
     assert width / feature_maps_plot.COLUMNS > 90
     first = axes[0].images[0].get_array()[:24:2, :24:2]

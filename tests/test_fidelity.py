@@ -1,4 +1,4 @@
-"""Tests the comparison with TensorFlow's tutorial, which here is a script."""
+"""Tests the comparison with TensorFlow's tutorial, for which a script stands in."""
 
 import json
 
@@ -22,7 +22,7 @@ DATA = {"source": "the data", "fingerprint": "0"}
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    """Runs run 0 in TensorFlow with flags; returns its figures and all calls."""
+    """Makes run 0 in TensorFlow with flags; returns its results and all calls."""
     calls, python = tmp_path / "calls.txt", tmp_path / "python"
     python.write_text(SCRIPT.format(calls=calls))
     python.chmod(0o755)

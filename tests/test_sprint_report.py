@@ -1,4 +1,4 @@
-"""Tests what experiments.accuracy.sprint prints and draws."""
+"""Tests the table and plot of experiments.accuracy.sprint."""
 
 import json
 

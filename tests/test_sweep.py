@@ -135,7 +135,7 @@ raise SystemExit(1)
 
 @pytest.fixture
 def swept(digits_run, tmp_path):
-    """Returns a folder and its jobs: three finished runs, two diverged or failed."""
+    """Returns a folder and its jobs: three finished runs, and two that failed."""
     results = [0.25, 0.75, 0.5, {"failed": "disk full"}, {"diverged": "at step 3"}]
     jobs = []
     for seed, result in enumerate(results):

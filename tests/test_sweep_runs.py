@@ -110,7 +110,7 @@ def test_ctrl_c_lets_the_runs_save_and_the_same_command_goes_on(start, tmp_path)
 
 
 def test_a_sweep_that_was_killed_waits_for_its_training(start, tmp_path):
-    # As many steps as outlast the start of the second command on a busy machine.
+    # Enough steps to outlast the start of the second command on a busy machine.
     process = start("1600", "--grid=seed=0")
     wait_for_step(tmp_path / "out" / "seed=0" / "log.txt", process)
     process.kill()

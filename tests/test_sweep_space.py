@@ -1,4 +1,4 @@
-"""Tests what sweeps vary: grids, random draws, and the names of their runs."""
+"""Tests the settings of sweeps: grids, random draws, and the names of their runs."""
 
 import csv
 import io
@@ -146,7 +146,7 @@ def test_each_trial_is_run_with_the_whole_grid():
 
 
 def runs_of(*trials, **types):
-    """Returns the runs of trials whose settings are numbers."""
+    """Returns the runs for trials whose settings are numbers."""
     configs = {
         key(point): Config(**{name: types[name](text) for name, text in point.items()})
         for trial in trials
@@ -196,7 +196,7 @@ def test_names_of_directories_are_safe_and_unique(one, two):
 
 @pytest.fixture
 def check():
-    """Returns `sweep_space.check` on digits, as in a process without other flags."""
+    """Calls `sweep_space.check` on digits, as in a process without other flags."""
     before = set(flags.FLAGS)
 
     def call(fixed, *points):
