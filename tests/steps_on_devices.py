@@ -5,9 +5,9 @@
 
 The network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm,
 mixtures, which mixes images, or streamed, which sends images batch by batch. For
-batch_norm and streamed, an array that comes with the images weights the loss. The main
-process writes the loss of every step, the state after the last step, the logits of the
-test images, and for the tutorial's network the random draws of a step.
+batch_norm and streamed, an array of weights that accompanies the images scales the
+loss. The main process writes the loss of every step, the state after the last step, the
+logits of the test images and, for the tutorial's network, the random draws of a step.
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ def draws(program: Program, strategy_: Strategy) -> Callable:
 def run(
     mode: str, num_devices: int, with_draws: bool, stream: bool, **settings: str
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays that the module's docstring describes, by name."""
+    """Returns the arrays described in the module's docstring, by name."""
     dataset = make_dataset()
     if "loss" in settings:
         weights = np.linspace(0, 2, len(dataset.train), dtype=np.float32)
