@@ -21,9 +21,9 @@ def test_pooling_guards_against_overfitting_as_much_as_it_says():
         for variant in ("max pooling", "every second pixel")
     ]
     pooled, without, known, known_without = (f"{figure:.3f}" for figure in found)
-    assert f"the tutorial's network has {pooled} (sd" in TEXT
-    assert f"in the place of the maxima {without} (sd" in TEXT
-    assert f"training images right, {known_without} against {known}." in TEXT
+    assert f"the tutorial's network classifies {pooled} (sd" in TEXT
+    assert f"instead of the maxima, {without} (sd" in TEXT
+    assert f"on its training images, {known_without} against {known}." in TEXT
     for variant, words in (("max pooling", "with maxima"), (None, "without")):
         name = variant or "every second pixel"
         lost = mean("why_pooling", name, "test") - mean("why_pooling", name, "shift_4")
