@@ -44,10 +44,10 @@ def test_noise_moves_conv2_as_much_as_it_says():
         ("noise", 5, "0.8 points of precision lost at sigma 5"),
         ("noise", 20, "but 21 at 20"),
         ("noise", 40, "and 55 at 40"),
-        ("contrast", 0.25, "harms little, 4 points at a quarter"),
-        ("shift", 2, "a shift 1.0 at 2 pixels"),
+        ("contrast", 0.25, "does little harm, 4 points at a quarter"),
+        ("shift", 2, "A shift costs 1.0 at 2 pixels"),
         ("shift", 4, "and 3.9 at 4"),
-        ("occlusion", 4, "a gray square 1.9 at 4x4 pixels"),
+        ("occlusion", 4, "a gray square costs 1.9 at 4x4 pixels"),
         ("occlusion", 20, "but 56 at 20x20"),
     ],
 )
