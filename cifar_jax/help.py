@@ -4,6 +4,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from absl import flags
 
@@ -43,7 +44,7 @@ def full(usage: str, groups: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _own_flags() -> list[flags.Flag]:
+def _own_flags() -> list[flags.Flag[Any]]:
     """Returns this project's flags, without those of libraries."""
     known = flags.FLAGS.flags_by_module_dict()
     return [
@@ -54,7 +55,7 @@ def _own_flags() -> list[flags.Flag]:
     ]
 
 
-def _line(flag: flags.Flag) -> str:
+def _line(flag: flags.Flag[Any]) -> str:
     """Returns a flag with its default, and the first words of its help."""
     name = f"  --{'[no]' if flag.boolean else ''}{flag.name}"
     if flag.default and not flag.boolean:
@@ -67,7 +68,7 @@ def _line(flag: flags.Flag) -> str:
     return f"{name:{_INDENT}}{textwrap.shorten(words, room, placeholder=' ...')}"
 
 
-def _whole(flag: flags.Flag) -> str:
+def _whole(flag: flags.Flag[Any]) -> str:
     lines = map(_wrapped, flag.help.splitlines())
     return (
         f"  --{'[no]' if flag.boolean else ''}{flag.name}\n"

@@ -131,14 +131,15 @@ def check(imports: Mapping[str, str]) -> None:
 
 def _registry(kind: str) -> dict[str, Any]:
     module, attribute = KINDS[kind].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    registry: dict[str, Any] = getattr(importlib.import_module(module), attribute)
+    return registry
 
 
 def _import_of(scope: Mapping[str, Any]) -> str:
     """Returns the --import of the module with these globals."""
     if scope["__name__"] == "__main__" and "__file__" in scope:
         return str(pathlib.Path(scope["__file__"]).resolve())
-    return scope["__name__"]
+    return str(scope["__name__"])
 
 
 def _is_same(known: object, choice: object) -> bool:

@@ -18,7 +18,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         plot_files.check(pathlib.Path(options.out), "out", GENERATOR)
     network, origin, note, _, resize = network_flags.load()
     problems: list[UserError | RunError] = []
-    records: list[dict] = []
+    records: list[dict[str, Any]] = []
     drawn: list[_Picture] = []
     found = _read(arguments, network, resize, problems)
     while block := list(itertools.islice(found, _BLOCK)):
@@ -137,7 +137,9 @@ def _probabilities(
     return probabilities
 
 
-def _draw(network: Trained, found: Sequence[_Picture], records: list[dict]) -> None:
+def _draw(
+    network: Trained, found: Sequence[_Picture], records: list[dict[str, Any]]
+) -> None:
     """Draws the first pictures with the bars and the saliency map of each."""
     # Imported here because matplotlib takes a second and only --show needs it.
     from cifar_jax.evaluation import prediction_plot

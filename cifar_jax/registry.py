@@ -211,5 +211,5 @@ def _misfit(made: object, kind: Any) -> str:
     return f"{own}, which is no {place}: it lacks {', '.join(lacking)}"
 
 
-def _listed(registry: Registry) -> str:
+def _listed(registry: Registry[Any]) -> str:
     return ", ".join(registry)

@@ -35,7 +35,10 @@ def durations(recipe: str, rounds: int) -> dict[str, list[float]]:
     program = build_program(config, 10)
     state = init_state(program, jax.random.key(0), images)
     options = compiler_options()
-    functions: dict[str, Callable] = {"distortions": distort, "step": take_step}
+    functions: dict[str, Callable[..., Any]] = {
+        "distortions": distort,
+        "step": take_step,
+    }
     compiled = {
         name: jax.jit(function, static_argnums=0, compiler_options=options)
         for name, function in functions.items()

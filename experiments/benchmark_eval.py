@@ -41,7 +41,7 @@ Contender = Callable[[], list[float]]
 
 def write_records(path: str, count: int) -> None:
     """Writes random images as official binary records."""
-    records = np.random.RandomState(0).randint(0, 256, (count, 3073), np.uint8)
+    records = np.random.RandomState(0).randint(0, 256, (count, 3073), dtype=np.uint8)
     records[:, 0] %= 10
     records.tofile(path)
 

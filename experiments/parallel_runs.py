@@ -161,7 +161,7 @@ class ParallelRuns:
 
 
 def _compiled(
-    function: Callable, *arguments: Any, **options: Any
+    function: Callable[..., Any], *arguments: Any, **options: Any
 ) -> jax.stages.Compiled:
     lowered = jax.jit(function, **options).lower(*arguments)
     return lowered.compile(compiler_options())

@@ -450,7 +450,7 @@ class Config:
         return max(1, int(min(steps, _LARGEST)))
 
 
-def default(field: dataclasses.Field, recipe: str) -> Any:
+def default(field: dataclasses.Field[Any], recipe: str) -> Any:
     """Returns the value of a setting under a recipe if it is not given."""
     return RECIPES[recipe].settings.get(field.name, field.metadata["default"])
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from cifar_jax.config.config import Config, default
 from cifar_jax.optimization.averages import AVERAGES, Average
@@ -14,8 +15,8 @@ _OPEN_ENDED = ("constant", "staircase")
 
 
 def differing(
-    fields: Iterable[dataclasses.Field], configs: Sequence[Config]
-) -> list[dataclasses.Field]:
+    fields: Iterable[dataclasses.Field[Any]], configs: Sequence[Config]
+) -> list[dataclasses.Field[Any]]:
     """Returns those of the fields whose values are not the same in all configs.
 
     If the recipes differ, that stands for everything that they set differently.
@@ -92,7 +93,7 @@ def _depends_on_max_steps(config: Config) -> bool:
     )
 
 
-def _by_recipe(field: dataclasses.Field, configs: Sequence[Config]) -> bool:
+def _by_recipe(field: dataclasses.Field[Any], configs: Sequence[Config]) -> bool:
     """Whether each config has the value that its recipe sets."""
     return field.name != "recipe" and all(
         getattr(config, field.name) == default(field, config.recipe)

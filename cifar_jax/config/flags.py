@@ -71,8 +71,8 @@ def _numbers(name: str, words: list[str]) -> tuple[float, ...]:
         ) from None
 
 
-def _help(field: dataclasses.Field) -> str:
-    text = field.metadata["help"]
+def _help(field: dataclasses.Field[Any]) -> str:
+    text: str = field.metadata["help"]
     if field.name == "recipe":
         return text + "".join(
             f"\n- {name}: {recipe.summary}" for name, recipe in RECIPES.items()

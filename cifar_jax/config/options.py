@@ -66,7 +66,7 @@ def option(
     return dataclasses.field(default=NOT_GIVEN, metadata=metadata)
 
 
-def settled(field: dataclasses.Field, value: Any) -> Any:
+def settled(field: dataclasses.Field[Any], value: Any) -> Any:
     """Returns the value as the field's type, converted from NumPy, paths and lists.
 
     Raises:

@@ -151,7 +151,8 @@ class Dataset:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the images."""
-        return self.train.images.shape[1:]
+        _, height, width, channels = self.train.images.shape
+        return height, width, channels
 
     @property
     def class_counts(self) -> tuple[int, ...]:

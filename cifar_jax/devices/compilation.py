@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import jax
-import jaxlib
+import jaxlib.version
 from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import PyTree
 
@@ -105,7 +105,8 @@ def warn_once() -> None:
 
 def _configured() -> str | None:
     """Returns the directory of JAX's own setting, if there is one."""
-    return jax.config.values["jax_compilation_cache_dir"]
+    directory: str | None = jax.config.values["jax_compilation_cache_dir"]
+    return directory
 
 
 def _being_filled() -> bool:
@@ -161,7 +162,8 @@ def once(what: Hashable, arguments: PyTree, make: Callable[[], Value]) -> Value:
         _MADE[key] = make()
         if len(_MADE) > _MOST:
             _MADE.pop(next(iter(_MADE)))
-    return _MADE[key]
+    made: Value = _MADE[key]
+    return made
 
 
 def forget() -> None:
@@ -192,7 +194,7 @@ def compiler_options() -> dict[str, str | bool]:
     The options keep YNNPACK for everything else. They are empty on other devices, with
     other versions, which may not know the option, and if XLA_FLAGS has it.
     """
-    version = tuple(map(int, re.findall(r"\d+", jaxlib.__version__)[:3]))
+    version = tuple(map(int, re.findall(r"\d+", jaxlib.version.__version__)[:3]))
     if (
         jax.default_backend() != "cpu"
         or platform.machine() not in ("x86_64", "AMD64")

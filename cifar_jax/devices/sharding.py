@@ -96,7 +96,7 @@ def memory(mesh: Mesh) -> int | None:
     own = mesh.local_devices
     statistics = own[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
-        return statistics["bytes_limit"]
+        return int(statistics["bytes_limit"])
     try:
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # on Windows

@@ -121,7 +121,8 @@ def _precision(
 
 def title(record: Compared) -> str:
     """Returns the name of a run, with a mark if its pixels are not the first run's."""
-    return record["name"] + (" *" if record["other_pixels"] else "")
+    mark = " *" if record["other_pixels"] else ""
+    return f"{record['name']}{mark}"
 
 
 def _number(value: float | None, form: str) -> str:

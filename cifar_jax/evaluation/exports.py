@@ -129,7 +129,7 @@ def rounded(variables: Variables) -> Variables:
     """
 
     def to_float16(
-        path: KeyPath, value: Float[Array | np.ndarray, "..."]
+        path: KeyPath[Any], value: Float[Array | np.ndarray, "..."]
     ) -> Float16[np.ndarray, "..."]:
         with np.errstate(over="ignore"):
             result = np.asarray(value).astype(np.float16)
@@ -141,7 +141,8 @@ def rounded(variables: Variables) -> Variables:
             )
         return result
 
-    return jax.tree_util.tree_map_with_path(to_float16, variables)
+    result: Variables = jax.tree_util.tree_map_with_path(to_float16, variables)
+    return result
 
 
 def program(network: Trained) -> bytes:

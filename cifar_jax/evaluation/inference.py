@@ -167,7 +167,7 @@ def _compiled(
     what = {"model": network.model, "preprocessing": network.preprocessing}
 
     def lowered(
-        function: Callable, spec: PartitionSpec, shape: tuple[int, ...]
+        function: Callable[..., Array], spec: PartitionSpec, shape: tuple[int, ...]
     ) -> jax.stages.Lowered:
         shared = NamedSharding(mesh, spec)
         images = jax.ShapeDtypeStruct(shape, np.uint8, sharding=shared)
@@ -236,7 +236,8 @@ def _all_logits(
     logits = functools.partial(
         _logits, weights, model=model, preprocessing=preprocessing
     )
-    return jax.lax.map(logits, batches)
+    results: Array = jax.lax.map(logits, batches)
+    return results
 
 
 def _logits(

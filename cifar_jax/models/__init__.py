@@ -120,7 +120,7 @@ def _described(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"({', '.join(map(_described, value))})"
     if isinstance(value, np.dtype) or hasattr(value, "dtype"):
-        return np.dtype(value).name
+        return str(np.dtype(value).name)
     return _place(value) if hasattr(value, "__qualname__") else repr(value)
 
 

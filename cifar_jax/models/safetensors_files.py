@@ -150,7 +150,7 @@ def _check_header(path: pathlib.Path) -> None:
 def _description(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Returns the description, which says at least what `Contents` has of it."""
     try:
-        description = json.loads(metadata[_KEY])
+        description: dict[str, Any] = json.loads(metadata[_KEY])
         names = description["class_names"]
         whole = isinstance(description["model"], str) and isinstance(names, list)
         texts = [*names, *description.get("imports", {}).values()]
@@ -176,7 +176,8 @@ def _array(file: Any, name: str) -> Shaped[np.ndarray, "..."]:
     dtype = file.get_slice(name).get_dtype()
     if dtype not in _DTYPES:
         raise UserError(f"{name} is of type {dtype}, not {', '.join(_DTYPES)}")
-    return file.get_tensor(name)
+    array: np.ndarray = file.get_tensor(name)
+    return array
 
 
 def _nested(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def num_classes(variables: Variables, network: Network, source: str) -> int:
             f"{source} has no layer {head}, the last one of {_kind(network)}; give "
             "weights with it, which Keras saves with include_top=True"
         )
-    return kernel.shape[-1]
+    return int(kernel.shape[-1])
 
 
 def without_misfits(

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import DictKey
 from jaxtyping import Array, Int, PyTree
 
 from cifar_jax.checks import check_range
@@ -98,12 +99,12 @@ REST = ParamGroup(".*")
 _REST = "the rest"
 
 
-def name_of(path: tuple) -> str:
+def name_of(path: tuple[DictKey, ...]) -> str:
     """Returns the name of a parameter at this path in the tree of params."""
     return "/".join(key.key for key in path)
 
 
-def group_of(path: tuple, groups: Sequence[ParamGroup]) -> ParamGroup:
+def group_of(path: tuple[DictKey, ...], groups: Sequence[ParamGroup]) -> ParamGroup:
     """Returns the group of a parameter, or `REST`.
 
     Raises:
@@ -163,7 +164,7 @@ def partition(
 def _labels(params: PyTree, groups: Sequence[ParamGroup]) -> PyTree:
     """Returns the pattern that each parameter matches, or `_REST`."""
 
-    def label(path: tuple, _: object) -> str:
+    def label(path: tuple[DictKey, ...], _: object) -> str:
         group = group_of(path, groups)
         return _REST if group is REST else group.pattern
 
@@ -193,7 +194,7 @@ def _without_ended(
     def update(
         gradients: PyTree, step: Int[Array, ""], params: Any = None
     ) -> tuple[PyTree, Int[Array, ""]]:
-        def trained(path: tuple, gradient: Array) -> Array:
+        def trained(path: tuple[DictKey, ...], gradient: Array) -> Array:
             until = group_of(path, groups).until
             if until == 1:
                 return gradient

@@ -116,7 +116,7 @@ def is_litter(name: str) -> bool:
     return name in own or name.startswith(("._", ".nfs"))
 
 
-def check_folder(path: str | os.PathLike, flag: str) -> None:
+def check_folder(path: str | os.PathLike[str], flag: str) -> None:
     """Raises UserError unless files can be written to a folder, existing or not.
 
     The check creates temporary files where the folder is or would be and removes them.

@@ -103,7 +103,7 @@ def of(config: Config, dataset: Dataset, network: str | None = None) -> Run:
     )
 
 
-def read(path: str | os.PathLike) -> Run:
+def read(path: str | os.PathLike[str]) -> Run:
     """Returns the run in a directory.
 
     Raises:

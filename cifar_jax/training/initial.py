@@ -87,9 +87,10 @@ def state(
     created = fresh(program, seed, images, mesh, weights)
     if opened.run is None or opened.step is None:
         return created
-    return checkpoints.restore(
+    restored: TrainState = checkpoints.restore(
         opened.run.checkpoints, opened.step, created, opened.run.id
     )
+    return restored
 
 
 def fresh(
@@ -109,7 +110,9 @@ def _created(program: Program, mesh: Mesh) -> Callable[..., TrainState]:
     """Returns a function of seed, statistics, images and weights, compiled once."""
 
     def created(seed: Array, *others: PyTree) -> TrainState:
-        return train_state.of_statistics(program, jax.random.key(seed), *others)
+        key = jax.random.key(seed)
+        state: TrainState = train_state.of_statistics(program, key, *others)
+        return state
 
     return jax.jit(created, out_shardings=NamedSharding(mesh, PartitionSpec()))
 

@@ -71,7 +71,7 @@ class Moment:
         self.stopped = reason or "a hook asked for it"
 
 
-class Hook(contextlib.AbstractContextManager):
+class Hook(contextlib.AbstractContextManager["Hook"]):
     """Something that happens around the steps; a context from their start to the end.
 
     Your own hook sets `every` and overrides `__call__`. Whatever it raises, the

@@ -96,7 +96,9 @@ def create(
     check_type(program, "program", Program)
     check_images(train_images, "train_images")
     program.preprocessing.check(train_images.shape[1:])
-    return of_statistics(program, key, *seen_at_start(program, train_images), initial)
+    seen = seen_at_start(program, train_images)
+    state: TrainState = of_statistics(program, key, *seen, initial)
+    return state
 
 
 def seen_at_start(

@@ -134,7 +134,7 @@ OPTION = "xla_cpu_experimental_ynn_fusion_type"
 def test_convolutions_are_taken_from_ynnpack_where_that_is_known(
     monkeypatch, version, machine, flags, expected
 ):
-    monkeypatch.setattr("jaxlib.__version__", version)
+    monkeypatch.setattr("jaxlib.version.__version__", version)
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setenv("XLA_FLAGS", flags)
     options = compilation.compiler_options()

@@ -131,7 +131,7 @@ def _contents(cache: Path, directory: Path, everything: Sequence[Picture]) -> st
         try:
             record = json.loads(_regular(known).read_bytes())
             if record["status"] == status.hexdigest():
-                return record["contents"]
+                return str(record["contents"])
         except (CacheDamagedError, OSError, ValueError, KeyError, TypeError):
             pass  # a new folder, or one that has changed
         digests = dict(in_parallel(_digest, ordered, "Reading pictures"))

@@ -7,7 +7,7 @@ Szegedy et al., "Rethinking the Inception architecture for computer vision", 201
 
 import itertools
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -51,7 +51,7 @@ class Inception(Network):
         """Returns the function that applies the numbered convolutions of a branch."""
         numbers = itertools.count()
 
-        def branch(x: Array, *convs: tuple) -> Array:
+        def branch(x: Array, *convs: tuple[Any, ...]) -> Array:
             for conv in convs:
                 number = next(numbers)
                 suffix = f"_{number}" if number else ""

@@ -145,7 +145,8 @@ def _single(
             "a weight, so it is damaged"
         )
     with np.errstate(over="ignore"):  # beside NaN, a number may be larger
-        return value.astype(np.float32, copy=False)
+        single: np.ndarray = value.astype(np.float32, copy=False)
+    return single
 
 
 def _is_depthwise(name: str, weight: str, value: np.ndarray) -> bool:

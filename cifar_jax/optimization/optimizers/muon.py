@@ -7,6 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import DictKey
 from jaxtyping import Array, PyTree
 from optax import contrib
 
@@ -112,7 +113,7 @@ def _output_axes(params: PyTree) -> PyTree:
         if path[-1].key == "bias"
     }
 
-    def axes(path: tuple, param: Array) -> int:
+    def axes(path: tuple[DictKey, ...], param: Array) -> int:
         if path[-1].key != "kernel" or param.ndim < 2:
             return 0
         if path[:-1] in ranks:
