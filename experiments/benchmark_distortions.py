@@ -31,7 +31,7 @@ def durations(recipe: str, rounds: int) -> dict[str, list[float]]:
     # As many as a network may be initialized from.
     images = random.randint(0, 256, (5000, 32, 32, 3), dtype=np.uint8)
     labels = random.randint(0, 10, config.batch_size)
-    batch = Batch.of(images[: config.batch_size], labels)
+    batch = Batch.from_arrays(images[: config.batch_size], labels)
     program = build_program(config, 10)
     state = init_state(program, jax.random.key(0), images)
     options = compiler_options()

@@ -52,7 +52,7 @@ class ParallelRuns:
         remainder = len(images) % config.batch_size if config.drop_remainder else 0
         self._images_per_epoch = len(images) - remainder
         seen = train_state.seen_at_start(self._program, images)
-        start = functools.partial(train_state.of_statistics, self._program)
+        start = functools.partial(train_state.from_statistics, self._program)
         keys = self._keys(0)
         self._start = _compiled(jax.vmap(lambda key: start(key, *seen)), keys)
         self._order = _compiled(jax.vmap(self._indices), keys)

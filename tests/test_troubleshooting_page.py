@@ -84,7 +84,7 @@ def test_other_pixels(monkeypatch, folder):
 
 def test_another_run(dataset):
     config = Config(train_dir="cifar10_train", dataset="cifar10")
-    run = run_dir.of(config, dataset)
+    run = run_dir.from_config(config, dataset)
     (run.checkpoints / "10").mkdir(parents=True)
     run_dir.write_config(run, dataset)
     with pytest.raises(UserError) as caught:

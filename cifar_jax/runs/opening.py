@@ -45,7 +45,7 @@ def opened(config: Config, dataset: Dataset, network: str | None) -> Iterator[Op
     if config.train_dir is None:
         yield Opened(None, None)
         return
-    run = run_dir.of(config, dataset, network)
+    run = run_dir.from_config(config, dataset, network)
     with contextlib.ExitStack() as stack:
         claimed = processes.run_on_main(lambda: stack.enter_context(run_dir.claim(run)))
         # The main process alone writes, and checks what has been written.

@@ -22,7 +22,7 @@ from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import conflicts
 from cifar_jax.data import Dataset
 from cifar_jax.data.dataset import check_class_names
-from cifar_jax.data.training_set import TrainingSet, training_set
+from cifar_jax.data.training_set import TrainingSet
 from cifar_jax.errors import UserError
 from cifar_jax.models import safetensors_files
 from cifar_jax.runs import checkpoints, config_file, lock
@@ -75,7 +75,7 @@ class Run:
         return self.path / "best"
 
 
-def of(config: Config, dataset: Dataset, network: str | None = None) -> Run:
+def from_config(config: Config, dataset: Dataset, network: str | None = None) -> Run:
     """Returns the run of a config with a train_dir, on disk or not yet.
 
     Args:
@@ -96,7 +96,7 @@ def of(config: Config, dataset: Dataset, network: str | None = None) -> Run:
         image_shape=dataset.image_shape,
         data_source=dataset.source,
         data_fingerprint=dataset.fingerprint,
-        training_set=training_set(dataset),
+        training_set=TrainingSet.from_dataset(dataset),
         network=network,
         value_range=dataset.value_range,
         id=secrets.token_hex(16),
@@ -173,7 +173,8 @@ def identity(config: Config, dataset: Dataset, network: str | None) -> str:
     """
     settings = dataclasses.asdict(config)
     own = {"train_dir": config.train_dir is None, "data_dir": None}
-    return f"{settings | own} {dataset.fingerprint} {training_set(dataset)} {network}"
+    images = f"{dataset.fingerprint} {TrainingSet.from_dataset(dataset)}"
+    return f"{settings | own} {images} {network}"
 
 
 @contextlib.contextmanager
@@ -223,7 +224,7 @@ def write_config(run: Run, dataset: Dataset) -> None:
             "class_names": run.class_names,
             "image_shape": run.image_shape,
             "value_range": run.value_range,
-            **training_set(dataset)._asdict(),
+            **TrainingSet.from_dataset(dataset)._asdict(),
             "test": len(dataset.test),
         },
     }

@@ -202,7 +202,7 @@ def take_steps(
     """
 
     def body(i: int | Array, state: TrainState) -> tuple[TrainState, Metrics]:
-        batch = Batch.taken(data, batches, i)
+        batch = Batch.from_batches(data, batches, i)
         result: tuple[TrainState, Metrics] = _train_step(program, state, batch)
         return result
 

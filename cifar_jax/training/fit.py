@@ -30,7 +30,7 @@ from cifar_jax.training.interrupts import StopRequest
 from cifar_jax.training.loop import Hook, Moment
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
-from cifar_jax.training.trained import of_state
+from cifar_jax.training.trained import from_state
 from cifar_jax.writers import Writers
 
 
@@ -97,7 +97,9 @@ def fit(
         state = initial.state(program, config.seed, images, weights, found, mesh)
         if run is not None and found.step is not None:
             log(f"resumed from step {found.step} of {run.path}")
-        now = Moment.at_start(state, functools.partial(of_state, program, data=dataset))
+        now = Moment.from_state(
+            state, functools.partial(from_state, program, data=dataset)
+        )
         start = now.step
         directory = run.path if run is not None and processes.is_main() else None
         writers = stack.enter_context(Writers(config.writers, directory, start))

@@ -42,7 +42,7 @@ def weights(
     if config.init_from is None:
         return None
     on_disk = config.train_dir is not None
-    if on_disk and checkpoints.named(run_dir.of(config, dataset).checkpoints):
+    if on_disk and checkpoints.named(run_dir.from_config(config, dataset).checkpoints):
         return None
     found = load(config.init_from, config, program.model, dataset.class_names)
     source = config.init_from
@@ -111,7 +111,7 @@ def _created(program: Program, mesh: Mesh) -> Callable[..., TrainState]:
 
     def created(seed: Array, *others: PyTree) -> TrainState:
         key = jax.random.key(seed)
-        state: TrainState = train_state.of_statistics(program, key, *others)
+        state: TrainState = train_state.from_statistics(program, key, *others)
         return state
 
     return jax.jit(created, out_shardings=NamedSharding(mesh, PartitionSpec()))

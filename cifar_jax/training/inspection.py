@@ -84,7 +84,7 @@ def compiled(program: Program, mesh: Mesh, arguments: PyTree) -> jax.stages.Comp
     whole = NamedSharding(mesh, PartitionSpec())
 
     def first(state: TrainState, data: PyTree, batches: PyTree) -> Inspection:
-        return inspect(program, state, Batch.taken(data, batches, 0))
+        return inspect(program, state, Batch.from_batches(data, batches, 0))
 
     def make() -> jax.stages.Compiled:
         return compilation.compile_(

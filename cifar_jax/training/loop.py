@@ -58,7 +58,7 @@ class Moment:
     stopped: Any = None
 
     @classmethod
-    def at_start(cls, state: TrainState, network: Callable[..., Trained]) -> "Moment":
+    def from_state(cls, state: TrainState, network: Callable[..., Trained]) -> "Moment":
         """Returns the moment before the first step of a run."""
         return cls(int(state.step), int(state.step), state, {}, 0.0, network)
 

@@ -97,21 +97,21 @@ def create(
     check_images(train_images, "train_images")
     program.preprocessing.check(train_images.shape[1:])
     seen = seen_at_start(program, train_images)
-    state: TrainState = of_statistics(program, key, *seen, initial)
+    state: TrainState = from_statistics(program, key, *seen, initial)
     return state
 
 
 def seen_at_start(
     program: Program, train_images: UInt8[Any, "n h w c"]
 ) -> tuple[Statistics | None, UInt8[np.ndarray, "m h w c"]]:
-    """Returns what `of_statistics` is given of the training images."""
+    """Returns what `from_statistics` is given of the training images."""
     # At least one, whose shape tells the network the number of channels.
     first = train_images[: max(1, program.model.images_for_init)]
     return program.preprocessing.statistics(train_images), first
 
 
 @functools.partial(jax.jit, static_argnames="program")
-def of_statistics(
+def from_statistics(
     program: Program,
     key: Key[Array, ""],
     statistics: Statistics | None,

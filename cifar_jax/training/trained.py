@@ -22,7 +22,7 @@ from cifar_jax.data import Dataset
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import Trained, eval_step
-from cifar_jax.models import Network, from_keras, safetensors_files, variables
+from cifar_jax.models import Network, safetensors_files, variables
 from cifar_jax.models.keras import imagenet
 from cifar_jax.models.safetensors_files import Contents
 from cifar_jax.runs import checkpoints
@@ -42,7 +42,7 @@ _LARGEST_IMAGE = 4096
 _RECORDED = ("model", "image_size", "normalization", "views")
 
 
-def of_state(
+def from_state(
     program: Program,
     state: TrainState,
     data: Dataset | Run,
@@ -71,14 +71,14 @@ def of_state(
 def eval_variables(
     program: Program, state: TrainState, raw_params: bool = False
 ) -> dict[str, PyTree]:
-    """Returns the variables by which the network is evaluated: see `of_state`."""
+    """Returns the variables by which the network is evaluated: see `from_state`."""
     if program.average.keeps and not raw_params:
         return state.averaged_variables
     params = program.optimizer.eval_params(state.opt_state, state.params)
     return state.variables | {"params": params}
 
 
-def of_keras(model: str, path: str | os.PathLike[str]) -> Trained:
+def from_keras(model: str, path: str | os.PathLike[str]) -> Trained:
     """Loads a network that Keras trained, for pictures of ImageNet's size.
 
     Args:
@@ -90,7 +90,7 @@ def of_keras(model: str, path: str | os.PathLike[str]) -> Trained:
             network's.
     """
     inputs = imagenet.inputs(model)
-    found = from_keras(path, model)
+    found = models.from_keras(path, model)
     count = variables.num_classes(found, models.create(model), os.fspath(path))
     network = models.create(model, num_classes=count)
     variables.check(found, network, inputs.size, os.fspath(path))
@@ -121,7 +121,7 @@ def read_export(path: str | os.PathLike[str]) -> Contents:
     return safetensors_files.read(path, known)
 
 
-def of_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
+def from_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
     """Loads the network of a .safetensors file of python -m cifar_jax.export.
 
     Args:
@@ -133,7 +133,7 @@ def of_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
     """
     contents = read_export(path)
     try:
-        network = _recorded(contents)
+        network = _from_contents(contents)
         images = jax.ShapeDtypeStruct((1, *network.image_shape), np.uint8)
         whole = functools.partial(
             eval_step, model=network.model, preprocessing=network.preprocessing
@@ -150,7 +150,7 @@ def of_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
     return network
 
 
-def _recorded(contents: Contents) -> Trained:
+def _from_contents(contents: Contents) -> Trained:
     """Returns the network of a file, whose variables are checked."""
     description = contents.description
     config = Config(
@@ -249,7 +249,7 @@ def load(
             "--save_interval_secs and at its end"
         )
     state = checkpoints.restore(directory, step, like, run.id)
-    network = of_state(program, state, run, raw_params)
+    network = from_state(program, state, run, raw_params)
     numbers = {**network.variables, "statistics": network.statistics}
     variables.check_finite(numbers, f"the checkpoint {directory / str(step)}")
     return network

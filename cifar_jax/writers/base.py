@@ -31,7 +31,7 @@ class Histogram:
     squares: float
 
     @classmethod
-    def of(cls, values: Array | np.ndarray) -> "Histogram":
+    def from_values(cls, values: Array | np.ndarray) -> "Histogram":
         """Returns the histogram of finite values, with bins of equal width."""
         flat = np.asarray(values, np.float32).ravel()
         counts, edges = np.histogram(flat, _BINS)

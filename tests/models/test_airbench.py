@@ -69,7 +69,7 @@ def test_ten_steps_match_the_original(monkeypatch, recipe, scale):
     take_step = jax.jit(functools.partial(train_step, program))
     losses = []
     for batch in zip(images, labels, strict=True):
-        state, now = take_step(state, Batch.of(*batch))
+        state, now = take_step(state, Batch.from_arrays(*batch))
         losses.append(original.batch_size * float(now["cross_entropy"]))
     np.testing.assert_allclose(losses, GOLDEN[f"{name}/losses"], rtol=LOSSES)
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):

@@ -22,7 +22,7 @@ from cifar_jax import (
 from cifar_jax.models import batch_norm
 
 DATASET = make_dataset()
-BATCH = Batch.of(DATASET.train.images[:16], DATASET.train.labels[:16])
+BATCH = Batch.from_arrays(DATASET.train.images[:16], DATASET.train.labels[:16])
 NORMS = {"norm": "norm", "part": "part/norm", "inner": "part/inner/own"}
 
 

@@ -59,7 +59,7 @@ def test_calls_take_the_steps_of_the_program(program, steps, dataset):
     for step in range(3):
         indices = order(step)["indices"]
         images, labels = dataset.train.images[indices], dataset.train.labels[indices]
-        expected, _ = take_step(expected, Batch.of(images, labels))
+        expected, _ = take_step(expected, Batch.from_arrays(images, labels))
     state, _ = steps.train_steps(fresh(program), 0, 3)
     # The programs are compiled separately, so the order of float32 sums may differ.
     for a, b in zip(bits(state), bits(expected), strict=True):

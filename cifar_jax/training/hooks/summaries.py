@@ -96,7 +96,9 @@ def summary(
         "train",
         step,
         scalars={name: float(value) for name, value in scalars.items()} | sparsity,
-        histograms={name: Histogram.of(values) for name, values in everything.items()},
+        histograms={
+            name: Histogram.from_values(values) for name, values in everything.items()
+        },
         images={
             f"images/image/{i}": as_picture(image)
             for i, image in enumerate(np.asarray(inspection.images[:_IMAGES]))
