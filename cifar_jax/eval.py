@@ -49,7 +49,7 @@ _LARGEST = 2**31 - 1
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
-    command.no_arguments(arguments)
+    command.refuse_arguments(arguments)
     options = flags.FLAGS
     if not math.isfinite(options.eval_interval_secs):
         raise UserError(
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     # Others may only read the folder of the run.
     check_folder(eval_dir, "eval_dir")
     task = _task(run)
-    command.banner(task.notice, say)
+    command.print_banner(task.notice, say)
     if task.warning:
         say(task.warning)
     name = options.eval_data + ("_raw" if options.raw_params else "")
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
                     # The training deletes old ones in favor of newer ones.
                     if step in checkpoints.named(now.checkpoints):
                         warn(f"{error}; skipped")
-    command.banner(task.notice, say)
+    command.print_banner(task.notice, say)
     return 0
 
 

@@ -14,7 +14,7 @@ _INDENT = 30
 _HELP = ("help", "helpfull")
 
 
-def short(usage: str, names: Collection[str]) -> str:
+def format_short(usage: str, names: Collection[str]) -> str:
     """Returns a help of one line for each flag.
 
     Args:
@@ -29,7 +29,7 @@ def short(usage: str, names: Collection[str]) -> str:
     return "\n".join([*lines, f"--helpfull {more}."])
 
 
-def full(usage: str, groups: Mapping[str, str]) -> str:
+def format_full(usage: str, groups: Mapping[str, str]) -> str:
     """Returns the whole help.
 
     Args:
@@ -69,7 +69,7 @@ def _line(flag: flags.Flag[Any]) -> str:
 
 
 def _whole(flag: flags.Flag[Any]) -> str:
-    lines = map(_wrapped, flag.help.splitlines())
+    lines = map(_wrap, flag.help.splitlines())
     return (
         f"  --{'[no]' if flag.boolean else ''}{flag.name}\n"
         + "\n".join(lines)
@@ -77,7 +77,7 @@ def _whole(flag: flags.Flag[Any]) -> str:
     )
 
 
-def _wrapped(line: str) -> str:
+def _wrap(line: str) -> str:
     """Wraps a line of help to the width of a terminal."""
     return textwrap.fill(
         line,

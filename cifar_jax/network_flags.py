@@ -98,16 +98,16 @@ def load() -> Chosen:
         network = trained.from_export()
         title = f"the network that comes with cifar_jax, {trained.PRETRAINED.stem}"
         note = f"{title}, as no run is named and none is in {options.checkpoint_dir}"
-        return _chosen(network, {"weights": str(trained.PRETRAINED)}, note, title)
+        return _choose(network, {"weights": str(trained.PRETRAINED)}, note, title)
     run = run_dir.read(folder)
     network = trained.load(run, None, options.raw_params, options.best)
     kind = "raw" if options.raw_params else "averaged"
     note, title = (
         f"step {network.step} of {name}, {kind} parameters"
-        for name in (run.path, _last(run.path))
+        for name in (run.path, _last_name(run.path))
     )
     note += f"; trained on {run.data_source}"
-    return _chosen(network, {"step": network.step}, note, title)
+    return _choose(network, {"step": network.step}, note, title)
 
 
 def _from_weights(weights: str, model: str | None) -> Chosen:
@@ -132,20 +132,20 @@ def _from_weights(weights: str, model: str | None) -> Chosen:
         )
     network = trained.from_keras(model, weights)
     note, title = (
-        f"{model} with the weights of {name}" for name in (weights, _last(path))
+        f"{model} with the weights of {name}" for name in (weights, _last_name(path))
     )
-    return _chosen(network, {"weights": weights}, note, title, "stretch")
+    return _choose(network, {"weights": weights}, note, title, "stretch")
 
 
 def _from_export(file: str, given: pathlib.Path) -> Chosen:
     """Returns the network of a file, which is in the folder given or is given."""
     _refuse(_PARAMS_OF_RUNS, "leave it out with an export, which has one set of them")
     network = trained.from_export(file)
-    note, title = f"the network of {file}", f"the network of {_last(given)}"
-    return _chosen(network, {"weights": file}, note, title)
+    note, title = f"the network of {file}", f"the network of {_last_name(given)}"
+    return _choose(network, {"weights": file}, note, title)
 
 
-def _chosen(
+def _choose(
     network: Trained,
     origin: dict[str, int | str],
     note: str,
@@ -156,7 +156,7 @@ def _chosen(
     return Chosen(network, origin, note, title, flags.FLAGS.resize or resize)
 
 
-def _last(path: pathlib.Path) -> str:
+def _last_name(path: pathlib.Path) -> str:
     return path.resolve().name
 
 

@@ -91,7 +91,7 @@ def main(argv: list[str]) -> None:
         for name, value in QUICK.items():
             FLAGS[name].value = value
     data = load_data(FLAGS.dataset, FLAGS.data_dir or None)
-    command.banner(data.notice)
+    command.print_banner(data.notice)
     settings = {name: FLAGS[name].value for name in QUICK}
     study = Study(
         pathlib.Path(FLAGS.out_dir), settings | {"fingerprint": data.fingerprint}

@@ -6,7 +6,7 @@ import math
 from typing import Any, get_args
 
 from cifar_jax import data, models
-from cifar_jax.config.options import NOT_GIVEN, option, settled
+from cifar_jax.config.options import NOT_GIVEN, convert, option
 from cifar_jax.config.recipes import RECIPES
 from cifar_jax.data import distortions
 from cifar_jax.data.cifar.cifar100 import LABELS
@@ -460,9 +460,9 @@ def _settle(config: Config) -> None:
     recipe, *others = dataclasses.fields(Config)
     if config.recipe is NOT_GIVEN:
         object.__setattr__(config, "recipe", recipe.metadata["default"])
-    object.__setattr__(config, "recipe", settled(recipe, config.recipe))
+    object.__setattr__(config, "recipe", convert(recipe, config.recipe))
     for field in others:
         value = getattr(config, field.name)
         if value is NOT_GIVEN:
             value = default(field, config.recipe)
-        object.__setattr__(config, field.name, settled(field, value))
+        object.__setattr__(config, field.name, convert(field, value))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cifar_jax.config.config import Config
-from cifar_jax.config.conflicts import differing
+from cifar_jax.config.conflicts import find_differing
 from cifar_jax.errors import UserError
 from cifar_jax.metrics.scores import wilson_interval
 from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY
@@ -85,7 +85,7 @@ def compared(histories: Sequence[History]) -> list[Compared]:
     """
     runs = [history.run for history in histories]
     fields = [f for f in dataclasses.fields(Config) if f.name not in _PLACES]
-    different = differing(fields, [run.config for run in runs])
+    different = find_differing(fields, [run.config for run in runs])
     return [
         {
             "run": str(run.path),

@@ -113,7 +113,9 @@ def description(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
         "image_size": config.image_size,
         "normalization": config.normalization,
         "views": config.views,
-        "imports": plugins.used([config.model, config.normalization, config.views]),
+        "imports": plugins.find_used(
+            [config.model, config.normalization, config.views]
+        ),
         "data_source": run.data_source,
         "data_fingerprint": run.data_fingerprint,
         "versions": config_file.versions(),

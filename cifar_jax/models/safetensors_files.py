@@ -15,8 +15,8 @@ from flax import traverse_util
 from jaxtyping import PyTree, Shaped
 
 from cifar_jax import plugins
-from cifar_jax.checks import regular_file
-from cifar_jax.console import one_line
+from cifar_jax.checks import check_regular_file
+from cifar_jax.console import to_one_line
 from cifar_jax.errors import UserError
 from cifar_jax.models.variables import Variables, check_finite
 
@@ -40,7 +40,7 @@ class Contents(NamedTuple):
     Attributes:
         description: what is known of the variables: at least the name of the network,
             `model`, and the names of the labels of its last layer, `class_names`; and
-            `imports`, if the network is not of this package, see `plugins.used`.
+            `imports`, if the network is not of this package, see `plugins.find_used`.
         variables: of the network, by collection, layer and name.
         statistics: of the training images by name, if inputs are normalized by them.
     """
@@ -106,7 +106,7 @@ def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
             has numbers of another type than float32, float16 and bfloat16, or that are
             not finite.
     """
-    path = regular_file(path)
+    path = check_regular_file(path)
     try:
         _check_header(path)
         with safetensors.safe_open(path, "np") as file:
@@ -125,12 +125,12 @@ def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
             {k: v.astype(np.float32, copy=False) for k, v in arrays.items()}
         )
     except UserError as error:
-        raise UserError(one_line(f"{path}: {error}")) from None
+        raise UserError(to_one_line(f"{path}: {error}")) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     except safetensors.SafetensorError as error:
         raise UserError(
-            one_line(f"{path} is damaged, or not a safetensors file: {error}")
+            to_one_line(f"{path} is damaged, or not a safetensors file: {error}")
         ) from None
     variables = {name: nested.get(name, {}) for name in ("params", "batch_stats")}
     return Contents(description, variables, nested.get("statistics", {}))

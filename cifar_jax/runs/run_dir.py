@@ -19,7 +19,7 @@ from typing import Any
 
 from cifar_jax import plugins
 from cifar_jax.config.config import Config
-from cifar_jax.config.conflicts import conflicts
+from cifar_jax.config.conflicts import find_conflicts
 from cifar_jax.data import Dataset
 from cifar_jax.data.dataset import check_class_names
 from cifar_jax.data.training_set import TrainingSet
@@ -162,7 +162,7 @@ def settle_dataset(config: Config) -> Config:
         config = dataclasses.replace(config, dataset=run.config.dataset)
     known = run.training_set
     asked = config.for_images(known.train) if known is not None else config
-    _refuse_conflicts(run, conflicts(run.config, asked))
+    _refuse_conflicts(run, find_conflicts(run.config, asked))
     return config
 
 
@@ -191,7 +191,7 @@ def claim(run: Run) -> Iterator[Run]:
     with lock.hold(run.path):
         saved = _resumable(run.path)
         if saved is not None:
-            found = conflicts(saved.config, run.config)
+            found = find_conflicts(saved.config, run.config)
             if saved.data_fingerprint != run.data_fingerprint:
                 found.append(
                     f"pixels: {saved.data_source} there, {run.data_source} now"
@@ -215,7 +215,7 @@ def write_config(run: Run, dataset: Dataset) -> None:
         "id": run.id,
         "config": dataclasses.asdict(run.config),
         "network": run.network,
-        "imports": plugins.used(_names(run.config)),
+        "imports": plugins.find_used(_names(run.config)),
         "data": {
             "name": dataset.name,
             "source": run.data_source,

@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config.config import Config
-from cifar_jax.config.conflicts import tuned_for_another
+from cifar_jax.config.conflicts import describe_mistuning
 from cifar_jax.console import Log
 from cifar_jax.data import OPTIONS, Dataset
 from cifar_jax.data.dataset import check_dataset
@@ -55,7 +55,7 @@ def checked(config: Config, dataset: Dataset, log: Log) -> Config:
                     "give --validation_size=5000, for example: who chooses by the test "
                     "images overestimates the precision"
                 )
-    if (note := tuned_for_another(config)) is not None:
+    if (note := describe_mistuning(config)) is not None:
         log(note)
     size = min(dataset.image_shape[:2])
     if config.image_size > size:

@@ -17,7 +17,7 @@ from cifar_jax.checks import (
     check_type,
 )
 from cifar_jax.config.config import Config
-from cifar_jax.console import one_line
+from cifar_jax.console import to_one_line
 from cifar_jax.data import Dataset
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.errors import UserError
@@ -145,7 +145,7 @@ def from_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            one_line(f"{path} is not of a whole network: {reason}"[:500])
+            to_one_line(f"{path} is not of a whole network: {reason}"[:500])
         ) from error
     return network
 
