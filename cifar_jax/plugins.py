@@ -117,7 +117,7 @@ def find_used(settings: Iterable[str]) -> dict[str, str]:
 
 
 def check(imports: Mapping[str, str]) -> None:
-    """Raises UserError unless what `find_used` returned elsewhere is registered here."""
+    """Raises UserError unless what `find_used` returned there is registered here."""
     for what, origin in imports.items():
         module = pathlib.PurePath(origin).stem if origin.endswith(".py") else origin
         if what in _origins and (origin == _origins[what] or module in sys.modules):

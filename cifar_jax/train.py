@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test "
         f"images from {dataset.source}"
     )
-    for line in balance.described(dataset, config.loss):
+    for line in balance.describe(dataset, config.loss):
         console.log(line)
     command.print_banner(dataset.notice)
     if config.train_dir is None:

@@ -31,7 +31,7 @@ import numpy as np
 from absl import flags
 
 from cifar_jax import Dataset, UserError, command, evaluate, fit, load_data
-from cifar_jax.data.dataset import with_validation
+from cifar_jax.data.dataset import hold_out_validation
 from cifar_jax.errors import DivergedError
 from experiments import common, machine, output, search_space
 from experiments.bayesian_search_report import (
@@ -205,7 +205,7 @@ def run(data: Dataset, job: Job, folder: pathlib.Path) -> dict[str, Any]:
     is_final = "final" in job.task
     name = "test" if is_final else "validation"
     size = 0 if is_final else FLAGS.validation_size
-    dataset = with_validation(data, size)
+    dataset = hold_out_validation(data, size)
     cheap = {"batch_size": 8, "ops": "plain"} if FLAGS.quick else {}
     config = search_space.config(
         job.task["setting"],

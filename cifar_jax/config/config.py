@@ -376,7 +376,7 @@ class Config:
             if field.name in data.OPTIONS
             and getattr(self, field.name) != field.metadata["default"]
         }
-        if "picture_size" not in data.options_of(self.dataset):
+        if "picture_size" not in data.list_options(self.dataset):
             return given
         size = 32 if self.image_size <= 32 else self.image_size * 8 // 7
         return {"picture_size": size} | given

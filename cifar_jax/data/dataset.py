@@ -188,7 +188,7 @@ class Dataset:
         return self.validation
 
 
-def with_validation(dataset: Dataset, size: int) -> Dataset:
+def hold_out_validation(dataset: Dataset, size: int) -> Dataset:
     """Holds out the last `size` training images as the validation split.
 
     The choice depends on nothing else, in particular not on the seed, so a checkpoint

@@ -74,7 +74,7 @@ class PerChannel:
         self, image: Float[Array, "h w c"], statistics: Statistics | None
     ) -> Float[Array, "h w c"]:
         """Returns the normalized image."""
-        return _shifted_and_scaled(image, statistics)
+        return _shift_and_scale(image, statistics)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ class MeanImage:
         self, image: Float[Array, "h w c"], statistics: Statistics | None
     ) -> Float[Array, "h w c"]:
         """Returns the normalized image."""
-        return _shifted_and_scaled(image, statistics)
+        return _shift_and_scale(image, statistics)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +168,7 @@ NORMALIZATIONS: Registry[Normalization] = Registry(
 )
 
 
-def _shifted_and_scaled(
+def _shift_and_scale(
     image: Float[Array, "h w c"], statistics: Statistics | None
 ) -> Float[Array, "h w c"]:
     if statistics is None:

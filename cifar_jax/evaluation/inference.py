@@ -69,20 +69,20 @@ def eval_step(
 ) -> Float[Array, "n classes"]:
     """Returns the logits of images.
 
-    If there are several views of an image, `Views.combined` says what their logits are.
+    If there are several views of an image, `Views.combine` says what their logits are.
 
     Raises:
         UserError: the images cannot be used.
     """
     check_images(images, "images")
-    evaluation = jax.vmap(preprocessing.evaluation, (0, None))
+    evaluation = jax.vmap(preprocessing.prepare_eval, (0, None))
     views = evaluation(jnp.asarray(images), statistics)
     logits = model.apply(variables, views.reshape(-1, *views.shape[2:]))
     assert isinstance(logits, Array)  # not a tuple: no collection is mutable
     num_views = views.shape[1]
     if num_views == 1:
         return logits
-    return preprocessing.views.combined(logits.reshape(*views.shape[:2], -1))
+    return preprocessing.views.combine(logits.reshape(*views.shape[:2], -1))
 
 
 def predict_logits(

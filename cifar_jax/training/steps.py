@@ -157,18 +157,18 @@ def distort(
     keys = image_keys(program, state, len(batch.images))
     each = (keys, batch.images, batch.epochs, batch.indices)
     if not preprocessing.mixtures:
-        training = jax.vmap(preprocessing.training, (0, 0, 0, 0, None, None))
+        training = jax.vmap(preprocessing.prepare_train, (0, 0, 0, 0, None, None))
         return training(*each, state.key, state.statistics), batch.labels
-    distorted = jax.vmap(preprocessing.distorted, (0, 0, 0, 0, None))
+    distorted = jax.vmap(preprocessing.distort, (0, 0, 0, 0, None))
     images = distorted(*each, state.key)
     targets = as_probabilities(batch.labels, program.model.num_classes)
     key = jax.random.fold_in(_step_key(state), jnp.uint32(_BATCH))
 
     def mixed(images: Array, targets: Array) -> tuple[Array, Array]:
-        return preprocessing.mixed(key, images, targets)
+        return preprocessing.mix(key, images, targets)
 
     images, targets = program.share.on_whole(mixed, images, targets)
-    finish = jax.vmap(preprocessing.finished, (0, None))
+    finish = jax.vmap(preprocessing.finish, (0, None))
     return finish(images, state.statistics), targets
 
 

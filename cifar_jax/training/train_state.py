@@ -131,7 +131,7 @@ def from_statistics(
     model = program.model
     # Without the barrier, XLA computes with images that are constants as it compiles.
     first = jax.lax.optimization_barrier(jnp.asarray(images))
-    views = jax.vmap(program.preprocessing.evaluation, (0, None))(first, statistics)
+    views = jax.vmap(program.preprocessing.prepare_eval, (0, None))(first, statistics)
     inputs = views[:, 0]
     variables: Mapping[str, PyTree] = model.init(
         streams(key).initialization, jnp.zeros((1, *inputs.shape[1:]))

@@ -296,9 +296,9 @@ def test_pictures_are_kept_at_a_size_that_suits_the_network(size, expected):
 
 
 def test_options_of_data_sets_are_those_of_their_functions():
-    assert data.options_of("folder") == {"picture_size", "split_seed", "skip_damaged"}
-    assert data.options_of("cifar100") == {"labels"}
-    assert data.options_of("stripes") == set()
+    assert data.list_options("folder") == {"picture_size", "split_seed", "skip_damaged"}
+    assert data.list_options("cifar100") == {"labels"}
+    assert data.list_options("stripes") == set()
     fields = {field.name for field in dataclasses.fields(Config)}
     assert fields >= data.OPTIONS
     [dataset] = [f for f in dataclasses.fields(Config) if f.name == "dataset"]

@@ -5,7 +5,7 @@ import numpy as np
 from helpers import OnDisk, make_dataset
 
 from cifar_jax import Split
-from cifar_jax.data.dataset import with_validation
+from cifar_jax.data.dataset import hold_out_validation
 from cifar_jax.data.training_set import TrainingSet
 
 
@@ -16,7 +16,7 @@ def with_extra(**extra):
 
 
 def test_it_has_numbers_of_images_and_the_sha256_of_the_labels():
-    dataset = with_validation(make_dataset(6, 4), 2)
+    dataset = hold_out_validation(make_dataset(6, 4), 2)
     labels = dataset.train.labels.astype("<i4").tobytes()
     digest = hashlib.sha256(labels).hexdigest()[:16]
     assert TrainingSet.from_dataset(dataset) == (4, 2, digest, "")

@@ -138,7 +138,7 @@ def test_initial_filters_whiten_the_training_images(monkeypatch):
     images = inputs.images()[0].cumsum(1, dtype=np.uint32).cumsum(2, dtype=np.uint32)
     images = (images >> 8).astype(np.uint8)
     state = init_state(program, jax.random.key(0), images)
-    view = jax.vmap(program.preprocessing.evaluation, (0, None))
+    view = jax.vmap(program.preprocessing.prepare_eval, (0, None))
     inputs_of_network = view(images, state.statistics)[:, 0]
     filters, expected = (
         np.asarray(kernel).reshape(12, 24)

@@ -147,7 +147,7 @@ def test_a_network_can_start_from_the_data(dataset):
     program = build_program(config("centered"), 3)
     state = init_state(program, jax.random.key(0), dataset.train.images)
     images = jnp.asarray(dataset.train.images[:40])
-    inputs = jax.vmap(program.preprocessing.evaluation, (0, None))(images, None)[:, 0]
+    inputs = jax.vmap(program.preprocessing.prepare_eval, (0, None))(images, None)[:, 0]
     logits = program.model.apply(state.variables, inputs)
     np.testing.assert_allclose(logits.mean(axis=0), 0, atol=1e-4)
     assert np.abs(np.asarray(state.params["head"]["bias"])).max() > 1e-3

@@ -190,7 +190,7 @@ def test_ten_views_are_averaged_as_probabilities(dataset):
         preprocessing=program.preprocessing,
     )
     views = jnp.stack(
-        [program.preprocessing.evaluation(image, None) for image in images]
+        [program.preprocessing.prepare_eval(image, None) for image in images]
     )
     each = jax.nn.softmax(
         jnp.stack([program.model.apply(state.variables, view) for view in views])
