@@ -81,7 +81,7 @@ def place(tree: PyTree, sharding: NamedSharding) -> PyTree:
     )
 
 
-def local(tree: PyTree) -> PyTree:
+def to_local(tree: PyTree) -> PyTree:
     """Returns this process's own copies of replicated arrays."""
     return jax.tree.map(
         lambda x: x.addressable_data(0) if isinstance(x, jax.Array) else x, tree

@@ -54,7 +54,7 @@ class Jit:
     def wrap(self, function: Callable[..., PyTree]) -> jax.stages.Wrapped:
         """Returns the function on all devices, to be lowered and compiled."""
         return jax.jit(
-            functools.partial(_on_mesh, self.mesh, function),
+            functools.partial(_call_on_mesh, self.mesh, function),
             donate_argnums=0,
             out_shardings=NamedSharding(self.mesh, PartitionSpec()),
         )
@@ -65,7 +65,9 @@ class Jit:
         return sharding.place(batches, sharded)
 
 
-def _on_mesh(mesh: Mesh, function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
+def _call_on_mesh(
+    mesh: Mesh, function: Callable[..., PyTree], *arguments: PyTree
+) -> PyTree:
     """Calls a function that may ask JAX for the mesh."""
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         return function(*arguments)

@@ -178,13 +178,13 @@ def _compiled(
     def compiled() -> tuple[jax.stages.Compiled, bool]:
         if jax.default_backend() == "cpu":
             one = lowered(_logits, PartitionSpec(sharding.AXIS), shape[1:])
-            if compilation.slow_in_loops(one):
-                return compilation.compile_(one), False
+            if compilation.is_slow_in_loops(one):
+                return compilation.compile_lowered(one), False
         all_ = lowered(_all_logits, PartitionSpec(None, sharding.AXIS), shape)
-        return compilation.compile_(all_), True
+        return compilation.compile_lowered(all_), True
 
     key = (_logits, mesh, shape, *what.values())
-    return compilation.once(key, weights, compiled)
+    return compilation.compile_once(key, weights, compiled)
 
 
 def _batches_per_call(batches: int, batch_bytes: int) -> int:

@@ -160,13 +160,13 @@ class CompiledSteps:
         def compiled() -> _Compiled:
             if jax.default_backend() == "cpu":
                 once = lowered(looped=False)
-                if compilation.slow_in_loops(once):
-                    return _Compiled(compilation.compile_(once), 1)
-            return _Compiled(compilation.compile_(lowered(looped=True)), room)
+                if compilation.is_slow_in_loops(once):
+                    return _Compiled(compilation.compile_lowered(once), 1)
+            return _Compiled(compilation.compile_lowered(lowered(looped=True)), room)
 
         batch = self._feed.batch(0)
         what = (take_steps, program, self._strategy, room)
-        return compilation.once(what, (state, self._feed.data, batch), compiled)
+        return compilation.compile_once(what, (state, self._feed.data, batch), compiled)
 
 
 # Traced once for all that is compiled of it; nothing is left of it when that runs.

@@ -87,8 +87,8 @@ def compiled(program: Program, mesh: Mesh, arguments: PyTree) -> jax.stages.Comp
         return inspect(program, state, Batch.from_batches(data, batches, 0))
 
     def make() -> jax.stages.Compiled:
-        return compilation.compile_(
+        return compilation.compile_lowered(
             jax.jit(first, out_shardings=whole).lower(*arguments)
         )
 
-    return compilation.once((inspect, program, mesh), arguments, make)
+    return compilation.compile_once((inspect, program, mesh), arguments, make)

@@ -167,7 +167,7 @@ def distort(
     def mixed(images: Array, targets: Array) -> tuple[Array, Array]:
         return preprocessing.mix(key, images, targets)
 
-    images, targets = program.share.on_whole(mixed, images, targets)
+    images, targets = program.share.call_on_whole(mixed, images, targets)
     finish = jax.vmap(preprocessing.finish, (0, None))
     return finish(images, state.statistics), targets
 

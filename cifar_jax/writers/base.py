@@ -109,7 +109,7 @@ def as_numbers(returned: Any, name: str) -> dict[str, float]:
     """
     try:
         found = {
-            key: float(np.asarray(sharding.local(value)))
+            key: float(np.asarray(sharding.to_local(value)))
             for key, value in dict(returned or {}).items()
         }
     except (TypeError, ValueError) as error:

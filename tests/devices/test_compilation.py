@@ -48,7 +48,7 @@ def config(monkeypatch):
         jax.config, "update", lambda name, value: asked.update({name: value})
     )
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    monkeypatch.setattr(compilation, "_configured", lambda: None)
+    monkeypatch.setattr(compilation, "_find_configured", lambda: None)
     monkeypatch.setattr(compilation.compilation_cache, "reset_cache", lambda: None)
     return asked
 

@@ -60,7 +60,7 @@ class Summaries(Hook):
         others = now.metrics.keys() - now.state.loss_averages
         measured = {name: now.metrics[name] for name in sorted(others)}
         # This process's own copies: it reads them, and the other processes do not.
-        values, inspection = sharding.local(
+        values, inspection = sharding.to_local(
             (raw | now.state.loss_averages | measured, inspection)
         )
         last, seconds = self._paced
