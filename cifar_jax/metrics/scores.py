@@ -119,7 +119,9 @@ def probabilities(
     logits: Float[np.ndarray, "n classes"],
 ) -> Float[np.ndarray, "n classes"]:
     """Returns the softmax of the logits in float64."""
-    return scipy.special.softmax(np.asarray(_finite(logits), np.float64), axis=-1)
+    values = np.asarray(_finite(logits), np.float64)
+    result: np.ndarray = scipy.special.softmax(values, axis=-1)
+    return result
 
 
 def negative_log_likelihood(
@@ -137,7 +139,10 @@ def confusion_matrix(
     from sklearn import metrics
 
     classes = range(logits.shape[-1])
-    return metrics.confusion_matrix(labels, _predictions(logits), labels=classes)
+    matrix: np.ndarray = metrics.confusion_matrix(
+        labels, _predictions(logits), labels=classes
+    )
+    return matrix
 
 
 def confusions(
@@ -226,7 +231,8 @@ def confident_right_answers(
 
 def _predictions(logits: Float[np.ndarray, "n classes"]) -> Integer[np.ndarray, " n"]:
     """Returns the class of the highest logit of each image."""
-    return _finite(logits).argmax(axis=-1)
+    classes: np.ndarray = _finite(logits).argmax(axis=-1)
+    return classes
 
 
 def _finite(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
