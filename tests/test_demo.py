@@ -67,7 +67,7 @@ def shown(monkeypatch, call_command):
     def call(*arguments: str, cwd: pathlib.Path) -> str:
         monkeypatch.setattr(app, "create", lambda *given: create(*given[:2], "page"))
         monkeypatch.setattr(app, "server", lambda page: pages.append(page) or Ended())
-        monkeypatch.setattr("cifar_jax.demo.answer", lambda *_: None)
+        monkeypatch.setattr("cifar_jax.serving.answer.answer", lambda *_: None)
         monkeypatch.setattr("cifar_jax.demo.interrupts.end_on_signals", lambda: None)
         pages: list[Starlette] = []
         result = call_command("demo", "--port=0", *arguments, cwd=cwd)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
+from cifar_jax import extras
 from cifar_jax.data import Split
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import comparison
@@ -73,8 +74,9 @@ def check(directory: pathlib.Path, names: Sequence[str] = FILES) -> None:
 
     Raises:
         UserError: the folder is not writable, or contains files with the report's
-            names that are not earlier reports.
+            names that are not earlier reports, or what draws is not installed.
     """
+    extras.require(f"--report={directory}", "report", "matplotlib", "sklearn")
     check_folder(directory, "report")
     for path in (directory / name for name in names):
         if path.exists() and not is_written_by(GENERATOR, path):

@@ -91,9 +91,18 @@ def balanced_accuracy(
     are of that class (Brodersen et al., The Balanced Accuracy and Its Posterior
     Distribution, 2010).
     """
+    found = recall(logits, labels)
+    return float(np.mean(found[~np.isnan(found)]))
+
+
+def recall(
+    logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
+) -> Float[np.ndarray, " classes"]:
+    """Returns the accuracy among the images of each class; NaN if it has none."""
     counts = np.bincount(labels, minlength=logits.shape[-1])
     right = np.bincount(labels, _predictions(logits) == labels, len(counts))
-    return float(np.mean(right[counts > 0] / counts[counts > 0]))
+    with np.errstate(invalid="ignore"):
+        return right / counts
 
 
 def only_prediction(logits: Float[np.ndarray, "n classes"]) -> int | None:

@@ -90,7 +90,7 @@ class PerClass:
     """Accuracy among the images of each class that has any."""
 
     def __call__(self, split: SplitResults) -> dict[str, float]:
-        recall = scores.class_scores(split.logits, split.labels).recall
+        recall = scores.recall(split.logits, split.labels)
         return {
             f"accuracy/{name}": float(value)
             for name, value in zip(split.class_names, recall, strict=True)

@@ -20,7 +20,6 @@ It needs bayesian-optimization, which `pip install 'cifar-jax[search]'` installs
 """
 
 import functools
-import importlib.util
 import pathlib
 import time
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from cifar_jax import Dataset, UserError, command, evaluate, fit, load_data
+from cifar_jax import Dataset, command, evaluate, extras, fit, load_data
 from cifar_jax.data.dataset import hold_out_validation
 from cifar_jax.errors import DivergedError
 from experiments.accuracy import search_space
@@ -86,10 +85,7 @@ def _define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Runs the experiment."""
     del argv
-    if not importlib.util.find_spec("bayes_opt"):
-        raise UserError(
-            "this needs bayesian-optimization; run: pip install 'cifar-jax[search]'"
-        )
+    extras.require("the search", "search", "bayes_opt")
     if FLAGS.quick:
         for name, value in QUICK.items():
             FLAGS[name].value = value

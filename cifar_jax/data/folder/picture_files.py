@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from cifar_jax import extras
+
 try:
     import pillow_heif
 except ImportError:
@@ -85,7 +87,7 @@ def find_obstacle(name: str, beginning: bytes = b"") -> str | None:
     """
     is_heif = ending(name) in _HEIF or beginning[4:12] in _HEIF_BRANDS
     if is_heif and not HAS_HEIF:
-        return "needs pillow-heif (pip install pillow-heif)"
+        return f"needs pillow-heif ({extras.way_out('heif')})"
     if ending(name) in _OTHER_PICTURES:
         return "cannot be read by Pillow (convert it to PNG or JPEG)"
     if ending(name) == ".avif" and ".avif" not in Image.registered_extensions():

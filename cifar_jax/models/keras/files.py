@@ -8,6 +8,7 @@ import pathlib
 import zipfile
 from typing import Any
 
+from cifar_jax import extras
 from cifar_jax.checks import check_regular_file
 from cifar_jax.console import to_one_line
 from cifar_jax.errors import UserError
@@ -30,12 +31,9 @@ def read(path: str | pathlib.Path) -> list[Layer]:
             weights of Keras; or a layer is of an unknown kind.
     """
     path = check_regular_file(path)
-    try:
-        import h5py
-    except ImportError:
-        raise UserError(
-            f"reading {path} needs h5py: pip install 'cifar-jax[weights]'"
-        ) from None
+    extras.require(f"reading {path}", "weights", "h5py")
+    import h5py
+
     try:
         with contextlib.ExitStack() as stack:
             contents, config = _contents(path)
