@@ -16,29 +16,25 @@ from collections.abc import Sequence
 import numpy as np
 from absl import flags
 
-from cifar_jax import command, console, network_flags
+from cifar_jax import command, console, extras, network_flags
 from cifar_jax.errors import UserError
-from cifar_jax.serving.answer import answer
 from cifar_jax.training import interrupts
 
 
 def main(arguments: Sequence[str]) -> None:
     """Runs the command, until a signal ends it."""
-    command.no_arguments(arguments)
+    command.refuse_arguments(arguments)
     options = flags.FLAGS
-    try:
-        from cifar_jax.serving import app
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"the page needs {error.name}: pip install 'cifar-jax[demo]'"
-        ) from None
+    extras.require("the page", "demo", "matplotlib", "starlette", "uvicorn")
+    from cifar_jax.serving import answer, app
+
     network, _, note, title, resize = network_flags.load()
     with _listen(options.host, options.port) as listener:
         console.say(note)
         console.say(
             "compiling the network; this may take a minute, later starts are quick"
         )
-        answer(network, np.zeros(network.image_shape, np.uint8))
+        answer.answer(network, np.zeros(network.image_shape, np.uint8))
         host = f"[{options.host}]" if ":" in options.host else options.host
         port = listener.getsockname()[1]
         console.say(f"open http://{host}:{port} in a browser; Ctrl-C ends the page")

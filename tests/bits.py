@@ -1,10 +1,10 @@
-"""Prints a fingerprint of a training's result, to compare two versions of the code.
+"""Prints a fingerprint of a training run, to compare two versions of the code.
 
     python tests/bits.py --data_dir=DIR [--max_steps=300] [--recipe=tutorial]
 
-If both versions print the same on the same machine, then every logged loss and every
-bit of the raw and the averaged variables is the same. The last line is of the variables
-alone.
+If both versions print the same lines on the same machine, then every logged loss and
+every bit of the raw and averaged variables is the same. The last line covers only the
+variables.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Chains as runs have them, for the tests of optimizers."""
+"""Optimizer chains as in runs, for the tests of optimizers."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def create(
     factors=None,
     max_steps=100,
 ):
-    """Returns the chain of these flags; the rate is a number or a schedule."""
+    """Returns the chain for these flags; the rate is a number or a schedule."""
     if isinstance(optimizer, str):
         optimizer = resolve(optimizer, OPTIMIZERS, "optimizer")
     groups = resolve_all(groups, PARAM_GROUPS, "param_groups")
@@ -53,7 +53,7 @@ def updates_of(tx, gradients, params=PARAMS):
 
 
 def descend(tx, gradients, params=PARAMS):
-    """Yields the params and the state after the update by each of the gradients."""
+    """Yields the params and the state after each gradient's update."""
     state, update = tx.init(params), jax.jit(tx.update)
     for gradient in gradients:
         updates, state = update(gradient, state, params)

@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Most tests spend longer compiling than running, so XLA may skip optimizations.
     jax.config.update("jax_disable_most_optimizations", True)
     _compile_by_former_emitters()
-    # Traces are many small objects, and looking for cycles that often takes a tenth.
+    # Traces are many small objects, and frequent garbage collection takes a tenth.
     gc.set_threshold(200_000, 50, 50)
     if _CACHE not in os.environ:
         cache = tempfile.TemporaryDirectory(prefix="cifar_jax_tests_")
@@ -47,9 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _compile_by_former_emitters() -> None:
-    """Halves the time of compilations that skip optimizations; JAX 0.12 has no option.
+    """Halves the time of unoptimized compilations, for which JAX 0.12 has no option.
 
-    It is not in XLA_FLAGS, which would hold for the tests that compile as for users.
+    XLA_FLAGS would also affect the tests that compile the way users do.
     """
     if jax.__version_info__ >= (0, 11):
         return
@@ -67,7 +67,7 @@ def _compile_by_former_emitters() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_as_for_users(request):
-    """Optimizes as for users where others' results are compared or data are large."""
+    """Optimizes as for users if other programs' results matter or data is large."""
     path = request.path
     if path.name in _OPTIMIZED or path.parent.name in _OPTIMIZED:
         compilation.forget()
@@ -146,7 +146,7 @@ def digits_run(make_once) -> pathlib.Path:
 
 @pytest.fixture
 def run_command(tmp_path):
-    """Runs one of the commands to completion as a process, in an empty folder."""
+    """Runs a command to completion as a process, in an empty folder."""
 
     def run(name: str, *arguments: object, **options) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -162,10 +162,10 @@ def run_command(tmp_path):
 
 @pytest.fixture
 def call_command(tmp_path):
-    """Runs one of the commands to completion in this process.
+    """Runs a command to completion in this process.
 
-    It is called like `run_command` and returns the same, but saves the seconds that a
-    new process takes to start.
+    It is called like `run_command` and returns the same, but saves the seconds that it
+    takes to start a new process.
     """
 
     def call(name: str, *arguments: object, cwd=tmp_path):

@@ -22,7 +22,7 @@ from cifar_jax.devices import sharding
 from cifar_jax.devices.strategies import STRATEGIES, Strategy
 from cifar_jax.runs import checkpoints
 
-# Writes the archive of the official CIFAR-10, where there is a copy of the images.
+# Writes the official CIFAR-10 archive, if a copy of the images is available.
 UNPACK = pathlib.Path(__file__).parents[2] / "shared" / "cifar10" / "unpack.py"
 # The flags of `digits_run` except for --max_steps.
 DIGITS = (
@@ -75,7 +75,7 @@ def make_dataset(train: int = 64, test: int = 20, seed: int = 0) -> Dataset:
 
 
 class OnDisk:
-    """An array of which rows are read as from a file of HDF5, and never the whole."""
+    """An array whose rows are read as from an HDF5 file, and never all at once."""
 
     def __init__(self, array: np.ndarray):
         self._array = array
@@ -105,7 +105,7 @@ def command(name: str, *arguments: object) -> list[str]:
 
 
 def environment(tmp_path: pathlib.Path) -> dict[str, str]:
-    """Returns an environment in which nothing of the user's is found or written."""
+    """Returns an environment that keeps the user's own files out of reach."""
     return os.environ | {
         "TFDS_DATA_DIR": str(tmp_path / "tfds"),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
@@ -115,7 +115,7 @@ def environment(tmp_path: pathlib.Path) -> dict[str, str]:
 def call_in_process(
     name: str, *arguments: object, cwd: pathlib.Path
 ) -> subprocess.CompletedProcess:
-    """Runs one of the commands to completion in this process, as if in a folder."""
+    """Runs a command to completion in this process, as if in a folder."""
     module = importlib.import_module(f"cifar_jax.{name}")
     before = set(flags.FLAGS)
     words = [f"cifar_jax/{name}.py", *map(str, arguments)]
@@ -161,7 +161,7 @@ def started(folder: pathlib.Path, name: str, *arguments: object, **options):
 
 
 def read_until(process: subprocess.Popen, text: str) -> list[str]:
-    """Returns a process's lines up to one with this text; fails if there is none."""
+    """Returns a process's lines up to one with this text; fails without such a line."""
     lines = []
     for line in process.stdout:
         lines.append(line)
@@ -171,7 +171,7 @@ def read_until(process: subprocess.Popen, text: str) -> list[str]:
 
 
 def assert_one_line(result: subprocess.CompletedProcess, status: int, *words: str):
-    """Asserts that a command failed with a status and one line with these words."""
+    """Asserts that a command failed with this status and one line with these words."""
     assert result.returncode == status, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 1, result.stderr
@@ -190,7 +190,7 @@ def files_of(folder: pathlib.Path) -> dict[str, bytes]:
 
 
 def state_of(folder: pathlib.Path, step: int) -> list[np.ndarray]:
-    """Returns the raw and the averaged variables of a run's checkpoint."""
+    """Returns the raw and averaged variables of a run's checkpoint."""
     run = read_run(folder)
     trees = [load_trained(run, step, raw_params=raw).variables for raw in (True, False)]
     return [np.asarray(leaf) for leaf in jax.tree.leaves(trees)]
@@ -227,6 +227,6 @@ def strategy(mode: str = "jit", num_devices: int = 1) -> Strategy:
 
 
 def latest(directory: pathlib.Path, like: PyTree) -> PyTree | None:
-    """Returns the state of the newest intact checkpoint, None if there is none."""
-    step = checkpoints.newest(directory)
+    """Returns the state of the newest intact checkpoint, or None."""
+    step = checkpoints.newest_step(directory)
     return None if step is None else checkpoints.restore(directory, step, like)

@@ -1,7 +1,7 @@
-"""Writes weights in the formats of Keras by h5py, as its versions do.
+"""Writes weights with h5py in the formats of different Keras versions.
 
-The formats were checked against files that Keras 2.13, 2.15, 3.3 and 3.15 and tf_keras
-2.21 wrote; golden/make_keras_files.py makes such files, and compares.
+The formats were checked against files written by Keras 2.13, 2.15, 3.3 and 3.15 and
+tf_keras 2.21; golden/make_keras_files.py makes such files and compares them.
 """
 
 import io
@@ -17,7 +17,7 @@ from cifar_jax.models.keras.matching import known_networks
 
 
 class Layer(NamedTuple):
-    """A layer: its name, the kind that Keras 3 files it under, and its weights."""
+    """A layer: its name, its type as Keras 3 stores it, and its weights."""
 
     name: str
     kind: str
@@ -25,13 +25,13 @@ class Layer(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model in a model."""
+    """A model inside a model."""
 
     name: str
     layers: list[Layer]
 
 
-# Of how Keras 3 spells the kinds.
+# How Keras 3 spells the layer types.
 _CLASSES = {
     "conv2d": "Conv2D",
     "dense": "Dense",
@@ -43,7 +43,7 @@ _CLASSES = {
 
 
 def layers_of(network: str) -> list[Layer]:
-    """Returns small layers of a network, all with other numbers, in Keras's order."""
+    """Returns a network's layers, small and all different, in Keras's order."""
     count = 0
 
     def array(*shape: int) -> np.ndarray:
@@ -73,9 +73,9 @@ def layers_of(network: str) -> list[Layer]:
 
 
 def write(path: pathlib.Path, layers: list[Layer | Model], **options) -> pathlib.Path:
-    """Writes a file in the format that its name ends with.
+    """Writes a file in the format given by the end of its name.
 
-    The options are those of `write_numbered`, for the formats with numbers.
+    The options are those of `write_numbered`, for formats with numbered groups.
     """
     if path.name.endswith(".weights.h5"):
         with h5py.File(path, "w") as file:
@@ -95,7 +95,7 @@ def write(path: pathlib.Path, layers: list[Layer | Model], **options) -> pathlib
 
 
 def write_first_version(path: pathlib.Path, layers: list[Layer]) -> pathlib.Path:
-    """Writes an .h5 file as Keras did in 2016, with its list of layers in two parts."""
+    """Writes an .h5 file as Keras did in 2016, with the list of layers in two parts."""
     with h5py.File(path, "w") as file:
         _write_named(file, layers, "{layer}_{short}_1:0")
         names = file.attrs["layer_names"]
@@ -111,16 +111,16 @@ def _write_numbered(
     container: str = "layers",
     separator: str = "/",
 ) -> None:
-    """Writes layers by numbers.
+    """Writes layers into numbered groups.
 
     Args:
-        group: of the model.
-        layers: of the model.
-        named: whether to write the names of layers too, as since Keras 3.6.
-        container: the group of layers.
-        separator: of groups.
+        group: The model's group.
+        layers: The model's layers.
+        named: Whether to write the names of layers too, as Keras has since 3.6.
+        container: The name of the group of layers.
+        separator: The separator in the names of groups.
     """
-    # There, Keras counts every layer twice.
+    # In this format, Keras counts every layer twice.
     step = 2 if container.endswith("_layer_checkpoint_dependencies") else 1
     for layer, own in zip(layers, _groups(layers, step), strict=True):
         place = f"{container}{separator}{own}"
@@ -148,7 +148,7 @@ def _groups(layers: list[Layer | Model], step: int) -> list[str]:
 
 
 def _config(layers: list[Layer | Model], name: str = "model") -> dict[str, Any]:
-    """Returns what config.json says of a model."""
+    """Returns the contents of a model's config.json."""
     own = [
         _config(layer.layers, layer.name)
         if isinstance(layer, Model)

@@ -1,14 +1,14 @@
-"""Damages of files, for hypothesis."""
+"""Strategies for damaging files, for hypothesis."""
 
 from hypothesis import strategies as st
 
 
 @st.composite
 def mutated(draw: st.DrawFn, content: bytes) -> bytes:
-    """Draws other contents: some bits, a few bytes or many are not what they were.
+    """Draws damaged contents: bits or bytes are changed, zeroed, cut or repeated.
 
-    Places are anywhere, but as often among the first bytes, where files say what the
-    others are.
+    Half of the positions are anywhere, half are among the first bytes, which tell how
+    to read the others.
     """
     first = st.integers(0, min(len(content), 2000) - 1)
     place = draw(first | st.integers(0, len(content) - 1))

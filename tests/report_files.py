@@ -1,4 +1,4 @@
-"""What the tests of evaluation reports share: a subject, and a parsed page."""
+"""Shared by the tests of evaluation reports: a subject, and a parsed page."""
 
 import base64
 import html.parser
@@ -26,7 +26,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text: str):
         super().__init__()
         self.text, self.open, self.tags, self.images, self.links = "", [], [], [], []
-        self.dark = []  # What dark screens show instead of the image after it.
+        self.dark = []  # Shown by dark screens instead of the image that follows.
         self.rows = []  # Of all tables.
         self.feed(text)
         self.close()

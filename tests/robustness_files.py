@@ -75,7 +75,7 @@ def add_member(archive: tarfile.TarFile, name: str, contents: bytes) -> None:
 
 
 def write_sparse_archive(path: pathlib.Path) -> None:
-    """Writes CIFAR-10-C at its real size; black images take no room on the disk."""
+    """Writes CIFAR-10-C at its real size; black images take no disk space."""
     shapes = dict.fromkeys(CORRUPTIONS, (50_000, 32, 32, 3)) | {"labels": (50_000,)}
     folder = tarfile.TarInfo("CIFAR-10-C")
     folder.type = tarfile.DIRTYPE

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 def quoted(name: str) -> pathlib.Path:
-    """Returns the path of the results of this name that the pages quote."""
+    """Returns the path of the results with this name that the docs quote."""
     (path,) = (ROOT / "experiments").glob(f"*/results/{name}.json")
     return path
 
@@ -46,7 +46,7 @@ def call(run: Callable[[], object], *arguments: object) -> str:
 def call_experiment(name: str, *arguments: object) -> str:
     """Runs an experiment to completion in this process; returns its output."""
     with warnings.catch_warnings():
-        # It may have been imported as a module before; here it is the main module.
+        # It may already have been imported as a module; here, it is the main module.
         warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)
         return call(
             lambda: runpy.run_module(
@@ -63,7 +63,7 @@ def run_experiment(name: str, *arguments: object, tmp_path: pathlib.Path) -> str
         cwd=ROOT,
         env=environment(tmp_path)
         | {"TMPDIR": str(tmp_path)}
-        # Most of them compile longer than they run.
+        # Most of them take longer to compile than to run.
         | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "True"},
         capture_output=True,
         text=True,

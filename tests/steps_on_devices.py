@@ -5,9 +5,9 @@
 
 The network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm,
 mixtures, which mixes images, or streamed, which sends images batch by batch. For
-batch_norm and streamed, an array that comes with the images weights the loss. The main
-process writes the loss of every step, the state after the last step, the logits of the
-test images, and for the tutorial's network the random draws of a step.
+batch_norm and streamed, an array of weights that accompanies the images scales the
+loss. The main process writes the loss of every step, the state after the last step, the
+logits of the test images and, for the tutorial's network, the random draws of a step.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from cifar_jax.devices.strategies import Strategy
 from cifar_jax.training import initial, train_state
 from cifar_jax.training import steps as pure
 from cifar_jax.training.compiled import CompiledSteps
-from cifar_jax.training.trained import of_state
+from cifar_jax.training.trained import from_state
 
 STEPS = 20
 
@@ -60,7 +60,7 @@ def draws(program: Program, strategy_: Strategy) -> Callable:
 def run(
     mode: str, num_devices: int, with_draws: bool, stream: bool, **settings: str
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays that the module's docstring describes, by name."""
+    """Returns the arrays described in the module's docstring, by name."""
     dataset = make_dataset()
     if "loss" in settings:
         weights = np.linspace(0, 2, len(dataset.train), dtype=np.float32)
@@ -70,7 +70,7 @@ def run(
     strategy_ = strategy(mode, num_devices)
     program = build_program(config, num_classes=3)
     images, mesh = dataset.train.images, strategy_.mesh
-    state = initial.fresh(program, config.seed, images, mesh)
+    state = initial.create(program, config.seed, images, mesh)
     steps = CompiledSteps(
         program, dataset.train, config.batch_size, state, 7, strategy_, stream=stream
     )
@@ -101,7 +101,7 @@ def run(
             found[name + jax.tree_util.keystr(path)] = leaf
     found["losses"] = np.array(losses)
     found["logits"] = predict_logits(
-        of_state(program, state, dataset),
+        from_state(program, state, dataset),
         dataset.test.images,
         16,
         num_devices,

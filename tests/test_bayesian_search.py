@@ -1,4 +1,4 @@
-"""Tests the search of hyperparameters, and the jobs that processes share."""
+"""Tests the hyperparameter search, and the jobs that processes share."""
 
 import csv
 import json
@@ -48,7 +48,7 @@ def test_places_are_spread_as_the_range_says():
 
 @pytest.fixture
 def searched(monkeypatch):
-    """Takes the network that settings register away after the test."""
+    """Removes the network registered by settings after the test."""
     monkeypatch.setitem(models.MODELS, "searched", CudaConvnet18pct)
 
 
@@ -86,7 +86,7 @@ def test_a_setting_reaches_the_training():
 
 @pytest.fixture
 def search_flags():
-    """Defines the flags of the experiment, with 24 trials of which 8 are random."""
+    """Defines the experiment's flags, with 24 trials, of which 8 are random."""
     before = set(flags.FLAGS)
     bayesian_search._define_flags()
     flags.FLAGS(["test"])
@@ -96,7 +96,7 @@ def search_flags():
 
 
 def finished_trial(method, number, point):
-    """Returns a trial whose accuracy falls with the distance from a point."""
+    """Returns a trial whose accuracy decreases with the distance from a point."""
     distance = sum((place - 0.3) ** 2 for place in point.values())
     task = {"method": method, "number": number, "setting": {}, "point": dict(point)}
     return Job(f"{method}-{number}", task, {"validation_accuracy": 0.8 - distance})
@@ -215,7 +215,7 @@ def test_a_job_with_a_result_to_be_retried_is_run_again(tmp_path):
 
 def test_another_study_in_the_directory_is_an_error(tmp_path):
     work(tmp_path)
-    with pytest.raises(UserError, match="has another study, with size 4; give the sa"):
+    with pytest.raises(UserError, match="different study, with size 4; pass the same"):
         Study(tmp_path, {"size": 5})
 
 

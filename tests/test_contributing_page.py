@@ -8,7 +8,8 @@ import test_layers
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
-PYTEST = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PYTEST, PROJECT = SETTINGS["tool"]["pytest"], SETTINGS["project"]
 
 
 def test_the_markers_are_those_of_pytest():
@@ -33,3 +34,10 @@ def test_golden_values_are_made_as_their_script_says():
     assert len(commands) == 3
     for command in commands:
         assert command in TEXT
+
+
+def test_every_extra_is_explained():
+    extras = PROJECT["optional-dependencies"]
+    table = TEXT.split("| extra |")[1].split("\n\n")[0]
+    rows = [row.split("|")[1] for row in table.splitlines()[2:]]
+    assert set(re.findall(r"`(\w+)`", "".join(rows))) == extras.keys()

@@ -57,7 +57,7 @@ def test_another_seed_corrupts_differently(name, images):
 
 def test_stronger_corruptions_are_further_from_the_image(corruption):
     rng = np.random.default_rng(1)
-    # Slopes, which a shift changes by its length, and texture, which the others change.
+    # Slopes, which a shift changes by its length, and texture for the others to change.
     slopes = 2 * np.add.outer(np.arange(32), np.arange(32))[None, :, :, None]
     images = (50 + slopes + rng.integers(-10, 11, (40, 32, 32, 3))).astype(np.uint8)
     distances = [

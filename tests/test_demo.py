@@ -1,4 +1,4 @@
-"""Tests the demo command and its page of documentation."""
+"""Tests the demo command and its documentation."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ def flag(finished_run):
 
 
 def call_curl(address: str, folder: pathlib.Path) -> dict:
-    """Sends a picture by the command of the page; returns the answer."""
+    """Sends a picture with the command in the docs; returns the answer."""
     Image.new("RGB", (40, 30), "green").save(folder / "cat.jpg")
     (line,) = re.findall(r"^    (curl .*)$", TEXT, re.MULTILINE)
     words = line.replace("http://127.0.0.1:8000", address).split()
@@ -50,7 +50,7 @@ def test_the_address_is_printed_and_answers_until_a_signal(
         assert "It knows 10 classes: 0, 1," in requests.get(address, timeout=30).text
         if shutil.which("curl"):
             assert len(call_curl(address, tmp_path)["classes"]) == 10
-        # Not even a request that never ends delays the end.
+        # Even a request that never ends does not delay the exit.
         with socket.create_connection(("127.0.0.1", int(address.split(":")[2]))) as c:
             c.sendall(b"POST /classify HTTP/1.1\r\nHost: localhost\r\n")
             process.send_signal(signum)
@@ -67,7 +67,7 @@ def shown(monkeypatch, call_command):
     def call(*arguments: str, cwd: pathlib.Path) -> str:
         monkeypatch.setattr(app, "create", lambda *given: create(*given[:2], "page"))
         monkeypatch.setattr(app, "server", lambda page: pages.append(page) or Ended())
-        monkeypatch.setattr("cifar_jax.demo.answer", lambda *_: None)
+        monkeypatch.setattr("cifar_jax.serving.answer.answer", lambda *_: None)
         monkeypatch.setattr("cifar_jax.demo.interrupts.end_on_signals", lambda: None)
         pages: list[Starlette] = []
         result = call_command("demo", "--port=0", *arguments, cwd=cwd)

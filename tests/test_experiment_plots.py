@@ -1,4 +1,4 @@
-"""Tests that the experiments' pictures are whole, and show what the records have."""
+"""Tests that the experiments' figures are complete and show the records' values."""
 
 import copy
 import json
@@ -38,7 +38,7 @@ def draw_noise(record: dict[str, Any]) -> Figure:
     return noise_plot.draw(record, EXAMPLES, chance=0.1)
 
 
-# By the name of the kept results.
+# By the name of the saved results.
 DRAW: dict[str, Callable[[dict[str, Any]], Figure]] = {
     "ablation": ablation.draw,
     "augmentation": augmentation.draw,
@@ -58,22 +58,22 @@ FACTS = {"device": "cpu: cpu", "processor": "Abacus", "cores": 2}
 
 
 def kept(name: str) -> dict[str, Any]:
-    """Returns the record of the kept results."""
+    """Returns the record of the saved results."""
     path = quoted(name)
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def texts(figure: Figure) -> str:
-    """Returns all that is written in a figure."""
+    """Returns all text in a figure."""
     return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
 def check(figure: Figure) -> None:
-    """Checks that a reader sees all of the figure, and what it is about."""
+    """Checks that all of the figure is visible, and that it states its subject."""
     assert figure.get_figwidth() == plots.WIDTH
     assert figure.get_suptitle()
     figure.draw_without_rendering()
-    drawn = figure.get_tightbbox()  # in inches, of all that is visible
+    drawn = figure.get_tightbbox()  # in inches, of everything visible
     assert drawn.x0 >= 0
     assert drawn.y0 >= 0
     assert drawn.x1 <= figure.get_figwidth()
@@ -118,7 +118,7 @@ def test_a_study_that_lacks_runs_says_so():
     assert means == [pytest.approx([0.55] * 2), pytest.approx([0.65] * 2)]
     assert "a dot is a run (n = 1 to 2 per row), a line the mean" in texts(figure)
     # The early drop of the learning rate is in the title.
-    assert "drops here after 600 steps" in figure.get_suptitle()
+    assert "drops after 600 steps" in figure.get_suptitle()
     [legend] = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["test images", "training images, undistorted"]
@@ -151,7 +151,7 @@ def test_max_steps_has_a_line_for_each_seed_and_the_claims():
 
 
 def of_programs(**counts: int) -> dict[str, Any]:
-    """Returns a record of fidelity with so many runs of each program."""
+    """Returns a record of fidelity with this many runs of each program."""
     programs = {
         name: [
             {"precision": 0.6, "precision_raw": 0.5, "loss": [[0, 4.7], [10, 4.0 + i]]}
@@ -214,8 +214,8 @@ def test_recipes_say_how_far_they_have_been_shortened():
     figure = recipes.draw({"machine": FACTS, "recipes": done})
     check(figure)
     assert {
-        "one: 0.300 (n = 1)\n500 steps, of 20,000",
-        "two: 0.450 (n = 2)\n500 steps, all",
+        "one: 0.300 (n = 1)\n500 of 20,000 steps",
+        "two: 0.450 (n = 2)\nall 500 steps",
     } <= {text.get_text() for text in figure.axes[1].texts}
     assert not figure.legends
     epochs, minutes = figure.axes
@@ -253,7 +253,7 @@ def test_labels_at_the_right_cover_neither_each_other_nor_the_panel(heights):
     for i, box in enumerate(boxes):
         assert box.x0 > axis.get_window_extent().x1
         assert not any(box.overlaps(other) for other in boxes[:i])
-    # In the order of the heights.
+    # In order of height.
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     assert sorted(order, key=lambda i: boxes[i].y0) == order
 
@@ -265,7 +265,7 @@ def test_the_searches_are_apart_and_the_line_between_trials_is_explained():
     assert len(random) == len(process) == 20
     assert random[:8].tolist() == process[:8].tolist()
     [first, own] = (text.get_text() for text in figure.axes[1].texts)
-    assert (first, own) == ("the first 8\nof random", "its own")
+    assert (first, own) == ("first 8\nare random", "its own")
     top = max(*random, *process)
     assert all(axis.get_ylim()[1] > 1.15 * top for axis in figure.axes)
 
@@ -359,7 +359,7 @@ def test_feature_maps_are_large_and_the_strongest_first(monkeypatch, tmp_path):
         f"{name}: 24 of 64 maps of 12\N{MULTIPLICATION SIGN}12, strongest first"
         for name in ("conv1", "conv2")
     ]
-    # At the 110 dots per inch with which pictures are written.
+    # At the 110 dots per inch at which figures are written.
     width = axes[0].get_window_extent().width / figure.dpi * 110
     assert width / feature_maps_plot.COLUMNS > 90
     first = axes[0].images[0].get_array()[:24:2, :24:2]

@@ -1,4 +1,4 @@
-"""Tests the benchmarks at sizes so small that their figures are meaningless."""
+"""Tests the benchmarks at sizes so small that their results are meaningless."""
 
 import importlib
 import json
@@ -20,7 +20,7 @@ from experiments.speed.train_step import over_pytorch, speed
 
 @pytest.fixture
 def benchmark(tmp_path):
-    """Runs a benchmark on digits as a command; returns its output and its record."""
+    """Runs a benchmark on digits as a command; returns its output and record."""
 
     def run(name: str, *arguments: str) -> tuple[str, dict]:
         path = tmp_path / "kept" / f"{name.partition('.')[2]}.json"
@@ -32,7 +32,7 @@ def benchmark(tmp_path):
 
 
 def cells(text: str, first: str) -> list[str]:
-    """Returns the row of a printed table that begins with this cell, without it."""
+    """Returns the rest of the row of a printed table that begins with this cell."""
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in text.split("\n")
     ]
@@ -141,7 +141,7 @@ def test_sprints_are_timed_as_commands_and_as_programs(benchmark, tmp_path):
     assert record["name"] == f"{small}, 2 at a time"
     first, second = record["results"]
     assert (first["seed"], second["seed"]) == (0, 1)
-    # The same run, but for rounding.
+    # The same run, up to rounding.
     assert first["accuracy"] == pytest.approx(result["accuracy"], abs=0.02)
     assert 0 < first["train_seconds"] < first["seconds_with_evaluation"]
 
@@ -176,7 +176,7 @@ def test_train_step_times_another_network_every_few_steps(benchmark):
     record = kept["models"]["cuda_convnet_18pct"]
     ours, peer = record["programs"]
     assert (ours["name"], peer["name"]) == ("cifar_jax", "PyTorch")
-    # Both begin with small logits, and with the same penalty within its noise.
+    # Both start with small logits, and with the same penalty up to its noise.
     assert ours["first_loss"] == pytest.approx(peer["first_loss"], abs=0.05)
     assert record["over_pytorch"]["best"] == "PyTorch"
     assert record["over_pytorch"]["ratio"] == peer["ratios"]["cifar_jax"]

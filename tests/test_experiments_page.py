@@ -1,4 +1,4 @@
-"""Tests that docs/experiments.md quotes what was measured."""
+"""Tests that docs/experiments.md quotes the measured results."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ TEXT = " ".join((ROOT / "docs" / "experiments.md").read_text(encoding="utf-8").s
 
 
 def mean(study: str, variant: str, figure: str) -> float:
-    """Returns the mean of a figure over the seeds of a variant."""
+    """Returns the mean of a metric over the seeds of a variant."""
     runs = grouped(result(study)["rows"], "variant")[variant]
     return float(np.mean([run[figure] for run in runs]))
 

@@ -1,4 +1,4 @@
-"""Tests the comparison with TensorFlow's tutorial, which here is a script."""
+"""Tests the comparison with TensorFlow's tutorial, for which a script stands in."""
 
 import json
 
@@ -22,7 +22,7 @@ DATA = {"source": "the data", "fingerprint": "0"}
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    """Runs run 0 in TensorFlow with flags; returns its figures and all calls."""
+    """Makes run 0 in TensorFlow with flags; returns its results and all calls."""
     calls, python = tmp_path / "calls.txt", tmp_path / "python"
     python.write_text(SCRIPT.format(calls=calls))
     python.chmod(0o755)
@@ -65,7 +65,7 @@ def test_a_run_with_other_settings_or_data_is_not_taken(run, capsys, steps, data
     with pytest.raises(SystemExit):
         run(f"--max_steps={steps}", data=data)
     said = capsys.readouterr().err
-    assert "has other settings or data; give another --out_dir" in said
+    assert "has different settings or data; pass a different --out_dir" in said
 
 
 def test_a_program_must_be_known(capsys):

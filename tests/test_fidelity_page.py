@@ -1,4 +1,4 @@
-"""Tests that docs/fidelity.md has what was measured, and names what exists."""
+"""Tests that docs/fidelity.md has the measured results and names existing files."""
 
 import json
 import pathlib

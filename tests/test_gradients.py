@@ -1,4 +1,4 @@
-"""Tests the comparison of gradients with TensorFlow's, and docs/fidelity.md."""
+"""Tests the comparison with TensorFlow's gradients, and docs/fidelity.md."""
 
 import json
 import pathlib
@@ -54,6 +54,6 @@ def test_ours_alone(tmp_path):
     record = json.loads((tmp_path / "gradients.json").read_text())
     [found] = record["pairs"].values()
     later = [found["gradients"][f"{layer}/kernel"] for layer in gradients.LATER]
-    # The digits' blank borders make near-ties, which only conv1 and pooling see.
+    # The digits' blank borders cause near-ties, which only conv1 and pooling see.
     assert np.shape(later) == (4, 2)
     assert 0 < np.max(later) < 0.05

@@ -1,7 +1,7 @@
-"""Tests that the lab quotes what experiments measured, as their results have it.
+"""Tests that the lab quotes the experiments' saved results.
 
-A result that is measured again changes the rows that are expected here: the failing
-test says which row of which page is missing.
+Measuring a result again changes the rows expected here; the failing test tells which
+row is missing on which page.
 """
 
 import json
@@ -32,7 +32,7 @@ def grouped(records: list[dict[str, Any]], *keys: str) -> dict[Any, list[dict]]:
 
 
 def spread(values: list[float], with_count: bool = True) -> str:
-    """Returns mean, standard deviation and number, as the lab writes them."""
+    """Returns the mean, standard deviation and count as the lab writes them."""
     words = [f"sd {np.std(values, ddof=1):.3f}"] if len(values) > 1 else []
     words += [f"n {len(values)}"] if with_count else []
     return f"{np.mean(values):.3f} ({', '.join(words)})"

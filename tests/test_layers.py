@@ -26,7 +26,10 @@ COMMANDS = {
     *("train", "eval", "predict", "compare", "export", "demo"),
     *("__main__", "command", "help", "network_flags", "startup"),
 }
-BASICS = {"aftermath", "caches", "checks", "console", "errors", "plugins", "registry"}
+BASICS = {
+    *("aftermath", "caches", "checks", "console", "errors", "extras", "plugins"),
+    "registry",
+}
 HEIGHT = {group: -number for number, groups in enumerate(LAYERS) for group in groups}
 
 

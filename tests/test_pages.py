@@ -31,6 +31,7 @@ ADDED = ("all_conv", "--dataset=mapped", "my_networks")
 # Flags of other programs: TensorFlow's tutorial, TensorBoard, SLURM, XLA, curl.
 OTHERS = {
     "load_fast",  # of TensorBoard
+    *("strict", "config-file"),  # of MkDocs
     *("num_gpus", "logdir"),
     *("nodes", "ntasks-per-node", "gpus-per-node", "signal", "requeue"),
     *("xla_force_host_platform_device_count", "data-binary"),

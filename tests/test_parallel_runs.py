@@ -1,4 +1,4 @@
-"""Tests that whole runs side by side are the runs of the train command."""
+"""Tests that whole runs side by side match the train command's runs."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from experiments.harness.parallel_runs import ParallelRuns
 @pytest.mark.parametrize("drop_remainder", [False, True])
 def test_runs_side_by_side_are_those_of_fit(drop_remainder):
     dataset = make_dataset()
-    # The batches reach into a third epoch, and no number of them fills one.
+    # The batches extend into a third epoch; epochs are not whole numbers of batches.
     assert len(dataset.train) % 24
     assert 2 * len(dataset.train) < 7 * 24
     config = Config(

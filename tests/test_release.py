@@ -37,6 +37,21 @@ def test_the_address_is_the_same_everywhere():
         assert {*found} <= {address}, page
 
 
+def test_the_addresses_are_of_one_owner():
+    address = PROJECT["urls"]["Repository"]
+    owner, name = address.split("/")[-2:]
+    assert PROJECT["urls"] == {
+        "Repository": address,
+        "Documentation": f"https://{owner}.github.io/{name}",
+        "Changelog": f"{address}/blob/main/CHANGELOG.md",
+        "Issues": f"{address}/issues",
+    }
+
+
+def test_other_packages_see_the_types():
+    assert (ROOT / "cifar_jax" / "py.typed").is_file()
+
+
 def test_the_newest_entry_is_of_this_version():
     newest = CHANGELOG.split("\n## ")[1]
     assert re.search(rf"\b{re.escape(PROJECT['version'])}\b", newest)

@@ -1,4 +1,4 @@
-"""Tests what experiments.accuracy.sprint prints and draws."""
+"""Tests the table and plot of experiments.accuracy.sprint."""
 
 import json
 
@@ -45,7 +45,7 @@ def test_the_table_has_means_medians_and_extremes(records):
     found = dict(zip(header, first, strict=True))
     assert found["run"] == "`--recipe=sprint`"
     assert (found["seeds"], found["accuracy"], found["sd"]) == ("3", "91.00%", "1.00")
-    assert found["from, to"] == "90.00 to 92.00"
+    assert found["range"] == "90.00 to 92.00"
     assert found["training, s"] == "20 (10.00-30)"
     assert found["train command"] == "99 (99-99)"
     assert found["with evaluation"] == found["compilation"] == ""

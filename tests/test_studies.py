@@ -1,4 +1,4 @@
-"""Tests the studies at sizes so small that their figures are meaningless."""
+"""Tests the studies at sizes so small that their results are meaningless."""
 
 import contextlib
 import csv
@@ -172,7 +172,7 @@ def test_max_steps_continues_one_run(tmp_path):
         return read(tmp_path, "max_steps")[1]
 
     rows = run()
-    assert run() == rows  # Nothing is left to compute.
+    assert run() == rows  # Nothing remains to be computed.
     assert [(row["steps"], row["parameters"]) for row in rows] == [
         (steps, f"{kind} parameters")
         for steps in ("2", "4", "6")

@@ -36,9 +36,9 @@ def test_runs_share_the_cores_or_the_gpus(monkeypatch):
 @pytest.mark.parametrize(
     ("platform", "devices", "message"),
     [
-        ("cpu", 99, "--at_a_time=4 is more than there are cores: 3"),
-        ("gpu", 2, "--at_a_time=4 is more than there are GPUs: 2"),
-        ("tpu", 8, "--at_a_time=4 is for CPUs and GPUs, not tpus"),
+        ("cpu", 99, "--at_a_time=4 exceeds the number of cores, which is 3"),
+        ("gpu", 2, "--at_a_time=4 exceeds the number of GPUs, which is 2"),
+        ("tpu", 8, "--at_a_time=4 needs a CPU or GPUs, not a tpu; leave it at 1"),
     ],
 )
 def test_more_runs_at_a_time_than_the_machine_has_room_for(
@@ -128,14 +128,14 @@ raise SystemExit(1)
         with pytest.raises(Stopped):
             processes.run(python("print('never')"), {}, tmp_path / "c")
     name = signum.name
-    assert found["a"].startswith(f"stopped by {name} before all runs were finished")
+    assert found["a"].startswith(f"stopped by {name} before all runs finished")
     assert [log.read_text() for log in logs] == [f"ready\n[{int(signum)}]\n"] * 2
     assert (tmp_path / "c").read_text() == ""
 
 
 @pytest.fixture
 def swept(digits_run, tmp_path):
-    """Returns a folder and its jobs: three finished runs, two diverged or failed."""
+    """Returns a folder and its jobs: three finished runs, and two that failed."""
     results = [0.25, 0.75, 0.5, {"failed": "disk full"}, {"diverged": "at step 3"}]
     jobs = []
     for seed, result in enumerate(results):

@@ -68,7 +68,7 @@ def test_failed_and_diverged_runs_do_not_stop_the_others(start, tmp_path):
     grid = ("--grid=learning_rate=1e30,0.1", "--grid=validation_size=1490,97")
     beside = min(2, len(machine.available_cores()))
     first = finish(start("4", *grid, f"--json={path}", f"--at_a_time={beside}"))
-    assert_one_line(first, 1, "2 of 4 runs failed; the same command tries them again")
+    assert_one_line(first, 1, "2 of 4 runs failed; rerun the command to retry them")
     best, *others = json.loads(path.read_text())["runs"]
     assert best["name"] == "learning_rate=0.1,validation_size=97"
     assert best["evaluations"]["validation"]["last"] == best["precision"]
@@ -76,7 +76,7 @@ def test_failed_and_diverged_runs_do_not_stop_the_others(start, tmp_path):
     assert all("batch_size=8 is larger" in other["failed"] for other in others[1:])
     again = finish(start("4", *grid))
     assert again.returncode == 1
-    assert again.stdout.count(": begins, ") == 2
+    assert again.stdout.count(": starting, ") == 2
     assert first.stdout.split("\n\n")[-1] == again.stdout.split("\n\n")[-1]
 
 
@@ -86,12 +86,12 @@ def test_processes_share_a_sweep_which_can_be_extended(start, tmp_path):
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert first.stdout.split("\n\n")[-1] == second.stdout.split("\n\n")[-1]
     names = {path.parent.name for path in (tmp_path / "out").glob("*/result.json")}
-    assert (first.stdout + second.stdout).count(": begins, ") == len(names)
+    assert (first.stdout + second.stdout).count(": starting, ") == len(names)
     more = finish(start("4", "--random=seed=0,1,2", "--trials=12"))
     assert more.returncode == 0
-    assert more.stdout.count(": begins, ") == 3 - len(names)
+    assert more.stdout.count(": starting, ") == 3 - len(names)
     other = finish(start("4", "--grid=learning_rate=0.1"))
-    assert_one_line(other, 2, "has another study", "choose another --out_dir")
+    assert_one_line(other, 2, "has a different study", "or a different --out_dir")
 
 
 def test_ctrl_c_lets_the_runs_save_and_the_same_command_goes_on(start, tmp_path):
@@ -100,24 +100,24 @@ def test_ctrl_c_lets_the_runs_save_and_the_same_command_goes_on(start, tmp_path)
     wait_for_step(tmp_path / "out" / "seed=0" / "log.txt", process)
     process.send_signal(signal.SIGINT)
     stopped = finish(process)
-    assert_one_line(stopped, 130, "stopped by SIGINT before all runs were finished")
+    assert_one_line(stopped, 130, "stopped by SIGINT before all runs finished")
     assert not (tmp_path / "out" / "seed=1").exists()
     [saved] = (tmp_path / "out" / "seed=0" / "checkpoints").iterdir()
     done = finish(start("300", grid))
     assert done.returncode == 0, done.stderr
-    assert f"seed=0: goes on from step {saved.name}, " in done.stdout
-    assert "(2 of 2 ended)" in done.stdout
+    assert f"seed=0: resuming from step {saved.name}, " in done.stdout
+    assert "(2 of 2 done)" in done.stdout
 
 
 def test_a_sweep_that_was_killed_waits_for_its_training(start, tmp_path):
-    # As many steps as outlast the start of the second command on a busy machine.
+    # Enough steps to outlast the start of the second command on a busy machine.
     process = start("1600", "--grid=seed=0")
     wait_for_step(tmp_path / "out" / "seed=0" / "log.txt", process)
     process.kill()
     done = finish(start("1600", "--grid=seed=0"))
     assert done.returncode == 0, done.stderr
-    assert "seed=0: waits for a training that is running there" in done.stdout
-    assert "seed=0: goes on from step 1600, " in done.stdout
+    assert "seed=0: waiting for the run in progress there" in done.stdout
+    assert "seed=0: resuming from step 1600, " in done.stdout
 
 
 def test_own_code_is_imported_in_all_runs(start, tmp_path):

@@ -1,4 +1,4 @@
-"""Tests what sweeps vary: grids, random draws, and the names of their runs."""
+"""Tests the settings of sweeps: grids, random draws, and the names of their runs."""
 
 import csv
 import io
@@ -64,11 +64,14 @@ def test_a_space_has_ranges_and_choices():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed", "must be a setting, = and its values"),
+        ("seed", "=seed is not of the form SETTING=VALUES"),
         ("sead=1", "there is no setting 'sead'"),
-        ("data_dir=a", "data_dir is the same for all runs; give it as --data_dir"),
-        ("train_dir=a", "give it as --out_dir"),
-        ("optimizer=sgd(0.9, True)", "'sgd(0.9' lacks a parenthesis; put a value"),
+        ("data_dir=a", "data_dir is the same for all runs; pass it as --data_dir"),
+        ("train_dir=a", "pass it as --out_dir"),
+        (
+            "optimizer=sgd(0.9, True)",
+            "'sgd(0.9' has unbalanced parentheses; put a value",
+        ),
         ('loss="a', "is not a list of values"),
         ("seed=1\n2", "is not a list of values"),
     ],
@@ -97,9 +100,9 @@ def test_unusable_ranges_are_an_error(values, message):
 
 
 def test_a_setting_is_named_once():
-    with pytest.raises(UserError, match="seed is there already"):
+    with pytest.raises(UserError, match="seed is named twice"):
         sweep_space.read_grid(["seed=0", "seed=1"])
-    with pytest.raises(UserError, match="seed is in --grid and in --random"):
+    with pytest.raises(UserError, match="seed is in both --grid and --random"):
         sweep_space.points({"seed": ["0"]}, {"seed": ["1"]}, 1, 0)
 
 
@@ -143,7 +146,7 @@ def test_each_trial_is_run_with_the_whole_grid():
 
 
 def runs_of(*trials, **types):
-    """Returns the runs of trials whose settings are numbers."""
+    """Returns the runs for trials whose settings are numbers."""
     configs = {
         key(point): Config(**{name: types[name](text) for name, text in point.items()})
         for trial in trials
@@ -193,7 +196,7 @@ def test_names_of_directories_are_safe_and_unique(one, two):
 
 @pytest.fixture
 def check():
-    """Returns `sweep_space.check` on digits, as in a process without other flags."""
+    """Calls `sweep_space.check` on digits, as in a process without other flags."""
     before = set(flags.FLAGS)
 
     def call(fixed, *points):

@@ -85,7 +85,7 @@ def test_other_pixels(monkeypatch, folder):
 
 def test_another_run(dataset):
     config = Config(train_dir="cifar10_train", dataset="cifar10")
-    run = run_dir.of(config, dataset)
+    run = run_dir.from_config(config, dataset)
     (run.checkpoints / "10").mkdir(parents=True)
     run_dir.write_config(run, dataset)
     with pytest.raises(UserError) as caught:
@@ -132,8 +132,8 @@ def test_divergence(monkeypatch):
     found = finite.NotFinite(1, "the activations of local4")
     monkeypatch.setattr(finite, "explain", lambda *_: found)
     program = mock.Mock(learning_rate=lambda step: 1e30)
-    with pytest.raises(RunError) as caught, ending.explained_divergence(None):
-        raise finite.diverged(program, mock.Mock(), mock.Mock(), 2)
+    with pytest.raises(RunError) as caught, ending.explain_divergence(None):
+        raise finite.divergence_error(program, mock.Mock(), mock.Mock(), 2)
     assert f"error: {caught.value}" == quoted("error: training diverged")
 
 
@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint(capsys):
         (directory / step / "state" / "manifest.ocdbt").write_bytes(b"state")
         checksums.write(directory / step)
     (directory / "2000" / "state" / "manifest.ocdbt").write_bytes(b"stat")
-    assert checkpoints.newest(directory) == 1000
+    assert checkpoints.newest_step(directory) == 1000
     assert capsys.readouterr().err.strip() == quoted("warning:")
 
 

@@ -25,7 +25,7 @@ def test_worked_examples_match_a_calculation_by_hand():
     valid, same, strided, largest, mean = convolution.examples()
     expected = [[by_hand(image, i, j, 3, 3) for j in range(3)] for i in range(3)]
     assert valid.output.tolist() == expected
-    # The course's answer, and how it writes it.
+    # The course's answer, and its notation.
     assert expected[0][0] == 6
     products = "1x1 + 1x1 + 1x1 + 1x0 + 1x1 + 1x1 + 1x0 + 1x0 + 1x1 + 0 = 6"
     assert valid.arithmetic == products
@@ -96,7 +96,7 @@ def test_the_committed_examples_match_the_code():
 
 
 def rows_of(text: str) -> dict[str, tuple[str, int]]:
-    """Returns output and parameters by layer, as `layers.summary` prints them."""
+    """Returns outputs and parameters by layer, as printed by `layers.summary`."""
     table = [line for line in text.splitlines() if line[:1] == "|"][2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
     return {layer: (size, int(count.replace(",", ""))) for layer, size, count in cells}
@@ -106,12 +106,13 @@ def test_the_layers_of_vgg16():
     text = layers.summary("vgg16", None, 224)
     rows = rows_of(text)
     assert len(rows) == 13 + 3
-    # As the last lines of Keras's summary have it.
+    # As in the last lines of Keras's summary.
     assert rows["block5_conv3 (Conv)"] == ("14x14x512", 2_359_808)
     assert rows["fc1 (Dense)"] == ("4096", 102_764_544)
     assert rows["predictions (Dense)"] == ("1000", 4_097_000)
     assert "Total params: 138,357,544\nTrainable params: 138,357,544" in text
-    with pytest.raises(UserError, match="--image_size=31 must be at least 32"):
+    message = "--image_size=31 is too small for --model=vgg16; pass at least 32"
+    with pytest.raises(UserError, match=message):
         layers.summary("vgg16", None, 31)
 
 

@@ -1,9 +1,9 @@
-"""The type checker of the tests: shapes, dtypes and types of every call are checked.
+"""The tests' type checker, which checks shapes, dtypes and types in every call.
 
     python -m pytest --jaxtyping-packages=cifar_jax,typechecker.check
 
-It is beartype, except that an int is accepted where a float is expected (PEP 484), and
-that pytrees can be made of anything, as JAX does when it transforms functions of them.
+It is beartype, except that it accepts an int for a float (PEP 484), and pytrees with
+any leaves, which JAX creates when it transforms functions.
 """
 
 from collections.abc import Callable
@@ -15,5 +15,5 @@ _PYTREES = ("TrainState.__init__", "Inspection.__init__")
 
 
 def check(function: Callable) -> Callable:
-    """Returns the function with a check of its arguments and its result."""
+    """Returns the function with checks of its arguments and result."""
     return function if function.__qualname__ in _PYTREES else _check(function)

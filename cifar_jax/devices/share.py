@@ -32,7 +32,7 @@ class Whole:
         """Returns the means over all shares."""
         return tree
 
-    def on_whole(self, function: Callable[..., Tree], *arrays: Array) -> Tree:
+    def call_on_whole(self, function: Callable[..., Tree], *arrays: Array) -> Tree:
         """Calls a function of whole batches; returns this share of its results."""
         return function(*arrays)
 
@@ -60,14 +60,16 @@ class Share:
 
     def mean(self, tree: Tree) -> Tree:
         """Returns the means over all shares."""
-        return jax.lax.pmean(tree, self.axis_name)
+        means: Tree = jax.lax.pmean(tree, self.axis_name)
+        return means
 
-    def on_whole(self, function: Callable[..., Tree], *arrays: Array) -> Tree:
+    def call_on_whole(self, function: Callable[..., Tree], *arrays: Array) -> Tree:
         """Calls a function of whole batches; returns this share of its results."""
         whole: PyTree = jax.lax.all_gather(arrays, self.axis_name, tiled=True)
         count = len(arrays[0])
         start = jax.lax.axis_index(self.axis_name) * count
-        return jax.tree.map(
+        share: Tree = jax.tree.map(
             lambda array: jax.lax.dynamic_slice_in_dim(array, start, count),
             function(*whole),
         )
+        return share

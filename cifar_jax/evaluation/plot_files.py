@@ -4,6 +4,7 @@ import io
 import pathlib
 from typing import TYPE_CHECKING
 
+from cifar_jax import extras
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation.report import is_written_by
 from cifar_jax.runs.files import check_folder, write_atomically
@@ -23,8 +24,10 @@ def check(path: pathlib.Path, flag: str, generator: str) -> None:
         generator: the command, which may replace its own earlier pictures.
 
     Raises:
-        UserError: it is of another kind, cannot be written, or belongs to others.
+        UserError: it is of another kind, cannot be written, or belongs to others, or
+            what draws is not installed.
     """
+    extras.require(f"--{flag}={path}", "report", "matplotlib")
     if path.suffix.lower() not in _KINDS:
         raise UserError(f"--{flag}={path} must end in {' or '.join(_KINDS)}")
     check_folder(path.parent, flag)

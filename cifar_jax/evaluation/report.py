@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
+from cifar_jax import extras
 from cifar_jax.data import Split
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import comparison
@@ -73,8 +74,9 @@ def check(directory: pathlib.Path, names: Sequence[str] = FILES) -> None:
 
     Raises:
         UserError: the folder is not writable, or contains files with the report's
-            names that are not earlier reports.
+            names that are not earlier reports, or what draws is not installed.
     """
+    extras.require(f"--report={directory}", "report", "matplotlib", "sklearn")
     check_folder(directory, "report")
     for path in (directory / name for name in names):
         if path.exists() and not is_written_by(GENERATOR, path):
@@ -254,7 +256,7 @@ def _answers(
 
 def _training(history: comparison.History) -> dict[str, Any] | None:
     """Returns pairs of steps and values: the loss, and the precision by split."""
-    [run] = comparison.compared([history])
+    [run] = comparison.compare([history])
     loss = list(zip(run["loss"]["steps"], run["loss"]["total_loss"], strict=True))
     precision = {
         split: [(one["step"], one["precision_at_1"]) for one in found["all"]]

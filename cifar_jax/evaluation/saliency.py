@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 from cifar_jax.checks import check_type
 from cifar_jax.data.dataset import check_images
-from cifar_jax.data.views import Center
+from cifar_jax.data.views.crops import Center
 from cifar_jax.evaluation.inference import Trained, predict_logits
 
 # The patch's height and its steps, as parts of the image's height.
@@ -61,7 +61,8 @@ def saliency_map(
     falls = (whole - np.array(others)).reshape([len(along) for along in places])
     by_row, by_column = map(_weights, places, image.shape[:2])
     fall = np.maximum(by_row.T @ falls @ by_column, 0)
-    return fall / (fall.max() or 1)
+    result: np.ndarray = fall / (fall.max() or 1)
+    return result
 
 
 def _places(length: int) -> list[tuple[int, int]]:
@@ -82,4 +83,5 @@ def _weights(
     starts, stops = np.array(places).T[..., None]
     far = np.abs(np.arange(length) + 0.5 - (starts + stops) / 2)
     weights = np.maximum(1 - far / ((stops - starts) / 2), 0)
-    return weights / weights.sum(axis=0)
+    result: np.ndarray = weights / weights.sum(axis=0)
+    return result

@@ -91,9 +91,18 @@ def balanced_accuracy(
     are of that class (Brodersen et al., The Balanced Accuracy and Its Posterior
     Distribution, 2010).
     """
+    found = recall(logits, labels)
+    return float(np.mean(found[~np.isnan(found)]))
+
+
+def recall(
+    logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
+) -> Float[np.ndarray, " classes"]:
+    """Returns the accuracy among the images of each class; NaN if it has none."""
     counts = np.bincount(labels, minlength=logits.shape[-1])
     right = np.bincount(labels, _predictions(logits) == labels, len(counts))
-    return float(np.mean(right[counts > 0] / counts[counts > 0]))
+    with np.errstate(invalid="ignore"):
+        return right / counts
 
 
 def only_prediction(logits: Float[np.ndarray, "n classes"]) -> int | None:
@@ -119,7 +128,9 @@ def probabilities(
     logits: Float[np.ndarray, "n classes"],
 ) -> Float[np.ndarray, "n classes"]:
     """Returns the softmax of the logits in float64."""
-    return scipy.special.softmax(np.asarray(_finite(logits), np.float64), axis=-1)
+    values = np.asarray(_finite(logits), np.float64)
+    result: np.ndarray = scipy.special.softmax(values, axis=-1)
+    return result
 
 
 def negative_log_likelihood(
@@ -137,7 +148,10 @@ def confusion_matrix(
     from sklearn import metrics
 
     classes = range(logits.shape[-1])
-    return metrics.confusion_matrix(labels, _predictions(logits), labels=classes)
+    matrix: np.ndarray = metrics.confusion_matrix(
+        labels, _predictions(logits), labels=classes
+    )
+    return matrix
 
 
 def confusions(
@@ -226,7 +240,8 @@ def confident_right_answers(
 
 def _predictions(logits: Float[np.ndarray, "n classes"]) -> Integer[np.ndarray, " n"]:
     """Returns the class of the highest logit of each image."""
-    return _finite(logits).argmax(axis=-1)
+    classes: np.ndarray = _finite(logits).argmax(axis=-1)
+    return classes
 
 
 def _finite(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:

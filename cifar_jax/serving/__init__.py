@@ -1,1 +1,1 @@
-"""The local page of the demo command, and what answers it."""
+"""The demo command's local page and its server."""

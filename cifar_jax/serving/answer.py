@@ -1,4 +1,4 @@
-"""What the page shows of a picture: classes, and the maps of each convolution."""
+"""What the page shows for a picture: its classes and each convolution's maps."""
 
 import base64
 import io
@@ -21,20 +21,20 @@ from cifar_jax.evaluation.inference import Trained, predict_logits
 from cifar_jax.metrics import scores
 
 _MOST_CLASSES = 10
-# Networks of ImageNet have up to 244 convolutions, whose maps would take seconds to
-# draw and send, and which nobody would look through.
+# ImageNet networks have up to 244 convolutions, whose maps would take seconds to draw
+# and send, and which nobody would look through.
 _MOST_LAYERS = 24
-# The first maps of a layer are shown, as many as fit side by side into these pixels.
+# The page shows a layer's first maps, as many as fit side by side in this many pixels.
 _MOST_COLUMNS, _MOST_PIXELS = 8, 512
 
 
 def answer(network: Trained, picture: UInt8[np.ndarray, "h w 3"]) -> dict[str, Any]:
-    """Returns what the page shows of a picture, for JSON; pictures are data URLs.
+    """Returns what the page shows for a picture, for JSON; pictures are data URLs.
 
     The classes are the most likely ones, in order. If there are many convolutions,
-    evenly spaced ones are shown, the first and the last among them.
+    evenly spaced ones are shown, including the first and the last.
     """
-    # Not by `classify`, which computes eight images whatever their number.
+    # Not by `classify`, which always computes eight images.
     logits = predict_logits(network, picture[None], batch_size=1)
     probabilities = scores.probabilities(logits)[0]
     order = np.argsort(-probabilities, kind="stable")[:_MOST_CLASSES]

@@ -1,4 +1,4 @@
-// Asks the server about pictures, and shows its answers.
+// Asks the server about pictures and shows its answers.
 
 import { explained, told } from "./language.js";
 
@@ -8,9 +8,9 @@ const { mostBytes, mostMegabytes } = document.body.dataset;
 
 /* Asking */
 
-// Answers of more would fill the browser's memory.
+// More answers could fill the browser's memory.
 const MOST_AT_ONCE = 50;
-// Of the requests whose answers are awaited: only what was given last matters.
+// Cancels pending requests when new pictures replace the ones they are about.
 let waiting = new AbortController();
 
 function say(text, isError = false) {
@@ -18,7 +18,7 @@ function say(text, isError = false) {
   status.classList.toggle("error", isError);
 }
 
-// Forgets what was given, and its answers.
+// Discards the current pictures and their answers.
 function forget() {
   waiting.abort();
   waiting = new AbortController();
@@ -29,11 +29,11 @@ function forget() {
 export function clear() {
   forget();
   element("result").hidden = true;
-  say(told("Its answer will appear here.", "答案會出現在這裡。"));
+  say(told("The answer will appear here.", "答案會出現在這裡。"));
 }
 
-// Shows the answers to pictures, asking for one after the other. Each has a name, and
-// the picture, a Blob, or an error that says why there is none.
+// Shows the answers to pictures, asking for one at a time. Each entry has a name and
+// either a picture, which is a Blob, or an error that tells why there is none.
 export async function ask(pictures) {
   forget();
   const { signal } = waiting;
@@ -51,14 +51,14 @@ export async function ask(pictures) {
       element("answers").firstChild.click();
     }
   }
-  pressed().click(); // In place of the progress.
+  pressed().click(); // Replaces the progress message.
 }
 
 const pressed = () => element("answers").querySelector("[aria-pressed=true]");
 
 function progress(number, count) {
   return count === 1
-    ? told("The network is looking at it …", "網路正在看 …")
+    ? told("The network is looking at the picture …", "網路正在看 …")
     : told(
         `The network is looking at picture ${number} of ${count} …`,
         `網路正在看第 ${number} 張圖片，共 ${count} 張 …`,
@@ -67,8 +67,8 @@ function progress(number, count) {
 
 function summary(number, count) {
   return told(
-    `${number} of ${count} pictures. Choose one to see its whole answer.` +
-      (count > MOST_AT_ONCE ? ` No more than ${MOST_AT_ONCE} are answered at a time.` : ""),
+    `${number} of ${count} pictures. Choose one to see the full answer.` +
+      (count > MOST_AT_ONCE ? ` At most ${MOST_AT_ONCE} are classified at a time.` : ""),
     `${count} 張圖片中的 ${number} 張。選一張就能看到完整的答案。` +
       (count > MOST_AT_ONCE ? `一次最多回答 ${MOST_AT_ONCE} 張。` : ""),
   );
@@ -87,7 +87,7 @@ async function answered({ name, picture }, signal) {
   } catch {
     return {
       error: told(
-        `The browser cannot read ${name}. If it is a folder, choose the pictures in it.`,
+        `The browser cannot read ${name}. If it is a folder, choose the pictures inside it.`,
         `瀏覽器無法讀取 ${name}。如果它是資料夾，請選擇裡面的圖片。`,
       ),
     };
@@ -105,14 +105,14 @@ async function answered({ name, picture }, signal) {
       return { answer };
     }
     const unknown = told(
-      "The server failed; its terminal says why.",
+      "The server failed; see its terminal for the reason.",
       "伺服器發生錯誤，原因寫在執行它的終端機裡。",
     );
     return { error: answer.error ? explained(answer.error) : unknown };
   } catch {
     return {
       error: told(
-        "The server does not answer. Is the command still running?",
+        "The server is not responding. Is the command still running?",
         "伺服器沒有回應。指令還在執行嗎？",
       ),
     };
@@ -127,7 +127,7 @@ export function create(kind, properties, ...children) {
   return created;
 }
 
-// Returns a button for one of several answers, which shows it.
+// Returns a button that shows one of several answers.
 function entry(name, { answer, error }) {
   const button = create(
     "button",
@@ -166,9 +166,9 @@ function show(name, { picture, input, classes, layers, convolutions }) {
     `${name}，裁切成 ${picture.size}`,
   );
   element("input").src = input.url;
-  element("input").alt = told("What the network is given", "網路收到的圖片");
+  element("input").alt = told("The network's input", "網路收到的圖片");
   element("input-text").textContent = told(
-    `what the network is given, ${input.size}`,
+    `the network's input, ${input.size}`,
     `網路收到的圖片，${input.size}`,
   );
   element("classes").replaceChildren(...classes.map(bar));
@@ -213,22 +213,22 @@ function layer({ name, url, size, shown, maps, low, high }) {
 function explanation(shown, all) {
   if (all === 0) {
     return told(
-      "This network records the maps of no convolution.",
+      "This network does not record the maps of any convolution.",
       "這個網路沒有記錄任何卷積層的特徵圖。",
     );
   }
   const which =
     shown < all
       ? told(
-          ` ${shown} of its ${all} convolutions are shown, evenly spaced, the first and ` +
-            "the last among them.",
+          ` ${shown} of its ${all} convolutions are shown, evenly spaced, including the ` +
+            "first and the last.",
           `這裡從 ${all} 個卷積層中等距取出 ${shown} 個，包括第一個和最後一個。`,
         )
       : "";
   return (
     told(
-      "The output of each convolution, from the picture to the classes: every tile is " +
-        "one map, bright where it has found what it looks for.",
+      "The output of each convolution, from the picture to the classes. Each tile is one " +
+        "map, bright where the convolution found what it looks for.",
       "從圖片到類別，每個卷積層的輸出：每一格是一張特徵圖，" +
         "亮的地方就是它找到想找的東西的地方。",
     ) + which
@@ -236,9 +236,9 @@ function explanation(shown, all) {
 }
 
 function smoothIfReduced({ target }) {
-  // Pixels stay squares, unless there is no room for all of them.
+  // Pixels are drawn as squares unless the image is shown at a reduced size.
   target.classList.toggle("reduced", target.naturalWidth > target.width);
 }
 
-// Such events do not bubble, but they are captured.
+// Load events do not bubble, but they can be captured.
 element("result").addEventListener("load", smoothIfReduced, true);

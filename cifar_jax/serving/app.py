@@ -1,4 +1,4 @@
-"""The web application of the demo: a page, and an answer to each picture it sends."""
+"""The demo's web application: a page, and an answer to each picture it sends."""
 
 import asyncio
 import contextlib
@@ -25,26 +25,27 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cifar_jax.console import one_line
+from cifar_jax.console import to_one_line
 from cifar_jax.data.folder.pictures import Resizing, count_pixels, read_picture
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.serving.answer import answer
 
-# Photographs of phones have a few megabytes.
+# Phone photos have a few megabytes.
 MOST_BYTES = 20 << 20
-# Each takes up to 16 bytes while a picture is read; phones have up to 50 million.
+# Each one takes up to 16 bytes while a picture is read. Phone photos have up to 50
+# million.
 MOST_PIXELS = 50_000_000
-# Pictures of so many are read within a second.
+# Pictures with up to this many pixels are read within a second.
 _MANY_PIXELS = 4_000_000
-# So long nothing may come from a connection before it is closed.
+# A connection is closed after it has sent nothing for this long.
 IDLE_SECS = 60.0
-# Those that browsers show and Pillow reads without starting other programs.
+# The formats that browsers show and Pillow reads without starting other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
-# The page's own; the first one imports the others.
+# The page's scripts; the first one imports the others.
 _SCRIPTS = ("page.js", "answers.js", "examples.js", "language.js")
 _HEADERS = {
-    # Nothing but this server's own files is loaded or run, and no site may embed them.
+    # Only this server's own files are loaded and run, and no site may embed them.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
     "style-src 'self'; img-src data:; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
@@ -56,7 +57,7 @@ _HEADERS = {
 
 
 class _Upload(io.BytesIO):
-    """A file that was sent; messages call it so."""
+    """An uploaded file, with the name that messages use for it."""
 
     name = "the file"
 
@@ -70,16 +71,16 @@ def create(
 ) -> Starlette:
     """Returns the application.
 
-    It keeps and logs nothing of what it is sent. Pictures are read and classified in
-    one thread, one after the other, while the server goes on taking requests; another
-    thread reads large ones, which takes seconds.
+    It neither stores nor logs what it receives. One thread reads and classifies
+    pictures, one at a time, while the server keeps accepting requests. Another thread
+    reads large pictures, which takes seconds.
 
     Args:
-        network: classifies the pictures.
-        title: says what network it is; everybody who opens the page can read it.
-        host: the name or address that the server listens at.
-        names: other names by which browsers may open the page, of a proxy for example.
-        resize: how pictures get the size of the network, see `read_picture`.
+        network: Classifies the pictures.
+        title: Describes the network; visible to everyone who opens the page.
+        host: The name or address that the server listens on.
+        names: Other host names by which browsers may open the page, such as a proxy's.
+        resize: How pictures are resized for the network, see `read_picture`.
     """
     thread, thread_of_large = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
 
@@ -104,12 +105,12 @@ def create(
         try:
             body = await _body(request)
         except ClientDisconnect:
-            return Response(status_code=400)  # Nobody is left to read it.
+            return Response(status_code=400)  # The client has gone away.
         try:
             return JSONResponse(await classified(body))
         except UserError as error:
             raise HTTPException(400, str(error)) from None
-        except RunError as error:  # there is not enough memory
+        except RunError as error:  # not enough memory
             raise HTTPException(503, str(error)) from None
 
     page = _page(network, title)
@@ -126,7 +127,7 @@ def create(
 
 
 def server(app: Starlette) -> uvicorn.Server:
-    """Returns a server, whose `run([socket])` answers until the process ends."""
+    """Returns a server whose `run([socket])` serves until the process ends."""
     config = uvicorn.Config(
         app,
         http=_Protocol,
@@ -140,9 +141,9 @@ def server(app: Starlette) -> uvicorn.Server:
 
 
 class _Protocol(H11Protocol):
-    """Closes connections on which a request does not come, or not to its end."""
+    """Closes connections on which no request arrives, or no complete one."""
 
-    def connection_made(self, transport: Any) -> None:  # that of any event loop
+    def connection_made(self, transport: Any) -> None:  # of any event loop
         super().connection_made(transport)
         self._heard = self.loop.time()
         self._check = self.loop.call_later(IDLE_SECS, self._close_if_idle)
@@ -158,7 +159,7 @@ class _Protocol(H11Protocol):
     def _close_if_idle(self) -> None:
         request = self.cycle
         if request and not (request.more_body or request.response_complete):
-            self._heard = self.loop.time()  # The client waits for the answer.
+            self._heard = self.loop.time()  # The client is waiting for the answer.
         left = self._heard + IDLE_SECS - self.loop.time()
         if left <= 0:
             self.transport.abort()
@@ -169,13 +170,13 @@ class _Protocol(H11Protocol):
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        # uvicorn would wait for open connections, but there is nothing to save: this
-        # process ends as all commands do.
+        # uvicorn would wait for open connections, but there is nothing to save, so this
+        # process ends the way all commands do.
         yield
 
 
 class _Guard:
-    """Refuses what other sites could send, and adds headers to every response."""
+    """Refuses requests from other sites, and adds headers to every response."""
 
     def __init__(self, app: ASGIApp, host: str, proxies: Sequence[str]):
         self._app = app
@@ -194,16 +195,16 @@ class _Guard:
         await app(scope, receive, send_with_headers)
 
     def _refusal(self, request: Request) -> str | None:
-        # A site's own name may lead here for an instant, which makes it the same origin
-        # to a browser (DNS rebinding); an address leads nowhere else.
+        # A site can briefly point its own name here, so that browsers take this server
+        # for the same origin (DNS rebinding). It cannot do so with an address.
         host = request.headers.get("host", "")
         if not self._is_own(host):
             return (
-                f"this page is not at {host!r}; open it by its address, or start it "
-                "with --allow_host=NAME"
+                f"this page is not served at {host!r}; open it by its address, or "
+                "start it with --allow_host=NAME"
             )
         if request.method == "POST" and self._is_cross_site(request, host):
-            return "another site's page may not send pictures"
+            return "pages of other sites may not send pictures"
         return None
 
     def _is_own(self, host: str) -> bool:
@@ -217,21 +218,20 @@ class _Guard:
         return True
 
     def _is_cross_site(self, request: Request, host: str) -> bool:
-        """Whether a browser says that a page of another site has sent the request."""
+        """Returns whether, according to the browser, another site sent the request."""
         site = request.headers.get("sec-fetch-site")
         if site is not None:
             return site != "same-origin"
-        # Browsers leave that out where a page is not loaded from this machine or by
-        # https.
+        # Browsers omit this header unless the page came from this machine or by https.
         origin = request.headers.get("origin")
         if origin is None or origin.partition("://")[2] == host:
             return False
-        # A proxy may hand on another name than the browser's.
+        # A proxy may pass on a different host name than the browser's.
         return _host_name(origin) not in self._proxies
 
 
 def _host_name(address: str) -> str:
-    """Returns the name or address in //name:port; empty if there is more or less."""
+    """Returns the name or address in //name:port; empty for any other form."""
     try:
         parts = urlsplit(address)
         whole = parts.netloc + parts.path + parts.query + parts.fragment
@@ -241,7 +241,7 @@ def _host_name(address: str) -> str:
 
 
 async def _body(request: Request) -> bytes:
-    """Returns the body of a request, which is not read further than allowed."""
+    """Returns the body of a request, reading no more than is allowed."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -255,7 +255,7 @@ async def _body(request: Request) -> bytes:
 
 async def _explained(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    detail = one_line(error.detail)
+    detail = to_one_line(error.detail)
     return JSONResponse({"error": detail}, error.status_code, error.headers)
 
 
@@ -266,10 +266,10 @@ def _page(network: Trained, title: str) -> str:
     count = f"{len(names):,}"
     classes = f"{count} class{'es' if len(names) > 1 else ''}: {some}{more}"
     return string.Template(_text("page.html")).substitute(
-        title=html.escape(one_line(title)),
-        classes=html.escape(one_line(classes)),
+        title=html.escape(to_one_line(title)),
+        classes=html.escape(to_one_line(classes)),
         count=count,
-        some=html.escape(one_line(some)),
+        some=html.escape(to_one_line(some)),
         formats=", ".join(FORMATS),
         bytes=MOST_BYTES,
         megabytes=MOST_BYTES >> 20,

@@ -1,5 +1,5 @@
-// Pictures to try, in words of SVG: shapes from back to front on 128 x 128 pixels. They
-// are drawings; the network may know photographs alone.
+// Pictures to try, as SVG paths: shapes from back to front on 128 x 128 pixels. They are
+// drawings, although the network may have seen only photographs.
 
 import { told } from "./language.js";
 

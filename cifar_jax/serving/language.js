@@ -1,8 +1,8 @@
-// Traditional Chinese where the browser prefers Chinese; both texts stand side by side.
+// Traditional Chinese if the browser prefers Chinese. The code has both texts side by side.
 const isChinese = /^zh\b/i.test(navigator.language);
 export const told = (english, chinese) => (isChinese ? chinese : english);
 
-// What is wrong with a picture, as the server says it.
+// Patterns of the server's error messages about pictures, and their translations.
 const REFUSALS = [
   [/not a readable picture/, "這個檔案不是可以讀取的圖片。"],
   [/larger than (\d+) MB/, "這個檔案超過 $1 MB，請先縮小。"],

@@ -1,4 +1,4 @@
-// What people give the page: files, images of other pages, examples and drawings.
+// The page's inputs: files, images from other pages, examples and drawings.
 
 import { ask, clear, create, element } from "./answers.js";
 import { draw, examples } from "./examples.js";
@@ -10,13 +10,13 @@ async function take(pictures) {
   await ask(pictures);
   const status = element("status");
   if (status.getBoundingClientRect().bottom > window.innerHeight) {
-    status.scrollIntoView(); // It is below the drawing on a phone.
+    status.scrollIntoView(); // On a phone, it is below the drawing area.
   }
 }
 
 const named = (files) => Array.from(files, (file) => ({ name: file.name, picture: file }));
 
-// Returns the pictures in what was dropped or pasted; whatever else it is has an error.
+// Returns the pictures that were dropped or pasted, or an error for anything else.
 function given(data) {
   if (data.files.length > 0) {
     return named(data.files);
@@ -26,17 +26,17 @@ function given(data) {
     return addresses.map(fromAddress);
   }
   const error = told(
-    "That is no picture. Drop or paste an image, or choose a file.",
+    "That is not a picture. Drop or paste an image, or choose a file.",
     "這不是圖片。請拖曳或貼上一張圖片，或者選擇檔案。",
   );
-  return [{ name: told("no picture", "不是圖片"), error }];
+  return [{ name: told("not a picture", "不是圖片"), error }];
 }
 
-// The address of an image in HTML, behind attributes, which may have any characters in
-// quotation marks. A DOMParser would report their styles as forbidden on this page.
+// The address of an image in HTML, after other attributes, whose quoted values may have
+// any characters. A DOMParser would report their styles as forbidden on this page.
 const IMAGE = /<img(?:[^>"']|"[^"]*"|'[^']*')*?\ssrc\s*=\s*(?:"([^"]*)"|'([^']*)')/gi;
 
-// Returns the addresses of images, or, if there are none, of whatever is there.
+// Returns the addresses of images or, if there are none, any other addresses.
 function addressesIn(data) {
   const found = data.getData("text/html").matchAll(IMAGE);
   const images = Array.from(found, ([, double, single]) => double ?? single);
@@ -53,8 +53,8 @@ function fromAddress(address) {
   const name = told("picture", "圖片");
   if (!/^data:/i.test(address)) {
     const error = told(
-      "The page loads nothing from other sites. Save the image and drop the file, or " +
-        "copy the image itself and paste it.",
+      "This page loads nothing from other sites. Save the image and drop the file here, " +
+        "or copy the image itself and paste it.",
       "這個網頁不會從其他網站下載任何東西。請把圖片存成檔案再拖曳過來，" +
         "或者複製圖片本身再貼上。",
     );
@@ -64,15 +64,15 @@ function fromAddress(address) {
     return { name, picture: decoded(address) };
   } catch {
     const error = told(
-      "This picture is damaged. Save the image and drop the file.",
+      "This picture is damaged. Save the image and drop the file here.",
       "這張圖片已經損壞。請把圖片存成檔案再拖曳過來。",
     );
     return { name, error };
   }
 }
 
-// Returns what is in a data: address. The page may not fetch it: it may reach nothing
-// but its server.
+// Returns the contents of a data: address. The page cannot fetch it, since its security
+// policy only allows requests to its own server.
 function decoded(address) {
   const comma = address.indexOf(",");
   const text = address
@@ -89,11 +89,11 @@ element("file").addEventListener("change", (event) => {
   }
 });
 element("file").addEventListener("click", (event) => {
-  event.target.value = ""; // Lets the same file be chosen again.
+  event.target.value = ""; // Allows choosing the same file again.
 });
 document.addEventListener("paste", (event) => take(given(event.clipboardData)));
 document.addEventListener("dragover", (event) => {
-  event.preventDefault(); // Otherwise a drop would open the file in place of the page.
+  event.preventDefault(); // Otherwise, a drop would open the file instead of the page.
   document.body.classList.add("dragging");
 });
 document.addEventListener("dragleave", () => document.body.classList.remove("dragging"));
@@ -121,7 +121,7 @@ for (const example of examples) {
 
 const canvas = element("canvas");
 const pen = canvas.getContext("2d");
-let last = null; // The end of the stroke that is being drawn.
+let last = null; // The end of the current stroke.
 
 function place(event) {
   const box = canvas.getBoundingClientRect();

@@ -80,7 +80,7 @@ class CompiledSteps:
             phases = []
             while step is not None:
                 one, step = self._program.at(step)
-                phases.append((step, pool.submit(self._train_of, one, state)))
+                phases.append((step, pool.submit(self._compile_steps, one, state)))
             self._phases = [(end, compiled.result()) for end, compiled in phases]
         self.steps_per_call = self._phases[0][1].steps_per_call
 
@@ -114,13 +114,15 @@ class CompiledSteps:
     def inspect(self, state: TrainState, step: int) -> Inspection:
         """Looks inside the step of that number without taking it."""
         batches = Jit(self._strategy.mesh).shard(self._batches(step, 1, 1))
-        return self._compiled_inspect(state)(state, self._feed.data, batches)
+        call = self._compiled_inspect(state)
+        seen: Inspection = call(state, self._feed.data, batches)
+        return seen
 
     def _compiled_inspect(self, state: TrainState) -> jax.stages.Compiled:
         mesh = self._strategy.mesh
         batches = Jit(mesh).shard(self._batches(0, 1, 1))
         arguments = (state, self._feed.data, batches)
-        return inspection.compiled(self._program, mesh, arguments)
+        return inspection.compile_inspect(self._program, mesh, arguments)
 
     def placement(self, state: TrainState) -> str:
         """Describes where the state, the data and the compiled step are, as a table."""
@@ -129,17 +131,20 @@ class CompiledSteps:
     def _batches(self, first: int, count: int, room: int) -> Batches:
         """Returns the batches of these steps, padded to `room` batches."""
         batches = [self._feed.batch(first + i) for i in range(count)]
+        stacked: Batches
         if room == 1:  # without copying images
-            return jax.tree.map(lambda values: values[None], batches[0])
+            stacked = jax.tree.map(lambda values: values[None], batches[0])
+            return stacked
 
         def padded(*each: np.ndarray) -> np.ndarray:
             whole = np.zeros((room, *each[0].shape), each[0].dtype)
             np.stack(each, out=whole[:count])
             return whole
 
-        return jax.tree.map(padded, *batches)
+        stacked = jax.tree.map(padded, *batches)
+        return stacked
 
-    def _train_of(self, program: Program, state: TrainState) -> _Compiled:
+    def _compile_steps(self, program: Program, state: TrainState) -> _Compiled:
         """Returns the compiled steps of a program: in a loop, if that is not slow.
 
         It needs an actual state: in many processes, pmap takes no description of one.
@@ -155,13 +160,13 @@ class CompiledSteps:
         def compiled() -> _Compiled:
             if jax.default_backend() == "cpu":
                 once = lowered(looped=False)
-                if compilation.slow_in_loops(once):
-                    return _Compiled(compilation.compile_(once), 1)
-            return _Compiled(compilation.compile_(lowered(looped=True)), room)
+                if compilation.is_slow_in_loops(once):
+                    return _Compiled(compilation.compile_lowered(once), 1)
+            return _Compiled(compilation.compile_lowered(lowered(looped=True)), room)
 
         batch = self._feed.batch(0)
         what = (take_steps, program, self._strategy, room)
-        return compilation.once(what, (state, self._feed.data, batch), compiled)
+        return compilation.compile_once(what, (state, self._feed.data, batch), compiled)
 
 
 # Traced once for all that is compiled of it; nothing is left of it when that runs.
@@ -170,7 +175,8 @@ _train_step = jax.jit(steps.train_step, static_argnums=0, inline=True)
 
 @jax.jit
 def _copy(state: TrainState) -> TrainState:
-    return jax.tree.map(jnp.copy, state)
+    copy: TrainState = jax.tree.map(jnp.copy, state)
+    return copy
 
 
 def take_steps(
@@ -196,7 +202,9 @@ def take_steps(
     """
 
     def body(i: int | Array, state: TrainState) -> tuple[TrainState, Metrics]:
-        return _train_step(program, state, Batch.taken(data, batches, i))
+        batch = Batch.from_batches(data, batches, i)
+        result: tuple[TrainState, Metrics] = _train_step(program, state, batch)
+        return result
 
     if not looped:
         return body(0, state)
@@ -204,6 +212,7 @@ def take_steps(
         lambda like: jnp.zeros(like.shape, like.dtype),
         jax.eval_shape(lambda state: body(0, state)[1], state),
     )
-    return jax.lax.fori_loop(
+    result: tuple[TrainState, Metrics] = jax.lax.fori_loop(
         0, count, lambda i, carry: body(i, carry[0]), (state, metrics)
     )
+    return result

@@ -15,13 +15,14 @@ from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config.config import Config
 from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.devices.share import WHOLE, Share, Whole
-from cifar_jax.metrics import METRICS, Metric
+from cifar_jax.metrics import METRICS
+from cifar_jax.metrics.steps import Metric
 from cifar_jax.models import Network
 from cifar_jax.optimization import LOSSES, OPTIMIZERS, chain, schedules
 from cifar_jax.optimization.averages import AVERAGES, Average
 from cifar_jax.optimization.losses import Loss
 from cifar_jax.optimization.optimizers import Optimizer
-from cifar_jax.optimization.param_groups import PARAM_GROUPS, ParamGroup, name_of
+from cifar_jax.optimization.param_groups import PARAM_GROUPS, ParamGroup, param_name
 from cifar_jax.optimization.schedules import ScheduleSettings
 from cifar_jax.optimization.weight_decay import WeightDecay
 from cifar_jax.registry import resolve, resolve_all
@@ -102,12 +103,12 @@ class Program:
         """Patterns of the parameters that stay as they are."""
         return tuple(group.pattern for group in self.groups if group.frozen)
 
-    def trained(self, params: PyTree) -> PyTree:
+    def stop_frozen(self, params: PyTree) -> PyTree:
         """Returns the params, with the frozen ones as constants of the gradient."""
         return jax.tree_util.tree_map_with_path(
             lambda path, param: (
                 jax.lax.stop_gradient(param)
-                if any(re.fullmatch(p, name_of(path)) for p in self.frozen)
+                if any(re.fullmatch(p, param_name(path)) for p in self.frozen)
                 else param
             ),
             params,

@@ -3,25 +3,23 @@
     python -m experiments.accuracy.bayesian_search --data_dir=DIR
 
 Snoek, Larochelle and Adams, "Practical Bayesian optimization of machine learning
-algorithms", 2012, took cuda-convnet's network from 18% to 15% test error in this way.
-Here a Gaussian process with expected improvement, and random search beside it, choose
-nine hyperparameters (search_space.py) by the accuracy on held-out training images. At
-the end, the published setting and the best one of each search are trained on all
-training images, and evaluated on the test images, once.
+algorithms", 2012, reduced the test error of cuda-convnet's network from 18% to 15% this
+way. Here, a Gaussian process with expected improvement and, for comparison, random
+search choose nine hyperparameters (search_space.py) by accuracy on held-out training
+images. At the end, the published setting and the best one from each search are trained
+on all training images and evaluated once on the test images.
 
-A trial that was interrupted is continued when the command runs again, and several
-processes can run the same command at once. Trials are in OUT_DIR/trials.csv; JSON, CSV
-and the plot are written to --results_dir at the end. The whole experiment is
+Running the command again resumes interrupted trials, and several processes can run the
+same command together. Trials are in OUT_DIR/trials.csv; JSON, CSV and the plot are
+written to --results_dir at the end. The full experiment, with 120 epochs per trial, is
 
     python -m experiments.accuracy.bayesian_search --data_dir=DIR \
         --max_steps=46875 --trials=50
 
-which are 120 epochs a trial. This needs bayesian-optimization, which
-`pip install 'cifar-jax[search]'` installs.
+It needs bayesian-optimization, which `pip install 'cifar-jax[search]'` installs.
 """
 
 import functools
-import importlib.util
 import pathlib
 import time
 from collections.abc import Sequence
@@ -31,8 +29,8 @@ import jax
 import numpy as np
 from absl import flags
 
-from cifar_jax import Dataset, UserError, command, evaluate, fit, load_data
-from cifar_jax.data.dataset import with_validation
+from cifar_jax import Dataset, command, evaluate, extras, fit, load_data
+from cifar_jax.data.dataset import hold_out_validation
 from cifar_jax.errors import DivergedError
 from experiments.accuracy import search_space
 from experiments.accuracy.bayesian_search_report import (
@@ -60,40 +58,39 @@ QUICK = {
     "validation_size": 64,
     "seeds": 1,
 }
-# The standard deviation of a trial's accuracy over seeds, about, which the Gaussian
-# process takes for noise.
+# Approximate standard deviation of a trial's accuracy over seeds; the Gaussian process
+# treats it as noise.
 NOISE = 0.01
 
 
 def _define_flags() -> None:
-    flags.DEFINE_integer("trials", 24, "Number of trials of a search.", lower_bound=1)
+    flags.DEFINE_integer("trials", 24, "Trials per search.", lower_bound=1)
     flags.DEFINE_integer(
-        "initial", 8, "Random trials that both searches begin with.", lower_bound=1
+        "initial", 8, "Random trials that start both searches.", lower_bound=1
     )
-    flags.DEFINE_integer("max_steps", 1000, "Steps of a trial.", lower_bound=1)
+    flags.DEFINE_integer("max_steps", 1000, "Steps per trial.", lower_bound=1)
     flags.DEFINE_integer(
         "validation_size", 10_000, "Held-out training images.", lower_bound=1
     )
-    flags.DEFINE_integer("seeds", 3, "Final trainings of each setting.", lower_bound=1)
+    flags.DEFINE_integer("seeds", 3, "Final training runs per setting.", lower_bound=1)
     flags.DEFINE_string(
-        "out_dir", "results/search", "Directory for trials, one folder each."
+        "out_dir", "results/search", "Directory for trials, one folder per trial."
     )
     output.define_results_dir()
-    flags.DEFINE_boolean("quick", False, "Few trials of four steps: about a minute.")
+    flags.DEFINE_boolean(
+        "quick", False, "Run a few trials of four steps, in about a minute."
+    )
 
 
 def main(argv: list[str]) -> None:
     """Runs the experiment."""
     del argv
-    if not importlib.util.find_spec("bayes_opt"):
-        raise UserError(
-            "this needs bayesian-optimization: pip install 'cifar-jax[search]'"
-        )
+    extras.require("the search", "search", "bayes_opt")
     if FLAGS.quick:
         for name, value in QUICK.items():
             FLAGS[name].value = value
     data = load_data(FLAGS.dataset, FLAGS.data_dir or None)
-    command.banner(data.notice)
+    command.print_banner(data.notice)
     settings = {name: FLAGS[name].value for name in QUICK}
     study = Study(
         pathlib.Path(FLAGS.out_dir), settings | {"fingerprint": data.fingerprint}
@@ -121,7 +118,7 @@ def main(argv: list[str]) -> None:
 
 
 def plan(known: Sequence[Job]) -> Job | None:
-    """Returns the next trial or final training; None if others must finish first."""
+    """Returns the next trial or final run; None if others must finish first."""
     if not known:
         return _trial(PUBLISHED, 0, search_space.PUBLISHED, None)
     for method, first in ((RANDOM, 0), (PROCESS, FLAGS.initial)):
@@ -164,17 +161,18 @@ def random_point(number: int) -> Point:
 def expected_improvement(known: Sequence[Job], number: int) -> Point:
     """Returns the point where a Gaussian process expects the largest improvement.
 
-    As in the paper, its covariance is the Matern kernel of order 5/2. Its length scale
-    is fitted by maximum likelihood, and is that of all hyperparameters: the paper fits
-    one for each and averages over what is likely, but with so few trials the nine
-    likeliest ones lead nowhere.
+    As in the paper, its covariance is the Matern kernel of order 5/2. One length scale,
+    fitted by maximum likelihood, is shared by all hyperparameters. The paper has one
+    for each and averages over their likely values, but with so few trials, the nine
+    most likely ones are useless.
 
-    A trial that is still running counts as bad as the worst one, so that the next one
-    is elsewhere (the "constant liar" of Ginsbourger, Le Riche and Carraro, 2010).
+    A trial that is still running counts as being as bad as the worst one, so that the
+    next one is elsewhere (the "constant liar" of Ginsbourger, Le Riche and Carraro,
+    2010).
 
     Args:
-        known: the trials before.
-        number: of the trial; it determines the random numbers.
+        known: The earlier trials.
+        number: The trial's number, which seeds its random numbers.
     """
     from bayes_opt import BayesianOptimization
     from bayes_opt.acquisition import ExpectedImprovement
@@ -203,11 +201,11 @@ def expected_improvement(known: Sequence[Job], number: int) -> Point:
 
 
 def run(data: Dataset, job: Job, folder: pathlib.Path) -> dict[str, Any]:
-    """Trains and evaluates; a training that diverges has the accuracy of chance."""
+    """Trains and evaluates; a run that diverges counts as guessing."""
     is_final = "final" in job.task
     name = "test" if is_final else "validation"
     size = 0 if is_final else FLAGS.validation_size
-    dataset = with_validation(data, size)
+    dataset = hold_out_validation(data, size)
     cheap = {"batch_size": 8, "ops": "plain"} if FLAGS.quick else {}
     config = search_space.config(
         job.task["setting"],
@@ -227,14 +225,14 @@ def run(data: Dataset, job: Job, folder: pathlib.Path) -> dict[str, Any]:
         except DivergedError as error:
             write(f"error: {error}")
             found = 1 / len(dataset.class_names)
-    # The next training cannot use the compiled programs of this one.
+    # The next run cannot use this run's compiled programs.
     jax.clear_caches()
     seconds = round(time.monotonic() - began, 1)
     return {f"{name}_accuracy": found, "seconds": seconds}
 
 
 def report(study: Study, last: str, known: Sequence[Job]) -> None:
-    """Prints what was found last, and writes the table of all."""
+    """Prints the latest result and writes the table of all trials."""
     output.write_rows(rows(known), study.directory / "trials.csv")
     (job,) = (job for job in known if job.name == last)
     count = sum(job.result is not None for job in known)

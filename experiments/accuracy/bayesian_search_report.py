@@ -1,4 +1,4 @@
-"""What the Bayesian search has found: trials, tables and the picture."""
+"""Results of the Bayesian search: trials, tables and the figure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ METHODS = PUBLISHED, RANDOM, PROCESS = "published", "random", "Gaussian process"
 
 
 def trials(known: Sequence[Job], method: str, initial: int) -> list[Job]:
-    """Returns a method's trials in order; the `initial` random ones are of both."""
+    """Returns a method's trials in order; both share the `initial` random ones."""
     return [
         job
         for job in sorted(known, key=lambda job: job.task.get("number", -1))
@@ -41,7 +41,7 @@ def accuracy(job: Job) -> float:
 
 
 def rows(known: Sequence[Job]) -> list[dict[str, Any]]:
-    """Returns a row of the table for each job."""
+    """Returns a table row for each job."""
     figures = ("validation_accuracy", "test_accuracy", "seconds")
     return [
         {"job": job.name, **job.task["setting"]}
@@ -65,7 +65,7 @@ def summary(finished: Sequence[Job], initial: int) -> str:
 
 
 def draw(record: dict[str, Any]) -> Figure:
-    """Draws every trial of each search in a panel, and the best accuracy so far."""
+    """Draws a panel for each search, with every trial and the best accuracy so far."""
     jobs = [Job(row["job"], row, row) for row in record["jobs"]]
     initial = record["settings"]["initial"]
     title = "Does a Gaussian process find better hyperparameters than chance?"
@@ -90,7 +90,7 @@ def draw(record: dict[str, Any]) -> Figure:
     axes[0].set_ylabel(
         f"accuracy on {record['settings']['validation_size']:,} held-out images"
     )
-    # Leaves room at the top for what `_part` writes.
+    # Leaves room at the top for the labels from `_part`.
     axes[0].set_ylim(0, 1.2 * axes[0].get_ylim()[1])
     gray = "0.3"
     keys = {
@@ -104,16 +104,16 @@ def draw(record: dict[str, Any]) -> Figure:
         loc="outside lower center",
         ncols=3,
         frameon=False,
-        title=f"{record['settings']['max_steps']:,} steps a trial; "
+        title=f"{record['settings']['max_steps']:,} steps per trial; "
         f"{record['data']['source']}",
     )
     return figure
 
 
 def _part(axis: Axes, initial: int) -> None:
-    """Parts the random trials that a search begins with from its own."""
+    """Separates the random trials that start a search from its own."""
     axis.axvline(initial + 0.5, color="0.5", ls=":")
-    for side, text in ((-1, f"the first {initial}\nof random"), (1, "its own")):
+    for side, text in ((-1, f"first {initial}\nare random"), (1, "its own")):
         axis.annotate(
             text,
             (initial + 0.5, 1),

@@ -1,15 +1,15 @@
-"""Does training here go, and end, as in TensorFlow's tutorial?
+"""Does training here match TensorFlow's tutorial, along the way and at the end?
 
     python -m experiments.accuracy.fidelity --data_dir=DIR \
         --tensorflow_python=TF_ENV/bin/python
 
-Trains the tutorial's network several times by each of --programs: in TensorFlow
+Trains the tutorial's network several times with each of --programs: in TensorFlow
 (harness/peers/tensorflow_tutorial.py), and with the real commands in float32 and
 bfloat16, with fast and with plain operations. Prints precision @ 1 and its spread, and
-writes fidelity.json, and fidelity.png with the curves of the loss, to --results_dir.
-TensorFlow is skipped if no interpreter is given for it and it is not installed here. An
-interrupted experiment resumes where it stopped. Takes about 2 minutes per run on 2
-cores, and 8 with plain operations; --quick makes one run of four steps of each.
+writes fidelity.json, and fidelity.png with the loss curves, to --results_dir.
+TensorFlow is skipped if no interpreter is passed for it and it is not installed here.
+An interrupted experiment resumes where it left off. Takes about 2 minutes per run on 2
+cores, and 8 with plain operations; --quick makes one run of four steps per program.
 """
 
 import json
@@ -25,7 +25,7 @@ from experiments.accuracy.fidelity_plot import draw
 from experiments.harness import children, common, contenders, machine, output, runs
 
 TENSORFLOW = "TensorFlow"
-# Flags of the train command by program.
+# Flags of the train command for each program.
 OURS: dict[str, list[str]] = {
     "float32": [],
     "bfloat16": ["--use_fp16"],
@@ -46,7 +46,7 @@ def settings() -> list[str]:
 
 
 def by_commands(name: str, seed: int) -> dict[str, Any]:
-    """Trains and evaluates with the real commands; returns the run's figures."""
+    """Trains and evaluates with the real commands; returns the run's results."""
     given = [
         *OURS[name],
         *settings(),
@@ -63,16 +63,16 @@ def by_commands(name: str, seed: int) -> dict[str, Any]:
 def by_tensorflow(
     python: str, number: int, records: pathlib.Path, data: dict[str, str]
 ) -> dict[str, Any]:
-    """Trains and evaluates with TensorFlow, unseeded as the tutorial is.
+    """Trains and evaluates with TensorFlow, unseeded like the tutorial.
 
     Args:
-        python: The interpreter with TensorFlow.
+        python: A Python interpreter with TensorFlow.
         number: The number of the run.
-        records: The folder of the files of images, which are written if needed.
-        data: What `data_facts` returns.
+        records: The folder for image files, which are written if needed.
+        data: The result of `data_facts`.
 
     Raises:
-        UserError: An earlier run of this number had other settings or data.
+        UserError: An earlier run with this number had different settings or data.
     """
     path = folder(TENSORFLOW, number) / "run.json"
     wanted = {"flags": settings(), "data": data}
@@ -80,7 +80,7 @@ def by_tensorflow(
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["settings"] != wanted:
             raise UserError(
-                f"{path} has other settings or data; give another --out_dir"
+                f"{path} has different settings or data; pass a different --out_dir"
             )
         return kept["figures"]
     command = [python, contenders.TENSORFLOW, *settings()]
@@ -102,7 +102,7 @@ def by_tensorflow(
 
 
 def tensorflow_runs(seeds: range, data: dict[str, str]) -> list[dict[str, Any]]:
-    """Returns the runs in TensorFlow; none if there is no TensorFlow."""
+    """Returns the runs in TensorFlow, or none if it is not available."""
     python = contenders.interpreter(FLAGS.tensorflow_python, "tensorflow")
     if python is None:
         return []
@@ -112,7 +112,7 @@ def tensorflow_runs(seeds: range, data: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def data_facts(name: str, data_dir: str) -> dict[str, str]:
-    """Returns the source and the fingerprint of the images."""
+    """Returns the source and fingerprint of the images."""
     from cifar_jax import load_data
 
     dataset = load_data(name, data_dir or None)
@@ -126,7 +126,7 @@ def folder(name: str, number: int) -> pathlib.Path:
 
 
 def report(programs: dict[str, list[dict[str, Any]]]) -> str:
-    """Returns a table of each program's precisions and losses before the first step."""
+    """Returns a table of each program's precisions and losses at step 0."""
     figures = ("precision", "precision_raw", "step_0_loss")
     rows = [
         [name, *(runs.mean([run[key] for run in found], 4) for key in figures)]
@@ -139,14 +139,14 @@ def report(programs: dict[str, list[dict[str, Any]]]) -> str:
 def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_list("programs", [TENSORFLOW, *OURS], "Programs to run.")
-    flags.DEFINE_integer("seeds", 5, "Runs of each program.", lower_bound=1)
-    flags.DEFINE_integer("max_steps", 1000, "Steps of each run.", lower_bound=1)
+    flags.DEFINE_integer("seeds", 5, "Runs per program.", lower_bound=1)
+    flags.DEFINE_integer("max_steps", 1000, "Steps per run.", lower_bound=1)
     flags.DEFINE_string(
-        "out_dir", "results/fidelity", "Directory for runs, one folder each."
+        "out_dir", "results/fidelity", "Directory for runs, one folder per run."
     )
     output.define_results_dir()
     flags.DEFINE_string("tensorflow_python", "", "Python interpreter with TensorFlow.")
-    flags.DEFINE_boolean("quick", False, "One run of four steps of each program.")
+    flags.DEFINE_boolean("quick", False, "Run each program once, for four steps.")
 
 
 def main(argv: list[str]) -> None:

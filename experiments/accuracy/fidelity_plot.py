@@ -1,4 +1,4 @@
-"""Draws the figure of `fidelity`: losses and precisions of each program."""
+"""Draws the figure for `fidelity`: losses and precisions of each program."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.harness import machine, plots
 
-# The precision that the course shows, and the steps after which it does.
+# The precision shown in the course, and the steps after which it was reached.
 COURSE, COURSE_STEPS = 0.610, 1000
 KINDS = {"averaged parameters": "precision", "raw parameters": "precision_raw"}
 
@@ -17,15 +17,15 @@ Runs = dict[str, list[dict[str, Any]]]
 
 
 def draw(record: dict[str, Any]) -> Figure:
-    """Draws the loss of each program over the steps, and the precision of each run."""
+    """Draws each program's loss over the steps, and each run's precision."""
     programs: Runs = record["programs"]
-    title = "Does training go as in TensorFlow's tutorial, and end as well?"
+    title = "Does training match TensorFlow's tutorial, along the way and at the end?"
     figure = plots.figure(6.2 + 0.45 * len(programs), title)
     top, bottom = figure.subplots(2, 1, height_ratios=[3.8, 1 + 0.45 * len(programs)])
     draw_losses(top, programs)
     precisions = {
         label: {
-            # A run may have been evaluated with one kind of parameters only.
+            # A run may have been evaluated with only one kind of parameters.
             name: [run[key] for run in runs if key in run]
             for name, runs in programs.items()
         }
@@ -49,8 +49,8 @@ def draw(record: dict[str, Any]) -> Figure:
 
 
 def draw_losses(axis: Axes, programs: Runs) -> None:
-    """Draws each program's mean, and around the first one the range of its runs."""
-    # From the last on, since the first ones stand for other things below.
+    """Draws each program's mean loss, and the range of the first program's runs."""
+    # In reverse order, since the first colors have other meanings below.
     colors = [style["color"] for style in reversed(plots.STYLES)]
     has_range = False
     for (name, runs), color in zip(programs.items(), colors, strict=False):
@@ -72,9 +72,9 @@ def draw_losses(axis: Axes, programs: Runs) -> None:
 def losses(
     runs: list[dict[str, Any]],
 ) -> tuple[list[int], Float[np.ndarray, "runs steps"]]:
-    """Returns the steps that all runs have logged, and the losses of each run.
+    """Returns the steps that all runs logged, and each run's losses.
 
-    Runs whose losses were not kept are left out.
+    Runs without recorded losses are left out.
     """
     logs = [dict(run["loss"]) for run in runs if run["loss"]]
     steps = sorted(set.intersection(*map(set, logs))) if logs else []

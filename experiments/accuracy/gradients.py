@@ -1,14 +1,15 @@
-"""How far are our gradients from TensorFlow's, with the same weights and images?
+"""How close are our gradients to TensorFlow's, with the same weights and images?
 
     python -m experiments.accuracy.gradients --data_dir=DIR \
         --tensorflow_python=TF_ENV/bin/python
 
-Computes the gradients of several batches with the weights of step 0, and then trains
-on these batches, with fast and with plain operations, and in TensorFlow
-(peers/tensorflow_gradients.py) with Eigen, with oneDNN and in float64: all from the
-same weights, on the same images without random distortions. Prints how far each two are
-apart: the gradients of each layer relative to their norm, the losses, and what training
-has changed. Writes gradients.json to --results_dir. Takes a minute or two on 2 cores.
+Computes the gradients of several batches with the weights of step 0, then trains on
+these batches: with fast and with plain operations, and in TensorFlow
+(harness/peers/tensorflow_gradients.py) with Eigen, with oneDNN and in float64, all from
+the same weights, on the same images without random distortions. Prints the distances
+between each pair: of each layer's gradients relative to their norm, of the losses, and
+of the changes made by training. Writes gradients.json to --results_dir. Takes a minute
+or two on 2 cores.
 """
 
 import itertools
@@ -26,7 +27,7 @@ from experiments.harness import children, common, contenders, machine, output
 
 PEER = str(contenders.PEERS / "tensorflow_gradients.py")
 OURS: tuple[Implementation, ...] = ("fast", "plain")
-# Environment and options of the peer.
+# The peer's environment and options.
 TENSORFLOW: dict[str, tuple[dict[str, str], list[str]]] = {
     "Eigen": ({"TF_ENABLE_ONEDNN_OPTS": "0"}, []),
     "oneDNN": ({"TF_ENABLE_ONEDNN_OPTS": "1"}, []),
@@ -51,19 +52,19 @@ def by_us(
     batch_size: int,
     to: str,
 ) -> dict[str, str]:
-    """Trains with these operations, and keeps what it began with and what came out.
+    """Trains with these operations and saves the inputs and results.
 
     Args:
         implementation: "fast" or "plain".
-        name: of the data set.
-        data_dir: of the data set, or "".
-        steps: number of steps, each on images of its own.
-        batch_size: images in a step.
-        to: the file: images, labels, gradients of every batch before training, losses,
-            and parameters before and after.
+        name: The name of the data set.
+        data_dir: The folder of the data set, or "".
+        steps: The number of steps, each on different images.
+        batch_size: Images per step.
+        to: The file to write: images, labels, gradients of every batch before training,
+            losses, and parameters before and after.
 
     Returns:
-        The source and the fingerprint of the images.
+        The source and fingerprint of the images.
     """
     import jax
 
@@ -91,7 +92,9 @@ def by_us(
     images = train.images[:used].reshape(*sizes, *train.images.shape[1:])
     labels = train.labels[:used].reshape(sizes)
     values = {"images": images, "labels": labels} | by_name("before", state.params)
-    batches = [cifar_jax.Batch.of(*pair) for pair in zip(images, labels, strict=True)]
+    batches = [
+        cifar_jax.Batch.from_arrays(*pair) for pair in zip(images, labels, strict=True)
+    ]
     for number, batch in enumerate(batches):
         values |= by_name(f"gradient {number}", look(program, state, batch).grads)
     losses = []
@@ -105,7 +108,7 @@ def by_us(
 
 
 def by_tensorflow(python: str, name: str, inputs: pathlib.Path) -> Values:
-    """Returns what TensorFlow makes of the images and weights in a file."""
+    """Returns TensorFlow's results for the images and weights in a file."""
     environment, options = TENSORFLOW[name]
     to = inputs.with_name(f"{name}.npz")
     command = [python, PEER, f"--inputs={inputs}", f"--to={to}", *options]
@@ -114,23 +117,23 @@ def by_tensorflow(python: str, name: str, inputs: pathlib.Path) -> Values:
 
 
 def distance(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Returns the norm of the difference, relative to the norm of the second."""
+    """Returns the norm of the difference, relative to the norm of b."""
     difference = a.astype(np.float64) - b.astype(np.float64)
     return float(np.linalg.norm(difference) / np.linalg.norm(b))
 
 
 def compared(a: Values, b: Values, before: Values) -> dict[str, Any]:
-    """Returns how far two programs are apart.
+    """Returns the distances between the results of two programs.
 
     Args:
-        a: what one program computed.
-        b: what the other did.
-        before: has the parameters that both began with.
+        a: The results of one program.
+        b: The results of the other.
+        before: Contains the parameters that both started from.
 
     Returns:
-        The distances of the gradients by parameter, one for each batch, the largest one
-        between losses of a step, and the largest one between what training has added to
-        a parameter.
+        The distances of the gradients by parameter, one per batch, the largest distance
+        between the losses of a step, and the largest one between the changes of a
+        parameter.
     """
     names = [name.removeprefix("after/") for name in a if name.startswith("after/")]
 
@@ -151,7 +154,7 @@ def compared(a: Values, b: Values, before: Values) -> dict[str, Any]:
 
 
 def row(pair: str, found: dict[str, Any]) -> list[str]:
-    """Returns a row of the table: the result of `compared` for a pair of programs."""
+    """Returns a table row: the result of `compared` for a pair of programs."""
 
     def span(layers: Sequence[str]) -> list[str]:
         distances = np.max([found["gradients"][f"{k}/kernel"] for k in layers], axis=0)
@@ -163,14 +166,14 @@ def row(pair: str, found: dict[str, Any]) -> list[str]:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_integer("steps", 20, "Steps of training.", lower_bound=1)
-    flags.DEFINE_integer("batch_size", 128, "Images in a step.", lower_bound=1)
+    flags.DEFINE_integer("steps", 20, "Training steps.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
     flags.DEFINE_string("tensorflow_python", "", "Python interpreter with TensorFlow.")
     output.define_results_dir()
 
 
 def main(argv: list[str]) -> None:
-    """Runs every program, and compares each with each."""
+    """Runs every program and compares each pair."""
     del argv
     facts = machine.machine() | {"device": machine.isolated(machine.device)}
     print(output.describe(facts), flush=True)

@@ -1,12 +1,12 @@
-"""What does each recipe, and each network without one, achieve, and at what cost?
+"""How accurate is each recipe, and each network without one, and at what cost?
 
     python -m experiments.accuracy.recipes --data_dir=DIR --json=recipes.json
 
-Trains and evaluates each with the real commands, once per seed. Prints a table, and
+Trains and evaluates each one with the real commands, once per seed. Prints a table, and
 plots the precisions next to the JSON file. An interrupted experiment resumes where it
-stopped.
+left off.
 
-The whole recipes, --full, need a GPU; REDUCED says how they are shortened for a CPU.
+The full recipes, --full, need a GPU; REDUCED defines how they are shortened for a CPU.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from cifar_jax import Config, UserError, read_run
 from experiments.harness import common, machine, output, plots, runs
 
-# Networks without a recipe, and the recipe with which each is run.
+# Networks without a recipe, and the recipe that each one is run with.
 NETWORKS = {
     "vgg16": "vgg16_bn",
     "vgg19": "vgg16_bn",
@@ -34,19 +34,19 @@ NETWORKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Reduced:
-    """What is run of a recipe on a CPU.
+    """How a recipe is run on a CPU.
 
     Attributes:
-        flags: those that shorten it.
-        seeds: number of seeds, from 0.
+        flags: The flags that shorten it.
+        seeds: The number of seeds, from 0.
     """
 
     flags: tuple[str, ...] = ()
     seeds: int = 1
 
 
-# Schedules scale with --max_steps. An epoch is 390.6 steps. The warm-up of the long
-# recipes becomes one epoch of five, where it is five of 200.
+# Schedules scale with --max_steps. An epoch is 390.6 steps. The long recipes warm up
+# for one epoch of five, instead of five of 200.
 _FIVE_EPOCHS = "--max_steps=1955"
 REDUCED = {
     "tutorial": Reduced(("--max_steps=1000",), seeds=3),
@@ -60,7 +60,7 @@ FLAGS = flags.FLAGS
 
 
 def command(name: str) -> list[str]:
-    """Returns the flags of a recipe or a network, including those that shorten it."""
+    """Returns the flags for a recipe or network, including those that shorten it."""
     found = [f"--recipe={NETWORKS.get(name, name)}"]
     if name in NETWORKS:
         found.append(f"--model={name}")
@@ -86,7 +86,7 @@ def words(text: str) -> list[str]:
 
 
 def run(name: str) -> dict[str, Any]:
-    """Returns the figures of a recipe or a network over its seeds."""
+    """Returns the results of a recipe or network over its seeds."""
     results = []
     for seed in range(FLAGS.seeds or REDUCED.get(name, Reduced()).seeds):
         train_dir = pathlib.Path(FLAGS.out_dir) / name / f"seed{seed}"
@@ -141,16 +141,16 @@ def report(records: list[dict[str, Any]]) -> str:
 def draw(record: dict[str, Any]) -> Figure:
     """Draws the precision of each seed over minutes.
 
-    If runs were evaluated on their way, lines over epochs show these evaluations.
+    If runs were evaluated during training, lines over epochs show these evaluations.
     """
     recipes = record["recipes"]
-    # An evaluation in the last epoch is no curve.
+    # Evaluations in the last epoch alone do not make a curve.
     on_the_way = any(
         result["evaluations"][0][0] < 0.9 * one["steps"]
         for one in recipes
         for result in one["results"]
     )
-    figure = plots.figure(4.8, "What does each recipe reach, and at what cost?")
+    figure = plots.figure(4.8, "How accurate is each recipe, and at what cost?")
     *before, last = figure.subplots(1, 1 + on_the_way, sharey=True, squeeze=False)[0]
     labels = []
     for one, style in zip(recipes, itertools.cycle(plots.STYLES), strict=False):
@@ -159,10 +159,10 @@ def draw(record: dict[str, Any]) -> Figure:
         epochs = one["steps"] * one["batch_size"] / 50_000
         minutes = [result["train_seconds"] / 60 for result in results]
         whole = one["steps"] == one["steps_of_the_recipe"]
-        length = "all" if whole else f"of {one['steps_of_the_recipe']:,}"
+        length = "all" if whole else f"{one['steps']:,} of"
         label = (
             f"{one['name']}: {np.mean(precision):.3f} ({plots.count([results])})\n"
-            f"{one['steps']:,} steps, {length}"
+            f"{length} {one['steps_of_the_recipe']:,} steps"
         )
         labels.append((float(np.mean(precision)), label, style))
         last.plot(minutes, precision, ls="", **style)
@@ -189,13 +189,16 @@ def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_list("recipes", [*REDUCED], "Recipes to run, or networks without one.")
     flags.DEFINE_integer(
-        "seeds", 0, "Number of seeds, from 0; 0: as in REDUCED, or 1.", lower_bound=0
+        "seeds",
+        0,
+        "Number of seeds, from 0; at 0, as in REDUCED, or 1.",
+        lower_bound=0,
     )
-    flags.DEFINE_integer("max_steps", 0, "Steps of each run; 0: as in REDUCED.")
-    flags.DEFINE_integer("batch_size", 0, "Images per step; 0: as in the recipe.")
-    flags.DEFINE_boolean("full", False, "Run the complete recipes.")
+    flags.DEFINE_integer("max_steps", 0, "Steps per run; at 0, as in REDUCED.")
+    flags.DEFINE_integer("batch_size", 0, "Images per step; at 0, as in the recipe.")
+    flags.DEFINE_boolean("full", False, "Run the full recipes.")
     flags.DEFINE_string(
-        "train_flags", "", "More flags of every run, such as '--use_fp16'."
+        "train_flags", "", "Additional flags for every run, such as '--use_fp16'."
     )
     flags.DEFINE_string("out_dir", "results/recipes", "Directory for runs.")
 
@@ -204,13 +207,13 @@ def main(argv: list[str]) -> None:
     """Runs all recipes; prints, saves and plots the results."""
     del argv
     for name in FLAGS.recipes:
-        Config(recipe=NETWORKS.get(name, name))  # Refuses what is none of them.
+        Config(recipe=NETWORKS.get(name, name))  # Refuses unknown names.
     facts = machine.machine() | {"device": machine.isolated(machine.device)}
     print(output.describe(facts), flush=True)
     records: list[dict[str, Any]] = []
     for name in FLAGS.recipes:
         records.append(run(name))
-        # What is done is kept in case the next one fails or has no time left.
+        # Saves the results so far, in case the next recipe fails or runs out of time.
         output.keep({"machine": facts, "recipes": records}, draw)
     print(f"\n{report(records)}")
 

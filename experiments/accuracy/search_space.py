@@ -1,9 +1,9 @@
-"""What Bayesian search varies of cuda-convnet's network with 18% test error.
+"""The hyperparameters of cuda-convnet's 18% network that Bayesian search varies.
 
 The nine hyperparameters are those of Snoek, Larochelle and Adams, "Practical Bayesian
 optimization of machine learning algorithms", 2012, section 4.4. The paper does not give
-their ranges; these are centered, on a logarithmic scale, on what was published with the
-network wherever that is possible.
+their ranges. Wherever possible, these are centered, on a logarithmic scale, on the
+values published with the network.
 """
 
 import math
@@ -16,21 +16,22 @@ from cifar_jax import Config, models
 from cifar_jax.models.cuda_convnet import CudaConvnet18pct
 from cifar_jax.ops import local_response_norm
 
-# A hyperparameter's value by its name; or its place in its range, from 0 to 1.
+# The hyperparameters' values, by name.
 Setting = Mapping[str, float]
+# Their positions in their ranges, from 0 to 1.
 Point = Mapping[str, float]
 
 _LAYERS = ("conv1", "conv2", "conv3", "logits")
 
 
 class Range(NamedTuple):
-    """The values of a hyperparameter.
+    """The range of a hyperparameter.
 
     Attributes:
-        low: the lowest one.
-        high: the highest one.
-        is_log: whether they are spread evenly by their logarithms.
-        is_integer: whether they are whole numbers.
+        low: The lowest value.
+        high: The highest value.
+        is_log: Whether the logarithms of the values are evenly spread.
+        is_integer: Whether the values are whole numbers.
     """
 
     low: float
@@ -39,9 +40,9 @@ class Range(NamedTuple):
     is_integer: bool = False
 
     def value(self, place: float) -> float:
-        """Returns the value at a place from 0 to 1."""
+        """Returns the value at a position from 0 to 1."""
         if self.is_integer:
-            # Each number has an equal part of the range.
+            # Each integer gets an equal part of the range.
             count = int(self.high - self.low) + 1
             return self.low + min(int(place * count), count - 1)
         if self.is_log:
@@ -56,14 +57,14 @@ SPACE = {
     "weight_decay_conv2": Range(4e-5, 4e-1),
     "weight_decay_conv3": Range(4e-5, 4e-1),
     "weight_decay_logits": Range(1e-2, 1e2),
-    # Of the squares of 1x1 to 9x9 pixels.
+    # Squares of 1x1 to 9x9 pixels.
     "lrn_radius": Range(0, 4, is_integer=True),
     "lrn_scale": Range(5e-7, 5e-3),
     "lrn_power": Range(0.25, 1.25, is_log=False),
-    # Of the steps that a trial may take; the paper's is the number of epochs.
+    # Fraction of a trial's steps; the paper varies the number of epochs.
     "length": Range(0.5, 1.0, is_log=False),
 }
-# Those in cuda-convnet's files.
+# The values in cuda-convnet's files.
 PUBLISHED: Setting = {
     "learning_rate": 1e-3,
     "weight_decay_conv1": 4e-3,
@@ -83,12 +84,12 @@ def setting(point: Point) -> Setting:
 
 
 def config(setting: Setting, max_steps: int, **changes: Any) -> Config:
-    """Returns the config of a training with a setting, and registers its network.
+    """Returns the config of a run with a setting, and registers its network.
 
     Args:
-        setting: the values.
-        max_steps: the steps of the longest training.
-        changes: of other settings.
+        setting: The hyperparameters.
+        max_steps: The steps of the longest run.
+        changes: Changes to other settings.
     """
     name = "searched"
     models.MODELS[name] = _network(setting)
@@ -97,7 +98,7 @@ def config(setting: Setting, max_steps: int, **changes: Any) -> Config:
         model=name,
         max_steps=max(1, round(setting["length"] * max_steps)),
         learning_rate=setting["learning_rate"],
-        # The factors of the network's layers are the weight decays themselves.
+        # The network's layers have the weight decays as their factors.
         weight_decay=1.0,
         **changes,
     )
@@ -116,7 +117,7 @@ def _network(setting: Setting) -> type[CudaConvnet18pct]:
             return local_response_norm(
                 x,
                 depth_radius=radius,
-                # cuda-convnet divides by the number of pixels of the square.
+                # cuda-convnet divides by the number of pixels in the square.
                 alpha=setting["lrn_scale"] / (2 * radius + 1) ** 2,
                 beta=setting["lrn_power"],
                 axis=(0, 1),

@@ -5,13 +5,13 @@
         --seeds=40 --runs='--recipe=airbench94 --use_fp16' --at_a_time=1,4 \
         --original=airbench94_muon.py --pytorch_python=TORCH_ENV/bin/python
 
-Trains with the flags of each of --runs, once per seed, and evaluates on the test set.
-This is done by the real commands; with --at_a_time, by programs on the device that make
-whole runs of as many seeds side by side. --original adds Jordan's program on the same
-GPU. Prints a table, and plots accuracy against time next to the JSON file.
+Trains with each set of flags in --runs, once per seed, and evaluates on the test set.
+By default, it uses the real commands; with --at_a_time, programs on the device that
+make whole runs with that many seeds side by side. --original adds Jordan's program on
+the same GPU. Prints a table, and plots accuracy against time next to the JSON file.
 
-Training takes the time of all steps; in programs and the original, the initialization
-counts as well. Loading the data and compilation do not count, nor does a first run that
+Training time is that of all steps, and in programs and the original also that of
+initialization. Loading the data and compilation do not count, nor does a first run that
 warms up a program.
 """
 
@@ -36,7 +36,7 @@ FLAGS = flags.FLAGS
 
 
 def by_commands(text: str) -> dict[str, Any]:
-    """Trains and evaluates with the real commands, one seed after the other."""
+    """Trains and evaluates with the real commands, one seed at a time."""
     results = []
     for seed in range(FLAGS.seeds):
         with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ def by_commands(text: str) -> dict[str, Any]:
 
 
 def by_programs(text: str, at_a_time: int) -> dict[str, Any]:
-    """Makes whole runs on the device, a number of seeds at a time."""
+    """Makes whole runs on the device, several seeds at a time."""
     data = FLAGS.dataset, FLAGS.data_dir
     record = machine.isolated(_programs, text, at_a_time, FLAGS.seeds, *data)
     print(f"{text}: {output.describe(record['results'][-1])}", flush=True)
@@ -127,12 +127,12 @@ def by_original(path: str) -> dict[str, Any]:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_multi_string("runs", RUNS, "Flags of the train command; repeatable.")
+    flags.DEFINE_multi_string("runs", RUNS, "Flags for the train command; repeatable.")
     flags.DEFINE_integer("seeds", 5, "Number of seeds, from 0.", lower_bound=1)
     flags.DEFINE_list(
-        "at_a_time", [], "Numbers of seeds that a program runs at a time."
+        "at_a_time", [], "Numbers of seeds that one program runs at a time."
     )
-    flags.DEFINE_string("original", "", "The file airbench94_muon.py of Jordan's.")
+    flags.DEFINE_string("original", "", "Path of Jordan's airbench94_muon.py.")
     flags.DEFINE_string("pytorch_python", "", "Python interpreter with PyTorch.")
 
 

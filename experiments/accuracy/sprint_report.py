@@ -1,4 +1,4 @@
-"""The table and the plot of experiments.accuracy.sprint."""
+"""The table and plot for experiments.accuracy.sprint."""
 
 import itertools
 import re
@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from experiments.harness import machine, output, plots, runs
 
-# The last line of a run of the original: accuracy with six views, and seconds.
+# The last line of an original run: accuracy with six views, and seconds.
 _ORIGINAL = re.compile(r"\|\s+eval\s+\|.*\|\s+([01]\.\d+)\s+\|\s+(\d+\.\d+)\s+\|$")
-# A column of the table for each of the results' times.
+# Table columns for the times in the results.
 _TIMES = {
     "train_seconds": "training, s",
     "seconds_with_evaluation": "with evaluation",
@@ -22,10 +22,10 @@ _TIMES = {
 
 
 def original_results(lines: Sequence[tuple[float, str]]) -> list[dict[str, float]]:
-    """Returns the results of each run of Jordan's program, the first one's too.
+    """Returns the results of each run of Jordan's program, including the first.
 
     Args:
-        lines: that the program has printed, each with the seconds since its start.
+        lines: The program's output lines, each with the seconds since its start.
     """
     return [
         {
@@ -39,7 +39,7 @@ def original_results(lines: Sequence[tuple[float, str]]) -> list[dict[str, float
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """Returns a table with a row for each record, of medians and extremes."""
+    """Returns a table of medians and ranges, with a row for each record."""
     times = [name for name in _TIMES if any(name in r["results"][0] for r in records)]
     rows = []
     for record in records:
@@ -57,14 +57,14 @@ def table(records: list[dict[str, Any]]) -> str:
                 _seconds(record.get("compile_seconds")),
             ]
         )
-    header = ["run", "seeds", "accuracy", "sd", "from, to"]
+    header = ["run", "seeds", "accuracy", "sd", "range"]
     header += [_TIMES[name] for name in times]
     return output.table([*header, "compilation"], rows)
 
 
 def draw(record: dict[str, Any]) -> Figure:
     """Draws the accuracy of each seed against its time."""
-    title = "How accurate is a network, after how long?"
+    title = "How accurate does a network get, and how fast?"
     figure = plots.figure(5, title)
     axis = figure.subplots()
     used, labels = set(), []
@@ -96,7 +96,7 @@ def draw(record: dict[str, Any]) -> Figure:
 
 
 def _interval(results: list[dict[str, Any]], name: str) -> str:
-    """Returns the median and the extremes of a time as a cell of a table."""
+    """Returns the median and range of a time as a table cell."""
     if name not in results[0]:
         return ""
     seconds = [result[name] for result in results]

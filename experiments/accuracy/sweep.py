@@ -1,4 +1,4 @@
-r"""Which settings are best? Trains and evaluates with each of many.
+r"""Which settings are best?
 
     python -m experiments.accuracy.sweep --data_dir=DIR --at_a_time=2 \
         --train_flags='--recipe=sprint' \
@@ -7,24 +7,24 @@ r"""Which settings are best? Trains and evaluates with each of many.
         --train_flags='--validation_size=5000' \
         --random='learning_rate=log(0.01, 1)' --random='weight_decay=0.001,0.004'
 
---grid has values between commas, and all combinations are run. --random has values to
-choose from in the same way, or a range: log(LOW, HIGH), with evenly spread logarithms,
-uniform(LOW, HIGH), or int(LOW, HIGH) with both ends. Trial i is a function of
---sweep_seed and i, so a larger --trials goes on from a smaller one. With both, each
-trial is run with the whole grid. A value that contains a comma is in double quotes, as
-in CSV:
+Trains and evaluates with many settings. --grid takes values separated by commas, and
+all combinations are run. --random takes values to choose from in the same format, or a
+range: log(LOW, HIGH), with evenly spread logarithms, uniform(LOW, HIGH), or int(LOW,
+HIGH), including both ends. Trial i depends only on --sweep_seed and i, so a larger
+--trials extends a smaller one. With both, each trial is run with the whole grid. Put a
+value that contains a comma in double quotes, as in CSV:
 
     --grid='distortions="crop, flip, brightness(63)","crop, flip",crop'
 
---import=my_networks imports code of your own in all runs, as for the train command.
-Each run is made by the real commands in OUT_DIR/<its settings>, where log.txt has their
-output. It is evaluated on the held-out images if there are any, else on the test
-images. With --at_a_time=N, runs share the cores or the GPUs. The same command, also
-with more values, continues what was interrupted, tries again what failed, and runs
-nothing else again; several processes can run it at once.
+--import=my_networks imports your own code in all runs, as for the train command. Runs
+use the real commands in OUT_DIR/<their settings>, where log.txt has the output. They
+are evaluated on the held-out images if there are any, otherwise on the test images.
+With --at_a_time=N, runs share the cores or the GPUs. The same command, even with more
+values, continues interrupted runs, retries failed ones, and repeats nothing else.
+Several processes can run it together.
 
-It takes the time of the runs: a minute for two of them with --dataset=digits
---train_flags='--max_steps=4 --batch_size=8', and for CIFAR-10 see `sprint`.
+The duration is that of the runs: a minute for two with --dataset=digits
+--train_flags='--max_steps=4 --batch_size=8'; for CIFAR-10, see `sprint`.
 """
 
 import concurrent.futures
@@ -50,7 +50,7 @@ from experiments.harness.side_by_side import Processes, Share
 
 FLAGS = flags.FLAGS
 
-# How the train command says that numbers are not finite any more.
+# How the train command reports that training produced non-finite values.
 _DIVERGED = "training diverged at step"
 
 
@@ -63,28 +63,28 @@ def define_flags() -> None:
         "random",
         [],
         "SETTING=VALUE,VALUE,... or =log(LOW,HIGH), =uniform(LOW,HIGH) or "
-        "=int(LOW,HIGH), of which each trial draws one; repeatable.",
+        "=int(LOW,HIGH), from which each trial draws one value; repeatable.",
     )
     flags.DEFINE_integer("trials", None, "Number of draws of --random.", lower_bound=1)
     flags.DEFINE_integer("sweep_seed", 0, "Seed of the draws.", lower_bound=0)
-    flags.DEFINE_string("train_flags", "", "Flags of the train command for all runs.")
+    flags.DEFINE_string("train_flags", "", "Flags of the train command, for all runs.")
     flags.DEFINE_integer(
-        "at_a_time", 1, "Runs side by side, sharing the cores or GPUs.", lower_bound=1
+        "at_a_time", 1, "Runs at a time, sharing the cores or GPUs.", lower_bound=1
     )
     flags.DEFINE_string(
-        "out_dir", "results/sweep", "Directory for runs, one folder each."
+        "out_dir", "results/sweep", "Directory for runs, one folder per run."
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What is to be run.
+    """The runs of a sweep.
 
     Attributes:
-        study: the jobs, whose task has the settings of a run.
-        runs: the name of each run and its settings.
-        train_flags: those that all runs have in common.
-        split: the images to evaluate on.
+        study: The jobs; each job's task has the settings of a run.
+        runs: The name and settings of each run.
+        train_flags: The flags shared by all runs.
+        split: The images to evaluate on.
     """
 
     study: Study
@@ -93,7 +93,7 @@ class Sweep:
     split: str
 
     def plan(self, known: Sequence[Job]) -> Job | None:
-        """Returns the next run that nobody has begun."""
+        """Returns the next run that has not been started."""
         names = {job.name for job in known}
         left = ((name, point) for name, point in self.runs if name not in names)
         return next((Job(name, {"settings": point}) for name, point in left), None)
@@ -101,16 +101,16 @@ class Sweep:
     def run(
         self, processes: Processes, share: Share, job: Job, folder: pathlib.Path
     ) -> dict[str, Any]:
-        """Trains and evaluates; returns the precision, or why there is none."""
+        """Trains and evaluates; returns the precision, or the reason for failing."""
         processes.check()
         if lock.is_training(folder):
-            # The sweep that began it was killed.
-            print(f"{job.name}: waits for a training that is running there", flush=True)
+            # The sweep that started it was killed.
+            print(f"{job.name}: waiting for the run in progress there", flush=True)
         while lock.is_training(folder):
             processes.check()
             time.sleep(1)
         saved = checkpoints.steps(folder / "checkpoints")
-        begins = f"goes on from step {saved[-1]}" if saved else "begins"
+        begins = f"resuming from step {saved[-1]}" if saved else "starting"
         print(f"{job.name}: {begins}, log in {folder / 'log.txt'}", flush=True)
         settings = sweep_space.as_flags(job.task["settings"])
         for name, *words in (
@@ -123,18 +123,18 @@ class Sweep:
             error = processes.run(command, share.environment, log)
             if error is not None:
                 return {"diverged" if _DIVERGED in error else "failed": error}
-        [record] = comparison.compared([comparison.read(read_run(folder))])
+        [record] = comparison.compare([comparison.read(read_run(folder))])
         return {"precision": record["evaluations"][self.split]["last"]}
 
     def report(self, last: str, known: Sequence[Job]) -> None:
-        """Prints what has become of a run."""
+        """Prints the outcome of a run."""
         results = {job.name: job.result for job in known if job.result is not None}
         count = len({name for name, _ in self.runs} | {job.name for job in known})
         [(outcome, found)] = results[last].items()
         if outcome == "precision":
             found = f"{found['precision_at_1']:.3f}"
         print(
-            f"{last}: {outcome}: {found} ({len(results)} of {count} ended)", flush=True
+            f"{last}: {outcome}: {found} ({len(results)} of {count} done)", flush=True
         )
 
 
@@ -166,20 +166,20 @@ def main(argv: list[str]) -> None:
     output.keep({"machine": machine.machine(), "split": sweep.split, "runs": records})
     if failed := sum("failed" in record for record in records):
         raise RunError(
-            f"{failed} of {len(records)} runs failed; the same command tries them again"
+            f"{failed} of {len(records)} runs failed; rerun the command to retry them"
         )
 
 
 def _prepared() -> tuple[Sweep, list[Share]]:
-    """Returns the sweep that the flags ask for, and the shares of its runs.
+    """Returns the sweep that the flags describe, and its runs' shares of the machine.
 
     Raises:
-        UserError: anything about it cannot be used.
+        UserError: the sweep cannot be run.
     """
     if not (FLAGS.grid or FLAGS.random):
-        raise UserError("nothing to vary; give --grid=SETTING=VALUE,VALUE or --random")
+        raise UserError("nothing to vary; pass --grid=SETTING=VALUE,VALUE or --random")
     if bool(FLAGS.random) != (FLAGS.trials is not None):
-        raise UserError("--random and --trials, the number of its draws, go together")
+        raise UserError("--random needs --trials, its number of draws, and vice versa")
     check_folder(FLAGS.out_dir, "out_dir")
     try:
         fixed = shlex.split(FLAGS.train_flags)

@@ -1,4 +1,4 @@
-"""What a sweep varies: grids and random draws of the train command's settings."""
+"""The settings of a sweep: grids and random draws for the train command."""
 
 import csv
 import dataclasses
@@ -17,13 +17,13 @@ from cifar_jax.config import flags as config_flags
 from experiments.accuracy.search_space import Range
 from experiments.harness import machine
 
-# Settings by name, as text for the flags of the train command.
+# Settings by name, as text for the train command's flags.
 Point = dict[str, str]
-# What the values of a setting are drawn from: a range, or a list of texts.
+# For each setting, a range or a list of texts to draw values from.
 Space = Mapping[str, Range | list[str]]
 
 _RANGE = re.compile(r"(log|uniform|int)\(([^,()]+),([^,()]+)\)")
-# The sweep sets these itself, the same for all runs but for the directory.
+# The sweep sets these itself; only the directory differs between runs.
 _RESERVED = {"train_dir": "out_dir", "dataset": "dataset", "data_dir": "data_dir"}
 _LONGEST_NAME = 120
 
@@ -32,7 +32,7 @@ def read_grid(texts: Sequence[str]) -> dict[str, list[str]]:
     """Returns the values of each setting, from texts such as "seed=0,1".
 
     Raises:
-        UserError: a text cannot be read, or a setting is named twice.
+        UserError: a text cannot be parsed, or a setting is named twice.
     """
     return {
         name: _values(f"--grid={name}={values}", values)
@@ -41,10 +41,10 @@ def read_grid(texts: Sequence[str]) -> dict[str, list[str]]:
 
 
 def read_space(texts: Sequence[str]) -> dict[str, Range | list[str]]:
-    """Returns what each setting is drawn from, from texts such as "seed=int(0,9)".
+    """Returns the range or values of each setting, from texts such as "seed=int(0,9)".
 
     Raises:
-        UserError: a text cannot be read, or a setting is named twice.
+        UserError: a text cannot be parsed, or a setting is named twice.
     """
     space: dict[str, Range | list[str]] = {}
     for name, text in _by_name("random", texts).items():
@@ -62,25 +62,25 @@ def _by_name(flag: str, texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, values = text.partition("=")
         if not equals:
-            raise UserError(f"--{flag}={text} must be a setting, = and its values")
+            raise UserError(f"--{flag}={text} is not of the form SETTING=VALUES")
         if name in _RESERVED:
             raise UserError(
-                f"--{flag}={text}: {name} is the same for all runs; give it as "
+                f"--{flag}={text}: {name} is the same for all runs; pass it as "
                 f"--{_RESERVED[name]}"
             )
         if name not in known:
             raise UserError(
                 f"--{flag}={text}: there is no setting {name!r}; "
-                "python -m cifar_jax.train --helpfull lists them"
+                "python -m cifar_jax.train --helpfull lists all settings"
             )
         if name in found:
-            raise UserError(f"--{flag}={text}: {name} is there already; name it once")
+            raise UserError(f"--{flag}={text}: {name} is named twice; name it once")
         found[name] = values
     return found
 
 
 def _values(given: str, text: str) -> list[str]:
-    """Returns values between commas, in double quotes if they contain some (CSV)."""
+    """Returns comma-separated values; quoted ones may contain commas (CSV)."""
     try:
         row = next(csv.reader([text], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
@@ -89,8 +89,8 @@ def _values(given: str, text: str) -> list[str]:
     for value in values:
         if value.count("(") != value.count(")"):
             raise UserError(
-                f"{given}: {value!r} lacks a parenthesis; put a value that contains a "
-                "comma in double quotes"
+                f"{given}: {value!r} has unbalanced parentheses; put a value that "
+                "contains a comma in double quotes"
             )
     return values
 
@@ -105,14 +105,14 @@ def _range(given: str, kind: str, *bounds: str) -> Range:
     if not usable:
         raise UserError(f"{given} must have two {numbers}, the lower one first")
     if kind == "log" and low <= 0:
-        raise UserError(f"{given} must be above 0, to have a logarithm")
+        raise UserError(f"{given} must be above 0, for logarithms to exist")
     return Range(low, high, is_log=kind == "log", is_integer=kind == "int")
 
 
 def draw(space: Space, seed: int, number: int) -> Point:
-    """Returns the settings of a trial, a function of the seed and its number."""
+    """Returns the settings of a trial, which depend only on the seed and its number."""
     places = np.random.default_rng([seed, number]).uniform(size=len(space))
-    # The order in which the flags are given makes no difference.
+    # The order of the flags makes no difference.
     return {
         name: _text(space[name], place)
         for name, place in zip(sorted(space), places.tolist(), strict=True)
@@ -120,13 +120,13 @@ def draw(space: Space, seed: int, number: int) -> Point:
 
 
 def _text(values: Range | list[str], place: float) -> str:
-    """Returns the value at a place from 0 to 1."""
+    """Returns the value at a position from 0 to 1."""
     if isinstance(values, list):
         return values[int(place * len(values))]
     value = values.value(place)
     if values.is_integer:
         return str(value)
-    # Six digits are exact enough, and leave the names of directories readable.
+    # Six digits are exact enough, and keep directory names readable.
     return str(min(max(float(f"{value:.6g}"), values.low), values.high))
 
 
@@ -139,7 +139,7 @@ def points(
         UserError: the grid and the space have a setting in common.
     """
     if common := sorted(grid.keys() & space.keys()):
-        raise UserError(f"{common[0]} is in --grid and in --random; take out one")
+        raise UserError(f"{common[0]} is in both --grid and --random; remove one")
     rows = [
         dict(zip(grid, values, strict=True))
         for values in itertools.product(*grid.values())
@@ -151,11 +151,11 @@ def points(
 def unique_runs(
     trials: Sequence[Sequence[Point]], configs: Mapping[str, Config]
 ) -> list[tuple[str, Point]]:
-    """Returns the name and settings of each run; a draw that repeats is one run.
+    """Returns the name and settings of each run; repeated draws are a single run.
 
     Args:
-        trials: see `points`.
-        configs: that of each point, by `key`.
+        trials: See `points`.
+        configs: The config of each point, by `key`.
 
     Raises:
         UserError: two points of a grid are the same run.
@@ -179,10 +179,10 @@ def key(point: Point) -> str:
 
 
 def run_name(config: Config, names: Sequence[str]) -> str:
-    """Returns the name of a run's directory, which only its settings determine.
+    """Returns the name of a run's directory, which depends only on its settings.
 
-    It consists of them as far as they can be part of a file name; where that leaves
-    anything out, a checksum of them is added.
+    It spells out the settings as far as file names allow; if that drops anything, a
+    checksum of the settings is added.
     """
 
     def text(value: Any) -> str:
@@ -201,17 +201,17 @@ def check(
     trials: Sequence[Sequence[Point]],
     imports: Sequence[str] = (),
 ) -> tuple[dict[str, Config], str, int]:
-    """Returns the config of each point by `key`; needs a process of its own.
+    """Returns the config of each point, by `key`; must run in its own process.
 
-    The flags are read as the train command reads them, and the data are loaded, so
-    that they are downloaded and prepared only once. Also returns the device, see
-    `machine.device`, and how many there are.
+    Flags are parsed as in the train command, and the data is loaded, so that it is
+    downloaded and prepared only once. Also returns the device, see `machine.device`,
+    and the number of devices.
 
     Args:
-        fixed: flags that all runs have in common.
-        data_flags: those of the data.
-        trials: see `points`.
-        imports: see `cifar_jax.plugins.load`.
+        fixed: The flags shared by all runs.
+        data_flags: The flags that choose the data.
+        trials: See `points`.
+        imports: See `cifar_jax.plugins.load`.
 
     Raises:
         UserError: a flag is unknown, or a value cannot be used.
@@ -222,7 +222,7 @@ def check(
     for name in [*_RESERVED, *trials[0][0]]:
         if flags.FLAGS[name].present:
             raise UserError(
-                f"--train_flags sets {name}, which the sweep sets itself; take it out"
+                f"--train_flags sets {name}, which the sweep sets itself; remove it"
             )
     configs: dict[str, Config] = {}
     for point in itertools.chain.from_iterable(trials):
@@ -242,13 +242,13 @@ def _parse(words: Sequence[str]) -> None:
     for name in flags.FLAGS:
         flags.FLAGS[name].unparse()
     try:
-        command.no_arguments(flags.FLAGS(["train", *words])[1:])
+        command.refuse_arguments(flags.FLAGS(["train", *words])[1:])
     except (flags.Error, ValueError) as error:
         raise UserError(f"{error} (in --train_flags, --grid or --random)") from None
 
 
 def _data(config: Config) -> tuple[Any, ...]:
-    """Returns what the data of a run depend on."""
+    """Returns the settings that determine a run's data."""
     return config.validation_size, tuple(config.data_options.items())
 
 
@@ -260,4 +260,4 @@ def _load(configs: Iterable[Config]) -> None:
             config.validation_size,
             **config.data_options,
         )
-    command.banner(loaded.notice)
+    command.print_banner(loaded.notice)

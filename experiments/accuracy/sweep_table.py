@@ -1,4 +1,4 @@
-"""The table of a sweep: a row for each run, the most precise first."""
+"""The table of a sweep: one row per run, the most precise first."""
 
 import pathlib
 import shlex
@@ -10,15 +10,15 @@ from cifar_jax.evaluation import comparison
 from experiments.harness import output
 from experiments.harness.jobs import Job
 
-# As many runs stand side by side in a table of `compare`.
+# The number of runs that fit side by side in a table of `compare`.
 _COMPARED = 4
 
 
 def ranked(jobs: Sequence[Job], directory: pathlib.Path) -> list[dict[str, Any]]:
     """Returns a record of each run, ready for JSON, the most precise first.
 
-    `varied` has the settings. Finished runs have all of `comparison.compared` besides;
-    of the others, `diverged` or `failed` has the reason.
+    `varied` has the settings. Finished runs also have all of `comparison.compare`; in
+    the others, `diverged` or `failed` has the reason.
     """
     ended = [
         ({"name": job.name, "varied": job.task["settings"]} | job.result)
@@ -29,7 +29,7 @@ def ranked(jobs: Sequence[Job], directory: pathlib.Path) -> list[dict[str, Any]]
     finished.sort(key=lambda record: -record["precision"]["precision_at_1"])
     runs = [read_run(directory / record["name"]) for record in finished]
     compared = (
-        comparison.compared([comparison.read(run) for run in runs]) if runs else []
+        comparison.compare([comparison.read(run) for run in runs]) if runs else []
     )
     others = [
         record
@@ -61,7 +61,7 @@ def table(records: Sequence[dict[str, Any]], split: str) -> str:
 
 
 def notes(records: Sequence[dict[str, Any]], split: str) -> str:
-    """Returns what readers of the table have to know, and how to learn more."""
+    """Returns notes on how to read the table, and how to learn more."""
     lines = [
         f"{record['name']}: {outcome}: {record[outcome]}"
         for record in records
@@ -73,26 +73,26 @@ def notes(records: Sequence[dict[str, Any]], split: str) -> str:
         return "\n".join(lines)
     first = finished[0]
     lines += [
-        f"{record['name']}: trained on other pixels than {first['name']}, so their "
-        "precisions do not compare"
+        f"{record['name']}: trained on different pixels than {first['name']}, so their "
+        "precisions are not comparable"
         for record in finished
         if record["other_pixels"]
     ]
     lines.append(
-        f"precision: @ 1, of the averaged parameters, on {split} images; the interval "
-        "is for other such images, not for other seeds"
+        f"precision @ 1 of the averaged parameters on {split} images; the interval "
+        "reflects the choice of images, not of seeds"
     )
     if split == "test":
         lines.append(
-            "the best one is chosen by the test images themselves, so its precision is "
+            "the best run is chosen by the test images themselves, so its precision is "
             "optimistic; --validation_size=5000 in --train_flags holds images out"
         )
     else:
         lines.append(
-            "the best of many is optimistic on the images it is chosen by; on the test "
+            "the best precision is optimistic on the images that choose it; for test "
             "images: python -m cifar_jax.eval "
             + shlex.quote(f"--checkpoint_dir={first['run']}")
         )
     best = shlex.join(record["run"] for record in finished[:_COMPARED])
-    lines.append(f"more about the best: python -m cifar_jax.compare {best}")
+    lines.append(f"more about the best runs: python -m cifar_jax.compare {best}")
     return "\n".join(lines)

@@ -5,10 +5,10 @@
 Trains the tutorial's network with averaged parameters, weight decay, LRN and a decaying
 learning rate, and again without each of them. Prints a table of precision on the test
 images and on the training images, and writes ablation.json, .csv and .png to
---results_dir. The tutorial first lowers its learning rate after 136,718 steps; here it
-does so after 60% of the steps, so that the drop falls within the run. An interrupted
-experiment resumes where it stopped. Takes about 2 minutes per 1,000 steps on 2 cores,
-with 5 runs per seed.
+--results_dir. The tutorial first lowers its learning rate after 136,718 steps; here,
+the rate drops after 60% of the steps, so that the drop falls within the run. An
+interrupted experiment resumes where it left off. Takes about 2 minutes per 1,000 steps
+on 2 cores, with 5 runs per seed.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from cifar_jax.models.tutorial import TutorialCNN
 from experiments.harness import common, studies
 from experiments.harness.studies import Variant
 
-# When the learning rate drops, as a share of the steps.
+# When the learning rate drops, as a fraction of the steps.
 DROP = 0.6
 
 
@@ -34,7 +34,7 @@ class WithoutLRN(TutorialCNN):
 
 
 def variants(config: Config) -> list[Variant]:
-    """Returns the full recipe, scaled to this run, and variants without each part."""
+    """Returns the full recipe, scaled to this run, and a variant without each part."""
     images = DROP * config.max_steps * config.batch_size
     whole = {"num_epochs_per_decay": images / 50_000}
     return [
@@ -47,12 +47,12 @@ def variants(config: Config) -> list[Variant]:
 
 
 def draw(record: dict[str, Any]) -> Figure:
-    """Draws the study; the title says how early the learning rate drops."""
+    """Draws the study; the title states when the learning rate drops."""
     steps = record["settings"]["max_steps"]
     return studies.draw(
         record,
         "What does each part of the tutorial's recipe contribute?\n"
-        f"Its learning rate drops here after {DROP * steps:,.0f} steps, not 136,718",
+        f"Here, the learning rate drops after {DROP * steps:,.0f} steps, not 136,718",
     )
 
 

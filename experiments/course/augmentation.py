@@ -1,14 +1,14 @@
-"""What does each kind of augmentation contribute?
+"""What does each type of augmentation contribute?
 
     python -m experiments.course.augmentation --data_dir=DIR --max_steps=5000
 
 cuda-convnet's test error is 18% without augmentation and 11% with it. This trains the
 tutorial's network with all its augmentations, without each of them, and without any.
 Prints a table of precision on the test images and on the training images, and writes
-augmentation.json, .csv and .png to --results_dir. Augmentation slows early learning
-and pays off late, when a network without it has memorized its images, so the answer
-depends on --max_steps. An interrupted experiment resumes where it stopped. Each 1,000
-steps of a run take about 2 minutes on 2 cores, and there are 6 runs per seed.
+augmentation.json, .csv and .png to --results_dir. Augmentation slows early learning and
+pays off late, when a network without it has memorized its images, so the answer depends
+on --max_steps. An interrupted experiment resumes where it left off. Takes about 2
+minutes per 1,000 steps on 2 cores, with 6 runs per seed.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ VARIANTS = [Variant(name, {"distortions": text}) for name, text in DISTORTIONS.i
 
 def draw(record: dict[str, Any]) -> Figure:
     """Draws the study."""
-    title = "What does each kind of augmentation contribute?"
+    title = "What does each type of augmentation contribute?"
     return studies.draw(record, title)
 
 

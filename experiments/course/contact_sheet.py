@@ -2,12 +2,12 @@
 
     python -m experiments.course.contact_sheet --data_dir=DIR
 
-Draws ten random images of each class, as the page of CIFAR-10 shows them, and writes
-contact_sheet.png to --results_dir; prints how many images of each class there are. For
-any data set of --dataset. Takes a few seconds.
+Draws ten random images of each class, like CIFAR-10's web page, and writes
+contact_sheet.png to --results_dir. Prints the number of images in each class. Works for
+any --dataset. Takes a few seconds.
 
-CIFAR is the Canadian Institute For Advanced Research, after which the set is named; its
-images are 60,000 of the 80 million tiny images of Torralba, Fergus and Freeman, 2008.
+CIFAR-10 is named after the Canadian Institute For Advanced Research. Its images are
+60,000 of the 80 million tiny images of Torralba, Fergus and Freeman, 2008.
 """
 
 import pathlib
@@ -24,7 +24,7 @@ FLAGS = flags.FLAGS
 
 
 def counts(dataset: Dataset) -> list[tuple[str, int, int]]:
-    """Returns the name of each class, and its number of training and test images."""
+    """Returns each class's name and its numbers of training and test images."""
     size = len(dataset.class_names)
     train, test = (
         np.bincount(split.labels, minlength=size).tolist()
@@ -36,7 +36,7 @@ def counts(dataset: Dataset) -> list[tuple[str, int, int]]:
 def draw(dataset: Dataset, seed: int) -> Figure:
     """Returns a row of random training images for each class.
 
-    A class with too few has a shorter row.
+    A class with too few images has a shorter row.
     """
     random = np.random.default_rng(seed)
     names = dataset.class_names
@@ -56,15 +56,15 @@ def draw(dataset: Dataset, seed: int) -> Figure:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_integer("seed", 0, "Seed of the choice.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "Seed for choosing the images.", lower_bound=0)
     output.define_results_dir()
 
 
 def main(argv: list[str]) -> None:
-    """Draws the images, and prints the numbers of them."""
+    """Draws the images and prints how many there are."""
     del argv
     dataset = load_data(FLAGS.dataset, FLAGS.data_dir or None)
-    command.banner(dataset.notice)
+    command.print_banner(dataset.notice)
     rows = [(name, f"{train:,}", f"{test:,}") for name, train, test in counts(dataset)]
     print(output.table(("class", "training images", "test images"), rows))
     path = pathlib.Path(FLAGS.results_dir) / "contact_sheet.png"

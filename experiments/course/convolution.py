@@ -2,11 +2,12 @@
 
     python -m experiments.course.convolution
 
-Computes a course's worked examples with the operations that the networks use, prints
-the arithmetic of one output of each, and writes convolution.json, with all numbers, and
-convolution.png, convolution_pooling.png and convolution_softmax.png, where that output
-and its inputs are highlighted, to --results_dir. The cost of a stride is measured on a
-layer as large as the tutorial's second one. Takes a few seconds.
+Computes the course's worked examples with the operations that the networks use, and
+prints the arithmetic behind one output of each. Writes to --results_dir all numbers
+(convolution.json), and figures with that output and its inputs highlighted
+(convolution.png, convolution_pooling.png and convolution_softmax.png). The cost of a
+stride is measured on a layer as large as the tutorial's second one. Takes a few
+seconds.
 
 As in every deep learning library, convolution does not flip its kernel: an output is
 the sum of the products of the kernel and the window below it, plus the bias.
@@ -31,7 +32,7 @@ from experiments.course.convolution_plot import plot
 from experiments.course.worked_example import BIAS, KERNEL, Example
 from experiments.harness import common, machine, output
 
-# The course's picture.
+# The course's image.
 IMAGE = np.array(
     [
         [1, 1, 1, 0, 0],
@@ -42,12 +43,12 @@ IMAGE = np.array(
     ],
     np.float32,
 )
-# Outputs of a layer with the course's answers: maxima 2 and 6, means 2 and 0.
+# Outputs of a layer; the course has the answers: maxima 2 and 6, means 2 and 0.
 FEATURES = np.array([[2, 2, 6, -2], [2, 2, -2, -2]], np.float32)
 CLASSES = ("plane", "car", "ship", "cat", "dog", "sun")
-# The course's output of softmax, as printed there; it adds up to 0.991.
+# The softmax output, as printed in the course; it adds up to 0.991.
 PROBABILITIES = np.array([0.001, 0.030, 0.620, 0.101, 0.020, 0.219], np.float32)
-# What one-hot codes stand for in the course.
+# The course's examples for one-hot codes.
 CATEGORIES = {
     "sex": ("female", "male"),
     "car": ("sedan", "pickup", "SUV", "truck", "bus", "other"),
@@ -81,10 +82,10 @@ def pooling(form: Literal["max", "mean"]) -> Example:
     features, window = jnp.asarray(FEATURES), (2, 2)
     if form == "max":
         y = max_pool(features[..., None, None], window, window)[..., 0, 0]
-        lesson = "the strongest answer of four counts, wherever it is"
+        lesson = "the largest of four values counts, wherever it is"
     else:
         y = nn.avg_pool(features[None, ..., None], window, window)[0, ..., 0]
-        lesson = "a strong answer can be lost among weak ones"
+        lesson = "a large value can get lost among small ones"
     title = f"2x2 {form} pooling, stride 2"
     return Example(title, lesson, FEATURES, None, window, 2, np.array(y), (0, 1), form)
 
@@ -101,14 +102,14 @@ def examples() -> list[Example]:
         ),
         convolution(
             "Zero padding (SAME), stride 1",
-            "the size stays 5x5, but sums at the border are smaller: they have zeros",
+            "the size stays 5x5, but sums at the border are smaller, due to the zeros",
             "SAME",
             stride=1,
             cell=(0, 0),
         ),
         convolution(
             "Zero padding (SAME), stride 3",
-            "the window moves on by 3: 5x5 becomes 2x2, with zeros at one end only",
+            "the window moves by 3: 5x5 becomes 2x2, with zeros at one end only",
             "SAME",
             stride=3,
             cell=(0, 1),
@@ -137,7 +138,7 @@ def classification() -> dict[str, Any]:
 
 
 def one_hot() -> dict[str, dict[str, list[float]]]:
-    """Returns the code of each value of the categories, and sex by one number too."""
+    """Returns one-hot codes of the categories, and one-number codes of sex as well."""
     codes = {}
     for name, values in CATEGORIES.items():
         rows = jax.nn.one_hot(jnp.arange(len(values)), len(values)).tolist()
@@ -147,7 +148,7 @@ def one_hot() -> dict[str, dict[str, list[float]]]:
 
 
 def costs_of_strides(repetitions: int = 5) -> list[dict[str, float]]:
-    """Returns size, multiplications and milliseconds of a convolution by its stride.
+    """Returns size, multiplications and milliseconds of a convolution for each stride.
 
     It has 64 kernels of 5x5 for 128 images of 24x24 pixels with 64 channels.
     """

@@ -1,4 +1,4 @@
-"""Draws the figures of `convolution`: grids of numbers with highlights."""
+"""Draws the figures for `convolution`: grids of numbers with highlights."""
 
 import functools
 import pathlib
@@ -35,7 +35,7 @@ def draw_grid(
         left: Left edge of the grid.
         top: Top edge of the grid; None centers it at height 0.
         width: Width of a cell.
-        fill: The number written on padding; None leaves it blank.
+        fill: The number shown for padding; None leaves it blank.
         marked: Cells to highlight with a background color and a frame.
     """
     top = -values.shape[0] / 2 if top is None else top
@@ -78,7 +78,7 @@ def draw_example(
     row, column = example.cell
     cell = np.s_[row : row + 1, column : column + 1]
     draw_grid(axis, example.output, x + 1.2, marked=cell)
-    # Pools are small, so that two of them fill a page's width at the size of its text.
+    # Pools are small, so two of them fill the page width with text at its normal size.
     reach, width = (3.5, 19.4) if example.fill is not None else (1.5, 11)
     text = f"{example.arithmetic}\n{example.lesson}"
     finish(axis, example.title, text, reach, width)
@@ -128,13 +128,13 @@ def draw_codes(axis: Axes, codes: dict[str, dict[str, list[float]]]) -> None:
     finish(
         axis,
         "One-hot codes",
-        "as many numbers as values, one of them 1; two values, such as sex,\n"
-        "can also be one number, since the second is 1 minus the first",
+        "one number per value, and one of them is 1; two values, as for sex,\n"
+        "can also be coded by one number: the second is 1 minus the first",
     )
 
 
 def draw_costs(axis: Axes, costs: list[dict[str, float]]) -> None:
-    """Draws what a convolution costs by its stride."""
+    """Draws the cost of a convolution for each stride."""
     names = [
         "stride",
         "output, n\N{MULTIPLICATION SIGN}n",
@@ -159,21 +159,21 @@ def draw_costs(axis: Axes, costs: list[dict[str, float]]) -> None:
         axis,
         "The cost of a stride",
         "128 images of 24x24 pixels with 64 channels, 64 kernels of 5x5:\n"
-        "a larger stride looks less often, and is faster",
+        "a larger stride computes fewer outputs and is faster",
     )
 
 
 def finish(
     axis: Axes, title: str, text: str, reach: float = 3.5, width: float = 19.4
 ) -> None:
-    """Adds a title above and a text below, and sets the scale that panels share.
+    """Adds a title above and text below, and sets the scale shared by the panels.
 
     Args:
         axis: Axes of the panel.
         title: Name of the panel.
         text: What it shows, in two lines.
-        reach: Height of the drawing above 0, and its depth below.
-        width: Of the panel.
+        reach: How far the drawing extends above and below 0.
+        width: Width of the panel.
     """
     axis.set(xlim=(-0.2, width - 0.2), ylim=(reach + 2.2, -reach - 1.5), aspect="equal")
     axis.axis("off")
@@ -193,7 +193,8 @@ def plot(
 ) -> None:
     """Draws all examples.
 
-    Convolution is in the file at the path, pooling and classification are beside it.
+    The file at the path gets the convolutions; files next to it get pooling and
+    classification.
     """
     sums = [panel for panel in panels if panel.form == "sum"]
     pools = [panel for panel in panels if panel.form != "sum"]

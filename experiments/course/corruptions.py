@@ -1,7 +1,7 @@
 """Image corruptions, each at five strengths.
 
 They follow the idea of CIFAR-10-C (Hendrycks and Dietterich, Benchmarking Neural
-Network Robustness to Common Corruptions and Perturbations, 2019), but not its numbers:
+Network Robustness to Common Corruptions and Perturbations, 2019), but not its values:
 the strengths here are physical quantities, and the first one is mild.
 """
 
@@ -22,8 +22,8 @@ def noise(images: Images, sigma: float, random: np.random.Generator) -> Images:
 
     Args:
         images: Images to corrupt.
-        sigma: Standard deviation, on the scale of 0 to 255.
-        random: Generator of the noise; from the same state it draws the same pattern
+        sigma: Standard deviation, on a scale from 0 to 255.
+        random: Generator for the noise; from the same state, it draws the same pattern
             for every sigma, scaled.
     """
     pattern = random.standard_normal(images.shape, np.float32)
@@ -31,11 +31,11 @@ def noise(images: Images, sigma: float, random: np.random.Generator) -> Images:
 
 
 def blur(images: Images, radius: float, random: np.random.Generator) -> Images:
-    """Applies Pillow's Gaussian blur, which repeats border pixels outward.
+    """Applies Pillow's Gaussian blur, which extends images by their border pixels.
 
     Args:
         images: Images to corrupt.
-        radius: Standard deviation of the kernel in pixels.
+        radius: Standard deviation of the kernel, in pixels.
         random: Unused.
     """
     del random
@@ -48,7 +48,7 @@ def contrast(images: Images, factor: float, random: np.random.Generator) -> Imag
 
     Args:
         images: Images to corrupt.
-        factor: Factor of the distances from the mean; 1 leaves them unchanged.
+        factor: Factor for distances from the mean; 1 leaves images unchanged.
         random: Unused.
     """
     del random
@@ -57,11 +57,11 @@ def contrast(images: Images, factor: float, random: np.random.Generator) -> Imag
 
 
 def jpeg(images: Images, quality: float, random: np.random.Generator) -> Images:
-    """Compresses images as JPEG, with color at half resolution, and decodes them.
+    """Encodes images as JPEG, with color at half resolution, and decodes them.
 
     Args:
         images: Images to corrupt.
-        quality: libjpeg's quality, from 1 to 95.
+        quality: libjpeg quality, from 1 to 95.
         random: Unused.
     """
     del random
@@ -77,12 +77,12 @@ def jpeg(images: Images, quality: float, random: np.random.Generator) -> Images:
 
 
 def occlusion(images: Images, side: float, random: np.random.Generator) -> Images:
-    """Covers a random part of each image with a gray square, all of it inside.
+    """Covers a random part of each image with a gray square that lies fully inside.
 
     Args:
         images: Images to corrupt.
-        side: Side of the square in pixels.
-        random: Generator of the position; from the same state it draws about the same
+        side: Side of the square, in pixels.
+        random: Generator for the position; from the same state, it draws about the same
             position for every side.
     """
     positions = random.random((len(images), 2))
@@ -97,13 +97,13 @@ def occlusion(images: Images, side: float, random: np.random.Generator) -> Image
 
 
 def shift(images: Images, distance: float, random: np.random.Generator) -> Images:
-    """Moves each image up, down, left or right, and repeats its border pixels.
+    """Shifts each image up, down, left or right, and repeats its border pixels.
 
     Args:
         images: Images to corrupt.
-        distance: How far, in whole pixels.
-        random: Generator of the directions; from the same state it draws the same ones
-            for every distance.
+        distance: How far to shift, in whole pixels.
+        random: Generator for the directions; from the same state, it draws the same
+            ones for every distance.
     """
     reach = int(distance)
     height, width = images.shape[1:3]
@@ -120,11 +120,11 @@ def shift(images: Images, distance: float, random: np.random.Generator) -> Image
 
 @dataclasses.dataclass(frozen=True)
 class Corruption:
-    """A kind of image corruption.
+    """A type of image corruption.
 
     Attributes:
         apply: Pure function of images, a strength and a generator.
-        strengths: Five strengths in increasing order of severity.
+        strengths: Five strengths, in order of increasing severity.
         parameter: Name of the strength, with its unit.
     """
 
@@ -136,7 +136,7 @@ class Corruption:
         """Returns the images corrupted at a level from 1 to 5, or unchanged at 0.
 
         With the same seed, the noise and the positions of squares are the same at all
-        levels, and those of an image do not depend on how many images follow it.
+        levels. Those of an image do not depend on how many images follow it.
         """
         if level == 0:
             return images

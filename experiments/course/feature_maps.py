@@ -6,12 +6,12 @@ Writes to --results_dir, for any network and any picture (or a test image, --ind
 
 feature_maps.png          the output of each convolution
 feature_maps_kernels.png  the kernels of the first layer, as colors
-feature_maps_noise.png    some of the maps under noise, and the change of each layer
+feature_maps_noise.png    some of the maps with noise, and the change of each layer
 feature_maps.json         the numbers, and the network's prediction
 
 The change of a layer is ||a(noisy) - a(clean)|| / ||a(clean)||, over all its values.
 Its change for the picture with shuffled pixels shows how much the layer depends on the
-content at all, and is the reference for the changes caused by noise.
+content at all, as a reference for the changes caused by noise.
 
 Takes about 15 seconds; --quick uses fewer noise samples and fewer maps.
 """
@@ -57,7 +57,7 @@ def spoilt(image: Images, draws: int) -> dict[str, Images]:
 
     Args:
         image: The picture, as a batch of one.
-        draws: Number of copies of each kind.
+        draws: Number of copies of each type.
     """
     copies = np.repeat(image, draws, axis=0)
     kinds = {
@@ -79,12 +79,12 @@ def change(values: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, " n-1"]:
 def measure(
     network: Trained, layers: Layers, kinds: list[str], images: Images
 ) -> dict[str, Any]:
-    """Returns statistics of each layer, and changes and predictions by kind.
+    """Returns statistics of each layer, and changes and predictions by corruption.
 
     Args:
         network: The trained network.
         layers: Activations for the images.
-        kinds: Kinds of corruption of the images after the first, equally many of each.
+        kinds: The corruptions of the images after the first, equally many of each.
         images: The picture, followed by its corrupted copies.
     """
     by_layer = {}
@@ -152,11 +152,15 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "checkpoint_dir", "cifar10_train", "Same as for the eval command."
     )
-    flags.DEFINE_string("picture", "", "Picture file; default: the test image --index.")
+    flags.DEFINE_string("picture", "", "Picture file; by default, test image --index.")
     flags.DEFINE_integer("index", 13, "Index of a test image.", lower_bound=0)
-    flags.DEFINE_list("sigmas", ["5", "10", "20", "40"], "Noise levels, of 255.")
+    flags.DEFINE_list(
+        "sigmas", ["5", "10", "20", "40"], "Noise levels, on a scale from 0 to 255."
+    )
     flags.DEFINE_integer("draws", 32, "Samples per noise level.", lower_bound=1)
-    flags.DEFINE_integer("maps", 64, "Most maps shown per layer.", lower_bound=1)
+    flags.DEFINE_integer(
+        "maps", 64, "Maximum number of maps shown per layer.", lower_bound=1
+    )
     flags.DEFINE_integer("seed", 0, "Seed of the noise.")
     flags.DEFINE_boolean("quick", False, "Use 2 samples and 16 maps per layer.")
     output.define_results_dir()

@@ -1,4 +1,4 @@
-"""Draws the figures of `experiments.course.feature_maps`."""
+"""Draws the figures for `experiments.course.feature_maps`."""
 
 import itertools
 import pathlib
@@ -15,9 +15,9 @@ from cifar_jax.evaluation.feature_maps import Layers, convolutions, limits, mosa
 from experiments.course.corruptions import Images
 from experiments.harness import output, plots
 
-# Number of layers whose maps are shown under noise, and of maps per layer.
+# Number of layers whose maps are shown with noise, and of maps per layer.
 NOISY_LAYERS, NOISY_MAPS = 3, 9
-# Number of maps in a row, and of rows for all layers together and for each at least.
+# Maps per row, rows for all layers together, and the fewest rows for each layer.
 # More would not fit a screen.
 COLUMNS, MOST_ROWS, FEWEST_ROWS = 8, 8, 2
 
@@ -37,7 +37,7 @@ def plot_maps(
 ) -> None:
     """Draws the picture, the network's input, and below them each layer's maps.
 
-    The maps of a layer are its strongest ones; where there are many layers, fewer.
+    It shows the strongest maps of each layer, and fewer if there are many layers.
     """
     panels = convolutions(layers)
     most = min(maps, COLUMNS * max(FEWEST_ROWS, MOST_ROWS // len(panels)))
@@ -77,14 +77,14 @@ def draw_layer(
 def strongest(
     values: Float[np.ndarray, "n h w k"], most: int
 ) -> Integer[np.ndarray, " m"]:
-    """Returns indices of the maps with the largest means for the first image."""
+    """Returns the indices of the maps with the largest means for the first image."""
     return np.argsort(-values[0].mean(axis=(0, 1)), kind="stable")[:most]
 
 
 def plot_kernels(
     kernels: Float[np.ndarray, "kh kw 3 k"], maps: int, path: pathlib.Path
 ) -> None:
-    """Draws kernels as colors: gray is zero, and each is scaled to its maximum."""
+    """Draws kernels as colors, each scaled by its largest weight; gray is zero."""
     kernels = kernels[..., :maps]
     scaled = 0.5 + 0.5 * kernels / np.abs(kernels).max(axis=(0, 1, 2))
     grid = np.nan_to_num(mosaic(scaled, COLUMNS), nan=1)
@@ -100,7 +100,7 @@ def plot_kernels(
 def plot_noise(
     images: Images, layers: Layers, figures: dict[str, Any], path: pathlib.Path
 ) -> None:
-    """Draws maps for each kind of image, and below them the change of each layer."""
+    """Draws maps for each type of image, and below them the change of each layer."""
     panels = list(convolutions(layers).items())
     chosen = np.linspace(0, len(panels) - 1, min(NOISY_LAYERS, len(panels)))
     rows = [panels[round(i)] for i in chosen]
@@ -115,7 +115,7 @@ def plot_noise(
     )
     axes = top.subplots(len(rows) + 1, len(kinds))
     for column, kind in enumerate(kinds):
-        # The first sample of each kind; the picture itself occurs only once.
+        # The first sample of each type; the picture itself occurs only once.
         index = 1 + (column - 1) * figures["draws"] if column else 0
         show(axes[0, column], images[index], kind)
         for axis, (name, values) in zip(axes[1:, column], rows, strict=True):
@@ -126,7 +126,7 @@ def plot_noise(
 
 
 def draw_changes(axis: Axes, figures: dict[str, Any]) -> None:
-    """Draws one line over the layers for each kind of image."""
+    """Draws one line over the layers for each type of image."""
     layers, draws = figures["layers"], figures["draws"]
     *noises, shuffled = next(iter(layers.values()))["change"]
     colors = matplotlib.colormaps["viridis"](np.linspace(0.85, 0, len(noises)))

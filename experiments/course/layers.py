@@ -1,12 +1,11 @@
-"""What are the layers of a network, and which networks are there?
+"""What are the layers of a network, and which networks are available?
 
     python -m experiments.course.layers --model=vgg16
 
-Prints each layer with its output and its parameters, as Keras's summary() does, for any
-network; layers without parameters, such as pooling, are not listed. Without --model,
-prints the networks of Keras Applications that are here: their parameters, counted, the
-size of these in float32, and what Keras says of their accuracy on ImageNet. Takes a few
-seconds.
+Prints each layer of any network with its output and parameters, like Keras's summary();
+layers without parameters, such as pooling, are not listed. Without --model, prints the
+available networks from Keras Applications: the number of their parameters, the size of
+these in float32, and the ImageNet accuracy reported by Keras. Takes a few seconds.
 """
 
 from collections import Counter
@@ -24,8 +23,8 @@ from cifar_jax.config.recipes import RECIPES
 from cifar_jax.models.keras import imagenet
 from experiments.harness import common, output
 
-# Top-1 and top-5 accuracy on ImageNet's validation images, in the documentation of
-# Keras Applications of 2018, which the course quotes.
+# Top-1 and top-5 accuracy on ImageNet's validation images, from the 2018 documentation
+# of Keras Applications, which the course quotes.
 ACCURACIES = {
     "xception": (0.790, 0.945),
     "vgg16": (0.715, 0.901),
@@ -39,12 +38,12 @@ FLAGS = flags.FLAGS
 
 
 def summary(model: str, num_classes: int | None, image_size: int) -> str:
-    """Returns a table of a network's layers, and the numbers of all parameters.
+    """Returns a table of a network's layers, and its numbers of parameters.
 
     Args:
-        model: one of the networks of --model.
-        num_classes: number of logits; None for the network's default.
-        image_size: height and width of the images.
+        model: The network, as in --model.
+        num_classes: The number of logits; None for the network's default.
+        image_size: The height and width of the images.
 
     Raises:
         UserError: images of this size are too small.
@@ -52,11 +51,11 @@ def summary(model: str, num_classes: int | None, image_size: int) -> str:
     network = models.create(model, num_classes)
     if image_size < network.smallest_image:
         raise UserError(
-            f"--image_size={image_size} must be at least {network.smallest_image}, "
-            f"which --model={model} needs"
+            f"--image_size={image_size} is too small for --model={model}; pass at "
+            f"least {network.smallest_image}"
         )
     variables, outputs = shapes(network, image_size, images=1)
-    # The axis of the images, which is not the first one in all layers, is left out.
+    # The batch axis, which is not always the first one, is left out.
     _, of_two = shapes(network, image_size, images=2)
     counts = Counter[str]()
     for path, leaf in flatten_dict(variables, sep="/").items():
@@ -81,14 +80,14 @@ def summary(model: str, num_classes: int | None, image_size: int) -> str:
 def shapes(
     network: Network, image_size: int, images: int
 ) -> tuple[dict[str, PyTree], dict[str, tuple[str, tuple[int, ...]]]]:
-    """Returns a network's variables, and its layers' kinds and outputs, as shapes.
+    """Returns the shapes of a network's variables, and its layers' types and shapes.
 
-    Nothing is computed. Layers are in the order of the computation.
+    Nothing is computed. Layers are in the order in which they are applied.
 
     Args:
-        network: the network.
-        image_size: height and width of the images.
-        images: number of images.
+        network: The network.
+        image_size: The height and width of the images.
+        images: The number of images.
     """
     layers = {}
 
@@ -106,23 +105,23 @@ def shapes(
 
 
 def count(variables: PyTree) -> int:
-    """Returns how many numbers there are."""
+    """Returns the total number of values."""
     return sum(leaf.size for leaf in jax.tree.leaves(variables))
 
 
 def usual_size(model: str) -> int:
-    """Returns the size of images that a network is made for."""
+    """Returns the image size that a network is made for."""
     if model in imagenet.INPUTS:
         return imagenet.inputs(model).size
-    # Recipes have the names of their networks; the others are for whole images.
+    # Recipes are named after their networks; the others take whole images.
     return Config(recipe=model).image_size if model in RECIPES else 32
 
 
 def networks() -> list[tuple[str, str, str, str, str]]:
-    """Returns a row for each network of Keras Applications.
+    """Returns a row for each network from Keras Applications.
 
-    It has the name, the megabytes of 2^20 bytes, top-1 and top-5 accuracy, and the
-    number of parameters, with BatchNorm's running averages, as Keras counts them.
+    It has the name, the size in megabytes of 2^20 bytes, top-1 and top-5 accuracy, and
+    the number of parameters, including BatchNorm's running averages, as in Keras.
     """
     rows = []
     for name, (top_1, top_5) in ACCURACIES.items():
@@ -135,11 +134,13 @@ def networks() -> list[tuple[str, str, str, str, str]]:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_enum("model", None, list(models.MODELS), "The network to look into.")
+    flags.DEFINE_enum("model", None, list(models.MODELS), "Network to describe.")
     flags.DEFINE_integer(
-        "image_size", None, "Height and width of the images. Default: the network's."
+        "image_size", None, "Height and width of the images; default: the network's."
     )
-    flags.DEFINE_integer("num_classes", None, "Default: the network's.", lower_bound=1)
+    flags.DEFINE_integer(
+        "num_classes", None, "Number of classes; default: the network's.", lower_bound=1
+    )
 
 
 def main(argv: list[str]) -> None:

@@ -2,11 +2,11 @@
 
     python -m experiments.course.max_steps --data_dir=DIR --out_dir=runs
 
-Trains the tutorial with the real command and evaluates it after --steps, for each seed,
+For each seed, trains the tutorial with the real command and evaluates it after --steps,
 with averaged and with raw parameters; the first seed continues through --long_steps.
 Prints a table, and writes max_steps.json, .csv and .png to --results_dir. An
-interrupted experiment resumes where it stopped. With the defaults this takes about 50
-minutes on one core.
+interrupted experiment resumes where it left off. Takes about 50 minutes on one core
+with the defaults.
 """
 
 import pathlib
@@ -20,15 +20,15 @@ from experiments.harness import common, machine, output, plots, runs
 
 KINDS = {"test": "averaged parameters", "test_raw": "raw parameters"}
 
-# "~86% at 60K steps" and "~86% at 100K steps", on two GPUs, says the head of the
-# tutorial's cifar10_train.py.
+# The header of the tutorial's cifar10_train.py claims "~86% at 60K steps" and "~86% at
+# 100K steps", on two GPUs.
 CLAIM = ([60_000, 100_000], [0.86, 0.86])
 
 FLAGS = flags.FLAGS
 
 
 def run(seed: int, stops: list[int]) -> list[dict[str, Any]]:
-    """Returns a row for each stop and kind of parameters."""
+    """Returns a row for each stop, with averaged and with raw parameters."""
     train_dir = pathlib.Path(FLAGS.out_dir) / f"seed{seed}"
     rows = []
     for stop in stops:
@@ -58,7 +58,7 @@ def run(seed: int, stops: list[int]) -> list[dict[str, Any]]:
 
 
 def by_steps(rows: list[dict[str, Any]], kind: str) -> dict[int, list[float]]:
-    """Returns the precisions of all seeds by step, for one kind of parameters."""
+    """Returns the precisions of all seeds by step, for averaged or raw parameters."""
     found: dict[int, list[float]] = {}
     for row in rows:
         if row["parameters"] == kind:
@@ -77,7 +77,7 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(record: dict[str, Any]) -> Figure:
-    """Draws precision over steps, a line for each seed and kind of parameters."""
+    """Draws precision over steps, with a line per seed and kind of parameters."""
     rows = record["rows"]
     figure = plots.figure(5, "max_steps up, precision up?")
     axis = figure.subplots()
@@ -119,14 +119,14 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "steps", "100,200,500,1000,2000", "Steps at which to evaluate each seed."
     )
-    flags.DEFINE_list("long_steps", "5000,10000", "Further steps for the first seed.")
+    flags.DEFINE_list("long_steps", "5000,10000", "More steps for the first seed.")
     flags.DEFINE_integer("seeds", 3, "Number of seeds, from 0.", lower_bound=1)
     flags.DEFINE_string(
-        "out_dir", "results/max_steps", "Directory for runs, one folder each."
+        "out_dir", "results/max_steps", "Directory for runs, one folder per run."
     )
     output.define_results_dir()
     flags.DEFINE_boolean(
-        "quick", False, "Run one seed for a few steps: about a minute."
+        "quick", False, "Run one seed for a few steps, in about a minute."
     )
 
 

@@ -3,12 +3,12 @@
     python -m experiments.course.noise --checkpoint_dirs=DIR,plain=DIR2 --data_dir=DIR
 
 Evaluates trained networks on test images corrupted by noise, blur, reduced contrast,
-JPEG, a gray square and a shift, each at the five strengths of
-`corruptions`. Prints precision with its standard error, and how much it drops, and
-writes noise.json, noise.csv and noise.png to --results_dir.
+JPEG, a gray square and a shift, each at the five strengths of `corruptions`. Prints
+precision with its standard error, and how much it drops, and writes noise.json,
+noise.csv and noise.png to --results_dir.
 
-There are 31 evaluations per network, about 2 minutes for the tutorial's network on 2
-cores. An interrupted experiment resumes where it stopped. --quick uses 200 images.
+Takes 31 evaluations per network, about 2 minutes for the tutorial's network on 2 cores.
+An interrupted experiment resumes where it left off. --quick uses 200 images.
 """
 
 import hashlib
@@ -47,10 +47,10 @@ FLAGS = flags.FLAGS
 
 
 def runs_by_name(arguments: list[str]) -> dict[str, pathlib.Path]:
-    """Returns the folders of --checkpoint_dirs by the names of their runs.
+    """Returns the folders in --checkpoint_dirs by run name.
 
     Raises:
-        UserError: There are none, more than there are plot styles, or two of one name.
+        UserError: There are none, more than plot styles, or two with the same name.
     """
     found: dict[str, pathlib.Path] = {}
     for argument in arguments:
@@ -64,13 +64,13 @@ def runs_by_name(arguments: list[str]) -> dict[str, pathlib.Path]:
         found[name] = path
     if not 1 <= len(found) <= len(STYLES):
         raise UserError(
-            f"--checkpoint_dirs: {len(found)} runs; pass 1 to {len(STYLES)}"
+            f"--checkpoint_dirs has {len(found)} runs; pass 1 to {len(STYLES)}"
         )
     return found
 
 
 def right(network: Trained, split: Split) -> Bool[np.ndarray, " n"]:
-    """Returns for each image whether the highest logit is that of its label."""
+    """Returns, for each image, whether its label has the highest logit."""
     return predict_logits(network, split.images).argmax(axis=-1) == split.labels
 
 
@@ -87,11 +87,11 @@ def figures(
 ) -> dict[str, float]:
     """Returns the precision and its drop, with standard errors.
 
-    The error of the drop is that of paired samples, since the images are the same.
+    The drop's error is that of paired samples, since the images are the same.
 
     Args:
         clean: Whether the prediction is correct for each image.
-        spoilt: Whether it is correct for the corrupted image.
+        spoilt: Whether it is correct for each corrupted image.
     """
     precision = spoilt.mean()
     lost = clean.astype(float) - spoilt
@@ -112,7 +112,7 @@ class Unfinished:
     """The cases measured so far, kept in a file until all are complete."""
 
     def __init__(self, path: pathlib.Path, settings: dict[str, Any]):
-        """Reads the file, ignoring cases of other settings."""
+        """Reads the file, ignoring cases measured with other settings."""
         self._path, self._settings = path, settings
         self.cases: list[dict[str, Any]] = []
         if path.exists():
@@ -155,7 +155,7 @@ def measure(
 
 
 def report(cases: list[dict[str, Any]], names: list[str]) -> str:
-    """Returns tables of the precision at each strength and of its drop."""
+    """Returns tables of the precision at each strength, and of its drop."""
     rows = [
         [
             same[0]["corruption"],
@@ -185,20 +185,20 @@ def report(cases: list[dict[str, Any]], names: list[str]) -> str:
     header = ["network", "corruption", *(f"strength {level}" for level in ASKED)]
     return (
         f"{precision}\n\n"
-        "Percentage points of precision lost, with their standard error:\n"
+        "Percentage points of precision lost, with their standard errors:\n"
         f"{output.table(header, rows)}"
     )
 
 
 def load_test(runs: dict[str, Run]) -> tuple[Dataset, Split]:
-    """Returns the dataset and the requested part of its test images.
+    """Returns the data set and the requested part of its test images.
 
     Raises:
         UserError: A network was trained on different data.
     """
     data_dir = FLAGS.data_dir or next(iter(runs.values())).config.data_dir
     dataset = load_data(FLAGS.dataset, data_dir)
-    command.banner(dataset.notice)
+    command.print_banner(dataset.notice)
     for name, run in runs.items():
         if run.data_fingerprint != dataset.fingerprint:
             raise UserError(
@@ -213,7 +213,7 @@ def load_test(runs: dict[str, Run]) -> tuple[Dataset, Split]:
 def settings_of(
     runs: dict[str, Run], networks: dict[str, Trained], dataset: Dataset, split: Split
 ) -> dict[str, Any]:
-    """Returns everything that the figures depend on."""
+    """Returns everything that the results depend on."""
     return {
         "data": output.without_paths(dataset.source),
         "fingerprint": dataset.fingerprint,
@@ -232,13 +232,13 @@ def settings_of(
 
 
 def picture(record: dict[str, Any], dataset: Dataset) -> Figure:
-    """Returns the picture, with --examples of the test images."""
+    """Returns the figure, with the test images chosen by --examples."""
     examples = dataset.test.images[list(map(int, FLAGS.examples))]
     return noise_plot.draw(record, examples, 1 / len(dataset.class_names))
 
 
 def draw(record: dict[str, Any]) -> Figure:
-    """Returns the picture of an earlier record, with images of --data_dir."""
+    """Returns the figure for an earlier record, with images from --data_dir."""
     return picture(record, load_data(FLAGS.dataset, FLAGS.data_dir or None))
 
 
@@ -247,9 +247,11 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "checkpoint_dirs",
         ["cifar10_train"],
-        "Runs, each DIR or NAME=DIR; the default name is that of the folder.",
+        "Runs, each DIR or NAME=DIR; the default name is the folder's.",
     )
-    flags.DEFINE_integer("num_examples", 0, "Use only the first N test images; 0: all.")
+    flags.DEFINE_integer(
+        "num_examples", 0, "Use only the first N test images; 0 for all."
+    )
     flags.DEFINE_integer("seed", 0, "Seed of the noise and the squares.")
     flags.DEFINE_list("examples", ["4", "13"], "Indices of the test images to show.")
     flags.DEFINE_boolean("quick", False, f"Use only {QUICK_IMAGES} images.")

@@ -1,4 +1,4 @@
-"""Draws the figure of `noise`: precision by strength, and examples."""
+"""Draws the figure for `noise`: precision by strength, and examples."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from experiments.harness import plots
 
 LEVELS = range(6)
 COLUMNS = 2
-# Half the width of a 95% interval, in standard errors.
+# Half-width of a 95% interval, in standard errors.
 INTERVAL = 1.96
-# Half the height of a dot, as precision.
+# Half-height of a dot, on the precision axis.
 DOT = 0.025
 
 
@@ -33,7 +33,7 @@ def draw_strip(axis: Axes, images: Images, corruption: str, seed: int) -> None:
 def draw_panel(
     axis: Axes, cases: list[dict[str, Any]], corruption: str, chance: float
 ) -> None:
-    """Draws the precision of each network over the strength."""
+    """Draws each network's precision over the strength."""
     shown = [case for case in cases if case["corruption"] in ("none", corruption)]
     names = dict.fromkeys(case["network"] for case in shown)
     for name, style in zip(names, plots.STYLES, strict=False):
@@ -57,9 +57,9 @@ def draw(record: dict[str, Any], examples: Images, chance: float) -> Figure:
     """Draws a panel for each corruption, below example images at each strength.
 
     Args:
-        record: the experiment's.
-        examples: test images to show.
-        chance: the precision of guessing.
+        record: The experiment's record.
+        examples: Test images to show.
+        chance: The precision of guessing.
     """
     cases = record["cases"]
     found = {case["corruption"] for case in cases}

@@ -3,8 +3,8 @@
     python -m experiments.course.pooling --data_dir=DIR
 
 Trains the tutorial's network with different pooling layers. Prints the output sizes,
-the duration of a training step and the precision, and writes pooling.json, .csv and
-.png to --results_dir. An interrupted experiment resumes where it stopped. Takes about 4
+the step time and the precision, and writes pooling.json, .csv and .png to
+--results_dir. An interrupted experiment resumes where it left off. Takes about 4
 minutes per 1,000 steps on 2 cores, with 6 runs per seed.
 """
 
@@ -25,7 +25,7 @@ from experiments.harness.studies import Variant
 
 
 class OtherPools(TutorialCNN):
-    """The tutorial's network with configurable pooling; the defaults are its own.
+    """The tutorial's network with configurable pooling; defaults to its own.
 
     It uses XLA's plain operations, so that speeds are comparable.
     """
@@ -38,7 +38,7 @@ class OtherPools(TutorialCNN):
     def pool(self, x: Float[Array, "h w c n"]) -> Float[Array, "oh ow c n"]:
         """Returns the maximum or mean of each window."""
         window, strides = (self.window, self.window, 1), (self.strides, self.strides, 1)
-        # Flax treats the last axis, here the batch, as channels.
+        # Flax treats the last axis, which is the batch here, as channels.
         if self.kind == "max":
             return nn.max_pool(x, window, strides, self.padding)
         return nn.avg_pool(x, window, strides, self.padding, count_include_pad=False)
@@ -61,7 +61,7 @@ def draw(record: dict[str, Any]) -> Figure:
 
 
 def shapes(network: TutorialCNN) -> list[tuple[int, ...]]:
-    """Returns height, width and channels after conv1 and after each pooling layer."""
+    """Returns the height, width and channels after conv1 and each pooling layer."""
     images = jax.ShapeDtypeStruct((24, 24, 64, 1), np.float32)
     found = [images]
     for _ in range(2):
@@ -70,13 +70,13 @@ def shapes(network: TutorialCNN) -> list[tuple[int, ...]]:
 
 
 def milliseconds(model: str, steps: int) -> float:
-    """Returns the median duration of a training step on images of noise."""
+    """Returns the median time of a training step on images of noise."""
     config = Config(**studies.settings() | {"model": model})
     program = build_program(config, num_classes=10)
     images = np.random.RandomState(0).randint(
         256, size=(128, 32, 32, 3), dtype=np.uint8
     )
-    batch = Batch.of(images, np.arange(128) % 10)
+    batch = Batch.from_arrays(images, np.arange(128) % 10)
     state = init_state(program, jax.random.key(0), images)
     step = jax.jit(functools.partial(train_step, program), donate_argnums=0)
     durations = []

@@ -1,4 +1,4 @@
-"""One output of a convolution or a pool, worked out as on a blackboard."""
+"""One output of a convolution or pooling layer, worked out as on a blackboard."""
 
 import dataclasses
 from typing import Any, Literal
@@ -13,7 +13,7 @@ BIAS = 0.0
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """An operation on an image, and one of its outputs to look at.
+    """An operation on an image, with one of its outputs highlighted.
 
     Attributes:
         title: Name of the operation.
@@ -39,14 +39,14 @@ class Example:
 
     @property
     def under_window(self) -> tuple[slice, slice]:
-        """Rows and columns of the padded image in the window of the cell."""
+        """Rows and columns of the padded image under the cell's window."""
         top, left = (self.stride * index for index in self.cell)
         height, width = self.window
         return np.s_[top : top + height, left : left + width]
 
     @property
     def arithmetic(self) -> str:
-        """The calculation of the highlighted output as text."""
+        """The calculation of the highlighted output, as text."""
         window = np.nan_to_num(self.padded[self.under_window])
         values = [f"{value:g}" for value in window.flat]
         products = zip(values, KERNEL.flat, strict=False)

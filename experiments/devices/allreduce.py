@@ -4,11 +4,10 @@
 
 In a ring all-reduce of G bytes among N devices, each device sends 2 (N - 1) / N * G
 bytes over its link (Patarasuk and Yuan, Bandwidth Optimal All-reduce Algorithms for
-Clusters of Workstations, 2009). This is compared with the time of a step: 3 times the
-FLOPs of a forward pass (one forward, two backward), at the throughput that a device is
-assumed to reach. Nothing is measured, and no overlap is modeled, although XLA can hide
-part of an all-reduce behind the backward pass. Latency, which matters for small
-networks, is ignored.
+Clusters of Workstations, 2009). This is compared with the step time: 3 times the FLOPs
+of a forward pass (one forward, two backward) at an assumed device throughput. Nothing
+is measured, and no overlap is modeled, although XLA can hide part of an all-reduce
+behind the backward pass. Latency, which matters for small networks, is ignored.
 """
 
 import dataclasses
@@ -40,7 +39,7 @@ NETWORKS = (
     Network("VGG16, 224x224", 138_357_544, 2 * 15.47),
     Network("VGG16 with BatchNorm, 32x32", 14_728_266, 2 * 0.313),
 )
-# Bytes per second in one direction, as the manufacturers state them.
+# Nominal bytes per second in one direction.
 LINKS = {
     "NVLink 4": 450e9,
     "PCIe 5 x16": 64e9,
@@ -51,12 +50,12 @@ LINKS = {
 
 
 def sent_bytes(network: Network, devices: int) -> float:
-    """Returns the bytes that each device sends in the all-reduce of a step."""
+    """Returns the bytes that each device sends in one step's all-reduce."""
     return 2 * (devices - 1) / devices * BYTES_A_GRADIENT * network.parameters
 
 
 def step_seconds(network: Network, batch_size: int, flops: float) -> float:
-    """Returns the duration of a device's share of a step without the all-reduce."""
+    """Returns the duration of a step on one device, without the all-reduce."""
     return 3 * network.gflop_forward * 1e9 * batch_size / flops
 
 
@@ -72,12 +71,14 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "batch_size", 128, "Images per device in a step.", lower_bound=1
     )
-    flags.DEFINE_float("tflops", 20.0, "TFLOP/s that a device reaches.")
-    flags.DEFINE_float("share", 0.1, "Share of a step that the all-reduce may take.")
+    flags.DEFINE_float("tflops", 20.0, "Throughput of a device, in TFLOP/s.")
+    flags.DEFINE_float(
+        "share", 0.1, "Largest acceptable share of the all-reduce in a step."
+    )
 
 
 def main(argv: list[str]) -> None:
-    """Calculates, prints and saves the costs."""
+    """Computes, prints and saves the costs."""
     del argv
     rows, cases = [], []
     for network in NETWORKS:

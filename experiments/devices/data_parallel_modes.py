@@ -1,12 +1,12 @@
-"""Do jit and pmap give the same numbers, and which is fastest?
+"""Do jit and pmap compute the same results, and which is faster?
 
     python -m experiments.devices.data_parallel_modes --data_dir=DIR --json=modes.json
 
 Takes 20 training steps in each mode on 1, 2, 4, ... devices, with one process per case.
 Prints the throughput, and how far losses and parameters deviate from those of jit on
-one device, relative to their norm. On a machine without GPUs the devices are fake and
-share its cores, so the comparison shows the overhead of the modes, not the speedup from
-more devices. With the defaults this takes about 4 minutes on 2 cores.
+one device, relative to their norm. On a machine without GPUs, the devices are fake and
+share its cores, so the comparison shows the overhead of each mode, not the speedup from
+more devices. Takes about 4 minutes on 2 cores with the defaults.
 """
 
 import time
@@ -28,7 +28,7 @@ Trees = dict[str, list[np.ndarray]]
 def take_steps(
     mode: str, devices: int, batch_size: int, dataset: str, data_dir: str
 ) -> tuple[float, Trees]:
-    """Returns the seconds per step and the results; see `machine.isolated`."""
+    """Returns the seconds per step and the results; runs in `machine.isolated`."""
     import jax
 
     from cifar_jax import Config, build_program, load_data
@@ -39,7 +39,7 @@ def take_steps(
     data = load_data(dataset, data_dir or None)
     strategy = STRATEGIES[mode](sharding.create_mesh(devices))
     program = build_program(Config(batch_size=batch_size), len(data.class_names))
-    state = initial.fresh(program, 0, data.train.images, strategy.mesh)
+    state = initial.create(program, 0, data.train.images, strategy.mesh)
     steps = CompiledSteps(
         program, data.train, batch_size, state, STEPS_PER_CALL, strategy
     )
@@ -63,7 +63,7 @@ def take_steps(
 
 
 def difference(found: Trees, expected: Trees) -> dict[str, float]:
-    """Returns the norm of the difference relative to the norm, by kind of tensor."""
+    """Returns the relative norm of the difference for each kind of tensor."""
 
     def norm(leaves: list[np.ndarray]) -> float:
         return float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in leaves)))
@@ -78,7 +78,7 @@ def difference(found: Trees, expected: Trees) -> dict[str, float]:
 def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_integer("batch_size", 64, "Global batch size.", lower_bound=1)
-    flags.DEFINE_list("devices", [], "Numbers of devices; default 1, 2, 4, ...")
+    flags.DEFINE_list("devices", [], "Device counts; default 1, 2, 4, ...")
     flags.DEFINE_list("modes", list(STRATEGIES), "Modes to compare.")
 
 

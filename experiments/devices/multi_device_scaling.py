@@ -1,14 +1,13 @@
-"""What do more devices gain, and what does their all-reduce cost?
+"""How much faster are more devices, and what does their all-reduce cost?
 
     python -m experiments.devices.multi_device_scaling --data_dir=DIR --json=FILE.json
 
 Times training steps on 1, 2, 4, ... devices, with a fixed global batch size (strong
-scaling) and with a fixed batch size per device (weak scaling). Each is also timed
+scaling) and with a fixed batch size per device (weak scaling). Each case is also timed
 without averaging the gradients; the difference is the collective's share. Prints two
-tables and plots them next to the JSON file. On a machine without GPUs the devices are
+tables and plots them next to the JSON file. On a machine without GPUs, the devices are
 fake and share its cores, so ideal strong scaling is a flat line, and anything below it
-is the cost of dividing the work. With the defaults this takes about 4 minutes on 2
-cores.
+is the cost of dividing the work. Takes about 4 minutes on 2 cores with the defaults.
 """
 
 import time
@@ -22,7 +21,7 @@ from matplotlib.figure import Figure
 from experiments.harness import common, machine, output, plots
 
 STEPS_PER_CALL = 5
-# The programs that are timed, and how the picture calls them.
+# The timed programs, and their labels in the figure.
 PROGRAMS = {
     "seconds_per_step": "training",
     "seconds_without_collective": "without averaging the gradients",
@@ -34,7 +33,7 @@ FLAGS = flags.FLAGS
 def seconds_a_step(
     devices: int, batch_size: int, calls: int, dataset: str, data_dir: str
 ) -> tuple[list[float], list[float]]:
-    """Returns each call's seconds per step, with and without averaging gradients.
+    """Returns the seconds per step of each call, with and without averaging gradients.
 
     A single device has nothing to average, so the second list is empty.
     """
@@ -60,7 +59,7 @@ def seconds_a_step(
     runs = {}
     for kind in found:
         strategy = kind(sharding.create_mesh(devices))
-        state = initial.fresh(program, 0, data.train.images, strategy.mesh)
+        state = initial.create(program, 0, data.train.images, strategy.mesh)
         steps = CompiledSteps(
             program, data.train, batch_size, state, STEPS_PER_CALL, strategy
         )
@@ -96,7 +95,7 @@ def rate(case: dict[str, Any], name: str = "seconds_per_step") -> float:
 
 
 def share(case: dict[str, Any]) -> str:
-    """Returns the collective's share of a step, or why it cannot be given."""
+    """Returns the collective's share of a step as text; empty for one device."""
     if not case["seconds_without_collective"]:
         return ""
     found = 1 - rate(case) / rate(case, "seconds_without_collective")
@@ -104,7 +103,7 @@ def share(case: dict[str, Any]) -> str:
 
 
 def report(cases: list[dict[str, Any]]) -> str:
-    """Returns a table; the last column but one is relative to the first row."""
+    """Returns a table; its second-to-last column is relative to the first row."""
     rows = [
         [
             str(case["devices"]),
@@ -122,13 +121,13 @@ def report(cases: list[dict[str, Any]]) -> str:
 
 def draw(record: dict[str, Any]) -> Figure:
     """Draws throughput over the number of devices, with and without the collective."""
-    title = "What do more devices gain, and what does their all-reduce cost?"
+    title = "How much faster are more devices, and what does their all-reduce cost?"
     figure = plots.figure(4.6, title)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, kind in zip(axes, ("strong", "weak"), strict=True):
         draw_panel(axis, record[kind])
         batch = record[kind][0]["batch_size"]
-        each = "in all" if kind == "strong" else "per device"
+        each = "in total" if kind == "strong" else "per device"
         axis.set_title(f"{kind} scaling: {batch} images {each}", fontsize=10)
     axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("examples/s")
@@ -170,7 +169,7 @@ def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_integer("batch_size", 128, "Global batch size, strong scaling.")
     flags.DEFINE_integer("batch_size_each", 32, "Batch size per device, weak scaling.")
-    flags.DEFINE_list("devices", [], "Numbers of devices; default 1, 2, 4, ...")
+    flags.DEFINE_list("devices", [], "Device counts; default 1, 2, 4, ...")
     flags.DEFINE_integer(
         "calls", 5, f"Timed calls of {STEPS_PER_CALL} steps.", lower_bound=1
     )

@@ -1,4 +1,4 @@
-"""Runs training programs as child processes and times them by the lines they print."""
+"""Runs training programs as child processes, timed by the lines they print."""
 
 import dataclasses
 import functools
@@ -24,15 +24,15 @@ FLAGS = flags.FLAGS
 
 
 class ChildFailedError(Exception):
-    """A child process failed; the message has the last line of its stderr."""
+    """A child process failed; the message is the last line of its stderr."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Child:
-    """A process that has ended successfully.
+    """A process that ended successfully.
 
     Attributes:
-        lines: Its output lines, each with the seconds since it was started.
+        lines: Its output lines, each with the seconds since the process started.
         peak_bytes: Its peak resident memory.
     """
 
@@ -41,7 +41,7 @@ class Child:
 
     @property
     def log(self) -> dict[int, tuple[float, float]]:
-        """The tutorial's log lines as {step: (seconds since the start, loss)}."""
+        """The tutorial's log lines, as {step: (seconds since the start, loss)}."""
         found = ((seconds, LOG_LINE.search(text)) for seconds, text in self.lines)
         return {int(m[1]): (seconds, float(m[2])) for seconds, m in found if m}
 
@@ -52,9 +52,13 @@ def run_child(
     cores: Sequence[int] = (),
     folder: str | None = None,
 ) -> Child:
-    """Runs a command to completion, restricted to `cores` if any are given.
+    """Runs a command to completion.
 
-    It runs in the folder, or in the current one.
+    Args:
+        command: The command and its arguments.
+        environment: Additional environment variables.
+        cores: The cores the command may use; empty for all of them.
+        folder: Its working directory; None for the current one.
 
     Raises:
         ChildFailedError: The exit status is not 0.
@@ -95,7 +99,7 @@ def run_child(
 
 
 def train_command(*arguments: str, log_frequency: int = LOG_FREQUENCY) -> list[str]:
-    """Returns the real train command for the flags' data, logging as expected here."""
+    """Returns the real train command for the data chosen by the flags."""
     return [
         *(sys.executable, "-m", "cifar_jax.train"),
         f"--dataset={FLAGS.dataset}",
@@ -107,7 +111,7 @@ def train_command(*arguments: str, log_frequency: int = LOG_FREQUENCY) -> list[s
 
 
 def throughput(child: Child, batch_size: int, from_step: int, steps: int) -> float:
-    """Returns the examples/s between the lines of two steps, by our own clock."""
+    """Returns the examples/s between two log lines, by our own clock."""
     log = child.log
     seconds = log[from_step + steps][0] - log[from_step][0]
     return steps * batch_size / seconds
@@ -118,7 +122,7 @@ def write_records(
 ) -> str:
     """Writes the images of a split as official binary records; returns their source.
 
-    One label byte, then 1,024 bytes of red, of green and of blue.
+    A record is one label byte, then 1,024 bytes each of red, green and blue.
     """
     from cifar_jax import load_data
 

@@ -14,7 +14,7 @@ from cifar_jax.errors import RunError, Stopped, UserError
 from experiments.harness import output
 from experiments.harness.children import ChildFailedError
 
-# --help lists the flags defined here as those of the experiment that is run.
+# Makes --help list the flags defined here under the running experiment.
 flags.disclaim_key_flags()
 
 
@@ -23,14 +23,14 @@ def run(
     define_flags: Callable[[], None],
     draw: output.Draw | None = None,
 ) -> None:
-    """Parses the flags and runs an experiment; errors end it as they end the commands.
+    """Parses the flags and runs an experiment, handling errors as the commands do.
 
     Args:
-        main: runs the experiment; it is given the arguments that are not flags.
-        define_flags: defines the experiment's own flags. It is called here and not at
-            import, so that experiments can be imported together.
-        draw: returns the picture of the experiment's record, so that --redraw can
-            change pictures without measuring again.
+        main: Runs the experiment; takes the arguments that are not flags.
+        define_flags: Defines the experiment's own flags. It is called here rather than
+            at import, so that several experiments can be imported together.
+        draw: Returns the figure for the experiment's record, so that --redraw can
+            update figures without measuring again.
     """
     flags.DEFINE_string("dataset", "cifar10", "Same as for the train command.")
     flags.DEFINE_string("data_dir", "", "Same as for the train command.")
@@ -38,29 +38,29 @@ def run(
     flags.DEFINE_string("json", "", "Write the result to this file as JSON.")
     if draw:
         flags.DEFINE_string(
-            "redraw", "", "Measure nothing; only draw the picture of this .json file."
+            "redraw", "", "Only redraw the figure for this .json file; measure nothing."
         )
     define_flags()
-    # Child processes, PyTorch's too, get the memory settings of our commands.
+    # Child processes, including PyTorch's, get our commands' memory settings.
     os.environ.update(startup.environment())
     app.run(functools.partial(_guarded, main, draw), flags_parser=_parse)
 
 
 def _parse(words: list[str]) -> list[str]:
-    """Parses the flags; a wrong one ends the process as it ends the commands."""
+    """Parses the flags; a bad one ends the process, as it does for the commands."""
     try:
         return flags.FLAGS(words)
     except (flags.Error, ValueError) as error:  # ValueError: --nofull=3, for example
         print(f"error: {error} (--help lists the flags)", file=sys.stderr)
         sys.exit(UserError.exit_code)
-    except SystemExit:  # absl ends --help with status 1, our commands with 0.
+    except SystemExit:  # After --help, absl exits with 1, our commands with 0.
         sys.exit(0)
 
 
 def _guarded(
     main: Callable[[list[str]], None], draw: output.Draw | None, argv: list[str]
 ) -> None:
-    # app.run lets absl and JAX log at level INFO, which our commands do not.
+    # app.run makes absl and JAX log at level INFO; our commands do not.
     logging.set_verbosity(logging.WARNING)
     try:
         if len(argv) > 1:

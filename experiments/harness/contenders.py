@@ -28,13 +28,13 @@ MODELS: dict[str, dict[str, Any]] = {
     "cuda_convnet_11pct": {"recipe": "cuda_convnet_11pct"},
     "airbench94_sgd": {"recipe": "airbench94_sgd"},
 }
-# Options of the PyTorch peer by program, all in float32.
+# Options of the PyTorch peer for each program, all in float32.
 PYTORCH_OPTIONS = {
     "PyTorch": [],
     "PyTorch channels_last": ["--channels_last"],
     "PyTorch compile": ["--compile"],
 }
-# What is run by default for networks other than the tutorial's.
+# Programs that run by default for networks other than the tutorial's.
 FEW = (OURS, *PYTORCH_OPTIONS)
 
 FLAGS = flags.FLAGS
@@ -42,7 +42,7 @@ FLAGS = flags.FLAGS
 
 @dataclasses.dataclass
 class Contender:
-    """A program that trains, and the results of its runs, one per round."""
+    """A training program and the results of its runs, one per round."""
 
     name: str
     command: list[str]
@@ -54,7 +54,7 @@ class Contender:
     examples_per_sec: list[float] = dataclasses.field(default_factory=list)
 
     def run(self) -> None:
-        """Runs one round; a program that has failed is not run again."""
+        """Runs one round, unless the program has already failed."""
         if self.failure is not None:
             return
         with tempfile.TemporaryDirectory() as train_dir:
@@ -79,7 +79,7 @@ class Contender:
 
 
 def programs(models: list[str], records: str) -> dict[str, list[Contender]]:
-    """Returns the programs to run for each network, in the order of the tables."""
+    """Returns the programs to run for each network, in table order."""
     check_models(models)
     tensorflow = interpreter(FLAGS.tensorflow_python, "tensorflow")
     pytorch = interpreter(FLAGS.pytorch_python, "torch")
@@ -106,17 +106,17 @@ def check_models(models: list[str]) -> None:
 def commands(
     model: str, records: str, tensorflow: str | None, pytorch: str | None
 ) -> dict[str, list[str]]:
-    """Returns the commands of all available programs for a network, by name.
+    """Returns the commands of all programs available for a network, by name.
 
     Args:
         model: The name of the network.
-        records: The file of the training images.
-        tensorflow: The interpreter with TensorFlow, or None.
-        pytorch: The interpreter with PyTorch, or None.
+        records: The file of training images.
+        tensorflow: A Python interpreter with TensorFlow, or None.
+        pytorch: A Python interpreter with PyTorch, or None.
     """
     sizes = [
         f"--batch_size={FLAGS.batch_size}",
-        # One more step, since the first one is step 0.
+        # One extra step, since the first one is step 0.
         f"--max_steps={FLAGS.from_step + FLAGS.steps + 1}",
     ]
     settings = [f"--{name}={value}" for name, value in MODELS[model].items()]
@@ -139,10 +139,11 @@ def commands(
 
 
 def interpreter(given: str, module: str) -> str | None:
-    """Returns the given interpreter, or this one if it has the module, or None."""
+    """Returns the given interpreter, else this one if it has the module, else None."""
     if given or importlib.util.find_spec(module):
         return given or sys.executable
     print(
-        f"skipping {module}: not installed; see --tensorflow_python, --pytorch_python"
+        f"skipping {module}: not installed; pass --tensorflow_python or "
+        "--pytorch_python"
     )
     return None

@@ -1,11 +1,11 @@
-"""Jobs that several processes share, and that survive the death of each of them.
+"""Jobs shared by several processes, any of which may die.
 
-    DIRECTORY/study.json        what all jobs have in common
-    DIRECTORY/<job>/job.json    what the job is to do
-    DIRECTORY/<job>/result.json what it found; without it, it is not finished
+    DIRECTORY/study.json        settings shared by all jobs
+    DIRECTORY/<job>/job.json    the job's task
+    DIRECTORY/<job>/result.json its result, once it has finished
 
-A job is claimed by a lock that ends with its process; one that is not finished and that
-nobody holds is taken up again, with whatever its folder contains.
+A process claims a job with a lock that is released when the process ends. An unfinished
+job that nobody holds is resumed from whatever its folder contains.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import filelock
 from cifar_jax import UserError
 from experiments.harness import output
 
-# Not a run's .lock, so that the folder of a job can be that of its run.
+# Differs from a run's .lock, so that a job and its run can share a folder.
 _LOCK = ".job.lock"
 
 
@@ -30,9 +30,9 @@ class Job:
     """A part of a study.
 
     Attributes:
-        name: of its folder.
-        task: what is to be done.
-        result: what was found; None if it is not finished.
+        name: The name of its folder.
+        task: What to do.
+        result: The result, or None if the job has not finished.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Job:
     result: dict[str, Any] | None = None
 
 
-# Says what else is to be done, given all jobs that there are; None: nothing for now.
+# Returns the next job, given all existing ones, or None if none is ready.
 Plan = Callable[[Sequence[Job]], Job | None]
 
 
@@ -51,7 +51,7 @@ class Study:
         """Creates or continues a study.
 
         Raises:
-            UserError: the directory has another one, with other settings.
+            UserError: the directory has a study with different settings.
         """
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
@@ -61,13 +61,13 @@ class Study:
             saved = json.loads(path.read_text()) if path.exists() else settings
             if saved != settings:
                 raise UserError(
-                    f"{directory} has another study, with {output.describe(saved)}; "
-                    "give the same settings to continue it, or choose another --out_dir"
+                    f"{directory} has a different study, with {output.describe(saved)};"
+                    " pass the same settings to continue it, or a different --out_dir"
                 )
             output.write(settings, path)
 
     def jobs(self) -> list[Job]:
-        """Returns all jobs, in the order of their names."""
+        """Returns all jobs, sorted by name."""
         return [
             Job(
                 path.parent.name,
@@ -78,7 +78,7 @@ class Study:
         ]
 
     def reopen(self, failed: Callable[[dict[str, Any]], bool]) -> None:
-        """Makes jobs with such results unfinished again, so that they are retried."""
+        """Reopens the jobs whose result counts as failed, so that they are retried."""
         with self._lock:
             for job in self.jobs():
                 if job.result is not None and failed(job.result):
@@ -90,12 +90,12 @@ class Study:
         run: Callable[[Job, pathlib.Path], dict[str, Any]],
         report: Callable[[str, Sequence[Job]], None],
     ) -> list[Job]:
-        """Runs jobs until all are finished, by whatever process; returns them.
+        """Runs jobs until all are finished, by any process; returns them.
 
         Args:
-            plan: says what else is to be done.
-            run: does a job, in its folder, and returns the result.
-            report: is given the name of a job that is finished, and all jobs.
+            plan: Returns the next job, or None if none is ready.
+            run: Does a job in its folder and returns the result.
+            report: Takes the name of a job that just finished, and all jobs.
         """
         while True:
             with self._claimed(plan) as job:
@@ -109,12 +109,12 @@ class Study:
             jobs = self.jobs()
             if all(job.result is not None for job in jobs) and plan(jobs) is None:
                 return jobs
-            # Other processes are at work on the rest.
+            # Other processes are working on the rest.
             time.sleep(1)
 
     @contextlib.contextmanager
     def _claimed(self, plan: Plan) -> Iterator[Job | None]:
-        """Holds a job that nobody else holds; None if there is none for now."""
+        """Holds a job that nobody else holds, or yields None if none is ready."""
         with contextlib.ExitStack() as stack:
             with self._lock:
                 job = self._abandoned(stack) or self._new(plan, stack)

@@ -1,7 +1,7 @@
 """The machine that an experiment runs on, and processes that use its devices.
 
-An experiment measures in child processes: a child begins with its parent's peak memory
-on its account, so whatever needs JAX or the data runs in a child as well.
+Experiments measure in child processes. A child's peak memory starts from its parent's,
+so anything that needs JAX or the data runs in a child as well.
 """
 
 import concurrent.futures
@@ -28,11 +28,11 @@ def device() -> str:
 
 
 def matrix_product_peak() -> dict[str, Any]:
-    """Measures the best of several square matrix products, in GFLOP/s.
+    """Measures the fastest of several square matrix products, in GFLOP/s.
 
-    Matrices have 2,048 rows, or 8,192 where that would be too quick to time. For
-    bfloat16, the result is float32, as in training. On a GPU, JAX multiplies float32 as
-    TF32.
+    Matrices have 2,048 rows, or 8,192 where that would be too quick to time. Products
+    of bfloat16 matrices are float32, as in training. On a GPU, JAX multiplies float32
+    as TF32.
     """
     import jax
     import jax.numpy as jnp
@@ -53,7 +53,7 @@ def matrix_product_peak() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Returns what a reader must know to compare figures, and the date."""
+    """Returns what readers need to compare results between machines, and the date."""
     versions = {
         name: importlib.metadata.version(name)
         for name in ("jax", "jaxlib", "flax", "numpy")
@@ -68,7 +68,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    # Only Linux is asked: elsewhere Python knows the name, there it does not.
+    # Linux only: on other systems, Python itself knows the processor's name.
     path = pathlib.Path("/proc/cpuinfo")
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     found = re.search(r"model name\s*: (.+)", text)
@@ -92,7 +92,7 @@ def number_of_devices() -> int:
 def device_counts(asked: Sequence[str]) -> list[int]:
     """Returns the requested counts, or 1, 2, 4, ...; a CPU has FAKE_DEVICES.
 
-    Child processes that are started later see as many devices.
+    Child processes started later see that many devices.
     """
     fake = f"--xla_force_host_platform_device_count={FAKE_DEVICES}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fake}"
@@ -102,15 +102,15 @@ def device_counts(asked: Sequence[str]) -> list[int]:
     return [1 << i for i in range(available.bit_length())]
 
 
-def isolated(function: Callable, *arguments: Any) -> Any:
-    """Calls a function in a process of its own, and returns its result."""
+def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function in its own process and returns the result."""
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def name(facts: dict[str, Any]) -> str:
-    """Returns what computed, such as "AMD EPYC, 2 cores" or "NVIDIA H100"."""
+    """Returns the processor's name, such as "AMD EPYC, 2 cores" or "NVIDIA H100"."""
     kind, device_name = facts["device"].split(": ", 1)
     if kind == "cpu":
         cores = "1 core" if facts["cores"] == 1 else f"{facts['cores']} cores"

@@ -1,4 +1,4 @@
-"""What experiments print and write: tables, JSON, CSV and figures."""
+"""Tables, JSON, CSV and figures that experiments print and write."""
 
 import csv
 import io
@@ -13,36 +13,36 @@ from absl import flags
 from cifar_jax.errors import UserError
 from cifar_jax.runs.files import write_atomically
 
-if TYPE_CHECKING:  # children begin with this process's memory on their account
+if TYPE_CHECKING:  # a child's peak memory starts from its parent's
     from matplotlib.figure import Figure
 
-# Draws the picture of an experiment's record.
+# Draws the figure for an experiment's record.
 Draw = Callable[[dict[str, Any]], "Figure"]
 FLAGS = flags.FLAGS
 
 
 def define_results_dir() -> None:
-    """Defines --results_dir; what the pages quote is beside the experiments."""
+    """Defines --results_dir; results quoted in the docs are next to the experiments."""
     flags.DEFINE_string(
         "results_dir",
         "results",
-        "Folder for results. Those that the pages quote are in the folder of the same "
-        "name beside each experiment, such as experiments/course/results.",
+        "Folder for results. Those quoted in the docs are in the folder of the same "
+        "name next to each experiment, such as experiments/course/results.",
     )
 
 
 def without_paths(source: str) -> str:
-    """Removes directories of this machine from a description of the data."""
+    """Removes this machine's directories from a description of the data."""
     return re.sub(r"\S*/", "", source)
 
 
 def describe(facts: dict[str, Any]) -> str:
-    """Returns facts as one line of text."""
+    """Returns the entries as one line of text."""
     return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a Markdown table with aligned columns, the first one to the left."""
+    """Returns a Markdown table; the first column is left-aligned, the others right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = [
         f"{'-' * (width - 1)}{'-' if i == 0 else ':'}" for i, width in enumerate(widths)
@@ -57,7 +57,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def keep(record: dict[str, Any], draw: Draw | None = None) -> None:
-    """Writes the record to --json, if given, and its picture beside it."""
+    """Writes the record to --json, if given, and its figure next to it."""
     if FLAGS.json:
         path = pathlib.Path(FLAGS.json)
         write(record, path)
@@ -66,10 +66,10 @@ def keep(record: dict[str, Any], draw: Draw | None = None) -> None:
 
 
 def redraw(draw: Draw, path: pathlib.Path) -> None:
-    """Writes the picture of an earlier record beside it.
+    """Draws the figure for an earlier record and writes it next to the record.
 
     Raises:
-        UserError: the file cannot be read, or is not a record of this experiment.
+        UserError: the file cannot be read or is not a record of this experiment.
     """
     try:
         figure = draw(json.loads(path.read_text(encoding="utf-8")))
@@ -77,8 +77,8 @@ def redraw(draw: Draw, path: pathlib.Path) -> None:
         raise UserError(f"--redraw={path}: {error.strerror}") from error
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(
-            f"--redraw={path} is not a result of this experiment; give a .json file "
-            "that it has written"
+            f"--redraw={path} is not a result of this experiment; pass a .json file "
+            "that the experiment wrote"
         ) from error
     picture = path.with_suffix(".png")
     write_figure(figure, picture)
@@ -86,12 +86,12 @@ def redraw(draw: Draw, path: pathlib.Path) -> None:
 
 
 def write(record: dict[str, Any], path: pathlib.Path) -> None:
-    """Writes the record as JSON, and creates its directory."""
+    """Writes the record as JSON, creating its directory if needed."""
     _write(path, json.dumps(record, indent=1) + "\n")
 
 
 def write_rows(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
-    """Writes rows with the same keys as CSV, and creates its directory."""
+    """Writes rows that share their keys as CSV, creating the directory if needed."""
     file = io.StringIO()
     writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -100,7 +100,7 @@ def write_rows(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
 
 
 def write_figure(figure: "Figure", path: pathlib.Path, dpi: int = 110) -> None:
-    """Writes a figure as PNG, and creates its directory."""
+    """Writes a figure as PNG, creating its directory if needed."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=dpi)
     _write(path, file.getvalue())

@@ -1,4 +1,4 @@
-"""Runs of one config from several seeds, side by side on one device by jax.vmap."""
+"""Runs of one config with several seeds, side by side on one device, by jax.vmap."""
 
 import functools
 import math
@@ -19,25 +19,25 @@ from cifar_jax import (
     compiler_options,
     eval_step,
 )
-from cifar_jax.devices.compilation import slow_in_loops
+from cifar_jax.devices.compilation import is_slow_in_loops
 from cifar_jax.training import train_state
 from cifar_jax.training.compiled import take_steps
 from cifar_jax.training.trained import eval_variables
 
-# Images evaluated at a time, at most.
+# The most images evaluated at a time.
 EVAL_BATCH_SIZE = 2000
 
 
 class ParallelRuns:
-    """Whole runs on one device, without logs, summaries and checkpoints.
+    """Whole runs on one device, without logs, summaries or checkpoints.
 
-    Each of them is the train command's run of that seed, except for rounding. The steps
-    of a phase are one loop on the device; on a CPU, which computes convolutions slowly
-    in loops, each step is a call.
+    Each one matches the train command's run with the same seed, up to rounding. The
+    steps of a phase form one loop on the device. On a CPU, where convolutions inside
+    loops are slow, each step is a separate call.
     """
 
     def __init__(self, config: Config, dataset: Dataset, num_seeds: int):
-        """Compiles everything for this number of runs at a time."""
+        """Compiles everything for this many runs at a time."""
         self._config = config
         self._num_seeds = num_seeds
         self._program = build_program(config, len(dataset.class_names))
@@ -52,7 +52,7 @@ class ParallelRuns:
         remainder = len(images) % config.batch_size if config.drop_remainder else 0
         self._images_per_epoch = len(images) - remainder
         seen = train_state.seen_at_start(self._program, images)
-        start = functools.partial(train_state.of_statistics, self._program)
+        start = functools.partial(train_state.from_statistics, self._program)
         keys = self._keys(0)
         self._start = _compiled(jax.vmap(lambda key: start(key, *seen)), keys)
         self._order = _compiled(jax.vmap(self._indices), keys)
@@ -67,9 +67,9 @@ class ParallelRuns:
         self._logits = self._compiled_evaluation(states)
 
     def train(self, first_seed: int) -> TrainState:
-        """Returns the states after the last step of runs with consecutive seeds.
+        """Returns the final states of runs with consecutive seeds.
 
-        All their arrays have an additional first axis of runs.
+        All their arrays have an additional leading axis, over runs.
         """
         keys = self._keys(first_seed)
         states, order = self._start(keys), self._order(keys)
@@ -78,7 +78,7 @@ class ParallelRuns:
         return jax.block_until_ready(states)
 
     def evaluate(self, states: TrainState) -> list[float]:
-        """Returns the accuracy of each run on the test set."""
+        """Returns each run's accuracy on the test set."""
         predicted = np.asarray(self._logits(states)).argmax(-1)
         return (predicted == self._test_labels).mean(axis=1).tolist()
 
@@ -87,7 +87,7 @@ class ParallelRuns:
         return jnp.stack([jax.random.key(seed) for seed in seeds])
 
     def _indices(self, key: Key[Array, ""]) -> Int32[Array, "steps batch"]:
-        """Returns the images in the batches of a run, as `BatchOrder` draws them."""
+        """Returns the image indices of a run's batches, as `BatchOrder` draws them."""
         config, count = self._config, self._images_per_epoch
         visited = config.max_steps * config.batch_size
         of_epoch = functools.partial(jax.random.fold_in, train_state.streams(key).order)
@@ -98,7 +98,7 @@ class ParallelRuns:
         return orders[:, :count].reshape(-1)[:visited].reshape(config.max_steps, -1)
 
     def _batches(self, order: Array, first: int, end: int) -> dict[str, Array]:
-        """Returns the batches of these steps, of which only the indices are a run's."""
+        """Returns the batches of these steps; only the indices differ between runs."""
         size = self._config.batch_size
         positions = jnp.arange(first * size, end * size).reshape(-1, size)
         epochs = positions // self._images_per_epoch
@@ -119,7 +119,7 @@ class ParallelRuns:
             return wrapped.lower(states, self._data, batches, stop - first)
 
         whole = lowered(True, end)
-        stride = 1 if slow_in_loops(whole) else end - first
+        stride = 1 if is_slow_in_loops(whole) else end - first
         chosen = whole if stride > 1 else lowered(False, first + 1)
         compiled = chosen.compile(compiler_options())
 
@@ -151,7 +151,7 @@ class ParallelRuns:
             return found.swapaxes(0, 1).reshape(self._num_seeds, -1, found.shape[-1])
 
         lowered = jax.jit(all_logits).lower(states, self._test)
-        if not slow_in_loops(lowered):
+        if not is_slow_in_loops(lowered):
             compiled = lowered.compile(compiler_options())
             return lambda states: compiled(states, self._test)
         one = _compiled(logits, states, self._test[0])
@@ -161,7 +161,7 @@ class ParallelRuns:
 
 
 def _compiled(
-    function: Callable, *arguments: Any, **options: Any
+    function: Callable[..., Any], *arguments: Any, **options: Any
 ) -> jax.stages.Compiled:
     lowered = jax.jit(function, **options).lower(*arguments)
     return lowered.compile(compiler_options())

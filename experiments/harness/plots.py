@@ -1,4 +1,4 @@
-"""The style that all pictures of the experiments share."""
+"""The style shared by the figures of all experiments."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from matplotlib.transforms import offset_copy
 
-# Colors of Okabe and Ito, which color-blind readers can tell apart, without their
-# yellow, which is too faint on white; each with a marker.
+# The colors of Okabe and Ito, which color-blind readers can tell apart, each with a
+# marker. Their yellow is left out: it is too faint on white.
 STYLES: tuple[dict[str, Any], ...] = tuple(
     {"color": color, "marker": marker, "mec": "none", "alpha": 0.7}
     for color, marker in (
@@ -24,8 +24,8 @@ STYLES: tuple[dict[str, Any], ...] = tuple(
         ("#000000", "v"),
     )
 )
-# In inches. Written with 110 dots per inch, a figure of this width fills the page on
-# which README files are shown, so that text keeps its size.
+# In inches. At 110 dots per inch, a figure of this width fills the page on which README
+# files are shown, so that text keeps its size.
 WIDTH = 8.0
 
 
@@ -34,7 +34,7 @@ def figure(height: float, title: str) -> Figure:
 
     Args:
         height: In inches.
-        title: The question that the picture answers, or the finding.
+        title: The question that the figure answers, or the finding.
     """
     made = Figure(figsize=(WIDTH, height), layout="constrained")
     made.suptitle(title, fontsize=12)
@@ -42,25 +42,25 @@ def figure(height: float, title: str) -> Figure:
 
 
 def times(text: str) -> str:
-    """Returns a text in which numbers such as 24x24 have the sign of multiplication."""
+    """Returns the text with a multiplication sign in sizes such as 24x24."""
     return re.sub(r"(?<=\d)x(?=-?\d)", "\N{MULTIPLICATION SIGN}", text)
 
 
-def count(groups: Collection[Collection]) -> str:
-    """Returns how many runs the groups have, such as "n = 3" or "n = 1 to 3"."""
+def count(groups: Collection[Collection[Any]]) -> str:
+    """Returns the number of runs per group, such as "n = 3" or "n = 1 to 3"."""
     sizes = [len(group) for group in groups]
     low, high = min(sizes), max(sizes)
     return f"n = {low}" if low == high else f"n = {low} to {high}"
 
 
-def dots(rows: Collection[Collection]) -> str:
+def dots(rows: Collection[Collection[Any]]) -> str:
     """Returns what the dots and lines of `draw_rows` mean."""
     line = ", a line the mean" if max(map(len, rows)) > 1 else ""
     return f"a dot is a run ({count(rows)} per row){line}"
 
 
 def logarithmic(axis: Axes) -> None:
-    """Makes a panel's x axis logarithmic, with a few plain numbers."""
+    """Makes a panel's x axis logarithmic, with a few plain numbers as labels."""
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:,g}")
@@ -70,12 +70,12 @@ def logarithmic(axis: Axes) -> None:
 def label_at_right(
     made: Figure, axis: Axes, labels: Sequence[tuple[float, str, dict[str, Any]]]
 ) -> None:
-    """Writes labels right of a panel, each as near to its height as others allow.
+    """Writes labels to the right of a panel, as close to their heights as they fit.
 
     Args:
-        made: the figure.
-        axis: its last panel, whose limits no longer change.
-        labels: height in the units of the axis, text, and one of STYLES.
+        made: The figure.
+        axis: Its last panel, with its final limits.
+        labels: For each label, its height in axis units, its text and one of STYLES.
     """
     low, high = axis.get_ylim()
     ordered = sorted(labels, key=lambda label: label[0])
@@ -100,11 +100,11 @@ def label_at_right(
 
 
 def draw_rows(axis: Axes, series: dict[str, dict[str, list[float]]]) -> None:
-    """Draws a row for each name: its values as dots, the mean of several as a line.
+    """Draws a row for each name: its values as dots, and a line at their mean.
 
     Args:
-        axis: where to draw.
-        series: the values by the label of the legend, and then by the name of the row.
+        axis: Where to draw.
+        series: The values by legend label, then by row name.
     """
     offsets = np.linspace(-0.12, 0.12, len(series))
     for (label, rows), style, offset in zip(

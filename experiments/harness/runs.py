@@ -1,4 +1,4 @@
-"""Trains and evaluates with the real commands, and reads the figures they produce."""
+"""Trains and evaluates with the real commands, and reads their results."""
 
 import itertools
 import pathlib
@@ -28,19 +28,19 @@ def train_and_evaluate(
     """Trains in a folder, resuming any run there, and evaluates.
 
     Args:
-        train_dir: Folder of the run.
-        train_flags: Flags of the train command except --train_dir.
-        names: Of the evaluations: "test", with averaged parameters, or "test_raw", with
-            those of the last step, or both.
+        train_dir: The run's folder.
+        train_flags: Flags for the train command, except --train_dir.
+        names: The evaluations: "test", with averaged parameters, "test_raw", with the
+            last step's parameters, or both.
 
     Returns:
         A dict with these keys:
         precision: Precision by evaluation.
         step_0_loss: Loss before the first step.
-        examples_per_sec: Median over the lines of the log.
+        examples_per_sec: Median over the log lines.
         train_seconds: Duration of all steps, without startup and compilation.
-        loss: (step, loss) of every line.
-        parameters: Number of the network's parameters.
+        loss: (step, loss) from each log line.
+        parameters: The network's number of parameters.
     """
     log = train_dir / "log.txt"
     train_dir.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def train_seconds(log: pathlib.Path, before: int | None = None) -> float:
     """Returns the seconds that a run's steps took, up to the last logged one.
 
     With `before`, only earlier steps count. Startup, compilation, and steps that were
-    lost and repeated are not counted.
+    lost and repeated do not count.
     """
     lines = _log_lines(log)
     steps = [step for step in lines if before is None or step < before]
@@ -73,14 +73,14 @@ def train_seconds(log: pathlib.Path, before: int | None = None) -> float:
 
 
 def evaluations(train_dir: pathlib.Path, name: str) -> list[tuple[int, float]]:
-    """Returns (step, precision) of every evaluation of this name, in order."""
+    """Returns (step, precision) for each evaluation with this name, in order."""
     path = train_dir / "eval" / f"{name}.jsonl"
     records = read_evaluations(path) if path.exists() else []
     return sorted({one["step"]: one["precision_at_1"] for one in records}.items())
 
 
 def evaluated(train_dir: pathlib.Path, name: str, step: int) -> float | None:
-    """Returns the precision of an evaluation at this step, or None if not evaluated."""
+    """Returns the precision at this step, or None if it was not evaluated."""
     return dict(evaluations(train_dir, name)).get(step)
 
 
@@ -93,9 +93,9 @@ def source(run: Run) -> dict[str, str]:
 
 
 def mean(values: Sequence[float], digits: int = 3) -> str:
-    """Returns the mean, the sample standard deviation if there is one, and the count.
+    """Returns the mean, sample standard deviation and count as text.
 
-    Such as "0.601 (sd 0.002, n 3)".
+    For example, "0.601 (sd 0.002, n 3)"; a single value has no standard deviation.
     """
     sd = f"sd {deviation(values):.{digits}f}, " if len(values) > 1 else ""
     return f"{np.mean(values):.{digits}f} ({sd}n {len(values)})"
@@ -109,7 +109,7 @@ def deviation(values: Sequence[float]) -> float:
 def _log_lines(log: pathlib.Path) -> dict[int, list[str]]:
     """Returns loss, examples/sec and sec/batch by step, in order.
 
-    A resumed run logs some steps twice; the last line counts.
+    A resumed run may log a step twice; the later line counts.
     """
     lines = {int(step): rest for step, *rest in LOG_LINE.findall(_read(log))}
     return dict(sorted(lines.items()))
@@ -126,7 +126,7 @@ def _precision(train_dir: pathlib.Path, name: str) -> float:
         flags = (f"--checkpoint_dir={train_dir}", f"--raw_params={name == 'test_raw'}")
         _command(subprocess.DEVNULL, "eval", *flags)
     found = evaluated(train_dir, name, last)
-    assert found is not None  # The command has succeeded.
+    assert found is not None  # The command succeeded.
     return found
 
 
@@ -136,7 +136,7 @@ def _command(output: Any, name: str, *flags: str) -> None:
     try:
         status = process.wait()
     except KeyboardInterrupt:
-        # The command received the signal too; let it finish saving its checkpoint.
+        # The command got the signal too; let it finish saving its checkpoint.
         if process.wait() == 0:
             raise
         status = process.returncode

@@ -1,4 +1,4 @@
-"""Processes side by side: each has its share of the machine, and all stop together."""
+"""Runs processes side by side, each on its share of the machine."""
 
 import dataclasses
 import os
@@ -23,8 +23,8 @@ class Share:
     """A part of the machine.
 
     Attributes:
-        cores: those that processes may run on; empty: as this one.
-        environment: further variables of processes.
+        cores: The cores that processes may use; empty for this process's own.
+        environment: Additional environment variables for processes.
     """
 
     cores: list[int] = dataclasses.field(default_factory=list)
@@ -37,15 +37,15 @@ class Share:
 
 
 def shares(count: int, platform: str, devices: int) -> list[Share]:
-    """Divides the machine: the cores of a CPU, or the GPUs.
+    """Divides the machine's CPU cores, or its GPUs.
 
     Args:
-        count: the number of shares.
-        platform: JAX's, such as "cpu".
-        devices: the number of JAX's devices.
+        count: The number of shares.
+        platform: JAX's platform, such as "cpu".
+        devices: The number of JAX devices.
 
     Raises:
-        UserError: there is less than one core or device for each.
+        UserError: there is less than one core or device per share.
     """
     if count == 1:
         return [Share()]
@@ -54,7 +54,9 @@ def shares(count: int, platform: str, devices: int) -> list[Share]:
         _check(count, len(cores), "cores")
         return [Share(part.tolist()) for part in np.array_split(cores, count)]
     if platform != "gpu":
-        raise UserError(f"--at_a_time={count} is for CPUs and GPUs, not {platform}s")
+        raise UserError(
+            f"--at_a_time={count} needs a CPU or GPUs, not a {platform}; leave it at 1"
+        )
     _check(count, devices, "GPUs")
     visible = os.environ.get(_VISIBLE)
     names = visible.split(",") if visible else list(map(str, range(devices)))
@@ -67,20 +69,20 @@ def shares(count: int, platform: str, devices: int) -> list[Share]:
 def _check(count: int, available: int, what: str) -> None:
     if count > available:
         raise UserError(
-            f"--at_a_time={count} is more than there are {what}: {available}"
+            f"--at_a_time={count} exceeds the number of {what}, which is {available}"
         )
 
 
 class Processes:
     """A context in which Ctrl-C and SIGTERM reach each child process exactly once.
 
-    Children have sessions of their own: a terminal would signal them as well, and a
-    second signal makes them end without saving. Any thread may run them.
+    Children run in their own sessions: otherwise the terminal would signal them too,
+    and a second signal makes them exit without saving. Any thread may run them.
     """
 
     def __init__(self) -> None:
         self._signum: int | None = None
-        self._running: set[subprocess.Popen] = set()
+        self._running: set[subprocess.Popen[bytes]] = set()
         # The handler may interrupt itself.
         self._lock = threading.RLock()
         self._previous: dict[int, Any] = {}
@@ -101,21 +103,21 @@ class Processes:
                 process.send_signal(signum)
 
     def check(self) -> None:
-        """Raises Stopped if a signal has come."""
+        """Raises Stopped if a signal was received."""
         if self._signum is not None:
             raise Stopped(
-                self._signum, "before all runs were finished; the same command goes on"
+                self._signum, "before all runs finished; rerun the command to continue"
             )
 
     def run(
         self, command: Sequence[str], environment: dict[str, str], log: pathlib.Path
     ) -> str | None:
-        """Runs a command; returns why it failed, None if it did not.
+        """Runs a command; returns why it failed, or None if it succeeded.
 
         Its output and errors are appended to the log.
 
         Raises:
-            Stopped: a signal has come.
+            Stopped: a signal was received.
         """
         with log.open("ab") as file:
             start = file.tell()
@@ -141,7 +143,7 @@ class Processes:
 
 
 def _error(output: bytes, status: int) -> str:
-    """Returns the error line of a command, or its last line if it has none."""
+    """Returns a command's error line, or its last line if there is none."""
     lines = output.decode("utf-8", errors="replace").strip().splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     last = (errors or lines or [f"exit status {status}"])[-1]

@@ -1,7 +1,7 @@
-"""Shared code of the studies: variants of one training run, each with several seeds.
+"""Code shared by the studies: variants of one training run, each with several seeds.
 
-A variant changes the config, or uses another network that the study registers under
-its own name. Runs use `fit`, so they resume where they stopped.
+A variant changes the config or uses a network that the study registers under its own
+name. Runs use `fit`, so they resume where they left off.
 """
 
 import collections
@@ -31,19 +31,21 @@ FLAGS = flags.FLAGS
 # Makes --help list the flags defined here as those of the running study.
 flags.disclaim_key_flags()
 
-# The images on which every run is evaluated.
+# The splits on which every run is evaluated.
 SPLITS = ("test", "train_eval")
 
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_integer("seeds", 2, "Number of seeds, from 0.", lower_bound=1)
-    flags.DEFINE_integer("max_steps", 2000, "Steps of each run.", lower_bound=1)
+    flags.DEFINE_integer("max_steps", 2000, "Steps per run.", lower_bound=1)
     flags.DEFINE_string(
-        "out_dir", "results/studies", "Directory for runs, one folder each."
+        "out_dir", "results/studies", "Directory for runs, one folder per run."
     )
     output.define_results_dir()
-    flags.DEFINE_boolean("quick", False, "Run one seed for four steps: a few minutes.")
+    flags.DEFINE_boolean(
+        "quick", False, "Run one seed for four steps, in a few minutes."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Variant:
     """A training run that differs from the tutorial's.
 
     Attributes:
-        name: Name shown in tables and plots.
-        changes: Changed fields of the config.
+        name: The name shown in tables and plots.
+        changes: The config fields that it changes.
     """
 
     name: str
@@ -60,7 +62,7 @@ class Variant:
 
 
 def settings() -> dict[str, Any]:
-    """Returns the settings shared by all runs; --quick makes them cheap."""
+    """Returns the settings shared by all runs; with --quick, cheap ones."""
     if FLAGS.quick:
         return {"max_steps": 4, "batch_size": 8, "ops": "plain"}
     return {"max_steps": FLAGS.max_steps}
@@ -73,11 +75,11 @@ def run(
     """Trains and evaluates every variant; returns the record of the study.
 
     Args:
-        variants: the runs, of each of which there are as many as seeds.
-        measure: returns further figures of a trained network.
+        variants: The variants, each of which is run with every seed.
+        measure: Returns further metrics of a trained network.
     """
     dataset = load_data(FLAGS.dataset, FLAGS.data_dir or None)
-    command.banner(dataset.notice)
+    command.print_banner(dataset.notice)
     seeds = range(1 if FLAGS.quick else FLAGS.seeds)
     trainings = [(variant, seed) for seed in seeds for variant in variants]
     rows = []
@@ -102,7 +104,7 @@ def _figures(
     dataset: Dataset,
     measure: Callable[[Trained, Dataset], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Returns one run's precision and cross-entropy on test and training images."""
+    """Returns a run's precision and cross-entropy on test and training images."""
     train_dir = pathlib.Path(FLAGS.out_dir) / f"{variant.name.replace(' ', '_')}-{seed}"
     train_dir.mkdir(parents=True, exist_ok=True)
     config = Config(
@@ -131,7 +133,7 @@ def _figures(
 
 
 def by_variant(record: dict[str, Any], figure: str) -> dict[str, list[float]]:
-    """Returns one figure, such as "test", of all seeds by name of the variant."""
+    """Returns one metric, such as "test", for all seeds of each variant."""
     found = collections.defaultdict(list)
     for row in record["rows"]:
         found[row["variant"]].append(row[figure])
@@ -139,7 +141,7 @@ def by_variant(record: dict[str, Any], figure: str) -> dict[str, list[float]]:
 
 
 def report(record: dict[str, Any]) -> str:
-    """Returns a table: mean and sd on the test images, mean on the training images."""
+    """Returns a table of means and sds on test images, and means on training images."""
     test, train = (by_variant(record, split) for split in SPLITS)
     seconds = by_variant(record, "train_seconds")
     first = np.mean(next(iter(test.values())))
@@ -159,7 +161,7 @@ def report(record: dict[str, Any]) -> str:
 
 
 def draw(record: dict[str, Any], title: str) -> Figure:
-    """Draws a variant per row, with its precision on test and training images."""
+    """Draws one row per variant, with its precision on test and training images."""
     test, train = (by_variant(record, split) for split in SPLITS)
     figure = plots.figure(2.1 + 0.5 * len(test), title)
     axis = figure.subplots()

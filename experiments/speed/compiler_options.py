@@ -3,9 +3,9 @@
     python -m experiments.speed.compiler_options --models=resnet18,vgg16_bn
 
 jaxlib hands operations to YNNPACK by default. This times one whole train step of each
-network, on images of noise, with some kinds of operations taken away from it, and with
-oneDNN, in turns. Prints milliseconds per step, the median over the rounds, and how many
-times as fast as the default each choice is, with its range over the rounds.
+network, on images of noise, alternating between the default, YNNPACK without some types
+of operations, and oneDNN. Prints the median milliseconds per step, and the speedup of
+each choice over the default, with its range over the rounds.
 """
 
 import functools
@@ -25,7 +25,7 @@ ONEDNN = "xla_cpu_experimental_onednn_custom_call"
 
 
 def kinds(*names: str) -> str:
-    """Returns names of kinds of operations as the option takes them."""
+    """Returns the names of operation types in the format of the XLA option."""
     return ",".join(f"LIBRARY_FUSION_TYPE_{name.upper()}" for name in names)
 
 
@@ -45,14 +45,14 @@ FLAGS = flags.FLAGS
 
 
 def times(model: str, batch_size: int, rounds: int) -> dict[str, list[float]]:
-    """Returns the seconds of a train step in each round, by choice."""
+    """Returns the seconds per train step in each round, by choice."""
     recipe = model if model in RECIPES else "resnet18"
     config = Config(recipe=recipe, model=model)
     program = build_program(config, num_classes=10)
     random = np.random.RandomState(0)
     size = (batch_size, 32, 32, 3)
     images = random.randint(256, size=size, dtype=np.uint8)
-    batch = Batch.of(images, random.randint(10, size=batch_size))
+    batch = Batch.from_arrays(images, random.randint(10, size=batch_size))
     state = init_state(program, jax.random.key(0), images)
     step = functools.partial(train_step, program)
     lowered = jax.jit(step).lower(state, batch)
@@ -71,7 +71,7 @@ def times(model: str, batch_size: int, rounds: int) -> dict[str, list[float]]:
 
 
 def summary(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Returns milliseconds and the speed over the default, with its range."""
+    """Returns milliseconds and the speedup over the default, with its range."""
     default = np.array(seconds["default"])
     figures = {}
     for name, found in seconds.items():
@@ -88,14 +88,14 @@ def summary(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
 def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_list(
-        "models", ["tutorial", "resnet18", "vgg16_bn", "mobilenet"], "The networks."
+        "models", ["tutorial", "resnet18", "vgg16_bn", "mobilenet"], "Networks to time."
     )
     flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
     flags.DEFINE_integer("rounds", 5, "Steps timed for each choice.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:
-    """Measures, prints and saves the table of each network."""
+    """Measures, prints and saves a table for each network."""
     del argv
     facts = machine.machine() | {"device": machine.device()}
     print(output.describe(facts), flush=True)
@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
             ]
             for name, found in figures.items()
         ]
-        header = [model, "ms/step", "times as fast"]
+        header = [model, "ms/step", "speedup"]
         print(f"\n{output.table(header, rows)}", flush=True)
     output.keep(record)
 

@@ -1,13 +1,13 @@
-"""How much do the methods of convolution in `cifar_jax.ops` save on a CPU?
+"""How much time do the convolution methods in `cifar_jax.ops` save on a CPU?
 
     python -m experiments.speed.convolutions --json=convolutions.json
 
 Times convolutions of ResNet-18, VGG-16 and MobileNet, output and both gradients
-together, as XLA computes them ("plain") and as `cifar_jax.ops.conv_general_dilated`
-does ("fast"), in turns and with the same compiler options. Prints the median
-milliseconds, and how many times as fast the method is, with the range over the rounds.
-The method `direct` is left out: it saves nothing alone, but where XLA would fuse a
-transposition with what comes before. Takes about two minutes on 2 cores.
+together, alternating between XLA ("plain") and `cifar_jax.ops.conv_general_dilated`
+("fast"), with the same compiler options. Prints the median milliseconds, and the
+speedup with its range over the rounds. The method `direct` is left out: it saves
+nothing by itself, only where XLA would fuse a transposition with the operations before
+it. Takes about two minutes on 2 cores.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ FLAGS = flags.FLAGS
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A 3x3 convolution with as many output as input channels."""
+    """A 3x3 convolution with equally many input and output channels."""
 
     method: str
     size: int
@@ -41,7 +41,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The size of the images, the channels and the strides."""
+        """The image size, channels and strides."""
         strides = f", strides {self.strides}" if self.strides > 1 else ""
         return f"{self.size}x{self.size}x{self.channels}{strides}"
 
@@ -61,7 +61,7 @@ CASES = (
 def values_and_gradients(
     case: Case, implementation: Implementation, x: Array, kernel: Array
 ) -> Any:
-    """Returns the output and gradients of a convolution with a padding of 1."""
+    """Returns the output and gradients of a convolution with padding 1."""
     conv = functools.partial(
         conv_general_dilated,
         strides=(case.strides, case.strides),
@@ -75,7 +75,7 @@ def values_and_gradients(
 
 
 def durations(case: Case, batch_size: int, rounds: int) -> dict[str, list[float]]:
-    """Returns the milliseconds of each round by implementation."""
+    """Returns the milliseconds of each round, by implementation."""
     random, channels = np.random.RandomState(0), case.channels
     x = random.standard_normal((batch_size, case.size, case.size, channels))
     inputs = 1 if case.depthwise else channels
@@ -117,7 +117,7 @@ def main(argv: list[str]) -> None:
         spread = f"{np.median(ratios):.1f} ({ratios.min():.1f}-{ratios.max():.1f})"
         rows.append([case.name, case.method, *medians, spread])
         records.append(dataclasses.asdict(case) | found)
-    header = ["images", "method", "plain ms", "fast ms", "times as fast"]
+    header = ["images", "method", "plain ms", "fast ms", "speedup"]
     print(output.table(header, rows))
     sizes = {"batch_size": FLAGS.batch_size, "rounds": FLAGS.rounds}
     output.keep({"machine": facts} | sizes | {"cases": records})

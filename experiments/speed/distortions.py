@@ -1,10 +1,10 @@
-"""How much of a training step do the distortions of its images take?
+"""How much of a training step do image distortions take?
 
     python -m experiments.speed.distortions --recipes=sprint --json=parts.json
 
-Times the distortions and normalization of a batch alone, and the whole step, in turns,
-on random images. Prints the medians over the rounds, and their ratio. Takes about two
-minutes on 2 cores.
+Alternately times the distortions and normalization of a batch alone, and the whole
+step, on random images. Prints the medians over the rounds, and their ratio. Takes about
+two minutes on 2 cores.
 """
 
 import time
@@ -25,17 +25,20 @@ FLAGS = flags.FLAGS
 
 
 def durations(recipe: str, rounds: int) -> dict[str, list[float]]:
-    """Returns the milliseconds of each round by what was computed."""
+    """Returns the milliseconds of each round, for the distortions and the step."""
     config = Config(recipe=recipe)
     random = np.random.RandomState(0)
-    # As many as a network may be initialized from.
+    # Enough for networks that initialize from images.
     images = random.randint(0, 256, (5000, 32, 32, 3), dtype=np.uint8)
     labels = random.randint(0, 10, config.batch_size)
-    batch = Batch.of(images[: config.batch_size], labels)
+    batch = Batch.from_arrays(images[: config.batch_size], labels)
     program = build_program(config, 10)
     state = init_state(program, jax.random.key(0), images)
     options = compiler_options()
-    functions: dict[str, Callable] = {"distortions": distort, "step": take_step}
+    functions: dict[str, Callable[..., Any]] = {
+        "distortions": distort,
+        "step": take_step,
+    }
     compiled = {
         name: jax.jit(function, static_argnums=0, compiler_options=options)
         for name, function in functions.items()

@@ -3,12 +3,12 @@
     python -m experiments.speed.evaluation --models=resnet18 \
         --pytorch_python=TORCH_ENV/bin/python
 
-Times the logits of random images under initial parameters, in several rounds. In each
-round, every program runs in a process of its own, which evaluates all images once
-before it is timed, so that compilation does not count, and then three times; the median
-of the three is the result of the round. "PyTorch folded" is channels_last with
-BatchNorm multiplied into the convolutions. All programs take the central crop only.
-With the defaults this takes about 10 minutes on 2 cores; use an otherwise idle machine.
+Times how long it takes to compute the logits of random images with initial parameters,
+in several rounds. In each round, every program runs in its own process, which evaluates
+all images once untimed, so that compilation does not count, and then three times; the
+median of the three is the round's result. "PyTorch folded" is channels_last with
+BatchNorm folded into the convolutions. All programs use only the central crop. Takes
+about 10 minutes on 2 cores with the defaults; use an otherwise idle machine.
 """
 
 import functools
@@ -31,7 +31,7 @@ from experiments.harness.contenders import (
     interpreter,
 )
 
-# Evaluations by each process, after one that is not timed.
+# Timed evaluations in each process, after an untimed one.
 CALLS = 3
 LINE = re.compile(r"evaluated \d+ images in ([\d.]+) s")
 
@@ -41,7 +41,7 @@ Contender = Callable[[], list[float]]
 
 def write_records(path: str, count: int) -> None:
     """Writes random images as official binary records."""
-    records = np.random.RandomState(0).randint(0, 256, (count, 3073), np.uint8)
+    records = np.random.RandomState(0).randint(0, 256, (count, 3073), dtype=np.uint8)
     records[:, 0] %= 10
     records.tofile(path)
 
@@ -54,12 +54,12 @@ def read_images(path: str) -> np.ndarray:
 
 
 def ours(model: str, path: str, batch_size: int) -> list[float]:
-    """Times our evaluation; it runs in a process of its own.
+    """Times our evaluation; runs in its own process.
 
     Args:
         model: The name of the network.
         path: The file of records.
-        batch_size: The number of images that are computed at a time.
+        batch_size: The number of images to compute at a time.
     """
     import jax
 
@@ -71,14 +71,14 @@ def ours(model: str, path: str, batch_size: int) -> list[float]:
         init_state,
         predict_logits,
     )
-    from cifar_jax.training.trained import of_state
+    from cifar_jax.training.trained import from_state
 
     images = read_images(path)
     split = Split(images, np.zeros(len(images), np.int32))
     names = tuple(map(str, range(10)))
     data = Dataset.create("random", split, split, class_names=names, source="random")
     program = build_program(Config(**MODELS[model], views="center"), 10)
-    network = of_state(program, init_state(program, jax.random.key(0), images), data)
+    network = from_state(program, init_state(program, jax.random.key(0), images), data)
     seconds = []
     for _ in range(1 + CALLS):
         began = time.perf_counter()
@@ -94,7 +94,7 @@ def theirs(command: list[str]) -> list[float]:
 
 
 def programs(model: str, path: str, pytorch: str | None) -> dict[str, Contender]:
-    """Returns the functions that time each program, by name."""
+    """Returns a timing function for each program, by name."""
     found: dict[str, Contender] = {
         OURS: functools.partial(machine.isolated, ours, model, path, FLAGS.batch_size)
     }
@@ -137,18 +137,18 @@ def compare(model: str, path: str, pytorch: str | None) -> dict[str, Any]:
 
 
 def ratios(over: list[float], under: list[float]) -> list[float]:
-    """Returns the ratios of the rounds."""
+    """Returns the ratio in each round."""
     return [a / b for a, b in zip(over, under, strict=True)]
 
 
 def spread(values: list[float], digits: int) -> str:
-    """Returns the median and the extremes as text."""
+    """Returns the median and range as text."""
     median, low, high = np.median(values), min(values), max(values)
     return f"{median:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def report(seconds: dict[str, list[float]]) -> str:
-    """Returns the table of a network; ratios are taken round by round."""
+    """Returns the table for a network; ratios are taken round by round."""
     rows = [
         [name, spread(values, 3), spread(ratios(values, seconds[OURS]), 2)]
         for name, values in seconds.items()
@@ -158,7 +158,7 @@ def report(seconds: dict[str, list[float]]) -> str:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_integer("rounds", 5, "Processes of each program.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 5, "Processes per program.", lower_bound=1)
     flags.DEFINE_integer("images", 10_000, "Images to evaluate.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 80, "Images at a time.", lower_bound=1)
     flags.DEFINE_list("models", ["resnet18"], "Networks to evaluate.")

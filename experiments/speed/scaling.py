@@ -4,8 +4,8 @@
 
 Runs the real train command for each batch size on all cores, and at batch size 128 on
 the first 1, 2, 4, ... of them. Prints two tables and plots them next to the JSON file.
-Summaries are off, since their cost is per step and not per image. On a GPU or TPU the
-cores are not varied. With the defaults this takes about 6 minutes on 2 cores.
+Summaries are off, since they cost time per step and not per image. On a GPU or TPU, the
+number of cores is not varied. Takes about 6 minutes on 2 cores with the defaults.
 """
 
 import functools
@@ -22,7 +22,7 @@ FLAGS = flags.FLAGS
 
 @functools.cache
 def measure(batch_size: int, cores: tuple[int, ...]) -> dict[str, Any]:
-    """Measures one case; cached, since both tables may contain it."""
+    """Measures one case; cached, since both tables may include it."""
     every = children.LOG_FREQUENCY
     steps = max(1, FLAGS.images // batch_size // every) * every
     command = children.train_command(
@@ -101,8 +101,10 @@ def draw(record: dict[str, Any]) -> Figure:
 def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_list("batch_sizes", "32,64,128,256,512,1024", "Batch sizes to time.")
-    flags.DEFINE_list("cores", [], "Numbers of cores to time; default 1, 2, 4, ...")
-    flags.DEFINE_integer("cores_batch_size", 128, "Batch size when cores are varied.")
+    flags.DEFINE_list("cores", [], "Core counts to time; default 1, 2, 4, ...")
+    flags.DEFINE_integer(
+        "cores_batch_size", 128, "Batch size when the number of cores varies."
+    )
     flags.DEFINE_integer("images", 20_000, "Approximate number of images per case.")
     flags.DEFINE_boolean("use_fp16", False, "Same as for the train command.")
 

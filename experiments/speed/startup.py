@@ -2,11 +2,11 @@
 
     python -m experiments.speed.startup --data_dir=DIR
 
-Times the real train command from its launch to its log line of step 0, alternately with
-an empty compilation cache and with the cache which that run has filled, and records its
-peak memory. Also times the evaluation of the test set once it is compiled. DIR should
-contain prepared data, since unpacking an archive counts as startup. With the defaults
-this takes about 2 minutes on 2 cores.
+Times the real train command from launch to the log line for step 0, alternately with an
+empty compilation cache and with the cache filled by that run, and records its peak
+memory. Also times evaluation on the test set, once compiled. DIR should contain
+prepared data, since unpacking an archive counts as startup. Takes about 2 minutes on 2
+cores with the defaults.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ FLAGS = flags.FLAGS
 
 
 def start(cache: str) -> dict[str, float]:
-    """Runs training once; returns the seconds to the line of step 0 and peak memory."""
+    """Runs training once; returns the seconds to step 0's log line and peak memory."""
     with tempfile.TemporaryDirectory() as train_dir:
         command = children.train_command(
             f"--batch_size={FLAGS.batch_size}",
@@ -35,16 +35,16 @@ def start(cache: str) -> dict[str, float]:
 
 
 def evaluation(name: str, data_dir: str, use_fp16: bool, rounds: int) -> dict[str, Any]:
-    """Times the evaluation of the test set with initial parameters, once compiled."""
+    """Times evaluation on the test set with initial parameters, once compiled."""
     import jax
 
     from cifar_jax import Config, build_program, evaluate, init_state, load_data
-    from cifar_jax.training.trained import of_state
+    from cifar_jax.training.trained import from_state
 
     dataset = load_data(name, data_dir or None)
     program = build_program(Config(use_fp16=use_fp16), len(dataset.class_names))
     state = init_state(program, jax.random.key(0), dataset.train.images)
-    network = of_state(program, state, dataset)
+    network = from_state(program, state, dataset)
     seconds = []
     for _ in range(1 + rounds):
         began = time.monotonic()
@@ -57,7 +57,7 @@ def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_integer("rounds", 3, "Number of cold and warm starts.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
-    flags.DEFINE_integer("max_steps", 21, "Steps of each run.", lower_bound=1)
+    flags.DEFINE_integer("max_steps", 21, "Steps per run.", lower_bound=1)
     flags.DEFINE_boolean("use_fp16", False, "Same as for the train command.")
 
 

@@ -1,17 +1,17 @@
-"""Is training held up when pictures are read from disk as they are needed?
+"""Does training slow down when pictures are read from disk as needed?
 
     python -m experiments.speed.streaming --data_dir=DIR --json=streaming.json
 
-Saves photographs of the data set as JPEG files, enlarged, in a temporary folder, and
-loads that with --dataset=folder: the first time they are decoded, later they are found
-in the cache. Then it reads random batches from the cache, and takes training steps with
---stream and with all images on the devices, in turns. The share is the speed with
---stream over the other one; 1 means that no step waits for its images. With the
-defaults this takes about 2 minutes on 2 cores.
+Saves enlarged images of the data set as JPEG files in a temporary folder and loads them
+with --dataset=folder: the first time, they are decoded; later, they come from the
+cache. Then reads random batches from the cache, and takes training steps alternately
+with --stream and with all images on the devices. The share is the speed with --stream
+divided by the other one; at 1, no step waits for its images. Takes about 2 minutes on 2
+cores with the defaults.
 
-The cache is in the temporary folder, and after writing it is in the memory of the
-operating system: a disk is not measured. A set larger than the memory can be read at
-most as fast as its disk is.
+The cache is in the temporary folder and, once written, in the operating system's
+memory, so this does not measure a disk. A data set larger than memory can be read no
+faster than its disk allows.
 """
 
 import os
@@ -25,7 +25,7 @@ from absl import flags
 
 from experiments.harness import common, machine, output
 
-# Of the pictures in the cache. The network always sees 24x24 pixels of them, so that it
+# Sizes in the cache. The network always sees 24x24 pixels of each picture, so that it
 # is fast and needs images at a high rate.
 PICTURE_SIZES = (32, 256)
 BATCH_SIZE = 128
@@ -36,7 +36,7 @@ FLAGS = flags.FLAGS
 def write_pictures(
     folder: str, count: int, size: int, dataset: str, data_dir: str
 ) -> None:
-    """Saves photographs in folders of their classes; see `machine.isolated`."""
+    """Saves pictures in one folder per class; runs in `machine.isolated`."""
     from PIL import Image
 
     from cifar_jax import load_data
@@ -50,7 +50,7 @@ def write_pictures(
 
 
 def measure(folder: str, picture_size: int, rounds: int, steps: int) -> dict[str, Any]:
-    """Returns the speeds with pictures of a size; see `machine.isolated`."""
+    """Returns the speeds with pictures of one size; runs in `machine.isolated`."""
     import jax
 
     from cifar_jax import Config, build_program, load_data
@@ -74,7 +74,7 @@ def measure(folder: str, picture_size: int, rounds: int, steps: int) -> dict[str
     strategy = Jit(sharding.create_mesh())
     config = Config(batch_size=BATCH_SIZE, train_dir=None)
     program = build_program(config, len(data.class_names))
-    state = initial.fresh(program, 0, data.train.images, strategy.mesh)
+    state = initial.create(program, 0, data.train.images, strategy.mesh)
     compiled = {
         stream: CompiledSteps(
             program, data.train, BATCH_SIZE, state, steps, strategy, stream=stream
@@ -89,7 +89,7 @@ def measure(folder: str, picture_size: int, rounds: int, steps: int) -> dict[str
             after, _ = function.train_steps(state, first, first + steps)
             jax.block_until_ready(after)
             duration = time.perf_counter() - began
-            if number:  # the first round warms up
+            if number:  # The first round is a warm-up.
                 rates[stream].append(steps * BATCH_SIZE / duration)
     shares = np.divide(rates[True], rates[False])
     return {
@@ -109,7 +109,7 @@ def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_integer("pictures", 2_000, "Number of pictures.", lower_bound=256)
     flags.DEFINE_integer("rounds", 5, "Pairs of timings.", lower_bound=1)
-    flags.DEFINE_integer("steps", 10, "Steps in one timing.", lower_bound=1)
+    flags.DEFINE_integer("steps", 10, "Steps per timing.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:

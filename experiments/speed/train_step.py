@@ -5,12 +5,12 @@
 
 Runs complete training programs one after another, in several rounds, and times each
 between two of its log lines, so that startup and compilation do not count. Ours is the
-real train command, including summaries; peers/ describes what the peers do. A peer is
-skipped if no interpreter is given for it and its package is not installed here. Each
-round begins by measuring the machine's matrix-product throughput. With the defaults
-this takes about 25 minutes on 2 cores; use an otherwise idle machine.
+real train command, including summaries; the files in harness/peers/ describe their
+programs. A peer is skipped if no interpreter is passed for it and its package is not
+installed here. Each round begins by measuring the machine's matrix-product throughput.
+Takes about 25 minutes on 2 cores with the defaults; use an otherwise idle machine.
 
---models lists the networks. TensorFlow trains only the tutorial's; for the others,
+--models lists the networks. TensorFlow trains only the tutorial's. For the others,
 bfloat16 and --ops=plain are run only if --programs names them. Slow networks need fewer
 steps, such as --log_frequency=2 --from_step=2 --steps=4.
 """
@@ -25,10 +25,10 @@ from absl import flags
 from experiments.harness import children, common, contenders, machine, output
 from experiments.harness.contenders import OURS, OURS_BF16, PYTORCH_OPTIONS, Contender
 
-# Matrix products of one step, for each image. The tutorial's network needs 13.4 GFLOP
-# for 128 images. For the others, this is six times the multiplications of a forward
-# pass through the convolutions, the dense and the locally connected layers: the
-# gradients of inputs and of kernels need as many each.
+# Matrix products of one step, per image. The tutorial's network needs 13.4 GFLOP for
+# 128 images. For the others, this is six times the multiplications in a forward pass
+# through the convolutional, dense and locally connected layers: the gradients with
+# respect to inputs and to kernels take as many each.
 GFLOP_PER_EXAMPLE = {
     "tutorial": 13.4 / 128,
     "resnet18": 3.333,
@@ -44,7 +44,7 @@ FLAGS = flags.FLAGS
 
 
 def measure(all_programs: list[Contender]) -> list[dict[str, Any]]:
-    """Runs the rounds; returns the matrix-product rates, one dict per round."""
+    """Runs the rounds; returns their matrix-product rates, one dict per round."""
     peaks = []
     for number in range(FLAGS.rounds):
         peaks.append(machine.isolated(machine.matrix_product_peak))
@@ -56,20 +56,23 @@ def measure(all_programs: list[Contender]) -> list[dict[str, Any]]:
 
 
 def spread(values: list[float], digits: int) -> dict[str, float]:
-    """Returns the median and the extremes."""
+    """Returns the median, minimum and maximum."""
     found = {"median": np.median(values), "min": min(values), "max": max(values)}
     return {name: round(float(value), digits) for name, value in found.items()}
 
 
 def ratios(over: list[float], under: list[float]) -> dict[str, float]:
-    """Returns the median and the extremes of the ratios of each round."""
+    """Returns the median, minimum and maximum of the ratios in each round."""
     return spread([a / b for a, b in zip(over, under, strict=True)], 3)
 
 
 def summary(
-    program: Contender, ours: dict[str, Contender], peaks: list[dict], gflop: float
+    program: Contender,
+    ours: dict[str, Contender],
+    peaks: list[dict[str, Any]],
+    gflop: float,
 ) -> dict[str, Any]:
-    """Returns the record of a program; ratios are taken round by round."""
+    """Returns a program's record; ratios are taken round by round."""
     rates = program.examples_per_sec
     dtype = "bfloat16" if program.name.endswith("bf16") else "float32"
     shares = [
@@ -90,12 +93,12 @@ def summary(
 
 
 def interval(ratio: dict[str, float]) -> str:
-    """Returns the median and the extremes as a cell of a table."""
+    """Returns the median and range as a table cell."""
     return f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})"
 
 
 def speed(value: float) -> str:
-    """Returns examples/s as a cell of a table."""
+    """Returns examples/s as a table cell."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
@@ -120,10 +123,10 @@ def report(results: list[dict[str, Any]], ours: list[str]) -> str:
 
 def define_flags() -> None:
     """Defines the flags of this experiment."""
-    flags.DEFINE_integer("rounds", 5, "Runs of each program.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 5, "Runs per program.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
     flags.DEFINE_integer(
-        "from_step", 20, "Time from the log line of this step.", lower_bound=1
+        "from_step", 20, "Step whose log line starts the timing.", lower_bound=1
     )
     flags.DEFINE_integer(
         "steps",
@@ -135,7 +138,7 @@ def define_flags() -> None:
         "log_frequency", children.LOG_FREQUENCY, "Steps between log lines."
     )
     flags.DEFINE_list("models", ["tutorial"], "Networks to train.")
-    flags.DEFINE_list("programs", [], "Programs besides cifar_jax; see above.")
+    flags.DEFINE_list("programs", [], "Programs to run besides cifar_jax.")
     flags.DEFINE_string("tensorflow_python", "", "Python interpreter with TensorFlow.")
     flags.DEFINE_string("pytorch_python", "", "Python interpreter with PyTorch.")
     flags.register_multi_flags_validator(
@@ -176,9 +179,9 @@ def compare(model: str, everyone: list[Contender]) -> dict[str, Any]:
 
 
 def over_pytorch(ran: list[Contender]) -> dict[str, Any] | None:
-    """Compares ours with the fastest PyTorch program; None if one of them is missing.
+    """Compares ours with the fastest PyTorch program; None if either is missing.
 
-    It is the fastest by its median; bfloat16 does not count.
+    The fastest has the highest median; bfloat16 programs do not compete.
     """
     rates = {program.name: program.examples_per_sec for program in ran}
     candidates = [name for name in rates if name in PYTORCH_OPTIONS]
@@ -200,7 +203,7 @@ def report_over_pytorch(models: dict[str, dict[str, Any]]) -> str:
             medians = [one["median"] for one in found["examples_per_sec"].values()]
             best, ratio = found["best"], interval(found["ratio"])
             rows.append([model, *map(speed, medians), best, ratio])
-    header = ["network", "cifar_jax, examples/s", "PyTorch", "its program", "ratio"]
+    header = ["network", "cifar_jax, examples/s", "PyTorch", "PyTorch program", "ratio"]
     return output.table(header, rows)
 
 

@@ -23,7 +23,7 @@ def published(request):
 
 @pytest.fixture
 def official(small_batches, monkeypatch):
-    """Makes the small data count as the official data."""
+    """Makes the small data pass for the official data."""
     for module, name in ((cifar10, "CIFAR10"), (cifar100, "CIFAR100")):
         published = small_cifar.official(getattr(small_cifar, name))
         monkeypatch.setattr(module, name, published)

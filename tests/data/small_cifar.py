@@ -47,7 +47,7 @@ def layout(kind: str, published: Published = CIFAR10) -> Layout:
 
 
 def change(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
-    """Changes fields of both data sets, as `load` sees them."""
+    """Changes fields of both data sets, as seen by `load`."""
     for module, name in ((cifar10, "CIFAR10"), (cifar100, "CIFAR100")):
         changed = dataclasses.replace(getattr(module, name), **changes)
         monkeypatch.setattr(module, name, changed)
@@ -69,7 +69,7 @@ def arrays(
 
 
 def splits(published: Published = CIFAR10, kind: int = 0) -> tuple[Split, Split]:
-    """Returns the arrays as the training and the test split, with a kind of labels."""
+    """Returns the arrays as the training and test splits, with one type of labels."""
     parts = [
         Split(
             pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1),
@@ -85,7 +85,7 @@ def splits(published: Published = CIFAR10, kind: int = 0) -> tuple[Split, Split]
 
 
 def official(published: Published) -> Published:
-    """Returns a data set of which the arrays are the official data."""
+    """Returns a data set that takes the arrays for the official data."""
     if published.name == "cifar10":
         known = Fingerprints(
             fingerprint(*splits(published)), unordered_fingerprint(*splits(published))
@@ -215,7 +215,7 @@ NO_FILES = (os.mkfifo, Path.mkdir, link_to_itself)
 
 
 def described(content: bytes) -> dict[str, int | str]:
-    """Returns the size and the checksum of a file as a Download has them."""
+    """Returns the size and checksum of a file as in a Download."""
     return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 

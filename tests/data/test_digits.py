@@ -1,5 +1,6 @@
 import numpy as np
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from cifar_jax.data import digits
 
@@ -28,6 +29,19 @@ def test_split_is_stratified():
 def test_split_is_the_same_everywhere():
     # Results on the stand-in stay comparable between machines and versions.
     assert digits.load().fingerprint == FINGERPRINT
+
+
+def test_the_file_is_scikit_learns():
+    found = load_digits()
+    parts = train_test_split(
+        *(found.images, found.target),
+        test_size=300,
+        random_state=0,
+        stratify=found.target,
+    )
+    with np.load(digits._FILE) as file:
+        np.testing.assert_array_equal(file["images"], np.concatenate(parts[:2]))
+        np.testing.assert_array_equal(file["labels"], np.concatenate(parts[2:]))
 
 
 def test_images_are_the_digits_enlarged():

@@ -38,7 +38,7 @@ def test_translated_images_are_windows_of_the_reflected_image():
 def alternating_flips(key, epoch):
     """Returns IMAGE as it is shown at each of 400 places of the training set."""
     preprocessing = Config(distortions="alternating_flip", image_size=12).preprocessing
-    distorted = jax.vmap(preprocessing.distorted, (None, None, None, 0, None))
+    distorted = jax.vmap(preprocessing.distort, (None, None, None, 0, None))
     indices = jnp.arange(400)
     return np.asarray(distorted(KEYS[0], IMAGE, jnp.int32(epoch), indices, key))
 

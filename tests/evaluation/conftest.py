@@ -8,7 +8,7 @@ from cifar_jax.evaluation import report
 
 @pytest.fixture(scope="module")
 def answers():
-    """Returns a split with two of three classes, and logits of which some are right."""
+    """Returns a split with two of three classes, and logits, some of them right."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (60, 32, 32, 3), np.uint8)
     split = Split(images, random.integers(0, 2, 60).astype(np.int32))

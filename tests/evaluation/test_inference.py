@@ -220,11 +220,11 @@ def test_unknown_models_are_refused():
 def test_lax_convolutions_are_stepped_from_the_host(network, dataset, monkeypatch):
     answers = []
 
-    def asked(lowered, slow_in_loops=compilation.slow_in_loops):
+    def asked(lowered, slow_in_loops=compilation.is_slow_in_loops):
         answers.append(slow_in_loops(lowered))
         return answers[-1]
 
-    monkeypatch.setattr(compilation, "slow_in_loops", asked)
+    monkeypatch.setattr(compilation, "is_slow_in_loops", asked)
     images = jnp.zeros((1, 24, 24, 3))
     variables = create_model("tutorial", 3).init(jax.random.key(0), images)
     plain, expected = (

@@ -155,7 +155,9 @@ def test_statistics_of_batch_norm_have_the_same_average(dataset):
     seen = []
     for step in range(4):
         part = slice(8 * step, 8 * step + 8)
-        batch = Batch.of(dataset.train.images[part], dataset.train.labels[part])
+        batch = Batch.from_arrays(
+            dataset.train.images[part], dataset.train.labels[part]
+        )
         state, _ = take_step(program, state, batch)
         seen.append(state.variables)
     jax.tree.map(

@@ -1,4 +1,4 @@
-"""Servers of the page in this process."""
+"""Servers for the page, running in this process."""
 
 import contextlib
 import socket

@@ -1,4 +1,4 @@
-"""Tests what the page shows of pictures and networks of all sizes."""
+"""Tests what the page shows for pictures and networks of all sizes."""
 
 import base64
 import dataclasses
@@ -18,7 +18,7 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
 def opened(shown: dict) -> Image.Image:
-    """Returns a picture of an answer."""
+    """Returns a picture in an answer."""
     kind, content = shown["url"].split(",")
     assert kind == "data:image/png;base64"
     return Image.open(io.BytesIO(base64.b64decode(content)))

@@ -1,4 +1,4 @@
-"""Tests the server of the page: what it answers, what it refuses, what it keeps."""
+"""Tests the page's server: what it answers, refuses and keeps."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ def png(size: int = 32) -> bytes:
 
 
 def bomb() -> bytes:
-    """Returns a small file that says it has 900 million pixels."""
+    """Returns a small file that claims to have 900 million pixels."""
     body = bytearray(png())
     body[16:24] = struct.pack(">II", 30_000, 30_000)
     body[29:33] = struct.pack(">I", zlib.crc32(body[12:29]))
@@ -60,7 +60,7 @@ def post(address: str, body: object, **headers: str) -> requests.Response:
 
 
 def error_of(response: requests.Response) -> str:
-    """Returns the message of a refusal, which is one line."""
+    """Returns the message of a refusal, which must be one line."""
     (name, message), *rest = response.json().items()
     assert (name, rest) == ("error", [])
     assert message.isprintable()
@@ -197,7 +197,7 @@ def test_requests_must_name_this_server(address, host, is_own):
     response = requests.get(address, headers={"Host": host}, timeout=30)
     assert response.status_code == (200 if is_own else 403)
     if not is_own:
-        assert "this page is not at" in error_of(response)
+        assert "this page is not served at" in error_of(response)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_requests_must_name_this_server(address, host, is_own):
         ({"Origin": "null"}, 403),
         ({"Origin": "http://[::1"}, 403),
         ({"Origin": "https://proxy.example.evil.example"}, 403),
-        # A proxy that passes on neither its name nor the browser's header.
+        # A proxy that forwards neither its name nor the browser's header.
         ({"Origin": "https://proxy.example"}, 200),
         ({"Sec-Fetch-Site": "same-origin", "Origin": "https://a.tunnel"}, 200),
         ({"Sec-Fetch-Site": "same-site", "Origin": "{address}"}, 403),
@@ -222,7 +222,7 @@ def test_other_sites_cannot_send_pictures(address, headers, status):
     response = post(address, png(), **headers)
     assert response.status_code == status
     if status == 403:
-        assert error_of(response) == "another site's page may not send pictures"
+        assert error_of(response) == "pages of other sites may not send pictures"
 
 
 def test_other_addresses_and_methods(address):
@@ -291,7 +291,7 @@ def test_pictures_wait_for_each_other_but_the_page_does_not(address, monkeypatch
 
 
 def flat(width: int, height: int) -> bytes:
-    """Returns a small file of many pixels."""
+    """Returns a small file with many pixels."""
     file = io.BytesIO()
     Image.new("L", (width, height)).save(file, "PNG")
     return file.getvalue()
@@ -329,7 +329,7 @@ def test_too_little_memory_is_no_damage(address, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr("cifar_jax.data.folder.pictures._resized", fail)
+    monkeypatch.setattr("cifar_jax.data.folder.pictures._resize", fail)
     response = post(address, png())
     assert response.status_code == 503
     assert "not enough memory for the file" in error_of(response)

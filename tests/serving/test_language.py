@@ -1,4 +1,4 @@
-"""Tests that all that the page says is there in Chinese, too."""
+"""Tests that all text on the page is also available in Chinese."""
 
 import importlib.resources
 import re
@@ -15,7 +15,7 @@ SCRIPTS = {
     for path in importlib.resources.files(serving).iterdir()
     if path.name.endswith(".js")
 }
-# Patterns of the server's messages of which the page has a translation.
+# Patterns of server messages for which the page has a translation.
 KNOWN = re.findall(r"^ +\[?/(.+)/,", SCRIPTS["language.js"], re.M)
 CHINESE = re.compile("[\u4e00-\u9fff\uff0c]")
 
@@ -27,7 +27,7 @@ def test_the_messages_of_the_server_are_known(address, kind):
 
 
 class Texts(HTMLParser):
-    """Finds texts, each with the attributes of the element that it is in."""
+    """Finds texts, each with the attributes of its element."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,13 +57,13 @@ def test_every_text_of_the_page_has_its_translation_beside_it(address):
 @pytest.mark.parametrize("script", ["answers.js", "examples.js", "page.js"])
 def test_every_text_of_the_scripts_has_its_translation_beside_it(script):
     code = re.sub(r"//.*", "", SCRIPTS[script]).replace("${mostMegabytes}", "20")
-    # A text has blanks between words; names, properties and lines of code have not.
+    # Texts have spaces between words; names, properties and lines of code do not.
     english = re.findall(r'["`]([A-Za-z][^"`\n]* [^"`\n]*)["`]', code)
     if script == "examples.js":
         english = [text for text in english if not re.match(r"M[\d$]", text)]  # shapes
     calls = re.findall(r"told\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)", code)
     for text in english:
-        # What the page says in the server's words is translated like those.
+        # Texts that match the server's messages are translated like them.
         known = any(re.search(pattern, text) for pattern in KNOWN)
         assert known or any(text in call for call in calls), text
     assert len(calls) >= 5

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
-# A script that drops or pastes files, by their names, and texts, by their types.
+# A script that drops or pastes files, given by name, and texts, given by type.
 GIVE = """([kind, files, texts]) => {
   const data = new DataTransfer();
   for (const [name, bytes] of Object.entries(files)) {
@@ -64,7 +64,7 @@ def page(browser, address, request):
     )
     page.goto(address)
     yield page
-    # Chromium reports refused requests there as well.
+    # Chromium reports refused requests in the console as well.
     assert [p for p in problems if "Failed to load resource" not in p] == []
     context.close()
 
@@ -91,7 +91,7 @@ def assert_shows_an_answer(page) -> None:
     for share, width in zip(shares, widths, strict=True):
         assert float(share.strip("%")) == pytest.approx(100 * width, abs=1)
     images = page.locator("#result img")
-    assert images.count() == 3  # the picture, what the network is given, a layer
+    assert images.count() == 3  # the picture, the network's input, a layer
     assert images.evaluate_all("all => all.every(i => i.naturalWidth > 20 && i.alt)")
     assert page.locator("#layers figcaption").inner_text().startswith("conv")
     assert page.evaluate("document.scrollingElement.scrollWidth") == 420
@@ -100,7 +100,7 @@ def assert_shows_an_answer(page) -> None:
 def test_a_file_that_is_chosen(page, picture):
     page.get_by_label("Choose files").set_input_files(picture)
     assert_shows_an_answer(page)
-    # It is scrolled to, since it is below the drawing on a phone.
+    # The page scrolls to it, since it is below the drawing area on a phone.
     page.wait_for_function("scrollY > 300")
 
 
@@ -120,7 +120,7 @@ def data_address(picture) -> str:
 @pytest.mark.parametrize("form", ["html", "list", "plain", "percent"])
 def test_an_image_of_another_page_that_has_its_bytes(page, picture, kind, form):
     address = data_address(picture)
-    # What Chromium and Firefox make of an image in a link, with attributes of its page.
+    # How Chromium and Firefox copy an image in a link, with attributes from its page.
     html = '<meta charset="utf-8"><a href="https://a.example/"><img style="width: 9px" '
     html += f'onload="document.title = 1" alt="2 > 1" src="{address}"></a>'
     escaped = "".join(f"%{byte:02X}" for byte in picture.read_bytes())
@@ -189,7 +189,7 @@ def test_several_files_are_answered_one_by_one(page, picture, tmp_path):
     verdicts = entries.locator("span").all_inner_texts()
     assert re.fullmatch(r"[a-l], \d+\.\d%", verdicts[0])
     assert verdicts[1].startswith("the file is not a readable picture")
-    # The first is shown, until another one is chosen.
+    # The first one is shown until another one is chosen.
     assert page.locator("#picture-text").inner_text().startswith("noise.png, ")
     entries.nth(2).click()
     assert page.locator("#picture-text").inner_text().startswith("red.png, ")
@@ -199,7 +199,7 @@ def test_several_files_are_answered_one_by_one(page, picture, tmp_path):
     assert not page.locator("#result").is_visible()
     assert page.locator("[aria-pressed=true]").count() == 1
     assert page.evaluate("document.scrollingElement.scrollWidth") == 420
-    # What is given next takes the place of all.
+    # The next input replaces all of them.
     page.evaluate(GIVE, ["drop", {"noise.png": list(picture.read_bytes())}, {}])
     assert_shows_an_answer(page)
     assert not page.locator("#several").is_visible()
@@ -208,7 +208,7 @@ def test_several_files_are_answered_one_by_one(page, picture, tmp_path):
 def test_files_beyond_those_answered_at_a_time_are_counted(page, picture):
     bytes_ = list(picture.read_bytes())
     page.evaluate(GIVE, ["drop", {f"{i}.png": bytes_ for i in range(52)}, {}])
-    text = "50 of 52 pictures. Choose one to see its whole answer. No more than 50 are"
+    text = "50 of 52 pictures. Choose one to see the full answer. At most 50 are"
     page.locator("#several-text", has_text=text).wait_for()
     wait_for_answer(page)
     assert page.locator("#answers button").count() == 50

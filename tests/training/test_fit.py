@@ -21,7 +21,7 @@ from cifar_jax import (
     load_trained,
     read_run,
 )
-from cifar_jax.data.dataset import with_validation
+from cifar_jax.data.dataset import hold_out_validation
 from cifar_jax.runs import checkpoints, run_dir
 from cifar_jax.writers import jsonl as summaries
 
@@ -183,7 +183,7 @@ def test_a_batch_larger_than_the_set_is_refused(dataset, tmp_path):
     ("setting", "held_out"), [(16, 0), (16, 8), (0, 8), (8, 8), (0, 0)]
 )
 def test_the_validation_size_is_that_of_the_data(dataset, tmp_path, setting, held_out):
-    data = with_validation(dataset, held_out)
+    data = hold_out_validation(dataset, held_out)
     settings = config(tmp_path / "run", validation_size=setting, max_steps=1)
     if setting not in (0, held_out):
         message = f"--validation_size={setting}, but cifar10 holds out {held_out} train"
@@ -198,10 +198,12 @@ def test_the_validation_size_is_that_of_the_data(dataset, tmp_path, setting, hel
 
 
 def test_a_run_is_not_resumed_on_images_that_were_held_out(dataset, tmp_path):
-    fit(config(tmp_path, max_steps=1), with_validation(dataset, 16), silent)
+    fit(config(tmp_path, max_steps=1), hold_out_validation(dataset, 16), silent)
     with pytest.raises(UserError, match="training images: 48 there, 64 now"):
         fit(config(tmp_path), dataset, silent)
-    assert int(fit(config(tmp_path), with_validation(dataset, 16), silent).steps) == 6
+    assert (
+        int(fit(config(tmp_path), hold_out_validation(dataset, 16), silent).steps) == 6
+    )
 
 
 @pytest.mark.wrong_types

@@ -128,7 +128,7 @@ def test_dropout_is_a_function_of_seed_and_step(dataset, tmp_path):
 def test_inspect_sees_the_dropout_of_the_step(dataset):
     program = build_program(config("dropping", weight_decay=0.0), 3)
     state = init_state(program, jax.random.key(0), dataset.train.images)
-    batch = Batch.of(dataset.train.images[:8], dataset.train.labels[:8])
+    batch = Batch.from_arrays(dataset.train.images[:8], dataset.train.labels[:8])
     inside = look_inside(program, state, batch)
     after, _ = take_step(program, state, batch)
     kernel, grad = state.params["head"]["kernel"], inside.grads["head"]["kernel"]
@@ -147,7 +147,7 @@ def test_a_network_can_start_from_the_data(dataset):
     program = build_program(config("centered"), 3)
     state = init_state(program, jax.random.key(0), dataset.train.images)
     images = jnp.asarray(dataset.train.images[:40])
-    inputs = jax.vmap(program.preprocessing.evaluation, (0, None))(images, None)[:, 0]
+    inputs = jax.vmap(program.preprocessing.prepare_eval, (0, None))(images, None)[:, 0]
     logits = program.model.apply(state.variables, inputs)
     np.testing.assert_allclose(logits.mean(axis=0), 0, atol=1e-4)
     assert np.abs(np.asarray(state.params["head"]["bias"])).max() > 1e-3
@@ -276,7 +276,7 @@ class Penalized(nn.Module):
 def test_losses_that_a_network_sows_are_added_and_its_streams_are_drawn(dataset):
     program = build_program(config("silent", weight_decay=0.0), 3, Sowing())
     state = init_state(program, jax.random.key(0), dataset.train.images)
-    batch = Batch.of(dataset.train.images[:8], dataset.train.labels[:8])
+    batch = Batch.from_arrays(dataset.train.images[:8], dataset.train.labels[:8])
     after, metrics = take_step(program, state, batch)
     assert set(metrics) == {"cross_entropy", "inner/activity", "total_loss"}
     terms = metrics["cross_entropy"] + metrics["inner/activity"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cifar_jax import extras
 from cifar_jax.data.cifar.published import Published
 from cifar_jax.data.cifar.records import Records
 from cifar_jax.data.failure import reason
@@ -38,13 +39,9 @@ def read(published: Published, folder: Path) -> tuple[Records, Records]:
     Raises:
         UserError: pyarrow is missing, or the files are damaged or of other data.
     """
-    try:
-        import pyarrow.parquet as parquet
-    except ModuleNotFoundError:
-        raise UserError(
-            f"the .parquet files in {folder} need pyarrow: pip install "
-            "'cifar-jax[parquet]'"
-        ) from None
+    extras.require(f"reading .parquet files in {folder}", "parquet", "pyarrow.parquet")
+    from pyarrow import parquet
+
     try:
         train, test = (
             _read_split(published, parquet, _files(folder, split), count)

@@ -45,7 +45,7 @@ def bounds(image: Image.Image) -> Range:
     return float(values.min()), float(values.max())
 
 
-def joined(ranges: Sequence[Range]) -> Range | None:
+def join_ranges(ranges: Sequence[Range]) -> Range | None:
     """Returns the range of a data set, from those of its pictures; None without any.
 
     If all values are the same, it becomes the middle of the range.

@@ -2,7 +2,7 @@
 
     python airbench_original.py FILE TRAIN_RECORDS TEST_RECORDS RUNS
 
-The file is run as it is, but for the number of runs. It needs an NVIDIA GPU.
+Only the number of runs is changed in the file. It needs an NVIDIA GPU.
 """
 
 import pathlib
@@ -13,7 +13,7 @@ import torch
 
 
 def prepare(records: str, name: str) -> None:
-    """Writes official binary records in the form that the original keeps."""
+    """Converts official binary records to the files that the original reads."""
     rows = np.fromfile(records, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
     images = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     contents = {
@@ -36,7 +36,7 @@ def main() -> None:
         sys.exit(f"{file} does not have the 200 runs of airbench94_muon.py")
     own = pathlib.Path("airbench94_muon.py").absolute()
     own.write_text(code.replace("range(200)", f"range({int(runs)})"), encoding="utf-8")
-    # It reads its own code from where it believes it was started.
+    # It reads its own source code from the path in sys.argv.
     sys.argv = [str(own)]
     exec(
         compile(own.read_text(encoding="utf-8"), own, "exec"), {"__name__": "__main__"}

@@ -1,4 +1,4 @@
-"""Airbench in PyTorch, with the layers and the initialization of cifar_jax."""
+"""Airbench in PyTorch, with the same layers and initialization as in cifar_jax."""
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,10 @@ class Airbench(nn.Module):
 
     @torch.no_grad()
     def initialize_whitening(self, images: Tensor) -> None:
-        """Sets the filters that make the values of the images' patches uncorrelated.
+        """Sets the filters that decorrelate the values in patches of the images.
 
-        These are principal components of the patches, divided by the deviation along
-        them; then their negatives.
+        They are the principal components of the patches, each divided by the standard
+        deviation along it, followed by their negatives.
         """
         windows = images.unfold(2, 2, 1).unfold(3, 2, 1)
         patches = windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
@@ -37,14 +37,14 @@ class Airbench(nn.Module):
 
 
 def group(inputs: int, width: int) -> list[nn.Module]:
-    """Returns two convolutions with BatchNorm and GELU, and pooling in the first."""
+    """Returns two convolutions with BatchNorm and GELU; the first one also pools."""
     first = nn.Sequential(conv(inputs, width), nn.MaxPool2d(2), norm(width))
     second = nn.Sequential(conv(width, width), norm(width))
     return [first, nn.GELU(), second, nn.GELU()]
 
 
 def conv(inputs: int, width: int) -> nn.Conv2d:
-    """Returns a 3x3 convolution whose first outputs are at first its inputs."""
+    """Returns a 3x3 convolution whose first outputs initially equal its inputs."""
     layer = nn.Conv2d(inputs, width, 3, padding=1, bias=False)
     nn.init.dirac_(layer.weight.data[:inputs])
     return layer
@@ -67,7 +67,7 @@ class Lookahead:
         self.slow = [value.clone() for value in self.values]
 
     def update(self, step: int) -> None:
-        """Moves the slow weights, if it is time for that, after a step."""
+        """Moves the slow weights after a step, if it is their turn."""
         taken = step + 1
         if taken % 5 == 0:
             kept = 0.95**5 * (taken / self.max_steps) ** 3

@@ -1,7 +1,7 @@
 """Networks of cifar_jax in PyTorch, with the same layers and initialization.
 
-In training, BatchNorm's running variance is that of an unbiased estimate here and of a
-biased one there; nothing else differs.
+The only difference: in training, PyTorch's BatchNorm keeps a running average of the
+unbiased variance, cifar_jax's of the biased one.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ class ResNet18(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, whose output is added to the input."""
+    """Two 3x3 convolutions with a shortcut around them."""
 
     def __init__(self, inputs: int, width: int, strides: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class MobileNet(nn.Module):
         layer: list[nn.Module] = [conv, nn.ReLU6(inplace=True)]
         if strides == 1:
             return layer
-        # At strides of 2, SAME pads an even image at the bottom and right only.
+        # With stride 2, SAME pads even sizes at the bottom and right only.
         conv[0].padding = (0, 0)
         return [nn.ZeroPad2d((0, 1, 0, 1)), *layer]
 
@@ -187,15 +187,15 @@ class CudaConvnet11pct(nn.Module):
 class LocallyConnected(nn.Module):
     """A 3x3 convolution with separate kernels and biases at each position.
 
-    Images have the layout (position, channel, batch). Then patches are copies of whole
-    rows, all layers are products of contiguous matrices, and nothing is transposed.
+    Images have the layout (position, channel, batch). That way, patches are copies of
+    whole rows, every layer multiplies contiguous matrices, and nothing is transposed.
     """
 
     def __init__(self, size: int, inputs: int, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(size * size, width, 9 * inputs))
         self.bias = nn.Parameter(torch.empty(size * size, width, 1))
-        # The border of the padded image is the row after the last position.
+        # Border pixels of the padded image point to the row after the last position.
         padded = torch.full((size + 2, size + 2), size * size)
         padded[1:-1, 1:-1] = torch.arange(size * size).view(size, size)
         patches = padded.unfold(0, 3, 1).unfold(1, 3, 1)
@@ -223,8 +223,8 @@ def conv_norm(
 
 def max_pool() -> nn.Module:
     """Returns 3x3 max pooling with stride 2 and TensorFlow's SAME padding."""
-    # With ceil_mode, padding is added at the bottom and right, as by SAME for images
-    # of even sizes.
+    # With ceil_mode, padding is added at the bottom and right, as SAME does for even
+    # sizes.
     return nn.MaxPool2d(3, stride=2, ceil_mode=True)
 
 
@@ -235,14 +235,14 @@ def norm_across_channels() -> nn.Module:
 
 
 def norm_within_maps(x: Tensor) -> Tensor:
-    """Normalizes by the squares in a 3x3 window of the same channel."""
+    """Normalizes by the sum of squares in a 3x3 window of the same channel."""
     # The mean over 9 pixels, padding included, is a ninth of the sum.
     nearby = functional.avg_pool2d(x * x, 3, 1, 1)
     return x * (1 + 5e-5 * nearby) ** -0.75
 
 
 def initialize_as_he(model: nn.Module) -> None:
-    """Initializes convolutions as in He et al. (2015), and the dense layer as small."""
+    """Initializes convolutions as He et al. (2015), the dense layer with sd 0.01."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
@@ -250,7 +250,7 @@ def initialize_as_he(model: nn.Module) -> None:
 
 
 def initialize_normal(layers: Sequence[nn.Module], deviations: Sequence[float]) -> None:
-    """Initializes kernels as normal, and biases as zeros."""
+    """Initializes kernels from normal distributions, and biases as zeros."""
     for layer, deviation in zip(layers, deviations, strict=True):
         nn.init.normal_(layer.weight, std=deviation)
         nn.init.zeros_(layer.bias)

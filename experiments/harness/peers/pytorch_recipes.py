@@ -1,4 +1,4 @@
-"""The recipes of cifar_jax in PyTorch; most have constant learning rates."""
+"""Recipes of cifar_jax in PyTorch, most with a constant learning rate."""
 
 import dataclasses
 
@@ -12,25 +12,25 @@ class Recipe:
     """How a network is trained.
 
     Attributes:
-        decays: Weight decay by name of the layer; "" is for all other kernels.
+        decays: Weight decay by layer name; "" is for all other kernels.
         decay_in_loss: Whether the loss includes the weight decay, as in the tutorial;
             otherwise, the optimizer adds it to the gradients.
-        bias_decay: Weight decay of biases, times the factor of their learning rate.
-        rates: Factors of the learning rate by the end of a parameter's name, of which
-            the first one that fits counts; 1 for other parameters.
-        schedule: Factors of the learning rate by fraction of the run; in between, they
-            change linearly.
+        bias_decay: Weight decay of biases, times their learning rate factor.
+        rates: Learning rate factors by suffix of the parameter name; the first match
+            counts, and other parameters have 1.
+        schedule: Learning rate factors by fraction of the run, with linear
+            interpolation in between.
         until: Fraction of the run after which a parameter is frozen, by its name.
         label_smoothing: Share of the targets that is spread over all classes.
-        reduction: "sum" of the losses of a batch, or "mean". Learning rates are always
-            those for the mean.
+        reduction: "sum" or "mean" of the losses in a batch. Learning rates always refer
+            to the mean.
         lookahead: Whether slow weights follow the parameters.
         ema_decay: Upper limit of the decay of the moving averages; 0 for no averages.
         size: Height and width of the network's inputs.
-        padding: Pixels at each side of the images that crops are taken from.
-        padding_mode: "constant" for black pixels there, "reflect" for mirrored ones.
+        padding: Pixels added on each side of an image before it is cropped.
+        padding_mode: "constant" to add black pixels, "reflect" to add mirrored ones.
         random: Whether crops are random, and half of them flipped.
-        alternate: Whether each image is flipped in every other epoch instead.
+        alternate: Whether each image is instead flipped in every other epoch.
         normalization: "image", "channel" or "mean_image".
     """
 
@@ -111,27 +111,27 @@ RECIPES = {
 
 
 def decay_of(recipe: Recipe, name: str, parameter: Tensor) -> float:
-    """Returns the weight decay of a parameter; only kernels have one."""
+    """Returns the weight decay of a parameter; nonzero only for kernels."""
     if name.endswith("bias") or parameter.ndim == 1:
         return 0.0
     return recipe.decays.get(name.split(".")[0], recipe.decays.get("", 0.0))
 
 
 def rate_of(recipe: Recipe, name: str) -> float:
-    """Returns the factor of the learning rate of a parameter."""
+    """Returns the learning rate factor of a parameter."""
     fitting = (rate for end, rate in recipe.rates.items() if name.endswith(end))
     return next(fitting, 1.0)
 
 
 def summed(recipe: Recipe, batch_size: int) -> int:
-    """Returns how many times the mean over a batch the recipe's loss is."""
+    """Returns the ratio of the recipe's loss to the mean over a batch."""
     return batch_size if recipe.reduction == "sum" else 1
 
 
 def make_optimizer(
     model: nn.Module, recipe: Recipe, batch_size: int
 ) -> torch.optim.Optimizer:
-    """Returns SGD with the learning rates and weight decays of the recipe."""
+    """Returns SGD with the recipe's learning rates and weight decays."""
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         rate = rate_of(recipe, name)
@@ -158,7 +158,7 @@ def make_optimizer(
 def make_schedule(
     optimizer: torch.optim.Optimizer, recipe: Recipe, max_steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Returns what sets the learning rates of the optimizer after each step."""
+    """Returns the scheduler that sets the learning rates after each step."""
     steps = [int(part * max_steps) for part in recipe.schedule]
     factors = list(recipe.schedule.values())
     return torch.optim.lr_scheduler.LambdaLR(
@@ -167,6 +167,6 @@ def make_schedule(
 
 
 def freeze(model: nn.Module, recipe: Recipe, part: float) -> None:
-    """Freezes the parameters that are not trained after this part of the run."""
+    """Freezes the parameters that are not trained beyond this fraction of the run."""
     for name, until in recipe.until.items():
         model.get_parameter(name).requires_grad_(part < until)

@@ -1,17 +1,17 @@
 """The training of the tutorial and of other recipes in PyTorch, for benchmarking.
 
 By default, the network, loss, averages and augmentation are those of TensorFlow's
-tutorial; with --model, they are those of a recipe of cifar_jax. It writes no summaries
-and no checkpoints, and its learning rate is constant, as the tutorial's is for 136,718
-steps of 128 images; only Airbench's follows its schedule.
+tutorial; with --model, they are those of a cifar_jax recipe. It writes no summaries or
+checkpoints. The learning rate is constant, as the tutorial's is for the first 136,718
+steps of 128 images; only Airbench follows its schedule.
 
-Optimizations: the data stays in device memory as bytes, and a whole batch is augmented
-at once; SGD is fused, and the moving averages take one call; the loss is read only at
-log lines. --channels_last, --bf16 (autocast) and --compile enable further ones. On a
-GPU, float32 products may use TF32, as they do in JAX.
+Optimizations: the data stays in device memory as bytes, whole batches are augmented
+together, SGD is fused, the moving averages take one call, and the loss is read only for
+log lines. --channels_last, --bf16 (autocast) and --compile enable more. On a GPU,
+float32 products may use TF32, as they do in JAX.
 
-With --evaluate=N, the initial network classifies N images instead, several times;
---fold then multiplies BatchNorm into the convolutions.
+With --evaluate=N, the initial network instead classifies N images several times; --fold
+then folds BatchNorm into the convolutions.
 """
 
 import argparse
@@ -39,7 +39,7 @@ RECORD_BYTES = 1 + 3 * 32 * 32
 
 
 class Images:
-    """The records and their preprocessing for a recipe."""
+    """The images and labels, with a recipe's preprocessing."""
 
     def __init__(self, path: str, recipe: Recipe, device: str) -> None:
         records = np.fromfile(path, np.uint8).reshape(-1, RECORD_BYTES)
@@ -57,13 +57,13 @@ class Images:
         self.deviation = torch.from_numpy(deviation).float().to(device)
 
     def center(self, images: Tensor) -> Tensor:
-        """Returns the central crops of the network's size."""
+        """Returns the images, cropped at the center to the network's size."""
         size = self.recipe.size
         start = (images.shape[-1] - size) // 2
         return images[..., start : start + size, start : start + size]
 
     def normalized(self, x: Tensor) -> Tensor:
-        """Normalizes inputs, which may be overwritten."""
+        """Normalizes inputs, possibly in place."""
         if self.recipe.normalization == "image":
             deviation, mean = torch.std_mean(x, (1, 2, 3), correction=0, keepdim=True)
             return (x - mean) / deviation.clamp(min=x[0].numel() ** -0.5)
@@ -73,7 +73,7 @@ class Images:
         return x
 
     def flipped(self, chosen: Tensor, epoch: int) -> Tensor:
-        """Returns which of the chosen images are flipped."""
+        """Returns which of the chosen images to flip."""
         if self.recipe.alternate:
             return self.flipped_first[chosen] ^ (epoch % 2 == 1)
         return torch.rand(len(chosen), device=chosen.device) < 0.5
@@ -94,7 +94,7 @@ class Images:
 
 
 def statistics(images: np.ndarray, normalization: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what is subtracted from all inputs, and what divides them."""
+    """Returns the mean to subtract from all inputs, and the scale to divide by."""
     mean, deviation = np.zeros(images.shape[1:]), np.ones((3, 1, 1))
     if normalization == "mean_image":
         mean = images.mean(axis=0, dtype=np.float64)
@@ -155,7 +155,7 @@ class Averages:
 def make_averages(
     model: nn.Module, recipe: Recipe, max_steps: int
 ) -> Averages | Lookahead | None:
-    """Returns what is updated after each step, if the recipe has averages."""
+    """Returns the averages to update after each step, if the recipe has any."""
     if recipe.lookahead:
         return Lookahead(model, max_steps)
     return Averages(model, recipe.ema_decay) if recipe.ema_decay else None
@@ -164,7 +164,7 @@ def make_averages(
 def make_loss(
     model: nn.Module, recipe: Recipe, device: str, bf16: bool
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[], Tensor | float]]:
-    """Returns the loss to minimize, and the penalty that only the optimizer knows."""
+    """Returns the loss to minimize, and the penalty that only the optimizer applies."""
     kernels = [
         (decay, parameter)
         for name, parameter in model.named_parameters()
@@ -199,7 +199,7 @@ def train(options: argparse.Namespace, model: nn.Module, data: Images) -> None:
     if options.compile:
         loss_of = torch.compile(loss_of)
         batch = next(batches)
-        # Otherwise it would be compiled again in the step that freezes parameters.
+        # Otherwise, it would be recompiled at the step that freezes parameters.
         for part in (0.0, *recipe.until.values()):
             freeze(model, recipe, part)
             loss_of(*batch).backward()
@@ -225,7 +225,7 @@ def train(options: argparse.Namespace, model: nn.Module, data: Images) -> None:
 
 @torch.inference_mode()
 def evaluate(options: argparse.Namespace, model: nn.Module, data: Images) -> None:
-    """Classifies images in several rounds, and prints the duration of each."""
+    """Classifies images in several rounds and prints how long each one takes."""
     model.eval()
     if options.fold:
         fold_batch_norms(model)
@@ -251,7 +251,7 @@ def layout(options: argparse.Namespace) -> torch.memory_format:
 
 def main() -> None:
     """Parses the flags, and trains or evaluates."""
-    # Not absl's flags: the peers share their flags, and not every one has absl.
+    # Not absl flags: the peers share their flags, and not every peer has absl.
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", required=True, help="File of binary records.")
     parser.add_argument("--model", choices=list(RECIPES), default="tutorial")

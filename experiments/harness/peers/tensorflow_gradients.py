@@ -1,8 +1,8 @@
 """The tutorial's losses, gradients and parameters in TensorFlow, from given weights.
 
-Trains as cifar10_train.py does, but on images without random distortions, from weights
-that are read from a file of NumPy arrays. Writes to another file the gradients of every
-batch before training, the losses of all steps and the parameters after the last one.
+Trains as cifar10_train.py does, but on images without random distortions, and from
+weights in a file of NumPy arrays. To another file, it writes the gradients of every
+batch before training, the losses of all steps, and the parameters after the last one.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_tutorial import CROP_SIZE, max_pool
 
-# Kernels of these layers are decayed, each with this factor.
+# Weight decay applies to these layers' kernels, with this factor.
 DECAYED = ("local3", "local4")
 WEIGHT_DECAY = 0.004
 LEARNING_RATE = 0.1
@@ -30,7 +30,7 @@ def prepared(images: Any, dtype: Any) -> Any:
 
 
 def norm(x: Any) -> Any:
-    """Applies local response normalization, which TensorFlow has in float32 alone."""
+    """Applies local response normalization, which TensorFlow has only in float32."""
     if x.dtype == tf.float32:
         return tf.nn.local_response_normalization(x, 4, 1.0, 0.001 / 9, 0.75)
     padded = tf.pad(x * x, [[0, 0]] * 3 + [[4, 4]])
@@ -66,8 +66,8 @@ def total_loss(images: Any, labels: Any, params: Layers) -> Any:
 def main() -> None:
     """Parses the flags, trains and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--inputs", required=True, help="Images, labels, weights.")
-    parser.add_argument("--to", required=True, help="The file to write.")
+    parser.add_argument("--inputs", required=True, help="Images, labels and weights.")
+    parser.add_argument("--to", required=True, help="File to write.")
     parser.add_argument("--float64", action="store_true")
     options = parser.parse_args()
     dtype = tf.float64 if options.float64 else tf.float32

@@ -4,11 +4,11 @@ The graph of cifar10.py and cifar10_input.py, trained as in cifar10_train.py: wi
 MonitoredTrainingSession, all the tutorial's summaries every 100 steps, an initial
 checkpoint, and the loss fetched at every step.
 
-Optimizations: oneDNN kernels (TensorFlow's default on x86) and Grappler; instead of the
-original's queues, a tf.data pipeline, whose parallel map and prefetching tf.data tunes
-itself. --bf16 lets Grappler convert what it considers safe to bfloat16.
+Optimizations: oneDNN kernels (TensorFlow's default on x86), Grappler, and, in place of
+the original's queues, a tf.data pipeline with autotuned parallel map and prefetching.
+--bf16 lets Grappler convert what it considers safe to bfloat16.
 
-With --test_records, the network is evaluated at the end as in cifar10_eval.py, with
+With --test_records, the network is finally evaluated as in cifar10_eval.py, with
 averaged and with raw parameters, but on each image exactly once.
 """
 
@@ -60,7 +60,7 @@ def batches(path: str, batch_size: int) -> tuple[Any, Any]:
 
 
 def variable(name: str, shape: list[int], stddev: float, decay: float = 0.0) -> Any:
-    """Creates truncated normal weights; with decay, their L2 loss is collected."""
+    """Creates truncated normal weights; with decay, collects their L2 loss."""
     init = tf.truncated_normal_initializer(stddev=stddev)
     value = tf.get_variable(name, shape, initializer=init)
     if decay:
@@ -129,7 +129,7 @@ def total_loss(logits: Any, labels: Any) -> Any:
 
 
 def train_op(loss: Any, batch_size: int) -> Any:
-    """Returns a step of SGD and all averages, with the tutorial's summaries."""
+    """Returns a step of SGD and of all averages, with the tutorial's summaries."""
     step = tf.train.get_or_create_global_step()
     decay_steps = int(50_000 / batch_size * 350)
     rate = tf.train.exponential_decay(0.1, step, decay_steps, 0.1, staircase=True)
@@ -190,7 +190,7 @@ class Logger(tf.train.SessionRunHook):
 
 
 def train(options: argparse.Namespace, config: Any, train_dir: str) -> None:
-    """Trains, and leaves a checkpoint in the folder."""
+    """Trains and leaves a checkpoint in the folder."""
     with tf.Graph().as_default():
         tf.train.get_or_create_global_step()
         with tf.device("/cpu:0"):
@@ -211,10 +211,10 @@ def train(options: argparse.Namespace, config: Any, train_dir: str) -> None:
 
 def main() -> None:
     """Parses the flags and trains."""
-    # Not absl's flags: the peers share their flags, and not every one has absl.
+    # Not absl flags: the peers share their flags, and not every peer has absl.
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", required=True, help="File of binary records.")
-    parser.add_argument("--test_records", help="The same of the test images.")
+    parser.add_argument("--test_records", help="File of the test images' records.")
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--max_steps", type=int, required=True)
     parser.add_argument("--log_frequency", type=int, default=10)

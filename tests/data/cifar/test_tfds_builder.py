@@ -88,7 +88,7 @@ def test_killed_preparation_is_done_again(tmp_path):
     assert list(folder.parent.glob("incomplete*"))
     assert not folder.exists()
 
-    with download.locked(tmp_path, "a test", 1):  # as if it was not killed
+    with download.lock(tmp_path, "a test", 1):  # as if it was not killed
         tfds_builder.delete_leftovers(CIFAR10, tmp_path)
     assert list(folder.parent.glob("incomplete*"))
     [archive] = tmp_path.glob("*.tar.gz")

@@ -161,7 +161,8 @@ def test_pictures_of_kinds_that_cannot_be_read_are_counted(folder, monkeypatch):
         forbid_decoding(patch)
         message = (
             r"7 of 18 pictures end in .heic, a kind that needs pillow-heif \(pip "
-            r"install pillow-heif\); 1 of 18 pictures end in .nef, .*--skip_damaged"
+            r"install 'cifar-jax\[heif\]'\); 1 of 18 pictures end in .nef, "
+            r".*--skip_damaged"
         )
         with pytest.raises(UserError, match=message):
             load_data("folder", folder)

@@ -69,7 +69,8 @@ def test_heic_says_what_it_needs(tmp_path, name, monkeypatch):
     monkeypatch.setattr(picture_files, "HAS_HEIF", False)
     (tmp_path / name).write_bytes(HEIC)
     assert picture_files.is_picture(tmp_path / name)
-    with pytest.raises(UserError, match=r"needs pillow-heif \(pip install pillow-heif"):
+    message = r"needs pillow-heif \(pip install 'cifar-jax\[heif\]'\)"
+    with pytest.raises(UserError, match=message):
         read_picture(tmp_path / name, SHAPE)
 
 

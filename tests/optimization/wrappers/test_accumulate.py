@@ -118,7 +118,9 @@ def test_statistics_of_batch_norm_are_averaged_with_the_params(dataset):
     expected = np.zeros(8)
     for step in range(6):
         part = slice(8 * step, 8 * step + 8)
-        batch = Batch.of(dataset.train.images[part], dataset.train.labels[part])
+        batch = Batch.from_arrays(
+            dataset.train.images[part], dataset.train.labels[part]
+        )
         state, _ = take_step(program, state, batch)
         mean = np.asarray(state.batch_stats["norm"]["mean"])
         if step % 2:

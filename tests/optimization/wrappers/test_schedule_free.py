@@ -12,7 +12,7 @@ from cifar_jax import Batch, Config, UserError, build_program, init_state, train
 from cifar_jax.optimization import OPTIMIZERS
 from cifar_jax.optimization.averages import averaged_params
 from cifar_jax.registry import resolve
-from cifar_jax.training.trained import of_state
+from cifar_jax.training.trained import from_state
 
 
 def gradients(steps):
@@ -107,12 +107,12 @@ def test_a_trained_network_has_the_params_of_evaluation(dataset, average):
     )
     program = build_program(config, num_classes=3)
     state = init_state(program, jax.random.key(0), dataset.train.images)
-    batch = Batch.of(dataset.train.images[:8], dataset.train.labels[:8])
+    batch = Batch.from_arrays(dataset.train.images[:8], dataset.train.labels[:8])
     for _ in range(3):
         state, _ = jax.jit(train_step, static_argnums=0)(program, state, batch)
     expected = program.optimizer.eval_params(state.opt_state, state.params)
     for raw in (False, True):
-        found = of_state(program, state, dataset, raw).variables["params"]
+        found = from_state(program, state, dataset, raw).variables["params"]
         jax.tree.map(assert_close, found, expected)
     distance = jax.tree.map(lambda x, y: x - y, expected, state.params)
     assert float(optax.tree.norm(distance)) > 1e-3

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from cifar_jax import Config, RunError, fit, load_trained, read_run
-from cifar_jax.data.dataset import with_validation
+from cifar_jax.data.dataset import hold_out_validation
 from cifar_jax.training.loop import Hook
 
 MESSAGE = "was renamed or deleted while its run trained"
@@ -36,7 +36,7 @@ def test_its_state_is_saved_where_it_was(dataset, tmp_path, kind, keep_best):
     changes = {}
     if keep_best:
         changes = {"eval_frequency": 2, "keep_best": True, "validation_size": 8}
-        dataset = with_validation(dataset, 8)
+        dataset = hold_out_validation(dataset, 8)
 
     def change():
         if kind == "renamed":
