@@ -153,7 +153,7 @@ def test_the_examples_are_clean(package, words):
     names = [name for name, _ in FILES] + [name for _, name, _ in ENTRIES]
     files = [str(package.parent / name) for name in names]
     command = [sys.executable, "-m", "ruff", *words, CONFIG, *files]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, cwd=package.parent)
 
 
 @pytest.mark.slow

@@ -236,8 +236,7 @@ def _all_logits(
     logits = functools.partial(
         _logits, weights, model=model, preprocessing=preprocessing
     )
-    results: Array = jax.lax.map(logits, batches)
-    return results
+    return jax.lax.map(logits, batches)
 
 
 def _logits(

@@ -258,8 +258,7 @@ def as_picture(image: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     It is scaled by the largest factor that keeps all values within 0..255.
     """
     largest = max(image.max() / 128, -image.min() / 127, np.finfo(np.float32).tiny)
-    picture: np.ndarray = np.clip(image / largest + 127, 0, 255).astype(np.uint8)
-    return picture
+    return np.clip(image / largest + 127, 0, 255).astype(np.uint8)
 
 
 def _regular_file(path: str | os.PathLike[str]) -> pathlib.Path:
