@@ -12,7 +12,7 @@ import filelock
 import jax
 import numpy as np
 import pytest
-from helpers import command, environment
+from helpers import assert_equal_states, command, environment
 
 from cifar_jax import Config, RunError, UserError, fit
 from cifar_jax.devices import processes, sharding
@@ -165,9 +165,7 @@ def test_mixtures_take_the_steps_of_one_device(run_steps, mode):
 def test_streamed_images_change_no_bit(run_steps, mode, processes):
     expected = run_steps(mode, 8, processes, network="batch_norm")
     found = run_steps(mode, 8, processes, network="streamed")
-    assert found.keys() == expected.keys()
-    for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values, err_msg=name)
+    assert_equal_states(dict(found), dict(expected))
 
 
 def assert_same_steps(found, expected, what):
