@@ -100,6 +100,7 @@ def test_a_config_has_one_text_for_a_choice():
     assert dataclasses.replace(config, seed=1).model == config.model
 
 
+@pytest.mark.slow
 def test_dropout_is_for_training():
     network = models.create("vgg16_bn(2, depths=(1, 1, 1, 1, 1), dropout=0.9)", 3)
     images = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))

@@ -46,8 +46,10 @@ def mobilenet(classes):
     return found, layers
 
 
-@pytest.mark.parametrize("named", [True, False])
-@pytest.mark.parametrize("ending", [".h5", ".keras", ".weights.h5"])
+@pytest.mark.parametrize(
+    ("ending", "named"),
+    [(".h5", False), (".keras", True), (".weights.h5", True), (".weights.h5", False)],
+)
 def test_a_file_of_keras_with_another_head(dataset, tmp_path, ending, named):
     model = models.create("mobilenet", 3)
     expected, layers = mobilenet(3)

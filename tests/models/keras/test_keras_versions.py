@@ -1,5 +1,6 @@
 """Tests that files of all versions of Keras are read, and of which network they are."""
 
+import itertools
 import zipfile
 
 import h5py
@@ -73,17 +74,21 @@ def test_the_layers_and_their_order_are_those_of_keras(case):
 
 
 # As Keras 3.6 and later, tf_keras and Keras to 3.5, Keras 2.13, and on Windows.
+OPTIONS = (
+    {},
+    {"named": False},
+    {"named": False, "container": "_layer_checkpoint_dependencies"},
+    {"named": False, "separator": "\\"},
+)
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("network", "ending", "options"),
     [
-        {},
-        {"named": False},
-        {"named": False, "container": "_layer_checkpoint_dependencies"},
-        {"named": False, "separator": "\\"},
+        *((network, ".weights.h5", {"named": False}) for network in NETWORKS),
+        *itertools.product(["mobilenet"], NUMBERED, OPTIONS),
     ],
 )
-@pytest.mark.parametrize("ending", NUMBERED)
-@pytest.mark.parametrize("network", NETWORKS)
 def test_each_way_to_number_layers(tmp_path, network, ending, options):
     layers = layers_of(network)
     path = write(tmp_path / f"model{ending}", layers, **options)
@@ -156,9 +161,13 @@ def test_integers_are_refused(tmp_path):
         models.from_keras(path)
 
 
-@pytest.mark.parametrize("options", [{}, {"named": False}])
-@pytest.mark.parametrize("ending", [".h5", *NUMBERED])
-@pytest.mark.parametrize("network", ["resnet50", "inception_v3"])
+@pytest.mark.parametrize(
+    ("network", "ending", "options"),
+    [
+        *itertools.product(["resnet50"], [".h5", *NUMBERED], OPTIONS[:2]),
+        ("inception_v3", ".weights.h5", {"named": False}),
+    ],
+)
 def test_a_network_in_a_model_with_another_head(tmp_path, network, ending, options):
     norm = layers_of("resnet50")[60]._replace(name="batch_normalization_400")
     head = [norm, dense("dense_1"), dense("my_classes")]
