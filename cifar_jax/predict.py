@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
             console.note(note)
         probabilities = _probabilities(network, block)
         for (name, _), p in zip(block, probabilities, strict=True):
-            by_class = _by_class(network, p)
+            by_class = _sort_by_class(network, p)
             records.append({"file": name, **origin, "probabilities": by_class})
             if not options.json:
                 console.say(*table(name, by_class, options.top))
@@ -166,7 +166,7 @@ def _draw(
         console.say(words + options.out)
 
 
-def _by_class(
+def _sort_by_class(
     network: Trained, probabilities: Float[np.ndarray, " classes"]
 ) -> dict[str, float]:
     """Returns probabilities by class name, most likely first."""

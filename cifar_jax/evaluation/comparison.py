@@ -1,6 +1,6 @@
 """Compares runs by their settings, speed and precision.
 
-`compared` reduces what the runs have left on disk to a few facts of each, ready for
+`compare` reduces what the runs have left on disk to a few facts of each, ready for
 JSON. The table of comparison_table.py and the plot of comparison_plot.py show these.
 """
 
@@ -72,7 +72,7 @@ def read(run: Run) -> History:
         raise UserError(f"cannot read {where}: {error.strerror}") from None
 
 
-def compared(histories: Sequence[History]) -> list[Compared]:
+def compare(histories: Sequence[History]) -> list[Compared]:
     """Returns what is compared, one record for each run, ready for JSON.
 
     `settings` has those that are not the same in all runs. `other_pixels` says whether

@@ -33,7 +33,7 @@ def draw(records: Sequence[Compared]) -> Figure:
     """Draws the training loss and every evaluation by steps.
 
     Args:
-        records: from `comparison.compared`; at most `comparison.MOST_CURVES`.
+        records: from `comparison.compare`; at most `comparison.MOST_CURVES`.
     """
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)

@@ -23,7 +23,7 @@ def table(records: Sequence[Compared], width: int) -> str:
     below, in a table of their own.
 
     Args:
-        records: from `comparison.compared`.
+        records: from `comparison.compare`.
         width: of the terminal, in characters.
     """
     rows = _rows(records)
@@ -136,7 +136,7 @@ def notes(records: Sequence[Compared], width: int) -> str:
     """Returns what readers of the table have to know, and the evaluations left to do.
 
     Args:
-        records: from `comparison.compared`.
+        records: from `comparison.compare`.
         width: of the terminal, in characters; commands are not wrapped.
     """
     found = [

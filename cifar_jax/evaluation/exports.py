@@ -77,14 +77,16 @@ def write(
         UserError: the network cannot be exported.
         RunError: the files cannot be written.
     """
-    contents = description(run, network, raw_params)
+    contents = describe(run, network, raw_params)
     if float16:
-        network = dataclasses.replace(network, variables=rounded(network.variables))
+        network = dataclasses.replace(
+            network, variables=round_to_float16(network.variables)
+        )
     trees = dict(network.variables)
     if network.statistics is not None:
         trees["statistics"] = network.statistics._asdict()
     files: dict[str, bytes] = {
-        PROGRAM: program(network),
+        PROGRAM: serialize(network),
         WEIGHTS: safetensors_files.to_bytes(contents, trees),
     }
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
@@ -98,7 +100,7 @@ def write(
         ) from error
 
 
-def description(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
+def describe(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
     """Returns what is known of a network, for JSON."""
     config = run.config
     return {
@@ -123,7 +125,7 @@ def description(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
     }
 
 
-def rounded(variables: Variables) -> Variables:
+def round_to_float16(variables: Variables) -> Variables:
     """Rounds variables to float16, which has three significant digits.
 
     Raises:
@@ -147,7 +149,7 @@ def rounded(variables: Variables) -> Variables:
     return result
 
 
-def program(network: Trained) -> bytes:
+def serialize(network: Trained) -> bytes:
     """Returns a serialized `jax.export.Exported`, with the variables in it.
 
     It maps uint8 images [b, h, w, 3], for any b, to float32 probabilities [b, classes]:

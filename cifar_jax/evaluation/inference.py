@@ -119,10 +119,10 @@ def predict_logits(
     if batch_size > _FEW:
         way_out = f"lower --batch_size, or {way_out}"
     with memory.shortage_as_run_error(f"batches of {batch_size} images", way_out):
-        return _predicted(network, images, batch_size, mesh)
+        return _predict(network, images, batch_size, mesh)
 
 
-def _predicted(
+def _predict(
     network: Trained, images: UInt8[Any, "n h w c"], batch_size: int, mesh: Mesh
 ) -> Float[np.ndarray, "n classes"]:
     """Does what `predict_logits` does, with a multiple of the devices."""
@@ -131,7 +131,7 @@ def _predicted(
     batch_shape = (batch_size, *images.shape[1:])
     batches = math.ceil(len(images) / batch_size)
     count = _batches_per_call(batches, math.prod(batch_shape))
-    call, looped = _compiled(network, mesh, weights, (count, *batch_shape))
+    call, looped = _compile(network, mesh, weights, (count, *batch_shape))
     if looped:
         shape, spec = (count, *batch_shape), PartitionSpec(None, sharding.AXIS)
     else:
@@ -149,7 +149,7 @@ def _predicted(
     return np.concatenate([x.reshape(-1, x.shape[-1]) for x in logits])[: len(images)]
 
 
-def _compiled(
+def _compile(
     network: Trained, mesh: Mesh, weights: PyTree, shape: tuple[int, ...]
 ) -> tuple[jax.stages.Compiled, bool]:
     """Returns the compiled function of the weights and of batches, or of one batch.

@@ -97,7 +97,7 @@ class BatchAccuracy:
         return jnp.where(jnp.isnan(step.logits).any(), jnp.nan, right)
 
 
-def measured(
+def measure(
     metrics: Sequence[Metric], results: StepResults, losses: Collection[str]
 ) -> dict[str, Float[Array, ""]]:
     """Returns the metrics of a step by name.

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from cifar_jax import models
 from cifar_jax.errors import UserError
-from cifar_jax.metrics.steps import StepResults, measured
+from cifar_jax.metrics.steps import StepResults, measure
 from cifar_jax.models import batch_norm
 from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY, average_batch_stats
 from cifar_jax.optimization.losses import Targets, as_probabilities
@@ -77,7 +77,7 @@ def train_step(
         grads, state.opt_state, state.params, value=loss
     )
     results = StepResults(seen.logits, seen.targets, grads, updates, state.params)
-    metrics = measured(program.metrics, results, losses.keys())
+    metrics = measure(program.metrics, results, losses.keys())
     step = state.step + 1
     state = dataclasses.replace(
         state,
