@@ -92,7 +92,7 @@ def load() -> Chosen:
         )
     folder = pathlib.Path(options.checkpoint_dir)
     default = not any(options[name].present for name in _OF_RUNS)
-    if (export := safetensors_files.in_export(folder)) is not None:
+    if (export := safetensors_files.find_in_export(folder)) is not None:
         return _from_export(str(export), folder)
     if default and not run_dir.exists(folder):
         network = trained.from_export()
@@ -114,7 +114,7 @@ def _from_weights(weights: str, model: str | None) -> Chosen:
     """Returns the network of --weights, and with weights of Keras of --model."""
     _refuse(_OF_RUNS, "leave it out with --weights")
     path = pathlib.Path(weights)
-    export = safetensors_files.in_export(path)
+    export = safetensors_files.find_in_export(path)
     if export is None and run_dir.exists(path):
         raise UserError(
             f"--weights={weights} is the folder of a run; give it as --checkpoint_dir"

@@ -46,7 +46,7 @@ def _activations(
         variables, views[:, 0], train=False, mutable=["intermediates"]
     )
     # A network need not record any layer.
-    taps = models.taps(sown.get("intermediates", {}))
+    taps = models.collect_taps(sown.get("intermediates", {}))
     return {"input": views[:, 0]}, *taps
 
 

@@ -50,7 +50,7 @@ class Contents(NamedTuple):
     statistics: Mapping[str, PyTree]
 
 
-def in_export(folder: pathlib.Path) -> pathlib.Path | None:
+def find_in_export(folder: pathlib.Path) -> pathlib.Path | None:
     """Returns the file of an export in a folder; None if it is not such a folder."""
     try:
         is_run = (folder / "checkpoints").exists()
@@ -121,9 +121,7 @@ def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
                 f"again, or if you edited it, leave {_DIGEST!r} out of its description"
             )
         plugins.check(description.get("imports", {}))
-        nested = _nested(
-            {k: v.astype(np.float32, copy=False) for k, v in arrays.items()}
-        )
+        nested = _nest({k: v.astype(np.float32, copy=False) for k, v in arrays.items()})
     except UserError as error:
         raise UserError(to_one_line(f"{path}: {error}")) from None
     except OSError as error:
@@ -180,7 +178,7 @@ def _array(file: Any, name: str) -> Shaped[np.ndarray, "..."]:
     return array
 
 
-def _nested(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> dict[str, Any]:
+def _nest(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> dict[str, Any]:
     """Returns trees of the arrays, whose names are sorted."""
     trees: dict[str, Any] = {}
     for name, array in arrays.items():

@@ -112,7 +112,7 @@ def read(path: str | os.PathLike[str]) -> Run:
     if not isinstance(path, str | os.PathLike):
         raise UserError(f"path={path!r} must be the name of a directory")
     path = pathlib.Path(path)
-    if (weights := safetensors_files.in_export(path)) is not None:
+    if (weights := safetensors_files.find_in_export(path)) is not None:
         raise UserError(
             f"{path} is an export, not a run; predict and demo take it by "
             f"--weights={weights}, and train by --init_from={weights}"

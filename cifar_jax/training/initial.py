@@ -173,8 +173,8 @@ def load(
         )
     known = found.variables
     if found.class_names != class_names:
-        known = variables.without(known, model.classifier[-1:])
-    known, new = variables.without_misfits(known, model, config.image_size)
+        known = variables.drop_layers(known, model.classifier[-1:])
+    known, new = variables.drop_misfits(known, model, config.image_size)
     variables.check(known, model, config.image_size, str(path), missing=new)
     return Initial(known, new, found.inputs, found.left_out)
 
@@ -191,7 +191,7 @@ class _Found(NamedTuple):
 
 def _read(path: pathlib.Path, model: str, class_names: tuple[str, ...]) -> _Found:
     """Reads weights; a file of Keras does not say what it is of but by its shapes."""
-    path = safetensors_files.in_export(path) or path
+    path = safetensors_files.find_in_export(path) or path
     if path.is_dir():
         run = run_dir.read(path)
         inputs = {name: getattr(run.config, name) for name in _INPUTS}

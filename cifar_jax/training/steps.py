@@ -141,9 +141,11 @@ def forward(
             f"the loss {program.loss.name} returned values of shape "
             f"{list(each.shape)}; return one for each of {len(targets)} examples"
         )
-    losses = {program.loss.name: each.mean()} | models.sown(updated.get("losses", {}))
+    losses = {program.loss.name: each.mean()} | models.collect_losses(
+        updated.get("losses", {})
+    )
     first, *rest = losses.values()
-    taps = models.taps(updated.get("intermediates", {}))
+    taps = models.collect_taps(updated.get("intermediates", {}))
     batch_stats = updated.get("batch_stats", {})
     seen = Forward(logits, targets, losses, batch_stats, inputs, taps)
     return sum(rest, start=first), seen

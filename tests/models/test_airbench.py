@@ -18,7 +18,7 @@ from cifar_jax.models.airbench import (
     Airbench,
     partly_identity,
     uniform_bias,
-    uniform_of_deviation_1,
+    unit_variance_uniform,
     whitening_kernel,
 )
 
@@ -115,7 +115,7 @@ def test_the_first_outputs_of_a_kernel_are_its_inputs(inner, outer):
 
 
 def test_the_head_of_muons_network_has_the_deviation_1():
-    kernel = np.array(uniform_of_deviation_1(jax.random.key(0), (256, 10)))
+    kernel = np.array(unit_variance_uniform(jax.random.key(0), (256, 10)))
     assert kernel.std(ddof=1) == pytest.approx(1)
     # Of a uniform distribution, the highest value is sqrt(3) deviations from the mean.
     assert np.abs(kernel).max() == pytest.approx(3**0.5, rel=0.02)

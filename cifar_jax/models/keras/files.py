@@ -46,9 +46,9 @@ def read(path: str | pathlib.Path) -> list[Layer]:
                     f"its {link} is a link to another place, which is not followed; "
                     "Keras writes no such links"
                 )
-            if (name := damage.shared(file)) is not None:
+            if (name := damage.find_shared(file)) is not None:
                 raise UserError(f"it is damaged: {name} shares bytes with others")
-            if named_files.is_one(file):
+            if named_files.is_named_file(file):
                 layers = named_files.layers(file, path.name)
             else:
                 layers = numbered_files.layers(file, config)

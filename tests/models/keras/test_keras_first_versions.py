@@ -47,8 +47,8 @@ RESNET50 = {
 
 def test_names_of_resnet50_in_keras_1(tmp_path):
     for name, old in RESNET50.items():
-        assert names.current([old], "resnet50") == [name]
-    assert names.current(["conv1"], "mobilenet") == ["conv1"]
+        assert names.to_current([old], "resnet50") == [name]
+    assert names.to_current(["conv1"], "mobilenet") == ["conv1"]
     old = dict(RESNET50)
     for stage, blocks in ((2, "abc"), (3, "abcd"), (4, "abcdef"), (5, "abc")):
         for block in blocks:
