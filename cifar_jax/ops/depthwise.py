@@ -31,10 +31,10 @@ def conv(
     differ from lax's by a few rounding errors.
     """
     image, taps = (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1])
-    of_x = functools.partial(_grad_x, strides, padding, image)
-    of_kernel = functools.partial(_grad_kernel, strides, padding, taps)
-    convolved = functools.partial(_convolve, strides, padding)
-    return multilinear.apply((of_x, of_kernel, convolved), x, kernel)
+    grad_x = functools.partial(_grad_x, strides, padding, image)
+    grad_kernel = functools.partial(_grad_kernel, strides, padding, taps)
+    convolve = functools.partial(_convolve, strides, padding)
+    return multilinear.apply((grad_x, grad_kernel, convolve), x, kernel)
 
 
 def _convolve(
@@ -94,9 +94,8 @@ def _grad_kernel(
 ) -> Float[Array, "kh kw 1 c"]:
     """Sums the products of dy with the padded images, shifted by each tap."""
     image = x.shape[1:3]
-    x = _pad_behind_barrier(
-        x, *padding
-    )  # XLA computes this only once: `_convolve` does the same
+    # XLA computes this only once: `_convolve` does the same.
+    x = _pad_behind_barrier(x, *padding)
     # The products of some columns, or of all pixels of a small image, are added in one
     # loop over contiguous memory, which leaves less to XLA's slower reductions.
     oh, ow = dy.shape[1:3]
@@ -113,8 +112,8 @@ def _grad_kernel(
             outputs = range(start, dy.shape[axis + 1], period[axis])
             pixels = [tap + output * strides[axis] for output in outputs]
             if any(first <= pixel < first + image[axis] for pixel in pixels):
-                of_x = slice(pixels[0], pixels[-1] + 1, strides[axis] * period[axis])
-                result.append((of_x, slice(start, None, period[axis])))
+                grad_x = slice(pixels[0], pixels[-1] + 1, strides[axis] * period[axis])
+                result.append((grad_x, slice(start, None, period[axis])))
         return result
 
     def gradient(i: int, j: int) -> Float[Array, " c"]:

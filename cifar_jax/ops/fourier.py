@@ -142,9 +142,9 @@ def conv(
 
     The result differs from lax's by 5e-7 of its norm.
     """
-    of_x = functools.partial(_grad_x, dtype)
-    of_kernel = functools.partial(_grad_kernel, dtype, kernel.shape[:2])
-    maps = (of_x, of_kernel, functools.partial(_convolve, dtype))
+    grad_x = functools.partial(_grad_x, dtype)
+    grad_kernel = functools.partial(_grad_kernel, dtype, kernel.shape[:2])
+    maps = (grad_x, grad_kernel, functools.partial(_convolve, dtype))
     return multilinear.apply(maps, x, kernel)
 
 

@@ -33,9 +33,9 @@ def conv(
 
     The result differs from lax's by 3e-7 of its norm.
     """
-    of_x = functools.partial(_grad_x, dtype, x.shape)
-    of_kernel = functools.partial(_grad_kernel, dtype, kernel.shape)
-    maps = (of_x, of_kernel, functools.partial(_convolve, dtype))
+    grad_x = functools.partial(_grad_x, dtype, x.shape)
+    grad_kernel = functools.partial(_grad_kernel, dtype, kernel.shape)
+    maps = (grad_x, grad_kernel, functools.partial(_convolve, dtype))
     return multilinear.apply(maps, x, kernel)
 
 
