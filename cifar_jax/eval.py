@@ -93,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
                     _evaluate(now, step, task, record)
                 except (RunError, UserError) as error:
                     # The training deletes old ones in favor of newer ones.
-                    if step in checkpoints.named(now.checkpoints):
+                    if step in checkpoints.named_steps(now.checkpoints):
                         warn(f"{error}; skipped")
     command.print_banner(task.notice, say)
     return 0

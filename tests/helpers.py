@@ -228,5 +228,5 @@ def strategy(mode: str = "jit", num_devices: int = 1) -> Strategy:
 
 def latest(directory: pathlib.Path, like: PyTree) -> PyTree | None:
     """Returns the state of the newest intact checkpoint, None if there is none."""
-    step = checkpoints.newest(directory)
+    step = checkpoints.newest_step(directory)
     return None if step is None else checkpoints.restore(directory, step, like)

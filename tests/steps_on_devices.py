@@ -70,7 +70,7 @@ def run(
     strategy_ = strategy(mode, num_devices)
     program = build_program(config, num_classes=3)
     images, mesh = dataset.train.images, strategy_.mesh
-    state = initial.fresh(program, config.seed, images, mesh)
+    state = initial.create(program, config.seed, images, mesh)
     steps = CompiledSteps(
         program, dataset.train, config.batch_size, state, 7, strategy_, stream=stream
     )

@@ -131,8 +131,8 @@ def test_divergence(monkeypatch):
     found = finite.NotFinite(1, "the activations of local4")
     monkeypatch.setattr(finite, "explain", lambda *_: found)
     program = mock.Mock(learning_rate=lambda step: 1e30)
-    with pytest.raises(RunError) as caught, ending.explained_divergence(None):
-        raise finite.diverged(program, mock.Mock(), mock.Mock(), 2)
+    with pytest.raises(RunError) as caught, ending.explain_divergence(None):
+        raise finite.divergence_error(program, mock.Mock(), mock.Mock(), 2)
     assert f"error: {caught.value}" == quoted("error: training diverged")
 
 
@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint(capsys):
         (directory / step / "state" / "manifest.ocdbt").write_bytes(b"state")
         checksums.write(directory / step)
     (directory / "2000" / "state" / "manifest.ocdbt").write_bytes(b"stat")
-    assert checkpoints.newest(directory) == 1000
+    assert checkpoints.newest_step(directory) == 1000
     assert capsys.readouterr().err.strip() == quoted("warning:")
 
 

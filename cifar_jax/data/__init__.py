@@ -13,7 +13,15 @@ from cifar_jax.data.dataset import Dataset, Split, hold_out_validation
 from cifar_jax.data.folder import source as pictures
 from cifar_jax.errors import UserError
 
-__all__ = ["DATASETS", "OPTIONS", "RESERVED", "Dataset", "Split", "load", "options_of"]
+__all__ = [
+    "DATASETS",
+    "OPTIONS",
+    "RESERVED",
+    "Dataset",
+    "Split",
+    "list_options",
+    "load",
+]
 
 # Functions of the directory that is given with --data_dir, or None, and of their own
 # options, which are keyword arguments with defaults and fields of Config.

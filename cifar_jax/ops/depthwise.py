@@ -112,8 +112,8 @@ def _grad_kernel(
             outputs = range(start, dy.shape[axis + 1], period[axis])
             pixels = [tap + output * strides[axis] for output in outputs]
             if any(first <= pixel < first + image[axis] for pixel in pixels):
-                grad_x = slice(pixels[0], pixels[-1] + 1, strides[axis] * period[axis])
-                result.append((grad_x, slice(start, None, period[axis])))
+                of_x = slice(pixels[0], pixels[-1] + 1, strides[axis] * period[axis])
+                result.append((of_x, slice(start, None, period[axis])))
         return result
 
     def gradient(i: int, j: int) -> Float[Array, " c"]:

@@ -10,7 +10,7 @@ from flax.core import FrozenDict
 from jax.tree_util import DictKey
 from jaxtyping import Array, Float, PyTree, Scalar
 
-from cifar_jax.optimization.param_groups import ParamGroup, group_of
+from cifar_jax.optimization.param_groups import ParamGroup, find_group
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class WeightDecay:
 
     def rate(self, path: tuple[DictKey, ...]) -> float:
         """Returns what the parameter at this path is multiplied by in its decay."""
-        group = group_of(path, self.groups)
+        group = find_group(path, self.groups)
         if group.frozen:
             return 0.0
         if group.weight_decay is not None:
@@ -89,5 +89,5 @@ class WeightDecay:
 
     def _in_loss(self, path: tuple[DictKey, ...]) -> bool:
         """Whether the parameter's decay is a penalty in the loss."""
-        own = group_of(path, self.groups).own_optimizer
+        own = find_group(path, self.groups).own_optimizer
         return self.decay_in_loss if own is None else own.decay_in_loss

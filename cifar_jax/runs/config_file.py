@@ -58,7 +58,7 @@ def read(file: pathlib.Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def unreadable(file: pathlib.Path) -> Iterator[None]:
+def explain_unreadable(file: pathlib.Path) -> Iterator[None]:
     """Raises what goes wrong with config.json as a UserError."""
     try:
         yield

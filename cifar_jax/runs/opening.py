@@ -26,7 +26,7 @@ class Opened(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(config: Config, dataset: Dataset, network: str | None) -> Iterator[Opened]:
+def open_run(config: Config, dataset: Dataset, network: str | None) -> Iterator[Opened]:
     """Claims the directory of a run, in the main process for all of them.
 
     Nothing in it changes: `run_dir.write_config` is called when the training starts.
@@ -51,7 +51,7 @@ def opened(config: Config, dataset: Dataset, network: str | None) -> Iterator[Op
         # The main process alone writes, and checks what has been written.
         run = claimed or dataclasses.replace(run, id=None)
         newest = processes.run_on_main(
-            lambda: checkpoints.newest(run.checkpoints, run.id)
+            lambda: checkpoints.newest_step(run.checkpoints, run.id)
         )
         step = int(processes.all_gather(-1 if newest is None else newest)[0, 0])
         if step > config.max_steps:

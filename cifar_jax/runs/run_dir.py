@@ -118,11 +118,11 @@ def read(path: str | os.PathLike[str]) -> Run:
             f"--weights={weights}, and train by --init_from={weights}"
         )
     file = path / config_file.NAME
-    with config_file.unreadable(file):
+    with config_file.explain_unreadable(file):
         saved = config_file.read(file)
         imports = {str(k): str(v) for k, v in saved.get("imports", {}).items()}
     plugins.check(imports)
-    with config_file.unreadable(file):
+    with config_file.explain_unreadable(file):
         data = saved["data"]
         check_class_names(tuple(data["class_names"]), "class_names")
         return Run(
@@ -238,7 +238,7 @@ def _resumable(path: pathlib.Path) -> Run | None:
         UserError: there are checkpoints, but no config, or a config.json is not of a
             run, and would be overwritten.
     """
-    if not checkpoints.named(path / "checkpoints"):
+    if not checkpoints.named_steps(path / "checkpoints"):
         config_file.refuse_foreign(path)
         return None
     if not exists(path):

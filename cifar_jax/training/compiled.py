@@ -80,7 +80,7 @@ class CompiledSteps:
             phases = []
             while step is not None:
                 one, step = self._program.at(step)
-                phases.append((step, pool.submit(self._train_of, one, state)))
+                phases.append((step, pool.submit(self._compile_steps, one, state)))
             self._phases = [(end, compiled.result()) for end, compiled in phases]
         self.steps_per_call = self._phases[0][1].steps_per_call
 
@@ -122,7 +122,7 @@ class CompiledSteps:
         mesh = self._strategy.mesh
         batches = Jit(mesh).shard(self._batches(0, 1, 1))
         arguments = (state, self._feed.data, batches)
-        return inspection.compiled(self._program, mesh, arguments)
+        return inspection.compile_inspect(self._program, mesh, arguments)
 
     def placement(self, state: TrainState) -> str:
         """Describes where the state, the data and the compiled step are, as a table."""
@@ -144,7 +144,7 @@ class CompiledSteps:
         stacked = jax.tree.map(padded, *batches)
         return stacked
 
-    def _train_of(self, program: Program, state: TrainState) -> _Compiled:
+    def _compile_steps(self, program: Program, state: TrainState) -> _Compiled:
         """Returns the compiled steps of a program: in a loop, if that is not slow.
 
         It needs an actual state: in many processes, pmap takes no description of one.

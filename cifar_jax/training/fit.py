@@ -17,12 +17,17 @@ from cifar_jax.devices.strategies import STRATEGIES
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models import Network
 from cifar_jax.runs import run_dir
-from cifar_jax.runs.opening import opened
+from cifar_jax.runs.opening import open_run
 from cifar_jax.training import ending, initial, loop
 from cifar_jax.training import program as programs
-from cifar_jax.training.beginning import balanced, check_calls, checked, streams
+from cifar_jax.training.beginning import (
+    balance_losses,
+    check_calls,
+    check_config,
+    must_stream,
+)
 from cifar_jax.training.compiled import CompiledSteps
-from cifar_jax.training.hooks import around, recorder
+from cifar_jax.training.hooks import create_hooks, create_recorder
 from cifar_jax.training.hooks.agreement import Agreement
 from cifar_jax.training.hooks.evaluation import Evaluation
 from cifar_jax.training.hooks.signals import MAX_STEPS_PER_CALL, Signals
@@ -82,19 +87,23 @@ def fit(
             there is a train_dir. It is a KeyboardInterrupt.
     """
     check_calls(hooks, log)
-    config = checked(config, dataset, log)
+    config = check_config(config, dataset, log)
     compilation.enable()
     mesh = sharding.create_mesh(config.num_devices)
     sharding.check_batch_size(config.batch_size, mesh.size)
-    program = balanced(programs.build(config, len(dataset.class_names), model), dataset)
+    program = balance_losses(
+        programs.build(config, len(dataset.class_names), model), dataset
+    )
     given = None if model is None else models.describe(program.model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.lost_process_as_run_error())
-        stack.enter_context(ending.explained_shortage(config))
-        weights = initial.weights(config, program, dataset, log)
-        found = stack.enter_context(opened(config, dataset, given))
+        stack.enter_context(ending.explain_shortage(config))
+        weights = initial.load_weights(config, program, dataset, log)
+        found = stack.enter_context(open_run(config, dataset, given))
         images, run = dataset.train.images, found.run
-        state = initial.state(program, config.seed, images, weights, found, mesh)
+        state = initial.restore_or_create(
+            program, config.seed, images, weights, found, mesh
+        )
         if run is not None and found.step is not None:
             log(f"resumed from step {found.step} of {run.path}")
         now = Moment.from_state(
@@ -114,19 +123,19 @@ def fit(
             steps = _compile(config, program, dataset, state, mesh, name, log)
             if run is not None:
                 processes.run_on_main(lambda: run_dir.write_config(run, dataset))
-            first = around(config, program, steps, state, run, writers, log)
-            with ending.explained_divergence(run), StopRequest() as request:
+            first = create_hooks(config, program, steps, state, run, writers, log)
+            with ending.explain_divergence(run), StopRequest() as request:
                 now = loop.run(
                     steps,
                     now,
                     config.max_steps,
                     [*first, *last, Signals(request), Agreement()],
-                    recorder(writers, log),
+                    create_recorder(writers, log),
                 )
     ending.say_why_it_ended(now, start, config.max_steps, run, log)
     return FitResult(
         state=now.state,
-        trained=now.trained(),
+        trained=now.to_trained(),
         steps=now.step - start,
         seconds=now.seconds,
         precision=None if evaluation is None else evaluation.latest,
@@ -159,7 +168,7 @@ def _compile(
         STRATEGIES[config.data_parallel](mesh),
         will_inspect=config.train_dir is not None,
         drop_remainder=config.drop_remainder,
-        stream=streams(config, dataset, mesh, log),
+        stream=must_stream(config, dataset, mesh, log),
     )
     log(f"compiled in {time.monotonic() - began:.1f} s")
     if config.log_device_placement:

@@ -71,7 +71,9 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
     return jnp.array(finite, bool).all()
 
 
-def compiled(program: Program, mesh: Mesh, arguments: PyTree) -> jax.stages.Compiled:
+def compile_inspect(
+    program: Program, mesh: Mesh, arguments: PyTree
+) -> jax.stages.Compiled:
     """Returns `inspect`, compiled for XLA to divide the work, as it is rare.
 
     Args:

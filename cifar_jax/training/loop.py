@@ -62,7 +62,7 @@ class Moment:
         """Returns the moment before the first step of a run."""
         return cls(int(state.step), int(state.step), state, {}, 0.0, network)
 
-    def trained(self, raw_params: bool = False) -> Trained:
+    def to_trained(self, raw_params: bool = False) -> Trained:
         """Returns the network as it is now, by default with averaged variables."""
         return self.network(self.state, raw_params=raw_params)
 

@@ -127,7 +127,7 @@ def forward(
     dropout = program.share.own_key(jax.random.fold_in(streams.dropout, state.step))
     with batch_norm.in_training(program.never_trained, program.share.axis_name):
         logits, updated = program.model.apply(
-            {"params": program.trained(params), "batch_stats": state.batch_stats},
+            {"params": program.stop_frozen(params), "batch_stats": state.batch_stats},
             inputs,
             train=True,
             mutable=["batch_stats", "losses", *(["intermediates"] if tap else [])],

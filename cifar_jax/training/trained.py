@@ -213,7 +213,7 @@ def load(
     except ValueError as error:
         raise UserError(str(error)) from None
     directory = run.best if best else run.checkpoints
-    if step is not None and step not in checkpoints.named(directory):
+    if step is not None and step not in checkpoints.named_steps(directory):
         saved = checkpoints.steps(directory, run.id)
         raise UserError(
             f"there is no checkpoint of step {step!r} in {run.path}; those that exist: "
@@ -237,7 +237,7 @@ def load(
         ),
     )
     if step is None:
-        step = checkpoints.newest(directory, run.id)
+        step = checkpoints.newest_step(directory, run.id)
     if step is None and best:
         raise UserError(
             f"no best checkpoint in {run.path}: train with --keep_best, "

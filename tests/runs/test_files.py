@@ -66,7 +66,7 @@ def test_the_next_writer_deletes_what_a_killed_one_has_left(tmp_path):
 
 
 def test_what_is_being_written_is_not_deleted(tmp_path):
-    with files._staged(tmp_path, "slow") as partial:
+    with files._stage(tmp_path, "slow") as partial:
         write_atomically(tmp_path / "other", "quick")
         partial.replace(tmp_path / "slow")
     assert (tmp_path / "slow").read_text() == "slow"

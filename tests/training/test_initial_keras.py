@@ -82,7 +82,7 @@ def test_the_log_says_what_is_new_and_what_is_left_out(dataset, tmp_path):
     path = write(tmp_path / "cats.h5", [*layers[:-1], head])
     settings = dataclasses.replace(CONFIG, init_from=str(path))
     lines: list[str] = []
-    initial.weights(settings, program.build(settings, 3), dataset, lines.append)
+    initial.load_weights(settings, program.build(settings, 3), dataset, lines.append)
     assert lines == [
         f"starting from the weights of {path}; new are the layers conv_preds; left out "
         "are its layers my_head"

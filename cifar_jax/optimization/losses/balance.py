@@ -13,7 +13,7 @@ from cifar_jax.optimization.losses.base import (
     Loss,
     Targets,
     check_loss,
-    of_each,
+    per_example_loss,
 )
 
 
@@ -58,7 +58,7 @@ class Balanced:
         # Noise may give an example the label of a class without any.
         shares = [present * max(count, 1) / sum(self.counts) for count in self.counts]
         weights = 1 / jnp.array(shares, jnp.float32)
-        return weights[targets] * of_each(self.loss, logits, targets, extra)
+        return weights[targets] * per_example_loss(self.loss, logits, targets, extra)
 
 
 def with_counts(loss: Any, counts: tuple[int, ...]) -> Any:

@@ -98,7 +98,7 @@ def as_probabilities(targets: Targets, num_classes: int) -> Float[Array, "n clas
     return jnp.asarray(targets)
 
 
-def of_each(
+def per_example_loss(
     loss: Loss, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
 ) -> Float[Array, " n"]:
     """Returns the loss of each example by a loss that another one is made of.
@@ -115,7 +115,7 @@ def of_each(
     return losses
 
 
-def array_of(
+def get_extra(
     extra: Extra, name: str, loss: str, shape: tuple[int, ...]
 ) -> Float[Array, "n ..."]:
     """Returns one of the extra arrays, as float32.

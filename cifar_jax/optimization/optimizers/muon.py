@@ -58,7 +58,7 @@ class Muon(Optimizer):
         adam = optax.chain(optax.scale_by_adam(), optax.scale(self.adam_factor))
         parts = [
             optax.partition(
-                {0: adam, 1: self._of_matrices(1), 2: self._of_matrices(2)},
+                {0: adam, 1: self._for_matrices(1), 2: self._for_matrices(2)},
                 _output_axes,
             ),
             decay,
@@ -68,7 +68,7 @@ class Muon(Optimizer):
             parts.append(optax.stateless(_add_normalization))
         return optax.chain(*parts)
 
-    def _of_matrices(self, output_axes: int) -> optax.GradientTransformation:
+    def _for_matrices(self, output_axes: int) -> optax.GradientTransformation:
         """Returns Muon for kernels whose last axes, so many, are outputs."""
 
         def as_matrices(params: PyTree) -> PyTree:

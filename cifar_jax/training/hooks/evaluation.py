@@ -80,10 +80,10 @@ class Evaluation(Hook):
         """Evaluates the state, if it is due; every process must call it."""
         if now.step != self.due(now.first):
             return
-        logits, labels = self._logits(now.trained()), self._split.labels[:]
+        logits, labels = self._logits(now.to_trained()), self._split.labels[:]
         of, raw = {self._name: logits}, f"{self._name}_raw"
         if self._averages:  # otherwise both are the same
-            of[raw] = self._logits(now.trained(raw_params=True))
+            of[raw] = self._logits(now.to_trained(raw_params=True))
         found = {name: self._measure(own, labels) for name, own in of.items()}
         self.latest = found[self._name]["precision_at_1"]
         words = f"{self.latest:.3f}"
@@ -129,7 +129,7 @@ class Evaluation(Hook):
     def _find_kept(self, run: Run, start: int) -> "_Best":
         """Returns the best evaluation up to a step, as its checkpoint knows it."""
         try:
-            step = checkpoints.newest(run.best, run.id)
+            step = checkpoints.newest_step(run.best, run.id)
         except RunError as error:
             console.warn(f"{error}; the next evaluation may be kept as the best")
             step = None

@@ -139,7 +139,7 @@ def test_a_resumed_training_keeps_and_stops_what_an_uninterrupted_one_does(
     with pytest.raises(Stopped):
         fit(settings, held_out, log=interrupt)
     run = read_run(tmp_path / "run")
-    assert (checkpoints.steps(run.best), checkpoints.newest(run.checkpoints)) == (
+    assert (checkpoints.steps(run.best), checkpoints.newest_step(run.checkpoints)) == (
         [4],
         6,
     )
