@@ -17,7 +17,6 @@ class Center(Views):
     def __call__(
         self, image: Num[Array, "h w c"], size: int
     ) -> list[Num[Array, "{size} {size} c"]]:
-        """Returns the views of an image."""
         return [augment.central_crop(image, size)]
 
 
@@ -28,7 +27,6 @@ class Mirror(Views):
     def __call__(
         self, image: Num[Array, "h w c"], size: int
     ) -> list[Num[Array, "{size} {size} c"]]:
-        """Returns the views of an image."""
         return _add_mirror_images([augment.central_crop(image, size)])
 
 
@@ -39,7 +37,6 @@ class TenCrops(Views):
     def __call__(
         self, image: Num[Array, "h w c"], size: int
     ) -> list[Num[Array, "{size} {size} c"]]:
-        """Returns the views of an image."""
         center = augment.central_crop(image, size)
         return _add_mirror_images([center, *augment.corners(image, size)])
 
@@ -64,7 +61,6 @@ class ShiftedMirrors(Views):
     def __call__(
         self, image: Num[Array, "h w c"], size: int
     ) -> list[Num[Array, "{size} {size} c"]]:
-        """Returns the views of an image."""
         by = self.shift
         padded = jnp.pad(image, ((by, by), (by, by), (0, 0)), mode="reflect")
         top, left = (padded.shape[0] - size) // 2, (padded.shape[1] - size) // 2

@@ -43,7 +43,6 @@ class Balanced:
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
-        """Returns the loss of each example."""
         if targets.ndim != 1:
             raise UserError(
                 "--loss=balanced weighs labels, and these are probabilities of "

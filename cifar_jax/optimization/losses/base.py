@@ -64,7 +64,6 @@ class CrossEntropy:
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
-        """Returns the loss of each example."""
         if targets.ndim == 1 and not self.label_smoothing:
             # The same within rounding, without n x classes targets.
             return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
@@ -86,7 +85,6 @@ class SquaredError:
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
-        """Returns the loss of each example."""
         soft = as_probabilities(targets, logits.shape[-1])
         return optax.squared_error(logits, soft).sum(axis=-1)
 

@@ -45,7 +45,6 @@ class LabelNoise:
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
-        """Returns the loss of each example."""
         if targets.ndim != 1:
             raise UserError(
                 "--loss=label_noise replaces labels, and these are probabilities of "

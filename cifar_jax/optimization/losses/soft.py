@@ -74,7 +74,6 @@ class Distillation:
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
-        """Returns the loss of each example."""
         teacher = get_extra(extra, self.by, "distillation", logits.shape)
         divergence = optax.losses.kl_divergence_with_log_targets(
             jax.nn.log_softmax(logits / self.temperature),

@@ -38,6 +38,5 @@ class Weighted:
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
-        """Returns the loss of each example."""
         weights = get_extra(extra, self.by, "weighted", logits.shape[:1])
         return weights * per_example_loss(self.loss, logits, targets, extra)

@@ -54,7 +54,6 @@ class Muon(Optimizer):
     def transform(
         self, schedule: optax.Schedule, decay: optax.GradientTransformation
     ) -> optax.GradientTransformation:
-        """Returns the transformation of gradients into updates."""
         adam = optax.chain(optax.scale_by_adam(), optax.scale(self.adam_factor))
         parts = [
             optax.partition(
