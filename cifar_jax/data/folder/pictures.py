@@ -285,11 +285,11 @@ def _resize(
     value_range: deep.Range | None,
     resize: Resizing,
 ) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    upright, format_ = image, image.format
+    upright, file_format = image, image.format
     # Copies of large pictures take gigabytes.
     ImageOps.exif_transpose(upright, in_place=True)
     if deep.is_deep(upright):
-        upright = deep.to_gray(upright, format_, value_range)
+        upright = deep.to_gray(upright, file_format, value_range)
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         white = Image.new("RGBA", upright.size, "white")
