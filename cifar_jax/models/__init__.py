@@ -133,10 +133,11 @@ def _place(value: Any) -> str:
     return f"{value.__module__}.{value.__qualname__}"
 
 
-def collect_losses(losses: Mapping[str, PyTree]) -> dict[str, Array]:
+def collect_losses(collections: Mapping[str, PyTree]) -> dict[str, Array]:
     """Returns the losses that layers have sown, by path; several of one are added."""
     found: dict[str, Array] = {}
-    for path, value in jax.tree_util.tree_leaves_with_path(losses):
+    sown = collections.get("losses", {})
+    for path, value in jax.tree_util.tree_leaves_with_path(sown):
         name = "/".join(key.key for key in path if hasattr(key, "key"))
         found[name] = found.get(name, 0) + value
     return found

@@ -55,9 +55,7 @@ def create(
 
     def transform(group: ParamGroup) -> optax.GradientTransformation:
         rate = group.rate(schedule(group.schedule), max_steps)
-        return group.choose_optimizer(optimizer).transform(
-            rate, weight_decay.transform()
-        )
+        return group.pick_optimizer(optimizer).transform(rate, weight_decay.transform())
 
     def around(tx: optax.GradientTransformation) -> optax.GradientTransformation:
         return optimizer.wrap_all(tx, schedule(""), max_steps)

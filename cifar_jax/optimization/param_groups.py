@@ -72,7 +72,7 @@ class ParamGroup:
             return None
         return resolve(self.optimizer, OPTIMIZERS, "optimizer")
 
-    def choose_optimizer(self, optimizer: Optimizer) -> Optimizer:
+    def pick_optimizer(self, optimizer: Optimizer) -> Optimizer:
         """Returns the optimizer of these parameters in the wrappers of another one.
 
         Raises:

@@ -18,14 +18,8 @@ from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models import Network
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.opening import open_run
-from cifar_jax.training import ending, initial, loop
+from cifar_jax.training import beginning, ending, initial, loop
 from cifar_jax.training import program as programs
-from cifar_jax.training.beginning import (
-    balance_losses,
-    check_calls,
-    check_config,
-    must_stream,
-)
 from cifar_jax.training.compiled import CompiledSteps
 from cifar_jax.training.hooks import create_hooks, create_recorder
 from cifar_jax.training.hooks.agreement import Agreement
@@ -86,14 +80,13 @@ def fit(
         Stopped: Ctrl-C or SIGTERM, in the main thread; the state has been saved if
             there is a train_dir. It is a KeyboardInterrupt.
     """
-    check_calls(hooks, log)
-    config = check_config(config, dataset, log)
+    beginning.check_calls(hooks, log)
+    config = beginning.check_config(config, dataset, log)
     compilation.enable()
     mesh = sharding.create_mesh(config.num_devices)
     sharding.check_batch_size(config.batch_size, mesh.size)
-    program = balance_losses(
-        programs.build(config, len(dataset.class_names), model), dataset
-    )
+    program = programs.build(config, len(dataset.class_names), model)
+    program = beginning.balance_losses(program, dataset)
     given = None if model is None else models.describe(program.model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.lost_process_as_run_error())
@@ -101,14 +94,11 @@ def fit(
         weights = initial.load_weights(config, program, dataset, log)
         found = stack.enter_context(open_run(config, dataset, given))
         images, run = dataset.train.images, found.run
-        state = initial.restore_or_create(
-            program, config.seed, images, weights, found, mesh
-        )
+        state = initial.load_state(program, config.seed, images, weights, found, mesh)
         if run is not None and found.step is not None:
             log(f"resumed from step {found.step} of {run.path}")
-        now = Moment.from_state(
-            state, functools.partial(from_state, program, data=dataset)
-        )
+        network = functools.partial(from_state, program, data=dataset)
+        now = Moment.from_state(state, network)
         start = now.step
         directory = run.path if run is not None and processes.is_main() else None
         writers = stack.enter_context(Writers(config.writers, directory, start))
@@ -168,7 +158,7 @@ def _compile(
         STRATEGIES[config.data_parallel](mesh),
         will_inspect=config.train_dir is not None,
         drop_remainder=config.drop_remainder,
-        stream=must_stream(config, dataset, mesh, log),
+        stream=beginning.must_stream(config, dataset, mesh, log),
     )
     log(f"compiled in {time.monotonic() - began:.1f} s")
     if config.log_device_placement:

@@ -65,7 +65,7 @@ def load_weights(
     return found.variables
 
 
-def restore_or_create(
+def load_state(
     program: Program,
     seed: int,
     images: UInt8[Any, "n h w c"],
@@ -101,7 +101,7 @@ def create(
     mesh: Mesh,
     weights: Variables | None = None,
 ) -> TrainState:
-    """Returns the state at step 0; its arguments are those of `restore_or_create`."""
+    """Returns the state at step 0; its arguments are those of `load_state`."""
     seen = train_state.seen_at_start(program, images)
     return _compile_create(program, mesh)(np.uint32(seed), *seen, weights)
 
@@ -111,8 +111,7 @@ def _compile_create(program: Program, mesh: Mesh) -> Callable[..., TrainState]:
     """Returns a function of seed, statistics, images and weights, compiled once."""
 
     def created(seed: Array, *others: PyTree) -> TrainState:
-        key = jax.random.key(seed)
-        return train_state.from_statistics(program, key, *others)
+        return train_state.from_statistics(program, jax.random.key(seed), *others)
 
     return jax.jit(created, out_shardings=NamedSharding(mesh, PartitionSpec()))
 

@@ -15,8 +15,7 @@ from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config.config import Config
 from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.devices.share import WHOLE, Share, Whole
-from cifar_jax.metrics import METRICS
-from cifar_jax.metrics.steps import Metric
+from cifar_jax.metrics import METRICS, Metric
 from cifar_jax.models import Network
 from cifar_jax.optimization import LOSSES, OPTIMIZERS, chain, schedules
 from cifar_jax.optimization.averages import AVERAGES, Average

@@ -141,9 +141,7 @@ def forward(
             f"the loss {program.loss.name} returned values of shape "
             f"{list(each.shape)}; return one for each of {len(targets)} examples"
         )
-    losses = {program.loss.name: each.mean()} | models.collect_losses(
-        updated.get("losses", {})
-    )
+    losses = {program.loss.name: each.mean()} | models.collect_losses(updated)
     first, *rest = losses.values()
     taps = models.collect_taps(updated.get("intermediates", {}))
     batch_stats = updated.get("batch_stats", {})

@@ -96,8 +96,7 @@ def create(
     check_type(program, "program", Program)
     check_images(train_images, "train_images")
     program.preprocessing.check(train_images.shape[1:])
-    seen = seen_at_start(program, train_images)
-    return from_statistics(program, key, *seen, initial)
+    return from_statistics(program, key, *seen_at_start(program, train_images), initial)
 
 
 def seen_at_start(
