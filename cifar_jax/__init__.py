@@ -43,8 +43,8 @@ with epy.lazy_api_imports(globals()):
     from cifar_jax.training.steps import Forward, forward, train_step
     from cifar_jax.training.train_state import TrainState
     from cifar_jax.training.train_state import create as init_state
+    from cifar_jax.training.trained import from_export as load_exported
     from cifar_jax.training.trained import load as load_trained
-    from cifar_jax.training.trained import of_export as load_exported
 
 __all__ = [
     "Batch",

@@ -45,7 +45,7 @@ def as_path(path: str) -> str:
     return os.path.expanduser(path)  # noqa: PTH111
 
 
-def regular_file(path: Any) -> pathlib.Path:
+def check_regular_file(path: Any) -> pathlib.Path:
     """Returns the path of a file that can be read to its end.
 
     Raises:
@@ -133,16 +133,16 @@ def as_kind(name: str, value: Any, kind: Any) -> Any:
     kinds = get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     for one in kinds:
         try:
-            return _converted(value, one)
+            return _convert(value, one)
         except TypeError:
             continue
         except OverflowError:
             raise ValueError(f"{name}={value} is not a finite number") from None
-    wanted = " or ".join(map(_described, kinds))
+    wanted = " or ".join(map(_describe, kinds))
     raise ValueError(f"{name}={value!r} must be {wanted}")
 
 
-def _converted(value: Any, kind: Any) -> Any:
+def _convert(value: Any, kind: Any) -> Any:
     """Returns a value as a type that is not a union.
 
     Raises:
@@ -165,7 +165,7 @@ def _converted(value: Any, kind: Any) -> Any:
             kinds = kinds[:1] * len(value)
         if len(value) != len(kinds):
             raise TypeError
-        return tuple(map(_converted, value, kinds))
+        return tuple(map(_convert, value, kinds))
     if kind not in _ONE:
         return value
     if kind is float and type(value) is int:
@@ -178,7 +178,7 @@ def _converted(value: Any, kind: Any) -> Any:
     return value
 
 
-def _described(kind: Any) -> str:
+def _describe(kind: Any) -> str:
     """Returns an annotation in words."""
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"

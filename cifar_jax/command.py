@@ -52,8 +52,8 @@ def run(
     Args:
         main: the command.
         usage: what it does, and examples.
-        main_flags: see `help.short`.
-        groups: see `help.full`.
+        main_flags: see `help.format_short`.
+        groups: see `help.format_full`.
     """
     flags.DEFINE_boolean("help", False, "Show a short help.", short_name="h")
     flags.DEFINE_boolean("helpfull", False, "Explain every flag.")
@@ -76,8 +76,8 @@ def run(
     try:
         arguments = _parse(sys.argv)
         if flags.FLAGS.help or flags.FLAGS.helpfull:
-            text = help.full(usage, groups) if flags.FLAGS.helpfull else None
-            console.say(*(text or help.short(usage, main_flags)).splitlines())
+            text = help.format_full(usage, groups) if flags.FLAGS.helpfull else None
+            console.say(*(text or help.format_short(usage, main_flags)).splitlines())
             sys.exit(0)
         settings.check()
         compilation_cache.warn_once()
@@ -109,7 +109,7 @@ def run(
                 "machine with more",
                 RunError.exit_code,
             )
-        line = (plugins.blamed(error) if imports.value else None) or _no_devices()
+        line = (plugins.find_culprit(error) if imports.value else None) or _no_devices()
         if line is None:
             raise
         _fail(line, UserError.exit_code)
@@ -133,7 +133,7 @@ def _parse(words: Sequence[str]) -> list[str]:
         raise UserError(f"{error} (--helpfull lists the flags)") from None
 
 
-def no_arguments(arguments: Sequence[str]) -> None:
+def refuse_arguments(arguments: Sequence[str]) -> None:
     """Raises UserError if there are positional arguments."""
     if arguments:
         raise UserError(
@@ -142,7 +142,7 @@ def no_arguments(arguments: Sequence[str]) -> None:
         )
 
 
-def banner(notice: str | None, say: Callable[..., None] = console.log) -> None:
+def print_banner(notice: str | None, say: Callable[..., None] = console.log) -> None:
     """Prints a prominent notice that readers of the results must see.
 
     Args:

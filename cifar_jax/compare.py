@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     plot = None if options.plot is None else pathlib.Path(options.plot)
     if plot is not None:
         _check_plot(plot, len(arguments))
-    records = comparison.compared([comparison.read(run) for run in _runs(arguments)])
+    records = comparison.compare([comparison.read(run) for run in _runs(arguments)])
     if options.json:
         console.say(*json.dumps(records, indent=2, allow_nan=False).splitlines())
     else:

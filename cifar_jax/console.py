@@ -28,7 +28,7 @@ class OutputError(RunError):
 def say(*lines: str) -> None:
     """Prints and flushes lines, so that pipes and log files stay up to date.
 
-    Names in them may be anybody's; see `one_line` for what is escaped.
+    Names in them may be anybody's; see `to_one_line` for what is escaped.
 
     Raises:
         OutputError: the lines cannot be written.
@@ -36,7 +36,7 @@ def say(*lines: str) -> None:
     if jax.process_index() != 0:
         return
     try:
-        print("\n".join(map(one_line, lines)), flush=True)
+        print("\n".join(map(to_one_line, lines)), flush=True)
     except OSError as error:
         _discard_output()
         raise OutputError(error) from None
@@ -58,10 +58,10 @@ def warn(message: str) -> None:
 def note(line: str) -> None:
     """Prints a line to standard error; it is lost if nothing can be written there."""
     with contextlib.suppress(OSError):
-        print(one_line(line), file=sys.stderr, flush=True)
+        print(to_one_line(line), file=sys.stderr, flush=True)
 
 
-def one_line(message: str) -> str:
+def to_one_line(message: str) -> str:
     """Escapes line breaks and other unprintable characters, which steer terminals."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode()

@@ -23,7 +23,7 @@ from cifar_jax.training import interrupts
 
 def main(arguments: Sequence[str]) -> None:
     """Runs the command, until a signal ends it."""
-    command.no_arguments(arguments)
+    command.refuse_arguments(arguments)
     options = flags.FLAGS
     extras.require("the page", "demo", "matplotlib", "starlette", "uvicorn")
     from cifar_jax.serving import answer, app

@@ -32,7 +32,12 @@ from cifar_jax.data.dataset import ImageSet
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import comparison, corruption, report
 from cifar_jax.evaluation.inference import BATCH_SIZE, Trained, predict_logits
-from cifar_jax.evaluation.measuring import facts, in_perspective, in_words, measured
+from cifar_jax.evaluation.measuring import (
+    facts,
+    format_metrics,
+    measure,
+    put_in_perspective,
+)
 from cifar_jax.metrics import EVAL_METRICS
 from cifar_jax.registry import signatures
 from cifar_jax.runs import checkpoints, following, run_dir
@@ -49,7 +54,7 @@ _LARGEST = 2**31 - 1
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
-    command.no_arguments(arguments)
+    command.refuse_arguments(arguments)
     options = flags.FLAGS
     if not math.isfinite(options.eval_interval_secs):
         raise UserError(
@@ -70,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     # Others may only read the folder of the run.
     check_folder(eval_dir, "eval_dir")
     task = _task(run)
-    command.banner(task.notice, say)
+    command.print_banner(task.notice, say)
     if task.warning:
         say(task.warning)
     name = options.eval_data + ("_raw" if options.raw_params else "")
@@ -88,9 +93,9 @@ def main(arguments: Sequence[str]) -> int:
                     _evaluate(now, step, task, record)
                 except (RunError, UserError) as error:
                     # The training deletes old ones in favor of newer ones.
-                    if step in checkpoints.named(now.checkpoints):
+                    if step in checkpoints.named_steps(now.checkpoints):
                         warn(f"{error}; skipped")
-    command.banner(task.notice, say)
+    command.print_banner(task.notice, say)
     return 0
 
 
@@ -183,10 +188,10 @@ def _evaluate_split(
     whole = dataclasses.replace(images.split, labels=images.split.labels[:])
     part = whole.part(0, task.count)
     logits = predict_logits(network, part.images, options.batch_size)
-    found = measured(options.eval_metrics, logits, part.labels, run.class_names)
+    found = measure(options.eval_metrics, logits, part.labels, run.class_names)
     now = _now()
-    say(f"{now}: precision @ 1 = {found['precision_at_1']:.3f}{in_words(found)}")
-    if (words := in_perspective(logits, part.labels, run.class_names)) is not None:
+    say(f"{now}: precision @ 1 = {found['precision_at_1']:.3f}{format_metrics(found)}")
+    if (words := put_in_perspective(logits, part.labels, run.class_names)) is not None:
         say(words)
     record(
         network.step, found, facts(logits, part.labels, len(images), images.fingerprint)

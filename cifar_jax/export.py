@@ -27,7 +27,7 @@ from cifar_jax.training import trained
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
-    command.no_arguments(arguments)
+    command.refuse_arguments(arguments)
     options = flags.FLAGS
     if not options.out:
         raise UserError("no folder to export to is given: --out=DIR")

@@ -4,6 +4,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from absl import flags
 
@@ -13,7 +14,7 @@ _INDENT = 30
 _HELP = ("help", "helpfull")
 
 
-def short(usage: str, names: Collection[str]) -> str:
+def format_short(usage: str, names: Collection[str]) -> str:
     """Returns a help of one line for each flag.
 
     Args:
@@ -28,7 +29,7 @@ def short(usage: str, names: Collection[str]) -> str:
     return "\n".join([*lines, f"--helpfull {more}."])
 
 
-def full(usage: str, groups: Mapping[str, str]) -> str:
+def format_full(usage: str, groups: Mapping[str, str]) -> str:
     """Returns the whole help.
 
     Args:
@@ -43,7 +44,7 @@ def full(usage: str, groups: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _own_flags() -> list[flags.Flag]:
+def _own_flags() -> list[flags.Flag[Any]]:
     """Returns this project's flags, without those of libraries."""
     known = flags.FLAGS.flags_by_module_dict()
     return [
@@ -54,7 +55,7 @@ def _own_flags() -> list[flags.Flag]:
     ]
 
 
-def _line(flag: flags.Flag) -> str:
+def _line(flag: flags.Flag[Any]) -> str:
     """Returns a flag with its default, and the first words of its help."""
     name = f"  --{'[no]' if flag.boolean else ''}{flag.name}"
     if flag.default and not flag.boolean:
@@ -67,8 +68,8 @@ def _line(flag: flags.Flag) -> str:
     return f"{name:{_INDENT}}{textwrap.shorten(words, room, placeholder=' ...')}"
 
 
-def _whole(flag: flags.Flag) -> str:
-    lines = map(_wrapped, flag.help.splitlines())
+def _whole(flag: flags.Flag[Any]) -> str:
+    lines = map(_wrap, flag.help.splitlines())
     return (
         f"  --{'[no]' if flag.boolean else ''}{flag.name}\n"
         + "\n".join(lines)
@@ -76,7 +77,7 @@ def _whole(flag: flags.Flag) -> str:
     )
 
 
-def _wrapped(line: str) -> str:
+def _wrap(line: str) -> str:
     """Wraps a line of help to the width of a terminal."""
     return textwrap.fill(
         line,

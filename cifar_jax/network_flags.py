@@ -84,7 +84,7 @@ def load() -> Chosen:
     """
     options = flags.FLAGS
     if options.weights is not None:
-        return _of_weights(options.weights, options.model)
+        return _from_weights(options.weights, options.model)
     if options.model is not None:
         raise UserError(
             f"--model={options.model} needs --weights=FILE; a run in "
@@ -92,29 +92,29 @@ def load() -> Chosen:
         )
     folder = pathlib.Path(options.checkpoint_dir)
     default = not any(options[name].present for name in _OF_RUNS)
-    if (export := safetensors_files.in_export(folder)) is not None:
-        return _of_export(str(export), folder)
+    if (export := safetensors_files.find_in_export(folder)) is not None:
+        return _from_export(str(export), folder)
     if default and not run_dir.exists(folder):
-        network = trained.of_export()
+        network = trained.from_export()
         title = f"the network that comes with cifar_jax, {trained.PRETRAINED.stem}"
         note = f"{title}, as no run is named and none is in {options.checkpoint_dir}"
-        return _chosen(network, {"weights": str(trained.PRETRAINED)}, note, title)
+        return _choose(network, {"weights": str(trained.PRETRAINED)}, note, title)
     run = run_dir.read(folder)
     network = trained.load(run, None, options.raw_params, options.best)
     kind = "raw" if options.raw_params else "averaged"
     note, title = (
         f"step {network.step} of {name}, {kind} parameters"
-        for name in (run.path, _last(run.path))
+        for name in (run.path, _last_name(run.path))
     )
     note += f"; trained on {run.data_source}"
-    return _chosen(network, {"step": network.step}, note, title)
+    return _choose(network, {"step": network.step}, note, title)
 
 
-def _of_weights(weights: str, model: str | None) -> Chosen:
+def _from_weights(weights: str, model: str | None) -> Chosen:
     """Returns the network of --weights, and with weights of Keras of --model."""
     _refuse(_OF_RUNS, "leave it out with --weights")
     path = pathlib.Path(weights)
-    export = safetensors_files.in_export(path)
+    export = safetensors_files.find_in_export(path)
     if export is None and run_dir.exists(path):
         raise UserError(
             f"--weights={weights} is the folder of a run; give it as --checkpoint_dir"
@@ -124,28 +124,28 @@ def _of_weights(weights: str, model: str | None) -> Chosen:
             raise UserError(
                 f"--weights={weights} knows its own network; leave out --model"
             )
-        return _of_export(weights if export is None else str(export), path)
+        return _from_export(weights if export is None else str(export), path)
     if model is None:
         raise UserError(
             f"--weights={weights} needs --model, the network that they are of: "
             f"{', '.join(imagenet.INPUTS)}"
         )
-    network = trained.of_keras(model, weights)
+    network = trained.from_keras(model, weights)
     note, title = (
-        f"{model} with the weights of {name}" for name in (weights, _last(path))
+        f"{model} with the weights of {name}" for name in (weights, _last_name(path))
     )
-    return _chosen(network, {"weights": weights}, note, title, "stretch")
+    return _choose(network, {"weights": weights}, note, title, "stretch")
 
 
-def _of_export(file: str, given: pathlib.Path) -> Chosen:
+def _from_export(file: str, given: pathlib.Path) -> Chosen:
     """Returns the network of a file, which is in the folder given or is given."""
     _refuse(_PARAMS_OF_RUNS, "leave it out with an export, which has one set of them")
-    network = trained.of_export(file)
-    note, title = f"the network of {file}", f"the network of {_last(given)}"
-    return _chosen(network, {"weights": file}, note, title)
+    network = trained.from_export(file)
+    note, title = f"the network of {file}", f"the network of {_last_name(given)}"
+    return _choose(network, {"weights": file}, note, title)
 
 
-def _chosen(
+def _choose(
     network: Trained,
     origin: dict[str, int | str],
     note: str,
@@ -156,7 +156,7 @@ def _chosen(
     return Chosen(network, origin, note, title, flags.FLAGS.resize or resize)
 
 
-def _last(path: pathlib.Path) -> str:
+def _last_name(path: pathlib.Path) -> str:
     return path.resolve().name
 
 

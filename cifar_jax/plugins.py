@@ -64,7 +64,7 @@ def register(kind: str, name: str) -> Callable[[Choice], Choice]:
         raise UserError(f"kind={kind!r} is unknown; choose from {', '.join(KINDS)}")
     if not isinstance(name, str) or not name.isidentifier():
         raise UserError(f"name={name!r} must be a name as in Python, without spaces")
-    origin = _loading[-1] if _loading else _import_of(sys._getframe(1).f_globals)
+    origin = _loading[-1] if _loading else _find_import(sys._getframe(1).f_globals)
 
     def add(choice: Choice) -> Choice:
         for other in _ONE_FLAG if kind in _ONE_FLAG else (kind,):
@@ -94,7 +94,7 @@ def load(texts: Iterable[str]) -> None:
             _loaded.append(_import(text, _file(text)))
         # A script may also exit.
         except (Exception, SystemExit) as error:
-            reason = blamed(error) or _message(error)
+            reason = find_culprit(error) or _message(error)
             raise UserError(f"--import={text}: {reason}") from error
 
 
@@ -103,7 +103,7 @@ def as_flags() -> list[str]:
     return [f"--import={','.join(_loaded)}"] if _loaded else []
 
 
-def used(settings: Iterable[str]) -> dict[str, str]:
+def find_used(settings: Iterable[str]) -> dict[str, str]:
     """Returns what of the registered is named in settings, with the --import of each.
 
     Such as {"model vit_tiny": "my_networks"}.
@@ -117,7 +117,7 @@ def used(settings: Iterable[str]) -> dict[str, str]:
 
 
 def check(imports: Mapping[str, str]) -> None:
-    """Raises UserError unless what `used` returned elsewhere is registered here."""
+    """Raises UserError unless what `find_used` returned there is registered here."""
     for what, origin in imports.items():
         module = pathlib.PurePath(origin).stem if origin.endswith(".py") else origin
         if what in _origins and (origin == _origins[what] or module in sys.modules):
@@ -134,11 +134,11 @@ def _registry(kind: str) -> dict[str, Any]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def _import_of(scope: Mapping[str, Any]) -> str:
+def _find_import(scope: Mapping[str, Any]) -> str:
     """Returns the --import of the module with these globals."""
     if scope["__name__"] == "__main__" and "__file__" in scope:
         return str(pathlib.Path(scope["__file__"]).resolve())
-    return scope["__name__"]
+    return str(scope["__name__"])
 
 
 def _is_same(known: object, choice: object) -> bool:
@@ -197,7 +197,7 @@ def _import_file(path: pathlib.Path) -> None:
         raise
 
 
-def blamed(error: BaseException) -> str | None:
+def find_culprit(error: BaseException) -> str | None:
     """Returns the line of your own code that raised an error, and the error.
 
     None if it did not come from there. Your own code is what belongs neither to this

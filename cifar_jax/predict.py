@@ -18,7 +18,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         plot_files.check(pathlib.Path(options.out), "out", GENERATOR)
     network, origin, note, _, resize = network_flags.load()
     problems: list[UserError | RunError] = []
-    records: list[dict] = []
+    records: list[dict[str, Any]] = []
     drawn: list[_Picture] = []
     found = _read(arguments, network, resize, problems)
     while block := list(itertools.islice(found, _BLOCK)):
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
             console.note(note)
         probabilities = _probabilities(network, block)
         for (name, _), p in zip(block, probabilities, strict=True):
-            by_class = _by_class(network, p)
+            by_class = _sort_by_class(network, p)
             records.append({"file": name, **origin, "probabilities": by_class})
             if not options.json:
                 console.say(*table(name, by_class, options.top))
@@ -137,7 +137,9 @@ def _probabilities(
     return probabilities
 
 
-def _draw(network: Trained, found: Sequence[_Picture], records: list[dict]) -> None:
+def _draw(
+    network: Trained, found: Sequence[_Picture], records: list[dict[str, Any]]
+) -> None:
     """Draws the first pictures with the bars and the saliency map of each."""
     # Imported here because matplotlib takes a second and only --show needs it.
     from cifar_jax.evaluation import prediction_plot
@@ -164,7 +166,7 @@ def _draw(network: Trained, found: Sequence[_Picture], records: list[dict]) -> N
         console.say(words + options.out)
 
 
-def _by_class(
+def _sort_by_class(
     network: Trained, probabilities: Float[np.ndarray, " classes"]
 ) -> dict[str, float]:
     """Returns probabilities by class name, most likely first."""

@@ -55,7 +55,9 @@ def resolve(
     """
     choices = resolve_all(text, registry, flag, reserved, given)
     if len(choices) != 1:
-        raise UserError(f"--{flag}={text} must be exactly one of {_listed(registry)}")
+        raise UserError(
+            f"--{flag}={text} must be exactly one of {_list_names(registry)}"
+        )
     return choices[0]
 
 
@@ -86,7 +88,7 @@ def names(text: str, flag: str) -> tuple[str, ...]:
     return tuple(_call(node)[0] for node in _elements(text, flag))
 
 
-def canonical(text: str, flag: str) -> str:
+def canonicalize(text: str, flag: str) -> str:
     """Returns a text with uniform spacing, so that equal choices are equal texts.
 
     Raises:
@@ -162,7 +164,7 @@ def _instance(
     name, call = _call(node)
     if name not in registry:
         raise UserError(
-            f"{context}: {name} is unknown; choose from {_listed(registry)}"
+            f"{context}: {name} is unknown; choose from {_list_names(registry)}"
         )
     choice = registry[name]
 
@@ -211,5 +213,5 @@ def _misfit(made: object, kind: Any) -> str:
     return f"{own}, which is no {place}: it lacks {', '.join(lacking)}"
 
 
-def _listed(registry: Registry) -> str:
+def _list_names(registry: Registry[Any]) -> str:
     return ", ".join(registry)

@@ -42,7 +42,7 @@ _GROUPS = {"progress": "The command"}
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command and returns its exit status."""
-    command.no_arguments(arguments)
+    command.refuse_arguments(arguments)
     options = flags.FLAGS
     config = config_flags.read()
     if config.train_dir is not None:
@@ -59,14 +59,14 @@ def main(arguments: Sequence[str]) -> int:
         f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test "
         f"images from {dataset.source}"
     )
-    for line in balance.described(dataset, config.loss):
+    for line in balance.describe(dataset, config.loss):
         console.log(line)
-    command.banner(dataset.notice)
+    command.print_banner(dataset.notice)
     if config.train_dir is None:
         console.log("--train_dir is empty: nothing of this training is kept")
     log, hooks = _progress(config)
     result = fit(config, dataset, log, hooks)
-    command.banner(dataset.notice)
+    command.print_banner(dataset.notice)
     if result.steps:
         console.log(_summary(config, dataset, result))
     if config.train_dir is not None:
@@ -93,9 +93,10 @@ def _progress(config: Config) -> tuple[console.Log, list[Hook]]:
 def _summary(config: Config, dataset: Dataset, result: FitResult) -> str:
     """Describes a training that has ended."""
     duration = datetime.timedelta(seconds=round(result.seconds))
+    rate = result.steps * config.batch_size / result.seconds
     words = [
         f"{result.steps:,} steps in {duration}",
-        f"{_rounded(result.steps * config.batch_size / result.seconds)} examples/sec",
+        f"{_format_rate(rate)} examples/sec",
     ]
     if result.precision is not None:
         split = "test" if dataset.validation is None else "validation"
@@ -105,7 +106,7 @@ def _summary(config: Config, dataset: Dataset, result: FitResult) -> str:
     return "; ".join(words)
 
 
-def _rounded(rate: float) -> str:
+def _format_rate(rate: float) -> str:
     """Returns a rate in whole numbers, or with two digits if it is low."""
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 

@@ -28,7 +28,7 @@ from cifar_jax.devices.strategies import Strategy
 from cifar_jax.training import initial, train_state
 from cifar_jax.training import steps as pure
 from cifar_jax.training.compiled import CompiledSteps
-from cifar_jax.training.trained import of_state
+from cifar_jax.training.trained import from_state
 
 STEPS = 20
 
@@ -70,7 +70,7 @@ def run(
     strategy_ = strategy(mode, num_devices)
     program = build_program(config, num_classes=3)
     images, mesh = dataset.train.images, strategy_.mesh
-    state = initial.fresh(program, config.seed, images, mesh)
+    state = initial.create(program, config.seed, images, mesh)
     steps = CompiledSteps(
         program, dataset.train, config.batch_size, state, 7, strategy_, stream=stream
     )
@@ -101,7 +101,7 @@ def run(
             found[name + jax.tree_util.keystr(path)] = leaf
     found["losses"] = np.array(losses)
     found["logits"] = predict_logits(
-        of_state(program, state, dataset),
+        from_state(program, state, dataset),
         dataset.test.images,
         16,
         num_devices,

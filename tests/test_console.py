@@ -37,7 +37,7 @@ def test_a_result_that_cannot_be_printed_is_an_error(full_disk):
 
 
 def test_messages_are_one_line():
-    assert console.one_line("two\nlines, é, \udcff\t") == r"two\nlines, é, \udcff\t"
+    assert console.to_one_line("two\nlines, é, \udcff\t") == r"two\nlines, é, \udcff\t"
 
 
 def test_names_cannot_steer_the_terminal(capsys):

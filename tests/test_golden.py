@@ -72,7 +72,7 @@ def max_pool(x):
 
 
 def prepared(images):
-    return jax.vmap(lambda image: Config().preprocessing.evaluation(image, None)[0])(
+    return jax.vmap(lambda image: Config().preprocessing.prepare_eval(image, None)[0])(
         images
     )
 

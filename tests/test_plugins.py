@@ -230,7 +230,7 @@ def test_a_module_is_found_as_python_finds_it(tmp_path):
 
 def test_runs_without_own_code_need_no_import(fresh, finished_run):
     register("model", "unused")(CifarResNet)
-    assert plugins.used(["tutorial", "sgd(momentum=0.9)"]) == {}
+    assert plugins.find_used(["tutorial", "sgd(momentum=0.9)"]) == {}
     assert read_run(finished_run).config.model == "small"
 
 
@@ -290,10 +290,10 @@ def test_own_code_that_fails_in_a_run_is_named(
 @pytest.mark.wrong_types
 def test_a_fault_of_the_package_is_not_blamed_on_own_code():
     with pytest.raises(TypeError) as caught:
-        plugins.used(None)
-    assert f"{__file__}, line " in plugins.blamed(caught.value)
+        plugins.find_used(None)
+    assert f"{__file__}, line " in plugins.find_culprit(caught.value)
     inner = caught.value.with_traceback(caught.tb.tb_next)
-    assert plugins.blamed(inner) is None
+    assert plugins.find_culprit(inner) is None
 
 
 def test_a_file_does_not_pass_for_another_module(tmp_path, fresh):
@@ -314,7 +314,7 @@ def test_a_file_finds_its_neighbors_and_is_imported_once(tmp_path, fresh):
     for _ in range(2):
         plugins.load([str(file)])
     # What --import was given is what brings it.
-    assert plugins.used(["next_door"]) == {"loss next_door": str(file)}
+    assert plugins.find_used(["next_door"]) == {"loss next_door": str(file)}
 
 
 def test_the_public_name_is_the_function():

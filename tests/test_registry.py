@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cifar_jax import Config, UserError, plugins
 from cifar_jax.checks import check_range
-from cifar_jax.registry import Registry, canonical, resolve, resolve_all, signatures
+from cifar_jax.registry import Registry, canonicalize, resolve, resolve_all, signatures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ SHIFTS = Registry(Shift | None, {"shift": Shift, "none": lambda: None})
 )
 def test_a_choice_is_a_name_or_a_call(text, expected):
     assert resolve(text, SHIFTS, "flag") == expected
-    assert resolve(canonical(text, "flag"), SHIFTS, "flag") == expected
+    assert resolve(canonicalize(text, "flag"), SHIFTS, "flag") == expected
 
 
 def test_a_list_keeps_its_order():

@@ -85,7 +85,7 @@ def test_other_pixels(monkeypatch, folder):
 
 def test_another_run(dataset):
     config = Config(train_dir="cifar10_train", dataset="cifar10")
-    run = run_dir.of(config, dataset)
+    run = run_dir.from_config(config, dataset)
     (run.checkpoints / "10").mkdir(parents=True)
     run_dir.write_config(run, dataset)
     with pytest.raises(UserError) as caught:
@@ -132,8 +132,8 @@ def test_divergence(monkeypatch):
     found = finite.NotFinite(1, "the activations of local4")
     monkeypatch.setattr(finite, "explain", lambda *_: found)
     program = mock.Mock(learning_rate=lambda step: 1e30)
-    with pytest.raises(RunError) as caught, ending.explained_divergence(None):
-        raise finite.diverged(program, mock.Mock(), mock.Mock(), 2)
+    with pytest.raises(RunError) as caught, ending.explain_divergence(None):
+        raise finite.divergence_error(program, mock.Mock(), mock.Mock(), 2)
     assert f"error: {caught.value}" == quoted("error: training diverged")
 
 
@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint(capsys):
         (directory / step / "state" / "manifest.ocdbt").write_bytes(b"state")
         checksums.write(directory / step)
     (directory / "2000" / "state" / "manifest.ocdbt").write_bytes(b"stat")
-    assert checkpoints.newest(directory) == 1000
+    assert checkpoints.newest_step(directory) == 1000
     assert capsys.readouterr().err.strip() == quoted("warning:")
 
 
@@ -169,18 +169,18 @@ def test_figures_are_those_that_were_measured():
     assert f"{cold:.0f} s from the command to the first line, {warm:.0f} s" in QUESTIONS
     sizes = {row["batch_size"]: row for row in result("scaling")["batch_size"]}
     small, large = startup["peak_bytes"], sizes[1024]["peak_bytes"]
-    assert f"{small / 1e9:.1f} GB, with batches of 1,024 images" in QUESTIONS
-    assert f"images {large / 1e9:.1f} GB" in QUESTIONS
     found = {
         row["steps"]: f"{row['precision']:.0%}"
         for row in result("max_steps")["rows"]
         if row["seed"] == 0 and row["parameters"] == "averaged parameters"
     }
     words = " ".join(QUESTIONS.split())
+    memory = f"{small / 1e9:.1f} GB, or {large / 1e9:.1f} GB with batches of 1,024"
+    assert memory in words
     runs = result("fidelity")["programs"]["float32"]
     short = statistics.mean(run["precision"] for run in runs)
     assert f"1,000 steps reach {short:.0%} ([fidelity](fidelity.md))" in words
-    assert f"10,000 steps {found[10000]} and 60,000 steps {found[60000]} " in words
+    assert f"10,000 steps {found[10000]}, and 60,000 steps {found[60000]} " in words
 
 
 def test_as_many_checkpoints_are_kept_as_it_says():

@@ -6,7 +6,7 @@ import math
 from typing import Any, get_args
 
 from cifar_jax import data, models
-from cifar_jax.config.options import NOT_GIVEN, option, settled
+from cifar_jax.config.options import NOT_GIVEN, convert, option
 from cifar_jax.config.recipes import RECIPES
 from cifar_jax.data import distortions
 from cifar_jax.data.cifar.cifar100 import LABELS
@@ -376,7 +376,7 @@ class Config:
             if field.name in data.OPTIONS
             and getattr(self, field.name) != field.metadata["default"]
         }
-        if "picture_size" not in data.options_of(self.dataset):
+        if "picture_size" not in data.list_options(self.dataset):
             return given
         size = 32 if self.image_size <= 32 else self.image_size * 8 // 7
         return {"picture_size": size} | given
@@ -450,7 +450,7 @@ class Config:
         return max(1, int(min(steps, _LARGEST)))
 
 
-def default(field: dataclasses.Field, recipe: str) -> Any:
+def default(field: dataclasses.Field[Any], recipe: str) -> Any:
     """Returns the value of a setting under a recipe if it is not given."""
     return RECIPES[recipe].settings.get(field.name, field.metadata["default"])
 
@@ -460,9 +460,9 @@ def _settle(config: Config) -> None:
     recipe, *others = dataclasses.fields(Config)
     if config.recipe is NOT_GIVEN:
         object.__setattr__(config, "recipe", recipe.metadata["default"])
-    object.__setattr__(config, "recipe", settled(recipe, config.recipe))
+    object.__setattr__(config, "recipe", convert(recipe, config.recipe))
     for field in others:
         value = getattr(config, field.name)
         if value is NOT_GIVEN:
             value = default(field, config.recipe)
-        object.__setattr__(config, field.name, settled(field, value))
+        object.__setattr__(config, field.name, convert(field, value))

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from cifar_jax.config.config import Config, default
 from cifar_jax.optimization.averages import AVERAGES, Average
@@ -13,9 +14,9 @@ from cifar_jax.registry import resolve, resolve_all
 _OPEN_ENDED = ("constant", "staircase")
 
 
-def differing(
-    fields: Iterable[dataclasses.Field], configs: Sequence[Config]
-) -> list[dataclasses.Field]:
+def find_differing(
+    fields: Iterable[dataclasses.Field[Any]], configs: Sequence[Config]
+) -> list[dataclasses.Field[Any]]:
     """Returns those of the fields whose values are not the same in all configs.
 
     If the recipes differ, that stands for everything that they set differently.
@@ -28,14 +29,14 @@ def differing(
         )
     ]
     if any(config.recipe != configs[0].recipe for config in configs):
-        different = [f for f in different if not _by_recipe(f, configs)]
+        different = [f for f in different if not _matches_recipe(f, configs)]
     return different
 
 
-def conflicts(saved: Config, asked: Config) -> list[str]:
+def find_conflicts(saved: Config, asked: Config) -> list[str]:
     """Lists why two configs cannot be the same run, as `name: saved there, asked now`.
 
-    A difference of recipes stands for what it implies, as in `differing`.
+    A difference of recipes stands for what it implies, as in `find_differing`.
     """
     fields = [
         field
@@ -46,11 +47,11 @@ def conflicts(saved: Config, asked: Config) -> list[str]:
     return [
         f"{field.name}: {getattr(saved, field.name)} there, "
         f"{getattr(asked, field.name)} now"
-        for field in differing(fields, (saved, asked))
+        for field in find_differing(fields, (saved, asked))
     ]
 
 
-def tuned_for_another(config: Config) -> str | None:
+def describe_mistuning(config: Config) -> str | None:
     """Says what a recipe has chosen for an optimizer that another one replaces."""
     fields = {field.name: field for field in dataclasses.fields(Config)}
     usual = default(fields["optimizer"], config.recipe)
@@ -92,7 +93,7 @@ def _depends_on_max_steps(config: Config) -> bool:
     )
 
 
-def _by_recipe(field: dataclasses.Field, configs: Sequence[Config]) -> bool:
+def _matches_recipe(field: dataclasses.Field[Any], configs: Sequence[Config]) -> bool:
     """Whether each config has the value that its recipe sets."""
     return field.name != "recipe" and all(
         getattr(config, field.name) == default(field, config.recipe)

@@ -71,8 +71,8 @@ def _numbers(name: str, words: list[str]) -> tuple[float, ...]:
         ) from None
 
 
-def _help(field: dataclasses.Field) -> str:
-    text = field.metadata["help"]
+def _help(field: dataclasses.Field[Any]) -> str:
+    text: str = field.metadata["help"]
     if field.name == "recipe":
         return text + "".join(
             f"\n- {name}: {recipe.summary}" for name, recipe in RECIPES.items()
@@ -86,7 +86,7 @@ def _help(field: dataclasses.Field) -> str:
         text += f" Choices, with options that are flags of their own: {described}."
     usual = field.metadata["default"]
     others = [
-        f"{name} {written(default(field, name))}"
+        f"{name} {format_value(default(field, name))}"
         for name in RECIPES
         if default(field, name) != usual
     ]
@@ -95,7 +95,7 @@ def _help(field: dataclasses.Field) -> str:
     return _LONG.sub(lambda number: f"{float(number[0]):.6g}", text)
 
 
-def written(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Returns the value of a setting as text, as it is given to a flag."""
     if isinstance(value, tuple):
         return ",".join(f"{number:.4g}" for number in value)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from cifar_jax.checks import as_kind, as_path, check_range
 from cifar_jax.errors import UserError
-from cifar_jax.registry import canonical, elements, resolve, resolve_all
+from cifar_jax.registry import canonicalize, elements, resolve, resolve_all
 
 # The value of a field that was not set.
 NOT_GIVEN: Any = object()
@@ -66,7 +66,7 @@ def option(
     return dataclasses.field(default=NOT_GIVEN, metadata=metadata)
 
 
-def settled(field: dataclasses.Field, value: Any) -> Any:
+def convert(field: dataclasses.Field[Any], value: Any) -> Any:
     """Returns the value as the field's type, converted from NumPy, paths and lists.
 
     Raises:
@@ -101,7 +101,7 @@ def settled(field: dataclasses.Field, value: Any) -> Any:
             for part, count in collections.Counter(elements(value, field.name)).items():
                 if count > 1:
                     raise UserError(f"{flag}={value} names {part} {count} times")
-        return canonical(value, field.name)
+        return canonicalize(value, field.name)
     if isinstance(value, tuple):
         rising = all(a < b for a, b in itertools.pairwise((0, *value, 1)))
         if not rising:

@@ -9,11 +9,19 @@ from typing import Any
 from cifar_jax.checks import check_integer
 from cifar_jax.data import digits, npz
 from cifar_jax.data.cifar import cifar10, cifar100
-from cifar_jax.data.dataset import Dataset, Split, with_validation
+from cifar_jax.data.dataset import Dataset, Split, hold_out_validation
 from cifar_jax.data.folder import source as pictures
 from cifar_jax.errors import UserError
 
-__all__ = ["DATASETS", "OPTIONS", "RESERVED", "Dataset", "Split", "load", "options_of"]
+__all__ = [
+    "DATASETS",
+    "OPTIONS",
+    "RESERVED",
+    "Dataset",
+    "Split",
+    "list_options",
+    "load",
+]
 
 # Functions of the directory that is given with --data_dir, or None, and of their own
 # options, which are keyword arguments with defaults and fields of Config.
@@ -72,13 +80,13 @@ def load(
     if "validation_size" in known:
         dataset = function(data_dir, validation_size=validation_size, **given)
     else:
-        dataset = with_validation(function(data_dir, **given), validation_size)
+        dataset = hold_out_validation(function(data_dir, **given), validation_size)
     # An evaluation finds the data set of a run by the name that it was loaded by.
     name = dataset.name if name == "auto" else name
     return dataclasses.replace(dataset, name=name, options=options)
 
 
-def options_of(name: str) -> frozenset[str]:
+def list_options(name: str) -> frozenset[str]:
     """Returns the names of a data set's options; none if there is no such data set."""
     if name not in DATASETS:
         return frozenset()
@@ -86,4 +94,4 @@ def options_of(name: str) -> frozenset[str]:
 
 
 # The options of all data sets.
-OPTIONS = frozenset[str]().union(*map(options_of, DATASETS))
+OPTIONS = frozenset[str]().union(*map(list_options, DATASETS))

@@ -17,7 +17,7 @@ def is_packed(name: str) -> bool:
     return name.lower().endswith(_PACKED)
 
 
-def in_folder(directory: Path) -> list[str]:
+def list_archives(directory: Path) -> list[str]:
     """Returns the sorted names of archives in a folder, complete or not.
 
     Raises:

@@ -66,7 +66,7 @@ def bounds(array: Integer[Any, "n ..."]) -> tuple[int, int]:
 
 def row_bytes(array: Shaped[Any, "n ..."]) -> int:
     """Returns the size of a row."""
-    return math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize
+    return int(math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize)
 
 
 def part(array: Shaped[Any, "n ..."], start: int, stop: int) -> Shaped[Any, "m ..."]:

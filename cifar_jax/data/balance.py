@@ -12,7 +12,7 @@ _UNEVEN = 3
 _KNOWN = ("cifar10", "cifar100", "digits")
 
 
-def described(dataset: Dataset, loss: str) -> Iterator[str]:
+def describe(dataset: Dataset, loss: str) -> Iterator[str]:
     """Yields lines on the number of training images of each class.
 
     There is none on CIFAR and the stand-in, unless they are uneven as well.

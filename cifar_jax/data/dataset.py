@@ -151,7 +151,8 @@ class Dataset:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the images."""
-        return self.train.images.shape[1:]
+        _, height, width, channels = self.train.images.shape
+        return height, width, channels
 
     @property
     def class_counts(self) -> tuple[int, ...]:
@@ -187,7 +188,7 @@ class Dataset:
         return self.validation
 
 
-def with_validation(dataset: Dataset, size: int) -> Dataset:
+def hold_out_validation(dataset: Dataset, size: int) -> Dataset:
     """Holds out the last `size` training images as the validation split.
 
     The choice depends on nothing else, in particular not on the seed, so a checkpoint

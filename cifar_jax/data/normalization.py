@@ -44,7 +44,6 @@ class PerImage:
     def __call__(
         self, image: Float[Array, "h w c"], statistics: Statistics | None
     ) -> Float[Array, "h w c"]:
-        """Returns the normalized image."""
         return augment.standardize(image)
 
 
@@ -73,8 +72,7 @@ class PerChannel:
     def __call__(
         self, image: Float[Array, "h w c"], statistics: Statistics | None
     ) -> Float[Array, "h w c"]:
-        """Returns the normalized image."""
-        return _shifted_and_scaled(image, statistics)
+        return _shift_and_scale(image, statistics)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +92,7 @@ class MeanImage:
     def __call__(
         self, image: Float[Array, "h w c"], statistics: Statistics | None
     ) -> Float[Array, "h w c"]:
-        """Returns the normalized image."""
-        return _shifted_and_scaled(image, statistics)
+        return _shift_and_scale(image, statistics)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +114,6 @@ class Caffe(_Fixed):
     def __call__(
         self, image: Float[Array, "h w 3"], statistics: Statistics | None
     ) -> Float[Array, "h w 3"]:
-        """Returns the normalized image."""
         return image[..., ::-1] - jnp.array([103.939, 116.779, 123.68])
 
 
@@ -132,7 +128,6 @@ class Tf(_Fixed):
     def __call__(
         self, image: Float[Array, "h w c"], statistics: Statistics | None
     ) -> Float[Array, "h w c"]:
-        """Returns the normalized image."""
         return image / 127.5 - 1
 
 
@@ -147,7 +142,6 @@ class Torch(_Fixed):
     def __call__(
         self, image: Float[Array, "h w 3"], statistics: Statistics | None
     ) -> Float[Array, "h w 3"]:
-        """Returns the normalized image."""
         mean, stddev = (
             jnp.array([0.485, 0.456, 0.406]),
             jnp.array([0.229, 0.224, 0.225]),
@@ -168,7 +162,7 @@ NORMALIZATIONS: Registry[Normalization] = Registry(
 )
 
 
-def _shifted_and_scaled(
+def _shift_and_scale(
     image: Float[Array, "h w c"], statistics: Statistics | None
 ) -> Float[Array, "h w c"]:
     if statistics is None:

@@ -39,7 +39,7 @@ class Preprocessing:
         """Returns what the normalization must know of the training images."""
         return self.normalization.statistics(images)
 
-    def training(
+    def prepare_train(
         self,
         key: Key[Array, ""],
         image: UInt8[Array, "h w c"],
@@ -49,9 +49,9 @@ class Preprocessing:
         statistics: Statistics | None,
     ) -> Float[Array, "{self.size} {self.size} c"]:
         """Returns one distorted and normalized input; mixtures are not applied."""
-        return self.finished(self.distorted(key, image, epoch, index, root), statistics)
+        return self.finish(self.distort(key, image, epoch, index, root), statistics)
 
-    def distorted(
+    def distort(
         self,
         key: Key[Array, ""],
         image: UInt8[Array, "h w c"],
@@ -76,7 +76,7 @@ class Preprocessing:
             distorted = distortion(own_key, distorted, example)
         return distorted.astype(jnp.float32)
 
-    def mixed(
+    def mix(
         self,
         key: Key[Array, ""],
         images: Float[Array, "n h w c"],
@@ -88,16 +88,16 @@ class Preprocessing:
             images, targets = mixture(own_key, images, targets)
         return images, targets
 
-    def evaluation(
+    def prepare_eval(
         self, image: UInt8[Array, "h w c"], statistics: Statistics | None
     ) -> Float[Array, "views {self.size} {self.size} c"]:
         """Returns the normalized views of an image."""
         crops = self.views(image, self._crop_size(image.shape))
         return jnp.stack(
-            [self.finished(crop.astype(jnp.float32), statistics) for crop in crops]
+            [self.finish(crop.astype(jnp.float32), statistics) for crop in crops]
         )
 
-    def finished(
+    def finish(
         self, image: Float[Array, "h w c"], statistics: Statistics | None
     ) -> Float[Array, "{self.size} {self.size} c"]:
         """Returns the input that a crop becomes: normalized and, if small, enlarged.
@@ -115,7 +115,7 @@ class Preprocessing:
         image = jax.ShapeDtypeStruct(image_shape, jnp.uint8)
         number = jax.ShapeDtypeStruct((), jnp.int32)
         key = jax.eval_shape(lambda: jax.random.key(0))
-        made = jax.eval_shape(self.distorted, key, image, number, number, key).shape
+        made = jax.eval_shape(self.distort, key, image, number, number, key).shape
         size = self._crop_size(image_shape)
         if made != (size, size, image_shape[2]):
             raise UserError(

@@ -28,19 +28,19 @@ class TrainingSet(NamedTuple):
     train_labels: str
     train_extra: str
 
-
-def training_set(dataset: Dataset) -> TrainingSet:
-    """Returns what tells the training images of a data set."""
-    labels, extra = hashlib.sha256(), hashlib.sha256()
-    for block in blocks(dataset.train.labels):
-        labels.update(np.ascontiguousarray(block, dtype="<i4").data)
-    for name, array in sorted(dataset.train.extra.items()):
-        extra.update(f"{name}: {np.dtype(array.dtype).str} {array.shape}".encode())
-        for block in blocks(array):
-            extra.update(block.tobytes())
-    return TrainingSet(
-        train=len(dataset.train),
-        validation=0 if dataset.validation is None else len(dataset.validation),
-        train_labels=labels.hexdigest()[:16],
-        train_extra=extra.hexdigest()[:16] if dataset.train.extra else "",
-    )
+    @classmethod
+    def from_dataset(cls, dataset: Dataset) -> "TrainingSet":
+        """Returns what tells the training images of a data set."""
+        labels, extra = hashlib.sha256(), hashlib.sha256()
+        for block in blocks(dataset.train.labels):
+            labels.update(np.ascontiguousarray(block, dtype="<i4").data)
+        for name, array in sorted(dataset.train.extra.items()):
+            extra.update(f"{name}: {np.dtype(array.dtype).str} {array.shape}".encode())
+            for block in blocks(array):
+                extra.update(block.tobytes())
+        return cls(
+            train=len(dataset.train),
+            validation=0 if dataset.validation is None else len(dataset.validation),
+            train_labels=labels.hexdigest()[:16],
+            train_extra=extra.hexdigest()[:16] if dataset.train.extra else "",
+        )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import jax
-import jaxlib
+import jaxlib.version
 from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import PyTree
 
@@ -58,13 +58,13 @@ def enable(directory: str | None = None) -> None:
     # Cache everything: a start compiles many small programs, which add up.
     if known["jax_persistent_cache_min_compile_time_secs"] == _USUAL_SECS:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    if directory is None and (os.environ.get(_VARIABLE) or _configured()):
+    if directory is None and (os.environ.get(_VARIABLE) or _find_configured()):
         return
     try:
         if directory is not None:
             _use(pathlib.Path(directory).expanduser())
         else:
-            _use(_default())
+            _use(_find_default())
     # RuntimeError: there is no home directory for a ~.
     except (OSError, RuntimeError, ValueError) as error:
         name = directory or getattr(error, "filename", None) or "in the home directory"
@@ -91,11 +91,11 @@ def warn_once() -> None:
             others(message, *arguments, **options)
             return
         reading = found[1] == "reading"
-        harmless = _NO_HANDLE in found[2] or (reading and _being_filled())
+        harmless = _NO_HANDLE in found[2] or (reading and _is_being_filled())
         if not said and not harmless:
             said = True
             console.warn(
-                f"the compilation cache {_configured()} cannot be "
+                f"the compilation cache {_find_configured()} cannot be "
                 f"{'read' if reading else 'written'} ({found[2]}); "
                 "delete it, or every start will compile programs again"
             )
@@ -103,15 +103,15 @@ def warn_once() -> None:
     warnings.showwarning = show
 
 
-def _configured() -> str | None:
+def _find_configured() -> str | None:
     """Returns the directory of JAX's own setting, if there is one."""
     return jax.config.values["jax_compilation_cache_dir"]
 
 
-def _being_filled() -> bool:
+def _is_being_filled() -> bool:
     """Whether a program was added to the cache within the last minute."""
     try:
-        entries = pathlib.Path(_configured() or "").glob("*-cache")
+        entries = pathlib.Path(_find_configured() or "").glob("*-cache")
         newest = max((entry.stat().st_mtime for entry in entries), default=0.0)
     except OSError:
         return False
@@ -131,7 +131,7 @@ def _use(path: pathlib.Path) -> None:
     compilation_cache.reset_cache()
 
 
-def _default() -> pathlib.Path:
+def _find_default() -> pathlib.Path:
     """Returns a directory for this kind of processor: machines may share a home."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -144,7 +144,7 @@ def _default() -> pathlib.Path:
     return user_cache() / "compiled" / kind[:12]
 
 
-def once(what: Hashable, arguments: PyTree, make: Callable[[], Value]) -> Value:
+def compile_once(what: Hashable, arguments: PyTree, make: Callable[[], Value]) -> Value:
     """Returns what was made for equal arguments earlier in this process, or makes it.
 
     Args:
@@ -165,16 +165,16 @@ def once(what: Hashable, arguments: PyTree, make: Callable[[], Value]) -> Value:
 
 
 def forget() -> None:
-    """Makes `once` forget everything, for example when JAX's settings have changed."""
+    """Makes `compile_once` forget everything, as when JAX's settings have changed."""
     _MADE.clear()
 
 
-def compile_(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     """Compiles a program with this package's options."""
     return lowered.compile(compiler_options())
 
 
-def slow_in_loops(lowered: jax.stages.Lowered) -> bool:
+def is_slow_in_loops(lowered: jax.stages.Lowered) -> bool:
     """Whether XLA would run this program in a loop far slower than outside of one.
 
     On a CPU, a convolution in a loop misses the fast kernels; its gradients take about
@@ -192,7 +192,7 @@ def compiler_options() -> dict[str, str | bool]:
     The options keep YNNPACK for everything else. They are empty on other devices, with
     other versions, which may not know the option, and if XLA_FLAGS has it.
     """
-    version = tuple(map(int, re.findall(r"\d+", jaxlib.__version__)[:3]))
+    version = tuple(map(int, re.findall(r"\d+", jaxlib.version.__version__)[:3]))
     if (
         jax.default_backend() != "cpu"
         or platform.machine() not in ("x86_64", "AMD64")

@@ -81,7 +81,7 @@ def place(tree: PyTree, sharding: NamedSharding) -> PyTree:
     )
 
 
-def local(tree: PyTree) -> PyTree:
+def to_local(tree: PyTree) -> PyTree:
     """Returns this process's own copies of replicated arrays."""
     return jax.tree.map(
         lambda x: x.addressable_data(0) if isinstance(x, jax.Array) else x, tree
@@ -96,7 +96,7 @@ def memory(mesh: Mesh) -> int | None:
     own = mesh.local_devices
     statistics = own[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
-        return statistics["bytes_limit"]
+        return int(statistics["bytes_limit"])
     try:
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # on Windows

@@ -32,7 +32,7 @@ class Whole:
         """Returns the means over all shares."""
         return tree
 
-    def on_whole(self, function: Callable[..., Tree], *arrays: Array) -> Tree:
+    def call_on_whole(self, function: Callable[..., Tree], *arrays: Array) -> Tree:
         """Calls a function of whole batches; returns this share of its results."""
         return function(*arrays)
 
@@ -62,7 +62,7 @@ class Share:
         """Returns the means over all shares."""
         return jax.lax.pmean(tree, self.axis_name)
 
-    def on_whole(self, function: Callable[..., Tree], *arrays: Array) -> Tree:
+    def call_on_whole(self, function: Callable[..., Tree], *arrays: Array) -> Tree:
         """Calls a function of whole batches; returns this share of its results."""
         whole: PyTree = jax.lax.all_gather(arrays, self.axis_name, tiled=True)
         count = len(arrays[0])

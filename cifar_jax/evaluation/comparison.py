@@ -1,6 +1,6 @@
 """Compares runs by their settings, speed and precision.
 
-`compared` reduces what the runs have left on disk to a few facts of each, ready for
+`compare` reduces what the runs have left on disk to a few facts of each, ready for
 JSON. The table of comparison_table.py and the plot of comparison_plot.py show these.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cifar_jax.config.config import Config
-from cifar_jax.config.conflicts import differing
+from cifar_jax.config.conflicts import find_differing
 from cifar_jax.errors import UserError
 from cifar_jax.metrics.scores import wilson_interval
 from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY
@@ -72,7 +72,7 @@ def read(run: Run) -> History:
         raise UserError(f"cannot read {where}: {error.strerror}") from None
 
 
-def compared(histories: Sequence[History]) -> list[Compared]:
+def compare(histories: Sequence[History]) -> list[Compared]:
     """Returns what is compared, one record for each run, ready for JSON.
 
     `settings` has those that are not the same in all runs. `other_pixels` says whether
@@ -85,7 +85,7 @@ def compared(histories: Sequence[History]) -> list[Compared]:
     """
     runs = [history.run for history in histories]
     fields = [f for f in dataclasses.fields(Config) if f.name not in _PLACES]
-    different = differing(fields, [run.config for run in runs])
+    different = find_differing(fields, [run.config for run in runs])
     return [
         {
             "run": str(run.path),
@@ -120,8 +120,12 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _steps(history: History) -> int:
     """Returns how many steps a run has taken, as far as anything tells."""
-    evaluated = [r["step"] for rs in history.evaluations.values() for r in rs]
-    summarized = [one["step"] + 1 for one in [*history.training, *history.log]]
+    evaluated: list[int] = [
+        r["step"] for rs in history.evaluations.values() for r in rs
+    ]
+    summarized: list[int] = [
+        one["step"] + 1 for one in [*history.training, *history.log]
+    ]
     return max([history.saved or 0, *evaluated, *summarized])
 
 
@@ -138,7 +142,7 @@ def _minutes(training: Sequence[Mapping[str, Any]], steps: int) -> float | None:
         return None
     ends = [record["step"] + 1 for record in training]
     ends[-1] = max(steps, ends[-1])
-    seconds = sum(
+    seconds: float = sum(
         (end - start) / record["global_step/sec"]
         for start, end, record in zip([0, *ends], ends, training, strict=False)
     )
@@ -149,10 +153,11 @@ def _speed(training: Sequence[Mapping[str, Any]], batch_size: int) -> float | No
     """Returns the median over the summaries but the first of the examples a second."""
     if len(training) < 2:
         return None
-    return batch_size * statistics.median(r["global_step/sec"] for r in training[1:])
+    steps_per_second = [float(r["global_step/sec"]) for r in training[1:]]
+    return batch_size * statistics.median(steps_per_second)
 
 
-def _curve(history: History) -> dict[str, list]:
+def _curve(history: History) -> dict[str, list[Any]]:
     """Returns the steps and values of the curve of the loss."""
     if not history.log:
         return {
@@ -175,7 +180,8 @@ def _curve(history: History) -> dict[str, list]:
 
 def _loss(summary: Mapping[str, Any]) -> float:
     """Returns the moving average of the loss without the bias of its start from 0."""
-    return summary["total_loss"] / (1 - LOSS_AVERAGE_DECAY ** (summary["step"] + 1))
+    bias: float = LOSS_AVERAGE_DECAY ** (summary["step"] + 1)
+    return float(summary["total_loss"]) / (1 - bias)
 
 
 def _evaluations(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

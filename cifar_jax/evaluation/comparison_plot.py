@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cifar_jax.console import one_line
+from cifar_jax.console import to_one_line
 from cifar_jax.evaluation.comparison import SPLITS, Compared
 from cifar_jax.evaluation.comparison_table import title
 
@@ -33,7 +33,7 @@ def draw(records: Sequence[Compared]) -> Figure:
     """Draws the training loss and every evaluation by steps.
 
     Args:
-        records: from `comparison.compared`; at most `comparison.MOST_CURVES`.
+        records: from `comparison.compare`; at most `comparison.MOST_CURVES`.
     """
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)
@@ -94,9 +94,9 @@ def _name_runs(figure: Figure, records: Sequence[Compared]) -> None:
         keys, blank, loc="outside lower center", ncols=min(4, len(keys)), frameon=False
     )
     for text, record in zip(legend.get_texts(), records, strict=True):
-        text.set(text=_short(one_line(title(record))), parse_math=False)
+        text.set(text=_short(to_one_line(title(record))), parse_math=False)
     if any(record["other_pixels"] for record in records):
-        first = _short(one_line(records[0]["name"]))
+        first = _short(to_one_line(records[0]["name"]))
         legend.set_title("x")  # makes the title visible
         legend.get_title().set(
             text=f"* trained on other pixels than {first}: do not compare precisions",

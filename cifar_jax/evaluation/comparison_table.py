@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from cifar_jax.config.flags import written
-from cifar_jax.console import one_line
+from cifar_jax.config.flags import format_value
+from cifar_jax.console import to_one_line
 from cifar_jax.evaluation.comparison import SPLITS, Compared
 
 # A narrower column could not be read.
@@ -23,7 +23,7 @@ def table(records: Sequence[Compared], width: int) -> str:
     below, in a table of their own.
 
     Args:
-        records: from `comparison.compared`.
+        records: from `comparison.compare`.
         width: of the terminal, in characters.
     """
     rows = _rows(records)
@@ -68,11 +68,14 @@ def _rows(records: Sequence[Compared]) -> list[tuple[str, list[str]]]:
     """Returns the rows of the table: a label and a cell for each run."""
 
     def row(label: str, cell: Callable[[Any], str]) -> tuple[str, list[str]]:
-        return label, [one_line(cell(record)) for record in records]
+        return label, [to_one_line(cell(record)) for record in records]
 
     rows = [row("", title)]
     rows += [
-        (name, [one_line(written(record["settings"][name])) for record in records])
+        (
+            name,
+            [to_one_line(format_value(record["settings"][name])) for record in records],
+        )
         for name in records[0]["settings"]
     ]
     if any(record["other_pixels"] for record in records):
@@ -121,7 +124,8 @@ def _precision(
 
 def title(record: Compared) -> str:
     """Returns the name of a run, with a mark if its pixels are not the first run's."""
-    return record["name"] + (" *" if record["other_pixels"] else "")
+    mark = " *" if record["other_pixels"] else ""
+    return f"{record['name']}{mark}"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -132,7 +136,7 @@ def notes(records: Sequence[Compared], width: int) -> str:
     """Returns what readers of the table have to know, and the evaluations left to do.
 
     Args:
-        records: from `comparison.compared`.
+        records: from `comparison.compare`.
         width: of the terminal, in characters; commands are not wrapped.
     """
     found = [
@@ -155,7 +159,8 @@ def notes(records: Sequence[Compared], width: int) -> str:
                 f"{first['name']}: {first['data_source']}"
             )
     lines = [
-        textwrap.fill(one_line(note), width, subsequent_indent="  ") for note in found
+        textwrap.fill(to_one_line(note), width, subsequent_indent="  ")
+        for note in found
     ]
     for record in records:
         lines += _left_to_do(record)
@@ -166,13 +171,13 @@ def _left_to_do(record: Compared) -> list[str]:
     """Returns lines on the evaluation that a run lacks, with the command for it."""
     tested = record["evaluations"]["test"]
     if record["saved"] is None:
-        return [one_line(f"{title(record)}: has no checkpoint to evaluate")]
+        return [to_one_line(f"{title(record)}: has no checkpoint to evaluate")]
     if tested is not None and tested["last"]["step"] >= record["saved"]:
         return []
     flag = shlex.quote(f"--checkpoint_dir={record['run']}")
     return [
-        one_line(f"{title(record)}: not evaluated at step {record['saved']:,}:"),
-        f"  python -m cifar_jax.eval {one_line(flag)}",
+        to_one_line(f"{title(record)}: not evaluated at step {record['saved']:,}:"),
+        f"  python -m cifar_jax.eval {to_one_line(flag)}",
     ]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from cifar_jax.console import one_line
+from cifar_jax.console import to_one_line
 from cifar_jax.data.cifar.robustness import BENCHMARK, SEVERITIES
 from cifar_jax.evaluation import corruption, report
 
@@ -60,4 +60,4 @@ def _title(subject: report.Subject, errors: corruption.Errors, count: int) -> st
         corruption.headline(errors),
         *subject.notices,
     ]
-    return "\n".join(textwrap.fill(one_line(fact), 90) for fact in facts)
+    return "\n".join(textwrap.fill(to_one_line(fact), 90) for fact in facts)

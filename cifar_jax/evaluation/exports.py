@@ -77,14 +77,16 @@ def write(
         UserError: the network cannot be exported.
         RunError: the files cannot be written.
     """
-    contents = description(run, network, raw_params)
+    contents = describe(run, network, raw_params)
     if float16:
-        network = dataclasses.replace(network, variables=rounded(network.variables))
+        network = dataclasses.replace(
+            network, variables=round_to_float16(network.variables)
+        )
     trees = dict(network.variables)
     if network.statistics is not None:
         trees["statistics"] = network.statistics._asdict()
     files: dict[str, bytes] = {
-        PROGRAM: program(network),
+        PROGRAM: serialize(network),
         WEIGHTS: safetensors_files.to_bytes(contents, trees),
     }
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
@@ -98,7 +100,7 @@ def write(
         ) from error
 
 
-def description(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
+def describe(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
     """Returns what is known of a network, for JSON."""
     config = run.config
     return {
@@ -113,7 +115,9 @@ def description(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
         "image_size": config.image_size,
         "normalization": config.normalization,
         "views": config.views,
-        "imports": plugins.used([config.model, config.normalization, config.views]),
+        "imports": plugins.find_used(
+            [config.model, config.normalization, config.views]
+        ),
         "data_source": run.data_source,
         "data_fingerprint": run.data_fingerprint,
         "versions": config_file.versions(),
@@ -121,7 +125,7 @@ def description(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
     }
 
 
-def rounded(variables: Variables) -> Variables:
+def round_to_float16(variables: Variables) -> Variables:
     """Rounds variables to float16, which has three significant digits.
 
     Raises:
@@ -129,7 +133,7 @@ def rounded(variables: Variables) -> Variables:
     """
 
     def to_float16(
-        path: KeyPath, value: Float[Array | np.ndarray, "..."]
+        path: KeyPath[Any], value: Float[Array | np.ndarray, "..."]
     ) -> Float16[np.ndarray, "..."]:
         with np.errstate(over="ignore"):
             result = np.asarray(value).astype(np.float16)
@@ -144,7 +148,7 @@ def rounded(variables: Variables) -> Variables:
     return jax.tree_util.tree_map_with_path(to_float16, variables)
 
 
-def program(network: Trained) -> bytes:
+def serialize(network: Trained) -> bytes:
     """Returns a serialized `jax.export.Exported`, with the variables in it.
 
     It maps uint8 images [b, h, w, 3], for any b, to float32 probabilities [b, classes]:

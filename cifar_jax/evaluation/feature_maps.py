@@ -41,12 +41,12 @@ def _activations(
     preprocessing: Preprocessing,
 ) -> tuple[dict[str, Array], ...]:
     variables, statistics = weights
-    views = jax.vmap(preprocessing.evaluation, (0, None))(images, statistics)
+    views = jax.vmap(preprocessing.prepare_eval, (0, None))(images, statistics)
     _, sown = model.apply(
         variables, views[:, 0], train=False, mutable=["intermediates"]
     )
     # A network need not record any layer.
-    taps = models.taps(sown.get("intermediates", {}))
+    taps = models.collect_taps(sown.get("intermediates", {}))
     return {"input": views[:, 0]}, *taps
 
 

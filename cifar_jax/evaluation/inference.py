@@ -69,20 +69,20 @@ def eval_step(
 ) -> Float[Array, "n classes"]:
     """Returns the logits of images.
 
-    If there are several views of an image, `Views.combined` says what their logits are.
+    If there are several views of an image, `Views.combine` says what their logits are.
 
     Raises:
         UserError: the images cannot be used.
     """
     check_images(images, "images")
-    evaluation = jax.vmap(preprocessing.evaluation, (0, None))
+    evaluation = jax.vmap(preprocessing.prepare_eval, (0, None))
     views = evaluation(jnp.asarray(images), statistics)
     logits = model.apply(variables, views.reshape(-1, *views.shape[2:]))
     assert isinstance(logits, Array)  # not a tuple: no collection is mutable
     num_views = views.shape[1]
     if num_views == 1:
         return logits
-    return preprocessing.views.combined(logits.reshape(*views.shape[:2], -1))
+    return preprocessing.views.combine(logits.reshape(*views.shape[:2], -1))
 
 
 def predict_logits(
@@ -119,10 +119,10 @@ def predict_logits(
     if batch_size > _FEW:
         way_out = f"lower --batch_size, or {way_out}"
     with memory.shortage_as_run_error(f"batches of {batch_size} images", way_out):
-        return _predicted(network, images, batch_size, mesh)
+        return _predict(network, images, batch_size, mesh)
 
 
-def _predicted(
+def _predict(
     network: Trained, images: UInt8[Any, "n h w c"], batch_size: int, mesh: Mesh
 ) -> Float[np.ndarray, "n classes"]:
     """Does what `predict_logits` does, with a multiple of the devices."""
@@ -131,7 +131,7 @@ def _predicted(
     batch_shape = (batch_size, *images.shape[1:])
     batches = math.ceil(len(images) / batch_size)
     count = _batches_per_call(batches, math.prod(batch_shape))
-    call, looped = _compiled(network, mesh, weights, (count, *batch_shape))
+    call, looped = _compile(network, mesh, weights, (count, *batch_shape))
     if looped:
         shape, spec = (count, *batch_shape), PartitionSpec(None, sharding.AXIS)
     else:
@@ -149,7 +149,7 @@ def _predicted(
     return np.concatenate([x.reshape(-1, x.shape[-1]) for x in logits])[: len(images)]
 
 
-def _compiled(
+def _compile(
     network: Trained, mesh: Mesh, weights: PyTree, shape: tuple[int, ...]
 ) -> tuple[jax.stages.Compiled, bool]:
     """Returns the compiled function of the weights and of batches, or of one batch.
@@ -167,7 +167,7 @@ def _compiled(
     what = {"model": network.model, "preprocessing": network.preprocessing}
 
     def lowered(
-        function: Callable, spec: PartitionSpec, shape: tuple[int, ...]
+        function: Callable[..., Array], spec: PartitionSpec, shape: tuple[int, ...]
     ) -> jax.stages.Lowered:
         shared = NamedSharding(mesh, spec)
         images = jax.ShapeDtypeStruct(shape, np.uint8, sharding=shared)
@@ -178,13 +178,13 @@ def _compiled(
     def compiled() -> tuple[jax.stages.Compiled, bool]:
         if jax.default_backend() == "cpu":
             one = lowered(_logits, PartitionSpec(sharding.AXIS), shape[1:])
-            if compilation.slow_in_loops(one):
-                return compilation.compile_(one), False
-        all_ = lowered(_all_logits, PartitionSpec(None, sharding.AXIS), shape)
-        return compilation.compile_(all_), True
+            if compilation.is_slow_in_loops(one):
+                return compilation.compile_lowered(one), False
+        every = lowered(_all_logits, PartitionSpec(None, sharding.AXIS), shape)
+        return compilation.compile_lowered(every), True
 
     key = (_logits, mesh, shape, *what.values())
-    return compilation.once(key, weights, compiled)
+    return compilation.compile_once(key, weights, compiled)
 
 
 def _batches_per_call(batches: int, batch_bytes: int) -> int:

@@ -15,7 +15,7 @@ from cifar_jax.writers import as_numbers
 _MANY = 1_000
 
 
-def measured(
+def measure(
     eval_metrics: str,
     logits: Float[np.ndarray, "n classes"],
     labels: Integer[np.ndarray, " n"],
@@ -66,7 +66,7 @@ def facts(
     }
 
 
-def in_perspective(
+def put_in_perspective(
     logits: Float[np.ndarray, "n classes"],
     labels: Integer[np.ndarray, " n"],
     class_names: Sequence[str],
@@ -93,7 +93,7 @@ def in_perspective(
     return "; ".join(words)
 
 
-def in_words(found: dict[str, float]) -> str:
+def format_metrics(found: dict[str, float]) -> str:
     """Returns the metrics besides the precision for a log line."""
     _, *others = found.items()
     return "".join(f"; {name} = {value:.4g}" for name, value in others)

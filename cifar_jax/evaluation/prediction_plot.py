@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cifar_jax.console import one_line
+from cifar_jax.console import to_one_line
 
 _COLOR = "#0072b2"
 
@@ -44,7 +44,7 @@ def draw(predictions: Sequence[Prediction], top: int) -> Figure:
     rows = figure.subplots(len(predictions), 3, squeeze=False, width_ratios=(1, 1, 1.6))
     for prediction, (left, middle, right) in zip(predictions, rows, strict=True):
         left.imshow(prediction.image)
-        left.set_title(_short(one_line(prediction.name)), size=9, parse_math=False)
+        left.set_title(_short(to_one_line(prediction.name)), size=9, parse_math=False)
         _draw_saliency(middle, prediction)
         _draw_bars(right, prediction.probabilities, top)
         for axis in (left, middle):
@@ -58,7 +58,7 @@ def _draw_saliency(axis: Axes, prediction: Prediction) -> None:
     axis.imshow(prediction.saliency, cmap="inferno", alpha=0.65, vmin=0, vmax=1)
     likeliest = next(iter(prediction.probabilities))
     axis.set_title(
-        f"what {_short(one_line(likeliest))} depends on", size=9, parse_math=False
+        f"what {_short(to_one_line(likeliest))} depends on", size=9, parse_math=False
     )
 
 
@@ -67,7 +67,7 @@ def _draw_bars(axis: Axes, probabilities: dict[str, float], top: int) -> None:
     bars = axis.barh(range(len(shown)), [p for _, p in shown], color=_COLOR)
     axis.bar_label(bars, [f"{p:.1%}" for _, p in shown], padding=3, size=8)
     axis.set(xlim=(0, 1.18), xticks=[], ylim=(max(top, 3) - 0.4, -0.6))
-    names = [_short(one_line(name)) for name, _ in shown]
+    names = [_short(to_one_line(name)) for name, _ in shown]
     axis.set_yticks(range(len(shown)), names, size=8, parse_math=False)
     axis.tick_params(length=0)
     axis.spines[["top", "right", "bottom"]].set_visible(False)

@@ -256,7 +256,7 @@ def _answers(
 
 def _training(history: comparison.History) -> dict[str, Any] | None:
     """Returns pairs of steps and values: the loss, and the precision by split."""
-    [run] = comparison.compared([history])
+    [run] = comparison.compare([history])
     loss = list(zip(run["loss"]["steps"], run["loss"]["total_loss"], strict=True))
     precision = {
         split: [(one["step"], one["precision_at_1"]) for one in found["all"]]

@@ -41,7 +41,7 @@ def training_curves(training: dict[str, Any], scheme: Scheme) -> bytes:
         training: of a record of `report.contents`; not None.
         scheme: the colors.
     """
-    with _drawn_in(scheme):
+    with _use_scheme(scheme):
         loss, precision = training["loss"], training["precision_at_1"]
         panels = [name for name, of in (("loss", loss), ("precision", precision)) if of]
         figure = _figure(0.7 + 2.2 * len(panels))
@@ -78,7 +78,7 @@ def _draw_precision(
 
 def reliability_diagram(calibration: dict[str, Any], scheme: Scheme) -> bytes:
     """Plots accuracy over confidence, with image counts below, as SVG."""
-    with _drawn_in(scheme):
+    with _use_scheme(scheme):
         edges = np.array(calibration["edges"])
         counts = np.array(calibration["counts"])
         filled = counts > 0
@@ -107,7 +107,7 @@ def reliability_diagram(calibration: dict[str, Any], scheme: Scheme) -> bytes:
         return _svg(figure)
 
 
-def _drawn_in(scheme: Scheme) -> Any:
+def _use_scheme(scheme: Scheme) -> Any:
     """Returns a context in which figures have a scheme's ink and no background."""
     inked = ("text", "xtick", "ytick")
     colors: dict[Any, str] = {f"{name}.color": scheme.ink for name in inked}

@@ -242,7 +242,7 @@ def _table(
     names = "".join(f'<th scope="col">{_text(name)}</th>' for name in head)
     body = []
     for name, *values in rows:
-        cells = "".join(f"<td>{_text(_formatted(value))}</td>" for value in values)
+        cells = "".join(f"<td>{_text(_format(value))}</td>" for value in values)
         body.append(f'<tr><th scope="row">{_text(name)}</th>{cells}</tr>\n')
     return (
         f'<div class="wide"><table class="{kind}">'
@@ -251,7 +251,7 @@ def _table(
     )
 
 
-def _formatted(value: object) -> str:
+def _format(value: object) -> str:
     if value is None:
         return "–"  # noqa: RUF001
     if isinstance(value, float):

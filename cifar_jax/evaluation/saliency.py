@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 from cifar_jax.checks import check_type
 from cifar_jax.data.dataset import check_images
-from cifar_jax.data.views import Center
+from cifar_jax.data.views.crops import Center
 from cifar_jax.evaluation.inference import Trained, predict_logits
 
 # The patch's height and its steps, as parts of the image's height.

@@ -18,6 +18,8 @@ from cifar_jax.metrics.steps import (
 )
 from cifar_jax.registry import Registry
 
+__all__ = ["EVAL_METRICS", "METRICS", "Metric", "SplitMetric"]
+
 METRICS: Registry[Metric] = Registry(
     Metric,
     {

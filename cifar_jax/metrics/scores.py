@@ -128,7 +128,8 @@ def probabilities(
     logits: Float[np.ndarray, "n classes"],
 ) -> Float[np.ndarray, "n classes"]:
     """Returns the softmax of the logits in float64."""
-    return scipy.special.softmax(np.asarray(_finite(logits), np.float64), axis=-1)
+    values = np.asarray(_finite(logits), np.float64)
+    return scipy.special.softmax(values, axis=-1)
 
 
 def negative_log_likelihood(

@@ -39,7 +39,6 @@ class Accuracy:
     """Fraction of the images whose highest logit is that of their label."""
 
     def __call__(self, split: SplitResults) -> dict[str, float]:
-        """Returns numbers by name."""
         return {"accuracy": scores.accuracy(split.logits, split.labels)}
 
 
@@ -48,7 +47,6 @@ class BalancedAccuracy:
     """Mean of the accuracies of the classes, see `scores.balanced_accuracy`."""
 
     def __call__(self, split: SplitResults) -> dict[str, float]:
-        """Returns numbers by name."""
         found = scores.balanced_accuracy(split.logits, split.labels)
         return {"balanced_accuracy": found}
 
@@ -63,7 +61,6 @@ class TopK:
         check_range("k", self.k, at_least=1)
 
     def __call__(self, split: SplitResults) -> dict[str, float]:
-        """Returns numbers by name."""
         return {f"top_{self.k}": scores.accuracy_at(self.k, split.logits, split.labels)}
 
 
@@ -72,7 +69,6 @@ class NLL:
     """Mean negative log-likelihood of the labels, in nats."""
 
     def __call__(self, split: SplitResults) -> dict[str, float]:
-        """Returns numbers by name."""
         return {"nll": scores.negative_log_likelihood(split.logits, split.labels)}
 
 
@@ -86,7 +82,6 @@ class ECE:
         check_range("bins", self.bins, at_least=1, at_most=1_000_000)
 
     def __call__(self, split: SplitResults) -> dict[str, float]:
-        """Returns numbers by name."""
         return {"ece": scores.calibration(split.logits, split.labels, self.bins).error}
 
 
@@ -95,7 +90,6 @@ class PerClass:
     """Accuracy among the images of each class that has any."""
 
     def __call__(self, split: SplitResults) -> dict[str, float]:
-        """Returns numbers by name."""
         recall = scores.recall(split.logits, split.labels)
         return {
             f"accuracy/{name}": float(value)

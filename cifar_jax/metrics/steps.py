@@ -57,7 +57,6 @@ class GradNorm:
     name: ClassVar[str] = "grad_norm"
 
     def __call__(self, step: StepResults) -> Float[Array, ""]:
-        """Returns the norm."""
         return optax.tree.norm(step.grads)
 
 
@@ -68,7 +67,6 @@ class UpdateNorm:
     name: ClassVar[str] = "update_norm"
 
     def __call__(self, step: StepResults) -> Float[Array, ""]:
-        """Returns the norm."""
         return optax.tree.norm(step.updates)
 
 
@@ -79,7 +77,6 @@ class ParamNorm:
     name: ClassVar[str] = "param_norm"
 
     def __call__(self, step: StepResults) -> Float[Array, ""]:
-        """Returns the norm."""
         return optax.tree.norm(step.params)
 
 
@@ -97,7 +94,7 @@ class BatchAccuracy:
         return jnp.where(jnp.isnan(step.logits).any(), jnp.nan, right)
 
 
-def measured(
+def measure(
     metrics: Sequence[Metric], results: StepResults, losses: Collection[str]
 ) -> dict[str, Float[Array, ""]]:
     """Returns the metrics of a step by name.

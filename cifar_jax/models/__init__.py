@@ -103,10 +103,10 @@ def check(network: Any, name: str = "model") -> None:
 
 def describe(network: Network) -> str:
     """Returns a network's class and fields as one line, the same in every process."""
-    return _described(network)
+    return _describe(network)
 
 
-def _described(value: Any) -> str:
+def _describe(value: Any) -> str:
     if isinstance(value, nn.Module):
         fields = (f.name for f in dataclasses.fields(value))
         options = {
@@ -114,35 +114,36 @@ def _described(value: Any) -> str:
             for name in fields
             if name not in ("parent", "name")
         }
-        return f"{_place(type(value))}({_listed((), options)})"
+        return f"{_place(type(value))}({_list_arguments((), options)})"
     if isinstance(value, functools.partial):
-        return f"{_described(value.func)}({_listed(value.args, value.keywords)})"
+        return f"{_describe(value.func)}({_list_arguments(value.args, value.keywords)})"
     if isinstance(value, tuple | list):
-        return f"({', '.join(map(_described, value))})"
+        return f"({', '.join(map(_describe, value))})"
     if isinstance(value, np.dtype) or hasattr(value, "dtype"):
-        return np.dtype(value).name
+        return str(np.dtype(value).name)
     return _place(value) if hasattr(value, "__qualname__") else repr(value)
 
 
-def _listed(positional: tuple[Any, ...], named: Mapping[str, Any]) -> str:
-    options = (f"{name}={_described(value)}" for name, value in named.items())
-    return ", ".join([*map(_described, positional), *options])
+def _list_arguments(positional: tuple[Any, ...], named: Mapping[str, Any]) -> str:
+    options = (f"{name}={_describe(value)}" for name, value in named.items())
+    return ", ".join([*map(_describe, positional), *options])
 
 
 def _place(value: Any) -> str:
     return f"{value.__module__}.{value.__qualname__}"
 
 
-def sown(losses: Mapping[str, PyTree]) -> dict[str, Array]:
+def collect_losses(collections: Mapping[str, PyTree]) -> dict[str, Array]:
     """Returns the losses that layers have sown, by path; several of one are added."""
     found: dict[str, Array] = {}
-    for path, value in jax.tree_util.tree_leaves_with_path(losses):
+    sown = collections.get("losses", {})
+    for path, value in jax.tree_util.tree_leaves_with_path(sown):
         name = "/".join(key.key for key in path if hasattr(key, "key"))
         found[name] = found.get(name, 0) + value
     return found
 
 
-def taps(intermediates: Mapping[str, PyTree]) -> tuple[dict[str, Array], ...]:
+def collect_taps(intermediates: Mapping[str, PyTree]) -> tuple[dict[str, Array], ...]:
     """Returns {layer: activations} of each tapped layer, in order.
 
     Args:

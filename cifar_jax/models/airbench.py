@@ -43,7 +43,7 @@ def partly_identity(
     return kernel.at[height // 2, width // 2].set(center)
 
 
-def uniform_of_deviation_1(
+def unit_variance_uniform(
     key: Key[Array, ""], shape: tuple[int, ...], dtype: Dtype = jnp.float32
 ) -> Float[Array, "..."]:
     """Returns an initial kernel whose values have exactly the standard deviation 1."""
@@ -137,7 +137,7 @@ class Airbench(Network):
         for number, width in enumerate(self.widths, 1):
             x = self.group(x, width, f"group{number}", train)
         x = self.max_pool(x, (3, 3), (3, 3)).reshape(x.shape[0], -1)
-        head_init = uniform_of_deviation_1 if self.muon else _uniform
+        head_init = unit_variance_uniform if self.muon else _uniform
         return self.predictions(x, head_init, use_bias=False) * self.logit_scale
 
     def init_from_data(

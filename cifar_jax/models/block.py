@@ -115,7 +115,7 @@ class Block(nn.Module, kw_only=True):
         """Returns x, and taps it as the activations of a layer.
 
         Summaries show tapped layers, and the report of numbers that are not finite
-        names them; a network need not tap any. `models.taps` returns them.
+        names them; a network need not tap any. `models.collect_taps` returns them.
 
         Args:
             layer: its name within this block.

@@ -15,8 +15,8 @@ from flax import traverse_util
 from jaxtyping import PyTree, Shaped
 
 from cifar_jax import plugins
-from cifar_jax.checks import regular_file
-from cifar_jax.console import one_line
+from cifar_jax.checks import check_regular_file
+from cifar_jax.console import to_one_line
 from cifar_jax.errors import UserError
 from cifar_jax.models.variables import Variables, check_finite
 
@@ -40,7 +40,7 @@ class Contents(NamedTuple):
     Attributes:
         description: what is known of the variables: at least the name of the network,
             `model`, and the names of the labels of its last layer, `class_names`; and
-            `imports`, if the network is not of this package, see `plugins.used`.
+            `imports`, if the network is not of this package, see `plugins.find_used`.
         variables: of the network, by collection, layer and name.
         statistics: of the training images by name, if inputs are normalized by them.
     """
@@ -50,7 +50,7 @@ class Contents(NamedTuple):
     statistics: Mapping[str, PyTree]
 
 
-def in_export(folder: pathlib.Path) -> pathlib.Path | None:
+def find_in_export(folder: pathlib.Path) -> pathlib.Path | None:
     """Returns the file of an export in a folder; None if it is not such a folder."""
     try:
         is_run = (folder / "checkpoints").exists()
@@ -106,7 +106,7 @@ def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
             has numbers of another type than float32, float16 and bfloat16, or that are
             not finite.
     """
-    path = regular_file(path)
+    path = check_regular_file(path)
     try:
         _check_header(path)
         with safetensors.safe_open(path, "np") as file:
@@ -121,16 +121,14 @@ def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
                 f"again, or if you edited it, leave {_DIGEST!r} out of its description"
             )
         plugins.check(description.get("imports", {}))
-        nested = _nested(
-            {k: v.astype(np.float32, copy=False) for k, v in arrays.items()}
-        )
+        nested = _nest({k: v.astype(np.float32, copy=False) for k, v in arrays.items()})
     except UserError as error:
-        raise UserError(one_line(f"{path}: {error}")) from None
+        raise UserError(to_one_line(f"{path}: {error}")) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     except safetensors.SafetensorError as error:
         raise UserError(
-            one_line(f"{path} is damaged, or not a safetensors file: {error}")
+            to_one_line(f"{path} is damaged, or not a safetensors file: {error}")
         ) from None
     variables = {name: nested.get(name, {}) for name in ("params", "batch_stats")}
     return Contents(description, variables, nested.get("statistics", {}))
@@ -150,7 +148,7 @@ def _check_header(path: pathlib.Path) -> None:
 def _description(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Returns the description, which says at least what `Contents` has of it."""
     try:
-        description = json.loads(metadata[_KEY])
+        description: dict[str, Any] = json.loads(metadata[_KEY])
         names = description["class_names"]
         whole = isinstance(description["model"], str) and isinstance(names, list)
         texts = [*names, *description.get("imports", {}).values()]
@@ -179,7 +177,7 @@ def _array(file: Any, name: str) -> Shaped[np.ndarray, "..."]:
     return file.get_tensor(name)
 
 
-def _nested(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> dict[str, Any]:
+def _nest(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> dict[str, Any]:
     """Returns trees of the arrays, whose names are sorted."""
     trees: dict[str, Any] = {}
     for name, array in arrays.items():

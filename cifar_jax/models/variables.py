@@ -26,10 +26,10 @@ def num_classes(variables: Variables, network: Network, source: str) -> int:
             f"{source} has no layer {head}, the last one of {_kind(network)}; give "
             "weights with it, which Keras saves with include_top=True"
         )
-    return kernel.shape[-1]
+    return int(kernel.shape[-1])
 
 
-def without_misfits(
+def drop_misfits(
     variables: Variables, network: Network, image_size: int
 ) -> tuple[Variables, tuple[str, ...]]:
     """Leaves out the classifier from its first layer on that does not fit.
@@ -46,15 +46,15 @@ def without_misfits(
         all(
             found.get(name) == shape
             for name, shape in expected.items()
-            if _of(name, layer)
+            if _is_in_layer(name, layer)
         )
         for layer in layers
     ]
     missing = layers[fits.index(False) :] if False in fits else ()
-    return without(variables, missing), missing
+    return drop_layers(variables, missing), missing
 
 
-def without(variables: Variables, layers: Collection[str]) -> Variables:
+def drop_layers(variables: Variables, layers: Collection[str]) -> Variables:
     """Leaves out some layers."""
     return {
         collection: {name: tree[name] for name in tree if name not in layers}
@@ -86,7 +86,7 @@ def check(
     expected = {
         name: shape
         for name, shape in shapes(network, image_size).items()
-        if not any(_of(name, layer) for layer in missing)
+        if not any(_is_in_layer(name, layer) for layer in missing)
     }
     for name in sorted(expected.keys() & found.keys()):
         if found[name] != expected[name]:
@@ -160,7 +160,7 @@ def _collections(variables: Variables) -> dict[str, str]:
     }
 
 
-def _of(name: str, layer: str) -> bool:
+def _is_in_layer(name: str, layer: str) -> bool:
     return name.startswith(f"{layer}/")
 
 

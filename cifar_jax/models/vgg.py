@@ -61,7 +61,7 @@ class Stacks(Network):
             x = self.max_pool(x, (2, 2), (2, 2))
         return x
 
-    def dropped(self, x: Array, train: bool) -> Array:
+    def drop(self, x: Array, train: bool) -> Array:
         """Drops values at random in training."""
         return nn.Dropout(self.dropout, deterministic=not train)(x)
 
@@ -98,7 +98,7 @@ class VGG(Stacks, kw_only=True):
         x = x.reshape(x.shape[0], -1)
         for name in ("fc1", "fc2"):
             x = self.tap(name, nn.relu(dense(self.hidden, name=name)(x)))
-            x = self.dropped(x, train)
+            x = self.drop(x, train)
         return self.predictions(x, glorot_uniform())
 
     def conv(self, x: Array, width: int, name: str) -> Array:
@@ -122,7 +122,7 @@ class BatchNormVGG(Stacks):
         """Returns logits; BatchNorm uses batch statistics if `train` is true."""
         conv = functools.partial(self.conv, train=train)
         x = self.stacks(images, conv)
-        x = self.dropped(x.mean(axis=(1, 2)), train)
+        x = self.drop(x.mean(axis=(1, 2)), train)
         return self.predictions(x, normal(0.01))
 
     def conv(self, x: Array, width: int, name: str, train: bool) -> Array:

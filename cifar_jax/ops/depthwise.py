@@ -31,19 +31,19 @@ def conv(
     differ from lax's by a few rounding errors.
     """
     image, taps = (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1])
-    of_x = functools.partial(_of_x, strides, padding, image)
-    of_kernel = functools.partial(_of_kernel, strides, padding, taps)
-    convolved = functools.partial(_convolved, strides, padding)
-    return multilinear.apply((of_x, of_kernel, convolved), x, kernel)
+    grad_x = functools.partial(_grad_x, strides, padding, image)
+    grad_kernel = functools.partial(_grad_kernel, strides, padding, taps)
+    convolve = functools.partial(_convolve, strides, padding)
+    return multilinear.apply((grad_x, grad_kernel, convolve), x, kernel)
 
 
-def _convolved(
+def _convolve(
     strides: Pair,
     padding: Padding,
     x: Float[Array, "n h w c"],
     kernel: Float[Array, "kh kw 1 c"],
 ) -> Float[Array, "n oh ow c"]:
-    x = _padded(x, *padding)
+    x = _pad_behind_barrier(x, *padding)
     outputs = [
         (size - taps) // stride + 1
         for size, taps, stride in zip(x.shape[1:3], kernel.shape, strides, strict=False)
@@ -56,7 +56,7 @@ def _convolved(
     return y
 
 
-def _of_x(
+def _grad_x(
     strides: Pair,
     padding: Padding,
     image: Pair,
@@ -70,7 +70,7 @@ def _of_x(
     # How far the kernel extends, in blocks.
     down, right = (kernel.shape[0] - 1) // sh, (kernel.shape[1] - 1) // sw
     below, after = bh - dy.shape[1], bw - dy.shape[2]
-    dy = _padded(dy, (down, below), (right, after))
+    dy = _pad_behind_barrier(dy, (down, below), (right, after))
     # Each row of this array is a row of pixels in a block, and likewise each column.
     rest = (
         (0, (down + 1) * sh - kernel.shape[0]),
@@ -89,18 +89,19 @@ def _of_x(
     return _pad(dx, rows, columns)
 
 
-def _of_kernel(
+def _grad_kernel(
     strides: Pair, padding: Padding, taps: Pair, x: Float[Array, "n h w c"], dy: Array
 ) -> Float[Array, "kh kw 1 c"]:
     """Sums the products of dy with the padded images, shifted by each tap."""
     image = x.shape[1:3]
-    x = _padded(x, *padding)  # XLA computes this only once: `_convolved` does the same
+    # XLA computes this only once: `_convolve` does the same.
+    x = _pad_behind_barrier(x, *padding)
     # The products of some columns, or of all pixels of a small image, are added in one
     # loop over contiguous memory, which leaves less to XLA's slower reductions.
     oh, ow = dy.shape[1:3]
     period = (oh if oh * ow <= _PIXELS else 1, min(ow, _COLUMNS))
     extra = -ow % period[1]  # columns of zeros, so that the period divides them
-    dy = _padded(dy, (0, 0), (0, extra))
+    dy = _pad_behind_barrier(dy, (0, 0), (0, extra))
     x = _pad(x, (0, 0), (0, extra * strides[1]))
 
     def pairs(axis: int, tap: int) -> list[tuple[slice, slice]]:
@@ -126,7 +127,7 @@ def _of_kernel(
     return jnp.stack(gradients).reshape(*taps, 1, -1)
 
 
-def _padded(x: Float[Array, "n h w c"], rows: Pair, columns: Pair) -> Array:
+def _pad_behind_barrier(x: Float[Array, "n h w c"], rows: Pair, columns: Pair) -> Array:
     """Pads images, with a barrier: XLA would compute x anew for every slice of it."""
     return lax.optimization_barrier(_pad(x, rows, columns))
 

@@ -23,18 +23,18 @@ def conv(
     kernel: Float[Array, "kh kw c k"],
 ) -> Float[Array, "n oh ow k"]:
     """Convolves; values and gradients are the bits of lax's for finite numbers."""
-    convolved = functools.partial(_conv, window_strides=strides, padding=padding)
+    convolve = functools.partial(_conv, window_strides=strides, padding=padding)
     x_type, kernel_type = jax.typeof(x), jax.typeof(kernel)
 
-    def of_x(kernel: Array, dy: Array) -> Array:
-        return jax.linear_transpose(lambda x: convolved(x, kernel), x_type)(dy)[0]
+    def grad_x(kernel: Array, dy: Array) -> Array:
+        return jax.linear_transpose(lambda x: convolve(x, kernel), x_type)(dy)[0]
 
-    def of_kernel(x: Array, dy: Array) -> Array:
+    def grad_kernel(x: Array, dy: Array) -> Array:
         # XLA transposes x here, and would fuse that with everything that x was computed
         # from: with slow, strided access to all of these arrays. It fuses nothing with
         # a convolution, such as this one by the identity.
         identity = jnp.eye(x.shape[3], dtype=x.dtype)[None, None]
         x = _conv(x, identity, (1, 1), "VALID")
-        return jax.linear_transpose(lambda k: convolved(x, k), kernel_type)(dy)[0]
+        return jax.linear_transpose(lambda k: convolve(x, k), kernel_type)(dy)[0]
 
-    return multilinear.apply((of_x, of_kernel, convolved), x, kernel)
+    return multilinear.apply((grad_x, grad_kernel, convolve), x, kernel)

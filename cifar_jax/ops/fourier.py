@@ -66,9 +66,9 @@ def _transform(image: Size, kernel: Size, origin: Size | None = None) -> _Transf
     taps_w = np.exp(_angles(g, np.arange(kernel[1]) - origin[1], period_w))
     taps = np.einsum("fi,gj->fgij", taps_h, taps_w).reshape(len(f) * len(g), -1)
     return _Transform(
-        _stacked(rows, axis=1),
-        _stacked(np.concatenate([columns, 1j * columns], axis=1), axis=1),
-        _stacked(taps, axis=1),
+        _stack(rows, axis=1),
+        _stack(np.concatenate([columns, 1j * columns], axis=1), axis=1),
+        _stack(taps, axis=1),
     )
 
 
@@ -76,7 +76,7 @@ def _angles(frequency: np.ndarray, position: np.ndarray, period: int) -> np.ndar
     return 2j * np.pi * np.outer(frequency, position) / period
 
 
-def _stacked(z: np.ndarray, axis: int) -> np.ndarray:
+def _stack(z: np.ndarray, axis: int) -> np.ndarray:
     """Stacks real and imaginary parts as pairs of rows."""
     parts = np.stack([z.real, z.imag], axis)
     return parts.reshape(-1, z.shape[1]).astype(np.float32)
@@ -142,20 +142,20 @@ def conv(
 
     The result differs from lax's by 5e-7 of its norm.
     """
-    of_x = functools.partial(_of_x, dtype)
-    of_kernel = functools.partial(_of_kernel, dtype, kernel.shape[:2])
-    maps = (of_x, of_kernel, functools.partial(_convolved, dtype))
+    grad_x = functools.partial(_grad_x, dtype)
+    grad_kernel = functools.partial(_grad_kernel, dtype, kernel.shape[:2])
+    maps = (grad_x, grad_kernel, functools.partial(_convolve, dtype))
     return multilinear.apply(maps, x, kernel)
 
 
-def _convolved(dtype: Dtype, x: Array, kernel: Array) -> Array:
+def _convolve(dtype: Dtype, x: Array, kernel: Array) -> Array:
     image, taps = x.shape[:2], kernel.shape[:2]
     z = _analyze(x, taps).astype(dtype)
     y = product(_spectrum(kernel, image), z, _MATMUL, each=(0,), dtype=dtype)
     return _synthesize(y, image, taps)
 
 
-def _of_x(dtype: Dtype, kernel: Array, dy: Array) -> Array:
+def _grad_x(dtype: Dtype, kernel: Array, dy: Array) -> Array:
     image, taps = dy.shape[:2], kernel.shape[:2]
     dz = _analyze(dy, taps).astype(dtype)
     # The adjoint of a correlation is the correlation with the flipped kernel. If the
@@ -166,7 +166,7 @@ def _of_x(dtype: Dtype, kernel: Array, dy: Array) -> Array:
     return _synthesize(dx, image, taps)
 
 
-def _of_kernel(dtype: Dtype, taps: Size, x: Array, dy: Array) -> Array:
+def _grad_kernel(dtype: Dtype, taps: Size, x: Array, dy: Array) -> Array:
     # XLA computes both only once: these are the expressions of the other two maps.
     z, dz = (_analyze(values, taps).astype(dtype) for values in (x, dy))
 
@@ -174,4 +174,4 @@ def _of_kernel(dtype: Dtype, taps: Size, x: Array, dy: Array) -> Array:
         products = product(dz, z, ((2,), (2,)), each=(0,), dtype=dtype)
         return _spectrum_adjoint(products, dy.shape[:2], taps)
 
-    return shares.summed(of_shares, dz, z)
+    return shares.sum_over_shares(of_shares, dz, z)

@@ -33,13 +33,13 @@ def conv(
 
     The result differs from lax's by 3e-7 of its norm.
     """
-    of_x = functools.partial(_of_x, dtype, x.shape)
-    of_kernel = functools.partial(_of_kernel, dtype, kernel.shape)
-    maps = (of_x, of_kernel, functools.partial(_convolved, dtype))
+    grad_x = functools.partial(_grad_x, dtype, x.shape)
+    grad_kernel = functools.partial(_grad_kernel, dtype, kernel.shape)
+    maps = (grad_x, grad_kernel, functools.partial(_convolve, dtype))
     return multilinear.apply(maps, x, kernel)
 
 
-def _convolved(dtype: Dtype, x: Array, kernel: Array) -> Array:
+def _convolve(dtype: Dtype, x: Array, kernel: Array) -> Array:
     patches = _patches(x.astype(dtype), kernel.shape[:2])
     # The barrier keeps the transposition of the small operand out of the product.
     matrix = lax.optimization_barrier(_matrix(kernel).T)
@@ -47,7 +47,7 @@ def _convolved(dtype: Dtype, x: Array, kernel: Array) -> Array:
     return jnp.moveaxis(y, 0, 2)
 
 
-def _of_x(dtype: Dtype, shape: tuple[int, ...], kernel: Array, dy: Array) -> Array:
+def _grad_x(dtype: Dtype, shape: tuple[int, ...], kernel: Array, dy: Array) -> Array:
     image = jax.ShapeDtypeStruct(shape, dy.dtype)
     fold = jax.linear_transpose(lambda x: _patches(x, kernel.shape[:2]), image)
     channels_first = jnp.moveaxis(dy, 2, 0)
@@ -55,16 +55,16 @@ def _of_x(dtype: Dtype, shape: tuple[int, ...], kernel: Array, dy: Array) -> Arr
     return dx
 
 
-def _of_kernel(dtype: Dtype, shape: tuple[int, ...], x: Array, dy: Array) -> Array:
-    # XLA computes the patches only once: this is the expression of `_convolved`.
+def _grad_kernel(dtype: Dtype, shape: tuple[int, ...], x: Array, dy: Array) -> Array:
+    # XLA computes the patches only once: this is the expression of `_convolve`.
     patches = _patches(x.astype(dtype), shape[:2])
-    dkernel = shares.summed(
-        functools.partial(_of_patches, dtype), jnp.moveaxis(dy, 2, 0), patches
+    dkernel = shares.sum_over_shares(
+        functools.partial(_grad_matrix, dtype), jnp.moveaxis(dy, 2, 0), patches
     )
     return dkernel.reshape(shape)
 
 
-def _of_patches(
+def _grad_matrix(
     dtype: Dtype, dy: Float[Array, "k h w n"], patches: Float[Array, "khkwc h w n"]
 ) -> Float[Array, "khkwc k"]:
     # The batch is merged here because XLA would otherwise transpose the patches to sum

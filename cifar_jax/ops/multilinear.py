@@ -74,7 +74,7 @@ def _transpose(
     return [value if ad.is_undefined_primal(v) else None for v in operands]
 
 
-def _batched(
+def _batch(
     operands: Sequence[ArrayLike],
     dims: Sequence[int | None],
     *,
@@ -101,5 +101,5 @@ _primitive.def_impl(_value)
 _primitive.def_abstract_eval(_type)
 ad.primitive_jvps[_primitive] = _tangent
 ad.primitive_transposes[_primitive] = _transpose
-batching.primitive_batchers[_primitive] = _batched
+batching.primitive_batchers[_primitive] = _batch
 mlir.register_lowering(_primitive, mlir.lower_fun(_value, multiple_results=False))

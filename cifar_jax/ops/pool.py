@@ -36,7 +36,7 @@ def max_pool(
     shape = _Windows(window, strides, ((top, bottom), (left, right)))
     fast, plain = functools.partial(_fast, shape), functools.partial(_plain, shape)
     # XLA's gradient is a scatter on NVIDIA GPUs, which is slower there, too.
-    cuda = functools.partial(_shifted, shape)
+    cuda = functools.partial(_max_of_slices, shape)
     return run(implementation, fast, plain, x, cuda=cuda)
 
 
@@ -79,16 +79,16 @@ def _plain(windows: _Windows, x: Array) -> Array:
 
 def _fast(windows: _Windows, x: Array) -> Array:
     # XLA's CPU code is slow in bfloat16, except for matrix products.
-    return _shifted(windows, x.astype(jnp.float32)).astype(x.dtype)
+    return _max_of_slices(windows, x.astype(jnp.float32)).astype(x.dtype)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _shifted(windows: _Windows, x: Array) -> Array:
+def _max_of_slices(windows: _Windows, x: Array) -> Array:
     """Pools by maxima of strided slices, one for each position in the window."""
     return _maxima(windows, x)[0]
 
 
-@_shifted.defjvp
+@_max_of_slices.defjvp
 def _tangent(
     windows: _Windows, primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:
@@ -96,7 +96,7 @@ def _tangent(
     _, argmax = _maxima(windows, lax.stop_gradient(x))
     scatter = functools.partial(_scatter, windows, x.shape[:2])
     maps = (None, scatter, functools.partial(_gather, windows))
-    return _shifted(windows, x), multilinear.apply(maps, argmax, dx)
+    return _max_of_slices(windows, x), multilinear.apply(maps, argmax, dx)
 
 
 _Indices = UInt[Array, "oh ow c n"]

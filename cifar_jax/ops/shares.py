@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 
-def summed(function: Callable[..., Array], *operands: Array) -> Array:
+def sum_over_shares(function: Callable[..., Array], *operands: Array) -> Array:
     """Applies a function that sums over the batch, the last axis of every operand.
 
     Under `jax.set_mesh`, each device applies it to its own share of the batch, and the

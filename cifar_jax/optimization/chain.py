@@ -55,10 +55,10 @@ def create(
 
     def transform(group: ParamGroup) -> optax.GradientTransformation:
         rate = group.rate(schedule(group.schedule), max_steps)
-        return group.inside(optimizer).transform(rate, weight_decay.transform())
+        return group.pick_optimizer(optimizer).transform(rate, weight_decay.transform())
 
     def around(tx: optax.GradientTransformation) -> optax.GradientTransformation:
-        return optimizer.around(tx, schedule(""), max_steps)
+        return optimizer.wrap_all(tx, schedule(""), max_steps)
 
     updates = param_groups.partition(groups, transform, around, max_steps)
     if not average.keeps:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import DictKey
 from jaxtyping import Array, Int, PyTree
 
 from cifar_jax.checks import check_range
@@ -71,7 +72,7 @@ class ParamGroup:
             return None
         return resolve(self.optimizer, OPTIMIZERS, "optimizer")
 
-    def inside(self, optimizer: Optimizer) -> Optimizer:
+    def pick_optimizer(self, optimizer: Optimizer) -> Optimizer:
         """Returns the optimizer of these parameters in the wrappers of another one.
 
         Raises:
@@ -79,7 +80,7 @@ class ParamGroup:
         """
         own = self.own_optimizer
         try:
-            return optimizer if own is None else optimizer.with_innermost(own)
+            return optimizer if own is None else optimizer.replace_innermost(own)
         except ValueError as error:
             raise UserError(f"--param_groups: {self.pattern!r}: {error}") from None
 
@@ -98,18 +99,18 @@ REST = ParamGroup(".*")
 _REST = "the rest"
 
 
-def name_of(path: tuple) -> str:
+def param_name(path: tuple[DictKey, ...]) -> str:
     """Returns the name of a parameter at this path in the tree of params."""
     return "/".join(key.key for key in path)
 
 
-def group_of(path: tuple, groups: Sequence[ParamGroup]) -> ParamGroup:
+def find_group(path: tuple[DictKey, ...], groups: Sequence[ParamGroup]) -> ParamGroup:
     """Returns the group of a parameter, or `REST`.
 
     Raises:
         UserError: it is in more than one group.
     """
-    name = name_of(path)
+    name = param_name(path)
     found = [group for group in groups if re.fullmatch(group.pattern, name)]
     if len(found) > 1:
         raise UserError(
@@ -146,12 +147,12 @@ def partition(
     transforms = {group.pattern: transform(group) for group in groups}
     whole = around(optax.partition(transforms | {_REST: transform(REST)}, labels))
     if any(group.until < 1 for group in groups):
-        whole = optax.chain(_without_ended(groups, max_steps), whole)
+        whole = optax.chain(_stop_ended(groups, max_steps), whole)
 
     def frozen_or_trained(params: PyTree) -> PyTree:
         _check(groups, params)
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: "frozen" if group_of(path, groups).frozen else "trained",
+            lambda path, _: "frozen" if find_group(path, groups).frozen else "trained",
             params,
         )
 
@@ -163,8 +164,8 @@ def partition(
 def _labels(params: PyTree, groups: Sequence[ParamGroup]) -> PyTree:
     """Returns the pattern that each parameter matches, or `_REST`."""
 
-    def label(path: tuple, _: object) -> str:
-        group = group_of(path, groups)
+    def label(path: tuple[DictKey, ...], _: object) -> str:
+        group = find_group(path, groups)
         return _REST if group is REST else group.pattern
 
     return jax.tree_util.tree_map_with_path(label, params)
@@ -178,11 +179,11 @@ def _check(groups: Sequence[ParamGroup], params: PyTree) -> None:
             paths = jax.tree_util.tree_leaves_with_path(params)
             raise UserError(
                 f"--param_groups: no parameter matches {group.pattern!r}; there are "
-                + ", ".join(name_of(path) for path, _ in paths)
+                + ", ".join(param_name(path) for path, _ in paths)
             )
 
 
-def _without_ended(
+def _stop_ended(
     groups: Sequence[ParamGroup], max_steps: int
 ) -> optax.GradientTransformation:
     """Returns the transformation of gradients to 0 after the groups' ends."""
@@ -193,8 +194,8 @@ def _without_ended(
     def update(
         gradients: PyTree, step: Int[Array, ""], params: Any = None
     ) -> tuple[PyTree, Int[Array, ""]]:
-        def trained(path: tuple, gradient: Array) -> Array:
-            until = group_of(path, groups).until
+        def trained(path: tuple[DictKey, ...], gradient: Array) -> Array:
+            until = find_group(path, groups).until
             if until == 1:
                 return gradient
             return jnp.where(step < until * max_steps, gradient, 0)

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax.core import FrozenDict
+from jax.tree_util import DictKey
 from jaxtyping import Array, Float, PyTree, Scalar
 
-from cifar_jax.optimization.param_groups import ParamGroup, group_of
+from cifar_jax.optimization.param_groups import ParamGroup, find_group
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +37,9 @@ class WeightDecay:
         if self.factors is not None:
             object.__setattr__(self, "factors", FrozenDict(self.factors))
 
-    def rate(self, path: tuple) -> float:
+    def rate(self, path: tuple[DictKey, ...]) -> float:
         """Returns what the parameter at this path is multiplied by in its decay."""
-        group = group_of(path, self.groups)
+        group = find_group(path, self.groups)
         if group.frozen:
             return 0.0
         if group.weight_decay is not None:
@@ -52,7 +53,7 @@ class WeightDecay:
     def transform(self) -> optax.GradientTransformation:
         """Returns the transformation that adds rate * W to what passes through it."""
 
-        def decay(path: tuple, update: Array, param: Array) -> Array:
+        def decay(path: tuple[DictKey, ...], update: Array, param: Array) -> Array:
             rate = self.rate(path)
             return update + rate * param if rate else update
 
@@ -86,7 +87,7 @@ class WeightDecay:
             if (found := squares.items())
         }
 
-    def _in_loss(self, path: tuple) -> bool:
+    def _in_loss(self, path: tuple[DictKey, ...]) -> bool:
         """Whether the parameter's decay is a penalty in the loss."""
-        own = group_of(path, self.groups).own_optimizer
+        own = find_group(path, self.groups).own_optimizer
         return self.decay_in_loss if own is None else own.decay_in_loss

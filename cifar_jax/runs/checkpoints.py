@@ -38,7 +38,7 @@ _PARTIAL, _DELETED = ".{}.partial", ".{}.deleted"
 _LEFTOVERS = re.compile(r"\.[0-9]+\.(partial|deleted)\b.*")
 
 
-def named(directory: pathlib.Path) -> list[int]:
+def named_steps(directory: pathlib.Path) -> list[int]:
     """Returns the steps that folders are named after, oldest first.
 
     They include damaged checkpoints and those of other runs.
@@ -61,7 +61,7 @@ def steps(directory: pathlib.Path, run_id: str | None = None) -> list[int]:
     """
     return [
         step
-        for step in named(directory)
+        for step in named_steps(directory)
         if _stranger(directory / str(step), run_id) is None
     ]
 
@@ -147,7 +147,7 @@ def restore(
     return state
 
 
-def newest(directory: pathlib.Path, run_id: str | None = None) -> int | None:
+def newest_step(directory: pathlib.Path, run_id: str | None = None) -> int | None:
     """Returns the step of the newest usable checkpoint, or None without checkpoints.
 
     For every newer checkpoint that is skipped, a warning on stderr gives the reason.
@@ -160,7 +160,7 @@ def newest(directory: pathlib.Path, run_id: str | None = None) -> int | None:
         RunError: there are checkpoints, but none of them can be used.
     """
     problem = None
-    for step in reversed(named(directory)):
+    for step in reversed(named_steps(directory)):
         try:
             _verify(directory / str(step), run_id)
         except RunError as error:

@@ -40,7 +40,7 @@ def read(file: pathlib.Path) -> dict[str, Any]:
     """Returns the contents of config.json; checks their checksum and their format."""
     if file.exists() and not file.is_file():
         raise UserError("it is not a regular file")
-    saved = json.loads(file.read_text(encoding="utf-8"))
+    saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     checksum = saved.pop(_CHECKSUM, None)
     if checksum is None:
         console.warn(f"{file} has no {_CHECKSUM}; it is used as it is")
@@ -58,7 +58,7 @@ def read(file: pathlib.Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def unreadable(file: pathlib.Path) -> Iterator[None]:
+def explain_unreadable(file: pathlib.Path) -> Iterator[None]:
     """Raises what goes wrong with config.json as a UserError."""
     try:
         yield

@@ -29,7 +29,7 @@ def write_atomically(path: pathlib.Path, contents: str | bytes) -> None:
         OSError: the file cannot be written; its previous contents are unchanged.
     """
     _delete_leftovers(path.parent)
-    with _staged(path.parent, contents) as partial:
+    with _stage(path.parent, contents) as partial:
         partial.replace(path)
 
 
@@ -43,10 +43,10 @@ def write_together(directory: pathlib.Path, files: Mapping[str, str | bytes]) ->
         OSError: they cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with _alone(directory), contextlib.ExitStack() as stack:
+    with _lock(directory), contextlib.ExitStack() as stack:
         _delete_leftovers(directory)
         partials = {
-            name: stack.enter_context(_staged(directory, contents))
+            name: stack.enter_context(_stage(directory, contents))
             for name, contents in files.items()
         }
         for name, partial in partials.items():
@@ -54,7 +54,7 @@ def write_together(directory: pathlib.Path, files: Mapping[str, str | bytes]) ->
 
 
 @contextlib.contextmanager
-def _alone(folder: pathlib.Path) -> Iterator[None]:
+def _lock(folder: pathlib.Path) -> Iterator[None]:
     """Locks the folder itself, which leaves no file behind."""
     if fcntl is None:
         yield
@@ -69,10 +69,10 @@ def _alone(folder: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _staged(folder: pathlib.Path, contents: str | bytes) -> Iterator[pathlib.Path]:
+def _stage(folder: pathlib.Path, contents: str | bytes) -> Iterator[pathlib.Path]:
     """Writes a file of another name, which is deleted unless it gets the right one."""
     with contextlib.ExitStack() as stack:
-        partial, file = _created(folder)
+        partial, file = _create(folder)
         stack.callback(partial.unlink, missing_ok=True)
         stack.enter_context(file)
         file.write(contents.encode() if isinstance(contents, str) else contents)
@@ -83,7 +83,7 @@ def _staged(folder: pathlib.Path, contents: str | bytes) -> Iterator[pathlib.Pat
         yield partial
 
 
-def _created(folder: pathlib.Path) -> tuple[pathlib.Path, BinaryIO]:
+def _create(folder: pathlib.Path) -> tuple[pathlib.Path, BinaryIO]:
     """Creates a file, whose lock tells others that it is being written."""
     while True:
         partial = folder / _PARTIAL.format(secrets.token_hex(8))
@@ -116,7 +116,7 @@ def is_litter(name: str) -> bool:
     return name in own or name.startswith(("._", ".nfs"))
 
 
-def check_folder(path: str | os.PathLike, flag: str) -> None:
+def check_folder(path: str | os.PathLike[str], flag: str) -> None:
     """Raises UserError unless files can be written to a folder, existing or not.
 
     The check creates temporary files where the folder is or would be and removes them.

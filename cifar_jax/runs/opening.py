@@ -26,7 +26,7 @@ class Opened(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(config: Config, dataset: Dataset, network: str | None) -> Iterator[Opened]:
+def open_run(config: Config, dataset: Dataset, network: str | None) -> Iterator[Opened]:
     """Claims the directory of a run, in the main process for all of them.
 
     Nothing in it changes: `run_dir.write_config` is called when the training starts.
@@ -45,13 +45,13 @@ def opened(config: Config, dataset: Dataset, network: str | None) -> Iterator[Op
     if config.train_dir is None:
         yield Opened(None, None)
         return
-    run = run_dir.of(config, dataset, network)
+    run = run_dir.from_config(config, dataset, network)
     with contextlib.ExitStack() as stack:
         claimed = processes.run_on_main(lambda: stack.enter_context(run_dir.claim(run)))
         # The main process alone writes, and checks what has been written.
         run = claimed or dataclasses.replace(run, id=None)
         newest = processes.run_on_main(
-            lambda: checkpoints.newest(run.checkpoints, run.id)
+            lambda: checkpoints.newest_step(run.checkpoints, run.id)
         )
         step = int(processes.all_gather(-1 if newest is None else newest)[0, 0])
         if step > config.max_steps:

@@ -19,10 +19,10 @@ from typing import Any
 
 from cifar_jax import plugins
 from cifar_jax.config.config import Config
-from cifar_jax.config.conflicts import conflicts
+from cifar_jax.config.conflicts import find_conflicts
 from cifar_jax.data import Dataset
 from cifar_jax.data.dataset import check_class_names
-from cifar_jax.data.training_set import TrainingSet, training_set
+from cifar_jax.data.training_set import TrainingSet
 from cifar_jax.errors import UserError
 from cifar_jax.models import safetensors_files
 from cifar_jax.runs import checkpoints, config_file, lock
@@ -75,7 +75,7 @@ class Run:
         return self.path / "best"
 
 
-def of(config: Config, dataset: Dataset, network: str | None = None) -> Run:
+def from_config(config: Config, dataset: Dataset, network: str | None = None) -> Run:
     """Returns the run of a config with a train_dir, on disk or not yet.
 
     Args:
@@ -96,14 +96,14 @@ def of(config: Config, dataset: Dataset, network: str | None = None) -> Run:
         image_shape=dataset.image_shape,
         data_source=dataset.source,
         data_fingerprint=dataset.fingerprint,
-        training_set=training_set(dataset),
+        training_set=TrainingSet.from_dataset(dataset),
         network=network,
         value_range=dataset.value_range,
         id=secrets.token_hex(16),
     )
 
 
-def read(path: str | os.PathLike) -> Run:
+def read(path: str | os.PathLike[str]) -> Run:
     """Returns the run in a directory.
 
     Raises:
@@ -112,17 +112,17 @@ def read(path: str | os.PathLike) -> Run:
     if not isinstance(path, str | os.PathLike):
         raise UserError(f"path={path!r} must be the name of a directory")
     path = pathlib.Path(path)
-    if (weights := safetensors_files.in_export(path)) is not None:
+    if (weights := safetensors_files.find_in_export(path)) is not None:
         raise UserError(
             f"{path} is an export, not a run; predict and demo take it by "
             f"--weights={weights}, and train by --init_from={weights}"
         )
     file = path / config_file.NAME
-    with config_file.unreadable(file):
+    with config_file.explain_unreadable(file):
         saved = config_file.read(file)
         imports = {str(k): str(v) for k, v in saved.get("imports", {}).items()}
     plugins.check(imports)
-    with config_file.unreadable(file):
+    with config_file.explain_unreadable(file):
         data = saved["data"]
         check_class_names(tuple(data["class_names"]), "class_names")
         return Run(
@@ -162,7 +162,7 @@ def settle_dataset(config: Config) -> Config:
         config = dataclasses.replace(config, dataset=run.config.dataset)
     known = run.training_set
     asked = config.for_images(known.train) if known is not None else config
-    _refuse_conflicts(run, conflicts(run.config, asked))
+    _refuse_conflicts(run, find_conflicts(run.config, asked))
     return config
 
 
@@ -173,7 +173,8 @@ def identity(config: Config, dataset: Dataset, network: str | None) -> str:
     """
     settings = dataclasses.asdict(config)
     own = {"train_dir": config.train_dir is None, "data_dir": None}
-    return f"{settings | own} {dataset.fingerprint} {training_set(dataset)} {network}"
+    images = f"{dataset.fingerprint} {TrainingSet.from_dataset(dataset)}"
+    return f"{settings | own} {images} {network}"
 
 
 @contextlib.contextmanager
@@ -190,7 +191,7 @@ def claim(run: Run) -> Iterator[Run]:
     with lock.hold(run.path):
         saved = _resumable(run.path)
         if saved is not None:
-            found = conflicts(saved.config, run.config)
+            found = find_conflicts(saved.config, run.config)
             if saved.data_fingerprint != run.data_fingerprint:
                 found.append(
                     f"pixels: {saved.data_source} there, {run.data_source} now"
@@ -214,7 +215,7 @@ def write_config(run: Run, dataset: Dataset) -> None:
         "id": run.id,
         "config": dataclasses.asdict(run.config),
         "network": run.network,
-        "imports": plugins.used(_names(run.config)),
+        "imports": plugins.find_used(_names(run.config)),
         "data": {
             "name": dataset.name,
             "source": run.data_source,
@@ -223,7 +224,7 @@ def write_config(run: Run, dataset: Dataset) -> None:
             "class_names": run.class_names,
             "image_shape": run.image_shape,
             "value_range": run.value_range,
-            **training_set(dataset)._asdict(),
+            **TrainingSet.from_dataset(dataset)._asdict(),
             "test": len(dataset.test),
         },
     }
@@ -237,7 +238,7 @@ def _resumable(path: pathlib.Path) -> Run | None:
         UserError: there are checkpoints, but no config, or a config.json is not of a
             run, and would be overwritten.
     """
-    if not checkpoints.named(path / "checkpoints"):
+    if not checkpoints.named_steps(path / "checkpoints"):
         config_file.refuse_foreign(path)
         return None
     if not exists(path):

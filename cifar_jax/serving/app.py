@@ -25,7 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cifar_jax.console import one_line
+from cifar_jax.console import to_one_line
 from cifar_jax.data.folder.pictures import Resizing, count_pixels, read_picture
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation.inference import Trained
@@ -255,7 +255,7 @@ async def _body(request: Request) -> bytes:
 
 async def _explained(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    detail = one_line(error.detail)
+    detail = to_one_line(error.detail)
     return JSONResponse({"error": detail}, error.status_code, error.headers)
 
 
@@ -266,10 +266,10 @@ def _page(network: Trained, title: str) -> str:
     count = f"{len(names):,}"
     classes = f"{count} class{'es' if len(names) > 1 else ''}: {some}{more}"
     return string.Template(_text("page.html")).substitute(
-        title=html.escape(one_line(title)),
-        classes=html.escape(one_line(classes)),
+        title=html.escape(to_one_line(title)),
+        classes=html.escape(to_one_line(classes)),
         count=count,
-        some=html.escape(one_line(some)),
+        some=html.escape(to_one_line(some)),
         formats=", ".join(FORMATS),
         bytes=MOST_BYTES,
         megabytes=MOST_BYTES >> 20,

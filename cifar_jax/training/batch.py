@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     extra: dict[str, Shaped[Array, "n ..."]] = {}  # noqa: RUF012
 
     @classmethod
-    def of(
+    def from_arrays(
         cls,
         images: UInt8[Array | np.ndarray, "n h w c"],
         labels: Integer[Array | np.ndarray, " n"],
@@ -68,7 +68,9 @@ class Batch(NamedTuple):
         )
 
     @classmethod
-    def taken(cls, data: PyTree, batches: PyTree, number: int | Array) -> "Batch":
+    def from_batches(
+        cls, data: PyTree, batches: PyTree, number: int | Array
+    ) -> "Batch":
         """Returns one of the batches of a call of the devices.
 
         Args:

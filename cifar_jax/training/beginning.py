@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config.config import Config
-from cifar_jax.config.conflicts import tuned_for_another
+from cifar_jax.config.conflicts import describe_mistuning
 from cifar_jax.console import Log
 from cifar_jax.data import OPTIONS, Dataset
 from cifar_jax.data.dataset import check_dataset
@@ -21,7 +21,7 @@ from cifar_jax.training.program import Program
 _SHARE_OF_MEMORY = 0.25
 
 
-def checked(config: Config, dataset: Dataset, log: Log) -> Config:
+def check_config(config: Config, dataset: Dataset, log: Log) -> Config:
     """Returns the config for this data set; raises UserError if they do not match."""
     settings.check()
     check_type(config, "config", Config)
@@ -55,7 +55,7 @@ def checked(config: Config, dataset: Dataset, log: Log) -> Config:
                     "give --validation_size=5000, for example: who chooses by the test "
                     "images overestimates the precision"
                 )
-    if (note := tuned_for_another(config)) is not None:
+    if (note := describe_mistuning(config)) is not None:
         log(note)
     size = min(dataset.image_shape[:2])
     if config.image_size > size:
@@ -79,7 +79,7 @@ def _check_data_settings(config: Config, dataset: Dataset) -> None:
             )
 
 
-def balanced(program: Program, dataset: Dataset) -> Program:
+def balance_losses(program: Program, dataset: Dataset) -> Program:
     """Returns the program whose `balanced` losses know the training set's classes."""
     loss = with_counts(program.loss, dataset.class_counts)
     return dataclasses.replace(program, loss=loss)
@@ -101,7 +101,7 @@ def check_calls(hooks: Any, log: Any) -> None:
             check_integer(hook.every, f"{type(hook).__name__}.every", at_least=1)
 
 
-def streams(config: Config, dataset: Dataset, mesh: Mesh, log: Log) -> bool:
+def must_stream(config: Config, dataset: Dataset, mesh: Mesh, log: Log) -> bool:
     """Whether images are sent batch by batch, not all at the start."""
     size, room = len(dataset.train) * dataset.train.row_bytes, sharding.memory(mesh)
     if config.stream is None and room is not None and size > _SHARE_OF_MEMORY * room:

@@ -80,7 +80,7 @@ class CompiledSteps:
             phases = []
             while step is not None:
                 one, step = self._program.at(step)
-                phases.append((step, pool.submit(self._train_of, one, state)))
+                phases.append((step, pool.submit(self._compile_steps, one, state)))
             self._phases = [(end, compiled.result()) for end, compiled in phases]
         self.steps_per_call = self._phases[0][1].steps_per_call
 
@@ -120,7 +120,7 @@ class CompiledSteps:
         mesh = self._strategy.mesh
         batches = Jit(mesh).shard(self._batches(0, 1, 1))
         arguments = (state, self._feed.data, batches)
-        return inspection.compiled(self._program, mesh, arguments)
+        return inspection.compile_inspect(self._program, mesh, arguments)
 
     def placement(self, state: TrainState) -> str:
         """Describes where the state, the data and the compiled step are, as a table."""
@@ -139,7 +139,7 @@ class CompiledSteps:
 
         return jax.tree.map(padded, *batches)
 
-    def _train_of(self, program: Program, state: TrainState) -> _Compiled:
+    def _compile_steps(self, program: Program, state: TrainState) -> _Compiled:
         """Returns the compiled steps of a program: in a loop, if that is not slow.
 
         It needs an actual state: in many processes, pmap takes no description of one.
@@ -155,13 +155,13 @@ class CompiledSteps:
         def compiled() -> _Compiled:
             if jax.default_backend() == "cpu":
                 once = lowered(looped=False)
-                if compilation.slow_in_loops(once):
-                    return _Compiled(compilation.compile_(once), 1)
-            return _Compiled(compilation.compile_(lowered(looped=True)), room)
+                if compilation.is_slow_in_loops(once):
+                    return _Compiled(compilation.compile_lowered(once), 1)
+            return _Compiled(compilation.compile_lowered(lowered(looped=True)), room)
 
         batch = self._feed.batch(0)
         what = (take_steps, program, self._strategy, room)
-        return compilation.once(what, (state, self._feed.data, batch), compiled)
+        return compilation.compile_once(what, (state, self._feed.data, batch), compiled)
 
 
 # Traced once for all that is compiled of it; nothing is left of it when that runs.
@@ -196,7 +196,7 @@ def take_steps(
     """
 
     def body(i: int | Array, state: TrainState) -> tuple[TrainState, Metrics]:
-        return _train_step(program, state, Batch.taken(data, batches, i))
+        return _train_step(program, state, Batch.from_batches(data, batches, i))
 
     if not looped:
         return body(0, state)

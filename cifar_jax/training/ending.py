@@ -14,7 +14,7 @@ from cifar_jax.training.loop import Moment
 
 
 @contextlib.contextmanager
-def explained_divergence(run: Run | None) -> Iterator[None]:
+def explain_divergence(run: Run | None) -> Iterator[None]:
     """Adds to the error of a run that has diverged what is left of it."""
     try:
         yield
@@ -28,7 +28,7 @@ def explained_divergence(run: Run | None) -> Iterator[None]:
         ) from None
 
 
-def explained_shortage(config: Config) -> contextlib.AbstractContextManager[None]:
+def explain_shortage(config: Config) -> contextlib.AbstractContextManager[None]:
     """Returns a context that explains what needs less memory, should it be used up."""
     return memory.shortage_as_run_error(
         f"batches of {config.batch_size} images",

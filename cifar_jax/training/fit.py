@@ -17,12 +17,11 @@ from cifar_jax.devices.strategies import STRATEGIES
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models import Network
 from cifar_jax.runs import run_dir
-from cifar_jax.runs.opening import opened
-from cifar_jax.training import ending, initial, loop
+from cifar_jax.runs.opening import open_run
+from cifar_jax.training import beginning, ending, initial, loop
 from cifar_jax.training import program as programs
-from cifar_jax.training.beginning import balanced, check_calls, checked, streams
 from cifar_jax.training.compiled import CompiledSteps
-from cifar_jax.training.hooks import around, recorder
+from cifar_jax.training.hooks import create_hooks, create_recorder
 from cifar_jax.training.hooks.agreement import Agreement
 from cifar_jax.training.hooks.evaluation import Evaluation
 from cifar_jax.training.hooks.signals import MAX_STEPS_PER_CALL, Signals
@@ -30,7 +29,7 @@ from cifar_jax.training.interrupts import StopRequest
 from cifar_jax.training.loop import Hook, Moment
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
-from cifar_jax.training.trained import of_state
+from cifar_jax.training.trained import from_state
 from cifar_jax.writers import Writers
 
 
@@ -81,23 +80,25 @@ def fit(
         Stopped: Ctrl-C or SIGTERM, in the main thread; the state has been saved if
             there is a train_dir. It is a KeyboardInterrupt.
     """
-    check_calls(hooks, log)
-    config = checked(config, dataset, log)
+    beginning.check_calls(hooks, log)
+    config = beginning.check_config(config, dataset, log)
     compilation.enable()
     mesh = sharding.create_mesh(config.num_devices)
     sharding.check_batch_size(config.batch_size, mesh.size)
-    program = balanced(programs.build(config, len(dataset.class_names), model), dataset)
+    program = programs.build(config, len(dataset.class_names), model)
+    program = beginning.balance_losses(program, dataset)
     given = None if model is None else models.describe(program.model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.lost_process_as_run_error())
-        stack.enter_context(ending.explained_shortage(config))
-        weights = initial.weights(config, program, dataset, log)
-        found = stack.enter_context(opened(config, dataset, given))
+        stack.enter_context(ending.explain_shortage(config))
+        weights = initial.load_weights(config, program, dataset, log)
+        found = stack.enter_context(open_run(config, dataset, given))
         images, run = dataset.train.images, found.run
-        state = initial.state(program, config.seed, images, weights, found, mesh)
+        state = initial.load_state(program, config.seed, images, weights, found, mesh)
         if run is not None and found.step is not None:
             log(f"resumed from step {found.step} of {run.path}")
-        now = Moment.at_start(state, functools.partial(of_state, program, data=dataset))
+        network = functools.partial(from_state, program, data=dataset)
+        now = Moment.from_state(state, network)
         start = now.step
         directory = run.path if run is not None and processes.is_main() else None
         writers = stack.enter_context(Writers(config.writers, directory, start))
@@ -112,19 +113,19 @@ def fit(
             steps = _compile(config, program, dataset, state, mesh, name, log)
             if run is not None:
                 processes.run_on_main(lambda: run_dir.write_config(run, dataset))
-            first = around(config, program, steps, state, run, writers, log)
-            with ending.explained_divergence(run), StopRequest() as request:
+            first = create_hooks(config, program, steps, state, run, writers, log)
+            with ending.explain_divergence(run), StopRequest() as request:
                 now = loop.run(
                     steps,
                     now,
                     config.max_steps,
                     [*first, *last, Signals(request), Agreement()],
-                    recorder(writers, log),
+                    create_recorder(writers, log),
                 )
     ending.say_why_it_ended(now, start, config.max_steps, run, log)
     return FitResult(
         state=now.state,
-        trained=now.trained(),
+        trained=now.to_trained(),
         steps=now.step - start,
         seconds=now.seconds,
         precision=None if evaluation is None else evaluation.latest,
@@ -157,7 +158,7 @@ def _compile(
         STRATEGIES[config.data_parallel](mesh),
         will_inspect=config.train_dir is not None,
         drop_remainder=config.drop_remainder,
-        stream=streams(config, dataset, mesh, log),
+        stream=beginning.must_stream(config, dataset, mesh, log),
     )
     log(f"compiled in {time.monotonic() - began:.1f} s")
     if config.log_device_placement:

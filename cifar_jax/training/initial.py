@@ -30,7 +30,7 @@ _PRETRAINED = "pretrained"
 _INPUTS = ("image_size", "normalization")
 
 
-def weights(
+def load_weights(
     config: Config, program: Program, dataset: Dataset, log: Log
 ) -> Variables | None:
     """Returns the weights of --init_from; None if a run is to be resumed instead.
@@ -42,7 +42,9 @@ def weights(
     if config.init_from is None:
         return None
     on_disk = config.train_dir is not None
-    if on_disk and checkpoints.named(run_dir.of(config, dataset).checkpoints):
+    if on_disk and checkpoints.named_steps(
+        run_dir.from_config(config, dataset).checkpoints
+    ):
         return None
     found = load(config.init_from, config, program.model, dataset.class_names)
     source = config.init_from
@@ -63,7 +65,7 @@ def weights(
     return found.variables
 
 
-def state(
+def load_state(
     program: Program,
     seed: int,
     images: UInt8[Any, "n h w c"],
@@ -84,7 +86,7 @@ def state(
     Raises:
         RunError: the checkpoint is damaged.
     """
-    created = fresh(program, seed, images, mesh, weights)
+    created = create(program, seed, images, mesh, weights)
     if opened.run is None or opened.step is None:
         return created
     return checkpoints.restore(
@@ -92,24 +94,24 @@ def state(
     )
 
 
-def fresh(
+def create(
     program: Program,
     seed: int,
     images: UInt8[Any, "n h w c"],
     mesh: Mesh,
     weights: Variables | None = None,
 ) -> TrainState:
-    """Returns the state at step 0, a whole copy on each device; see `state`."""
+    """Returns the state at step 0; its arguments are those of `load_state`."""
     seen = train_state.seen_at_start(program, images)
-    return _created(program, mesh)(np.uint32(seed), *seen, weights)
+    return _compile_create(program, mesh)(np.uint32(seed), *seen, weights)
 
 
 @functools.lru_cache(maxsize=16)
-def _created(program: Program, mesh: Mesh) -> Callable[..., TrainState]:
+def _compile_create(program: Program, mesh: Mesh) -> Callable[..., TrainState]:
     """Returns a function of seed, statistics, images and weights, compiled once."""
 
     def created(seed: Array, *others: PyTree) -> TrainState:
-        return train_state.of_statistics(program, jax.random.key(seed), *others)
+        return train_state.from_statistics(program, jax.random.key(seed), *others)
 
     return jax.jit(created, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
@@ -170,8 +172,8 @@ def load(
         )
     known = found.variables
     if found.class_names != class_names:
-        known = variables.without(known, model.classifier[-1:])
-    known, new = variables.without_misfits(known, model, config.image_size)
+        known = variables.drop_layers(known, model.classifier[-1:])
+    known, new = variables.drop_misfits(known, model, config.image_size)
     variables.check(known, model, config.image_size, str(path), missing=new)
     return Initial(known, new, found.inputs, found.left_out)
 
@@ -188,7 +190,7 @@ class _Found(NamedTuple):
 
 def _read(path: pathlib.Path, model: str, class_names: tuple[str, ...]) -> _Found:
     """Reads weights; a file of Keras does not say what it is of but by its shapes."""
-    path = safetensors_files.in_export(path) or path
+    path = safetensors_files.find_in_export(path) or path
     if path.is_dir():
         run = run_dir.read(path)
         inputs = {name: getattr(run.config, name) for name in _INPUTS}

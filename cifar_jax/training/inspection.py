@@ -71,7 +71,9 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
     return jnp.array(finite, bool).all()
 
 
-def compiled(program: Program, mesh: Mesh, arguments: PyTree) -> jax.stages.Compiled:
+def compile_inspect(
+    program: Program, mesh: Mesh, arguments: PyTree
+) -> jax.stages.Compiled:
     """Returns `inspect`, compiled for XLA to divide the work, as it is rare.
 
     Args:
@@ -84,11 +86,11 @@ def compiled(program: Program, mesh: Mesh, arguments: PyTree) -> jax.stages.Comp
     whole = NamedSharding(mesh, PartitionSpec())
 
     def first(state: TrainState, data: PyTree, batches: PyTree) -> Inspection:
-        return inspect(program, state, Batch.taken(data, batches, 0))
+        return inspect(program, state, Batch.from_batches(data, batches, 0))
 
     def make() -> jax.stages.Compiled:
-        return compilation.compile_(
+        return compilation.compile_lowered(
             jax.jit(first, out_shardings=whole).lower(*arguments)
         )
 
-    return compilation.once((inspect, program, mesh), arguments, make)
+    return compilation.compile_once((inspect, program, mesh), arguments, make)

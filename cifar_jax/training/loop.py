@@ -58,11 +58,11 @@ class Moment:
     stopped: Any = None
 
     @classmethod
-    def at_start(cls, state: TrainState, network: Callable[..., Trained]) -> "Moment":
+    def from_state(cls, state: TrainState, network: Callable[..., Trained]) -> "Moment":
         """Returns the moment before the first step of a run."""
         return cls(int(state.step), int(state.step), state, {}, 0.0, network)
 
-    def trained(self, raw_params: bool = False) -> Trained:
+    def to_trained(self, raw_params: bool = False) -> Trained:
         """Returns the network as it is now, by default with averaged variables."""
         return self.network(self.state, raw_params=raw_params)
 
@@ -71,7 +71,7 @@ class Moment:
         self.stopped = reason or "a hook asked for it"
 
 
-class Hook(contextlib.AbstractContextManager):
+class Hook(contextlib.AbstractContextManager["Hook"]):
     """Something that happens around the steps; a context from their start to the end.
 
     Your own hook sets `every` and overrides `__call__`. Whatever it raises, the

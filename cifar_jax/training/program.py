@@ -21,7 +21,7 @@ from cifar_jax.optimization import LOSSES, OPTIMIZERS, chain, schedules
 from cifar_jax.optimization.averages import AVERAGES, Average
 from cifar_jax.optimization.losses import Loss
 from cifar_jax.optimization.optimizers import Optimizer
-from cifar_jax.optimization.param_groups import PARAM_GROUPS, ParamGroup, name_of
+from cifar_jax.optimization.param_groups import PARAM_GROUPS, ParamGroup, param_name
 from cifar_jax.optimization.schedules import ScheduleSettings
 from cifar_jax.optimization.weight_decay import WeightDecay
 from cifar_jax.registry import resolve, resolve_all
@@ -102,12 +102,12 @@ class Program:
         """Patterns of the parameters that stay as they are."""
         return tuple(group.pattern for group in self.groups if group.frozen)
 
-    def trained(self, params: PyTree) -> PyTree:
+    def stop_frozen(self, params: PyTree) -> PyTree:
         """Returns the params, with the frozen ones as constants of the gradient."""
         return jax.tree_util.tree_map_with_path(
             lambda path, param: (
                 jax.lax.stop_gradient(param)
-                if any(re.fullmatch(p, name_of(path)) for p in self.frozen)
+                if any(re.fullmatch(p, param_name(path)) for p in self.frozen)
                 else param
             ),
             params,

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from cifar_jax import models
 from cifar_jax.errors import UserError
-from cifar_jax.metrics.steps import StepResults, measured
+from cifar_jax.metrics.steps import StepResults, measure
 from cifar_jax.models import batch_norm
 from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY, average_batch_stats
 from cifar_jax.optimization.losses import Targets, as_probabilities
@@ -77,7 +77,7 @@ def train_step(
         grads, state.opt_state, state.params, value=loss
     )
     results = StepResults(seen.logits, seen.targets, grads, updates, state.params)
-    metrics = measured(program.metrics, results, losses.keys())
+    metrics = measure(program.metrics, results, losses.keys())
     step = state.step + 1
     state = dataclasses.replace(
         state,
@@ -127,7 +127,7 @@ def forward(
     dropout = program.share.own_key(jax.random.fold_in(streams.dropout, state.step))
     with batch_norm.in_training(program.never_trained, program.share.axis_name):
         logits, updated = program.model.apply(
-            {"params": program.trained(params), "batch_stats": state.batch_stats},
+            {"params": program.stop_frozen(params), "batch_stats": state.batch_stats},
             inputs,
             train=True,
             mutable=["batch_stats", "losses", *(["intermediates"] if tap else [])],
@@ -141,9 +141,9 @@ def forward(
             f"the loss {program.loss.name} returned values of shape "
             f"{list(each.shape)}; return one for each of {len(targets)} examples"
         )
-    losses = {program.loss.name: each.mean()} | models.sown(updated.get("losses", {}))
+    losses = {program.loss.name: each.mean()} | models.collect_losses(updated)
     first, *rest = losses.values()
-    taps = models.taps(updated.get("intermediates", {}))
+    taps = models.collect_taps(updated.get("intermediates", {}))
     batch_stats = updated.get("batch_stats", {})
     seen = Forward(logits, targets, losses, batch_stats, inputs, taps)
     return sum(rest, start=first), seen
@@ -157,18 +157,18 @@ def distort(
     keys = image_keys(program, state, len(batch.images))
     each = (keys, batch.images, batch.epochs, batch.indices)
     if not preprocessing.mixtures:
-        training = jax.vmap(preprocessing.training, (0, 0, 0, 0, None, None))
+        training = jax.vmap(preprocessing.prepare_train, (0, 0, 0, 0, None, None))
         return training(*each, state.key, state.statistics), batch.labels
-    distorted = jax.vmap(preprocessing.distorted, (0, 0, 0, 0, None))
+    distorted = jax.vmap(preprocessing.distort, (0, 0, 0, 0, None))
     images = distorted(*each, state.key)
     targets = as_probabilities(batch.labels, program.model.num_classes)
     key = jax.random.fold_in(_step_key(state), jnp.uint32(_BATCH))
 
     def mixed(images: Array, targets: Array) -> tuple[Array, Array]:
-        return preprocessing.mixed(key, images, targets)
+        return preprocessing.mix(key, images, targets)
 
-    images, targets = program.share.on_whole(mixed, images, targets)
-    finish = jax.vmap(preprocessing.finished, (0, None))
+    images, targets = program.share.call_on_whole(mixed, images, targets)
+    finish = jax.vmap(preprocessing.finish, (0, None))
     return finish(images, state.statistics), targets
 
 

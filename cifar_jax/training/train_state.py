@@ -96,20 +96,20 @@ def create(
     check_type(program, "program", Program)
     check_images(train_images, "train_images")
     program.preprocessing.check(train_images.shape[1:])
-    return of_statistics(program, key, *seen_at_start(program, train_images), initial)
+    return from_statistics(program, key, *seen_at_start(program, train_images), initial)
 
 
 def seen_at_start(
     program: Program, train_images: UInt8[Any, "n h w c"]
 ) -> tuple[Statistics | None, UInt8[np.ndarray, "m h w c"]]:
-    """Returns what `of_statistics` is given of the training images."""
+    """Returns what `from_statistics` is given of the training images."""
     # At least one, whose shape tells the network the number of channels.
     first = train_images[: max(1, program.model.images_for_init)]
     return program.preprocessing.statistics(train_images), first
 
 
 @functools.partial(jax.jit, static_argnames="program")
-def of_statistics(
+def from_statistics(
     program: Program,
     key: Key[Array, ""],
     statistics: Statistics | None,
@@ -129,7 +129,7 @@ def of_statistics(
     model = program.model
     # Without the barrier, XLA computes with images that are constants as it compiles.
     first = jax.lax.optimization_barrier(jnp.asarray(images))
-    views = jax.vmap(program.preprocessing.evaluation, (0, None))(first, statistics)
+    views = jax.vmap(program.preprocessing.prepare_eval, (0, None))(first, statistics)
     inputs = views[:, 0]
     variables: Mapping[str, PyTree] = model.init(
         streams(key).initialization, jnp.zeros((1, *inputs.shape[1:]))

@@ -17,12 +17,12 @@ from cifar_jax.checks import (
     check_type,
 )
 from cifar_jax.config.config import Config
-from cifar_jax.console import one_line
+from cifar_jax.console import to_one_line
 from cifar_jax.data import Dataset
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import Trained, eval_step
-from cifar_jax.models import Network, from_keras, safetensors_files, variables
+from cifar_jax.models import Network, safetensors_files, variables
 from cifar_jax.models.keras import imagenet
 from cifar_jax.models.safetensors_files import Contents
 from cifar_jax.runs import checkpoints
@@ -42,7 +42,7 @@ _LARGEST_IMAGE = 4096
 _RECORDED = ("model", "image_size", "normalization", "views")
 
 
-def of_state(
+def from_state(
     program: Program,
     state: TrainState,
     data: Dataset | Run,
@@ -71,14 +71,14 @@ def of_state(
 def eval_variables(
     program: Program, state: TrainState, raw_params: bool = False
 ) -> dict[str, PyTree]:
-    """Returns the variables by which the network is evaluated: see `of_state`."""
+    """Returns the variables by which the network is evaluated: see `from_state`."""
     if program.average.keeps and not raw_params:
         return state.averaged_variables
     params = program.optimizer.eval_params(state.opt_state, state.params)
     return state.variables | {"params": params}
 
 
-def of_keras(model: str, path: str | os.PathLike[str]) -> Trained:
+def from_keras(model: str, path: str | os.PathLike[str]) -> Trained:
     """Loads a network that Keras trained, for pictures of ImageNet's size.
 
     Args:
@@ -90,7 +90,7 @@ def of_keras(model: str, path: str | os.PathLike[str]) -> Trained:
             network's.
     """
     inputs = imagenet.inputs(model)
-    found = from_keras(path, model)
+    found = models.from_keras(path, model)
     count = variables.num_classes(found, models.create(model), os.fspath(path))
     network = models.create(model, num_classes=count)
     variables.check(found, network, inputs.size, os.fspath(path))
@@ -121,7 +121,7 @@ def read_export(path: str | os.PathLike[str]) -> Contents:
     return safetensors_files.read(path, known)
 
 
-def of_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
+def from_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
     """Loads the network of a .safetensors file of python -m cifar_jax.export.
 
     Args:
@@ -133,7 +133,7 @@ def of_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
     """
     contents = read_export(path)
     try:
-        network = _recorded(contents)
+        network = _from_contents(contents)
         images = jax.ShapeDtypeStruct((1, *network.image_shape), np.uint8)
         whole = functools.partial(
             eval_step, model=network.model, preprocessing=network.preprocessing
@@ -145,12 +145,12 @@ def of_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            one_line(f"{path} is not of a whole network: {reason}"[:500])
+            to_one_line(f"{path} is not of a whole network: {reason}"[:500])
         ) from error
     return network
 
 
-def _recorded(contents: Contents) -> Trained:
+def _from_contents(contents: Contents) -> Trained:
     """Returns the network of a file, whose variables are checked."""
     description = contents.description
     config = Config(
@@ -213,7 +213,7 @@ def load(
     except ValueError as error:
         raise UserError(str(error)) from None
     directory = run.best if best else run.checkpoints
-    if step is not None and step not in checkpoints.named(directory):
+    if step is not None and step not in checkpoints.named_steps(directory):
         saved = checkpoints.steps(directory, run.id)
         raise UserError(
             f"there is no checkpoint of step {step!r} in {run.path}; those that exist: "
@@ -237,7 +237,7 @@ def load(
         ),
     )
     if step is None:
-        step = checkpoints.newest(directory, run.id)
+        step = checkpoints.newest_step(directory, run.id)
     if step is None and best:
         raise UserError(
             f"no best checkpoint in {run.path}: train with --keep_best, "
@@ -249,7 +249,7 @@ def load(
             "--save_interval_secs and at its end"
         )
     state = checkpoints.restore(directory, step, like, run.id)
-    network = of_state(program, state, run, raw_params)
+    network = from_state(program, state, run, raw_params)
     numbers = {**network.variables, "statistics": network.statistics}
     variables.check_finite(numbers, f"the checkpoint {directory / str(step)}")
     return network

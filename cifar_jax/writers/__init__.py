@@ -22,7 +22,7 @@ WRITERS: Registry[Writer] = Registry(
 )
 
 
-class Writers(contextlib.AbstractContextManager):
+class Writers(contextlib.AbstractContextManager["Writers"]):
     """The writers of a run. All of them write each summary, in a thread of their own.
 
     They are opened when there is something to write. An error is raised by `write`, or

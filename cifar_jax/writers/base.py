@@ -31,7 +31,7 @@ class Histogram:
     squares: float
 
     @classmethod
-    def of(cls, values: Array | np.ndarray) -> "Histogram":
+    def from_values(cls, values: Array | np.ndarray) -> "Histogram":
         """Returns the histogram of finite values, with bins of equal width."""
         flat = np.asarray(values, np.float32).ravel()
         counts, edges = np.histogram(flat, _BINS)
@@ -109,7 +109,7 @@ def as_numbers(returned: Any, name: str) -> dict[str, float]:
     """
     try:
         found = {
-            key: float(np.asarray(sharding.local(value)))
+            key: float(np.asarray(sharding.to_local(value)))
             for key, value in dict(returned or {}).items()
         }
     except (TypeError, ValueError) as error:

@@ -41,7 +41,7 @@ class JsonLines:
             }
         file = self._file(summary.series)
         try:
-            file.write(_signed(json.dumps(record)).encode() + b"\n")
+            file.write(_sign(json.dumps(record)).encode() + b"\n")
             file.flush()
         except OSError as error:
             raise OSError(error.errno, error.strerror, file.name) from None
@@ -116,7 +116,7 @@ def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 def _record(line: str, signed: bool) -> Any:
     """Returns what a line holds; None if it is not JSON, or has no right checksum."""
     match = _CHECKSUM.search(line)
-    if signed and (match is None or line != _signed(line[: match.start()] + "}")):
+    if signed and (match is None or line != _sign(line[: match.start()] + "}")):
         return None
     with contextlib.suppress(ValueError, RecursionError):
         record = json.loads(line)
@@ -126,7 +126,7 @@ def _record(line: str, signed: bool) -> Any:
     return None
 
 
-def _signed(line: str) -> str:
+def _sign(line: str) -> str:
     """Returns a JSON object with its checksum as the last member."""
     return f'{line[:-1]}, "crc32": "{zlib.crc32(line.encode()):08x}"}}'
 

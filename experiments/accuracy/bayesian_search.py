@@ -30,7 +30,7 @@ import numpy as np
 from absl import flags
 
 from cifar_jax import Dataset, command, evaluate, extras, fit, load_data
-from cifar_jax.data.dataset import with_validation
+from cifar_jax.data.dataset import hold_out_validation
 from cifar_jax.errors import DivergedError
 from experiments.accuracy import search_space
 from experiments.accuracy.bayesian_search_report import (
@@ -90,7 +90,7 @@ def main(argv: list[str]) -> None:
         for name, value in QUICK.items():
             FLAGS[name].value = value
     data = load_data(FLAGS.dataset, FLAGS.data_dir or None)
-    command.banner(data.notice)
+    command.print_banner(data.notice)
     settings = {name: FLAGS[name].value for name in QUICK}
     study = Study(
         pathlib.Path(FLAGS.out_dir), settings | {"fingerprint": data.fingerprint}
@@ -205,7 +205,7 @@ def run(data: Dataset, job: Job, folder: pathlib.Path) -> dict[str, Any]:
     is_final = "final" in job.task
     name = "test" if is_final else "validation"
     size = 0 if is_final else FLAGS.validation_size
-    dataset = with_validation(data, size)
+    dataset = hold_out_validation(data, size)
     cheap = {"batch_size": 8, "ops": "plain"} if FLAGS.quick else {}
     config = search_space.config(
         job.task["setting"],

@@ -92,7 +92,9 @@ def by_us(
     images = train.images[:used].reshape(*sizes, *train.images.shape[1:])
     labels = train.labels[:used].reshape(sizes)
     values = {"images": images, "labels": labels} | by_name("before", state.params)
-    batches = [cifar_jax.Batch.of(*pair) for pair in zip(images, labels, strict=True)]
+    batches = [
+        cifar_jax.Batch.from_arrays(*pair) for pair in zip(images, labels, strict=True)
+    ]
     for number, batch in enumerate(batches):
         values |= by_name(f"gradient {number}", look(program, state, batch).grads)
     losses = []

@@ -123,7 +123,7 @@ class Sweep:
             error = processes.run(command, share.environment, log)
             if error is not None:
                 return {"diverged" if _DIVERGED in error else "failed": error}
-        [record] = comparison.compared([comparison.read(read_run(folder))])
+        [record] = comparison.compare([comparison.read(read_run(folder))])
         return {"precision": record["evaluations"][self.split]["last"]}
 
     def report(self, last: str, known: Sequence[Job]) -> None:

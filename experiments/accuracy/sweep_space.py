@@ -242,7 +242,7 @@ def _parse(words: Sequence[str]) -> None:
     for name in flags.FLAGS:
         flags.FLAGS[name].unparse()
     try:
-        command.no_arguments(flags.FLAGS(["train", *words])[1:])
+        command.refuse_arguments(flags.FLAGS(["train", *words])[1:])
     except (flags.Error, ValueError) as error:
         raise UserError(f"{error} (in --train_flags, --grid or --random)") from None
 
@@ -260,4 +260,4 @@ def _load(configs: Iterable[Config]) -> None:
             config.validation_size,
             **config.data_options,
         )
-    command.banner(loaded.notice)
+    command.print_banner(loaded.notice)

@@ -17,7 +17,7 @@ _COMPARED = 4
 def ranked(jobs: Sequence[Job], directory: pathlib.Path) -> list[dict[str, Any]]:
     """Returns a record of each run, ready for JSON, the most precise first.
 
-    `varied` has the settings. Finished runs also have all of `comparison.compared`; in
+    `varied` has the settings. Finished runs also have all of `comparison.compare`; in
     the others, `diverged` or `failed` has the reason.
     """
     ended = [
@@ -29,7 +29,7 @@ def ranked(jobs: Sequence[Job], directory: pathlib.Path) -> list[dict[str, Any]]
     finished.sort(key=lambda record: -record["precision"]["precision_at_1"])
     runs = [read_run(directory / record["name"]) for record in finished]
     compared = (
-        comparison.compared([comparison.read(run) for run in runs]) if runs else []
+        comparison.compare([comparison.read(run) for run in runs]) if runs else []
     )
     others = [
         record

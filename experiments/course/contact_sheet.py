@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
     """Draws the images and prints how many there are."""
     del argv
     dataset = load_data(FLAGS.dataset, FLAGS.data_dir or None)
-    command.banner(dataset.notice)
+    command.print_banner(dataset.notice)
     rows = [(name, f"{train:,}", f"{test:,}") for name, train, test in counts(dataset)]
     print(output.table(("class", "training images", "test images"), rows))
     path = pathlib.Path(FLAGS.results_dir) / "contact_sheet.png"

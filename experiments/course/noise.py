@@ -198,7 +198,7 @@ def load_test(runs: dict[str, Run]) -> tuple[Dataset, Split]:
     """
     data_dir = FLAGS.data_dir or next(iter(runs.values())).config.data_dir
     dataset = load_data(FLAGS.dataset, data_dir)
-    command.banner(dataset.notice)
+    command.print_banner(dataset.notice)
     for name, run in runs.items():
         if run.data_fingerprint != dataset.fingerprint:
             raise UserError(

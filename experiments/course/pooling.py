@@ -76,7 +76,7 @@ def milliseconds(model: str, steps: int) -> float:
     images = np.random.RandomState(0).randint(
         256, size=(128, 32, 32, 3), dtype=np.uint8
     )
-    batch = Batch.of(images, np.arange(128) % 10)
+    batch = Batch.from_arrays(images, np.arange(128) % 10)
     state = init_state(program, jax.random.key(0), images)
     step = jax.jit(functools.partial(train_step, program), donate_argnums=0)
     durations = []

@@ -39,7 +39,7 @@ def take_steps(
     data = load_data(dataset, data_dir or None)
     strategy = STRATEGIES[mode](sharding.create_mesh(devices))
     program = build_program(Config(batch_size=batch_size), len(data.class_names))
-    state = initial.fresh(program, 0, data.train.images, strategy.mesh)
+    state = initial.create(program, 0, data.train.images, strategy.mesh)
     steps = CompiledSteps(
         program, data.train, batch_size, state, STEPS_PER_CALL, strategy
     )

@@ -59,7 +59,7 @@ def seconds_a_step(
     runs = {}
     for kind in found:
         strategy = kind(sharding.create_mesh(devices))
-        state = initial.fresh(program, 0, data.train.images, strategy.mesh)
+        state = initial.create(program, 0, data.train.images, strategy.mesh)
         steps = CompiledSteps(
             program, data.train, batch_size, state, STEPS_PER_CALL, strategy
         )

@@ -102,7 +102,7 @@ def device_counts(asked: Sequence[str]) -> list[int]:
     return [1 << i for i in range(available.bit_length())]
 
 
-def isolated(function: Callable, *arguments: Any) -> Any:
+def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
     """Calls a function in its own process and returns the result."""
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:

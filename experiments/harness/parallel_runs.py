@@ -19,7 +19,7 @@ from cifar_jax import (
     compiler_options,
     eval_step,
 )
-from cifar_jax.devices.compilation import slow_in_loops
+from cifar_jax.devices.compilation import is_slow_in_loops
 from cifar_jax.training import train_state
 from cifar_jax.training.compiled import take_steps
 from cifar_jax.training.trained import eval_variables
@@ -52,7 +52,7 @@ class ParallelRuns:
         remainder = len(images) % config.batch_size if config.drop_remainder else 0
         self._images_per_epoch = len(images) - remainder
         seen = train_state.seen_at_start(self._program, images)
-        start = functools.partial(train_state.of_statistics, self._program)
+        start = functools.partial(train_state.from_statistics, self._program)
         keys = self._keys(0)
         self._start = _compiled(jax.vmap(lambda key: start(key, *seen)), keys)
         self._order = _compiled(jax.vmap(self._indices), keys)
@@ -119,7 +119,7 @@ class ParallelRuns:
             return wrapped.lower(states, self._data, batches, stop - first)
 
         whole = lowered(True, end)
-        stride = 1 if slow_in_loops(whole) else end - first
+        stride = 1 if is_slow_in_loops(whole) else end - first
         chosen = whole if stride > 1 else lowered(False, first + 1)
         compiled = chosen.compile(compiler_options())
 
@@ -151,7 +151,7 @@ class ParallelRuns:
             return found.swapaxes(0, 1).reshape(self._num_seeds, -1, found.shape[-1])
 
         lowered = jax.jit(all_logits).lower(states, self._test)
-        if not slow_in_loops(lowered):
+        if not is_slow_in_loops(lowered):
             compiled = lowered.compile(compiler_options())
             return lambda states: compiled(states, self._test)
         one = _compiled(logits, states, self._test[0])
@@ -161,7 +161,7 @@ class ParallelRuns:
 
 
 def _compiled(
-    function: Callable, *arguments: Any, **options: Any
+    function: Callable[..., Any], *arguments: Any, **options: Any
 ) -> jax.stages.Compiled:
     lowered = jax.jit(function, **options).lower(*arguments)
     return lowered.compile(compiler_options())

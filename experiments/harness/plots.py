@@ -46,14 +46,14 @@ def times(text: str) -> str:
     return re.sub(r"(?<=\d)x(?=-?\d)", "\N{MULTIPLICATION SIGN}", text)
 
 
-def count(groups: Collection[Collection]) -> str:
+def count(groups: Collection[Collection[Any]]) -> str:
     """Returns the number of runs per group, such as "n = 3" or "n = 1 to 3"."""
     sizes = [len(group) for group in groups]
     low, high = min(sizes), max(sizes)
     return f"n = {low}" if low == high else f"n = {low} to {high}"
 
 
-def dots(rows: Collection[Collection]) -> str:
+def dots(rows: Collection[Collection[Any]]) -> str:
     """Returns what the dots and lines of `draw_rows` mean."""
     line = ", a line the mean" if max(map(len, rows)) > 1 else ""
     return f"a dot is a run ({count(rows)} per row){line}"

@@ -82,7 +82,7 @@ class Processes:
 
     def __init__(self) -> None:
         self._signum: int | None = None
-        self._running: set[subprocess.Popen] = set()
+        self._running: set[subprocess.Popen[bytes]] = set()
         # The handler may interrupt itself.
         self._lock = threading.RLock()
         self._previous: dict[int, Any] = {}

@@ -79,7 +79,7 @@ def run(
         measure: Returns further metrics of a trained network.
     """
     dataset = load_data(FLAGS.dataset, FLAGS.data_dir or None)
-    command.banner(dataset.notice)
+    command.print_banner(dataset.notice)
     seeds = range(1 if FLAGS.quick else FLAGS.seeds)
     trainings = [(variant, seed) for seed in seeds for variant in variants]
     rows = []

@@ -52,7 +52,7 @@ def times(model: str, batch_size: int, rounds: int) -> dict[str, list[float]]:
     random = np.random.RandomState(0)
     size = (batch_size, 32, 32, 3)
     images = random.randint(256, size=size, dtype=np.uint8)
-    batch = Batch.of(images, random.randint(10, size=batch_size))
+    batch = Batch.from_arrays(images, random.randint(10, size=batch_size))
     state = init_state(program, jax.random.key(0), images)
     step = functools.partial(train_step, program)
     lowered = jax.jit(step).lower(state, batch)

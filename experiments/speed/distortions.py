@@ -31,11 +31,14 @@ def durations(recipe: str, rounds: int) -> dict[str, list[float]]:
     # Enough for networks that initialize from images.
     images = random.randint(0, 256, (5000, 32, 32, 3), dtype=np.uint8)
     labels = random.randint(0, 10, config.batch_size)
-    batch = Batch.of(images[: config.batch_size], labels)
+    batch = Batch.from_arrays(images[: config.batch_size], labels)
     program = build_program(config, 10)
     state = init_state(program, jax.random.key(0), images)
     options = compiler_options()
-    functions: dict[str, Callable] = {"distortions": distort, "step": take_step}
+    functions: dict[str, Callable[..., Any]] = {
+        "distortions": distort,
+        "step": take_step,
+    }
     compiled = {
         name: jax.jit(function, static_argnums=0, compiler_options=options)
         for name, function in functions.items()

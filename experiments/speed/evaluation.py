@@ -41,7 +41,7 @@ Contender = Callable[[], list[float]]
 
 def write_records(path: str, count: int) -> None:
     """Writes random images as official binary records."""
-    records = np.random.RandomState(0).randint(0, 256, (count, 3073), np.uint8)
+    records = np.random.RandomState(0).randint(0, 256, (count, 3073), dtype=np.uint8)
     records[:, 0] %= 10
     records.tofile(path)
 
@@ -71,14 +71,14 @@ def ours(model: str, path: str, batch_size: int) -> list[float]:
         init_state,
         predict_logits,
     )
-    from cifar_jax.training.trained import of_state
+    from cifar_jax.training.trained import from_state
 
     images = read_images(path)
     split = Split(images, np.zeros(len(images), np.int32))
     names = tuple(map(str, range(10)))
     data = Dataset.create("random", split, split, class_names=names, source="random")
     program = build_program(Config(**MODELS[model], views="center"), 10)
-    network = of_state(program, init_state(program, jax.random.key(0), images), data)
+    network = from_state(program, init_state(program, jax.random.key(0), images), data)
     seconds = []
     for _ in range(1 + CALLS):
         began = time.perf_counter()

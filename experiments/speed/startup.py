@@ -39,12 +39,12 @@ def evaluation(name: str, data_dir: str, use_fp16: bool, rounds: int) -> dict[st
     import jax
 
     from cifar_jax import Config, build_program, evaluate, init_state, load_data
-    from cifar_jax.training.trained import of_state
+    from cifar_jax.training.trained import from_state
 
     dataset = load_data(name, data_dir or None)
     program = build_program(Config(use_fp16=use_fp16), len(dataset.class_names))
     state = init_state(program, jax.random.key(0), dataset.train.images)
-    network = of_state(program, state, dataset)
+    network = from_state(program, state, dataset)
     seconds = []
     for _ in range(1 + rounds):
         began = time.monotonic()

@@ -74,7 +74,7 @@ def measure(folder: str, picture_size: int, rounds: int, steps: int) -> dict[str
     strategy = Jit(sharding.create_mesh())
     config = Config(batch_size=BATCH_SIZE, train_dir=None)
     program = build_program(config, len(data.class_names))
-    state = initial.fresh(program, 0, data.train.images, strategy.mesh)
+    state = initial.create(program, 0, data.train.images, strategy.mesh)
     compiled = {
         stream: CompiledSteps(
             program, data.train, BATCH_SIZE, state, steps, strategy, stream=stream

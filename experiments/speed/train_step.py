@@ -67,7 +67,10 @@ def ratios(over: list[float], under: list[float]) -> dict[str, float]:
 
 
 def summary(
-    program: Contender, ours: dict[str, Contender], peaks: list[dict], gflop: float
+    program: Contender,
+    ours: dict[str, Contender],
+    peaks: list[dict[str, Any]],
+    gflop: float,
 ) -> dict[str, Any]:
     """Returns a program's record; ratios are taken round by round."""
     rates = program.examples_per_sec

@@ -30,7 +30,7 @@ def damages(count: int, folder: pathlib.Path, table: Table) -> None:
 
     def read() -> str:
         found = comparison.read(read_run(run))
-        comparison.compared([found])
+        comparison.compare([found])
         assert is_part(found.training, intact.training), "changed summaries"
         for split, records in found.evaluations.items():
             assert is_part(records, intact.evaluations[split]), "a changed evaluation"

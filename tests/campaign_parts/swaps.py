@@ -41,7 +41,7 @@ def swaps(count: int, folder: pathlib.Path, table: Table) -> None:
         step: predict_logits(load_trained(read_run(own), step), images)
         for step in steps
     }
-    compared = comparison.compared([comparison.read(read_run(own))])
+    compared = comparison.compare([comparison.read(read_run(own))])
     longer = folder / "longer" / "run"
     shutil.copytree(own, longer)
     resume(longer)
@@ -59,7 +59,7 @@ def swaps(count: int, folder: pathlib.Path, table: Table) -> None:
                 network = load_trained(read_run(run))
                 logits = predict_logits(network, images)
             assert np.array_equal(logits, expected[network.step]), "silently used"
-            records = comparison.compared([comparison.read(read_run(run))])
+            records = comparison.compare([comparison.read(read_run(run))])
             for key in ("evaluations", "loss"):
                 assert records[0][key] == compared[0][key], f"other {key}"
             resume(run)

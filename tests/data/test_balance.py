@@ -17,7 +17,7 @@ def of_counts(*counts, name="own"):
 
 
 def lines(data, loss="cross_entropy"):
-    return list(balance.described(data, loss))
+    return list(balance.describe(data, loss))
 
 
 def test_few_classes_are_listed():

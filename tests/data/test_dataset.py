@@ -13,7 +13,7 @@ from cifar_jax.data.dataset import (
     check_images,
     check_split,
     fingerprint,
-    with_validation,
+    hold_out_validation,
 )
 
 
@@ -98,14 +98,14 @@ def test_the_advice_on_gray_images_makes_them_valid(gray):
 
 
 def test_valid_data_sets_pass():
-    check_dataset(with_validation(make_dataset(), 10))
+    check_dataset(hold_out_validation(make_dataset(), 10))
     check_dataset(changed(labels=np.arange(6, dtype=np.int64) % 3))
     check_dataset(changed(extra={"a": np.ones((6, 2), bool), "b": np.full(6, -3)}))
 
 
 def test_what_belongs_to_an_image_is_held_out_with_it():
     weights = np.arange(6.0)
-    held_out = with_validation(changed(extra={"weight": weights}), 2)
+    held_out = hold_out_validation(changed(extra={"weight": weights}), 2)
     np.testing.assert_array_equal(held_out.train.extra["weight"], weights[:4])
     np.testing.assert_array_equal(held_out.validation.extra["weight"], weights[4:])
 
@@ -114,7 +114,7 @@ def test_images_on_disk_are_held_out_without_reading_any():
     whole = make_dataset(6, 4)
     images, labels = whole.train.images, whole.train.labels
     on_disk = Split(OnDisk(images), OnDisk(labels), {"weight": OnDisk(labels)})
-    held_out = with_validation(dataclasses.replace(whole, train=on_disk), 2)
+    held_out = hold_out_validation(dataclasses.replace(whole, train=on_disk), 2)
     assert on_disk.images.read == on_disk.labels.read == []
     check_dataset(held_out)
     for split, part in (
@@ -147,7 +147,7 @@ def test_a_fingerprint_is_taken_in_blocks(monkeypatch):
 def test_the_validation_size_is_the_number_of_images_held_out():
     whole = make_dataset(6, 4)
     assert whole.validation_size == 0
-    assert with_validation(whole, 2).validation_size == 2
+    assert hold_out_validation(whole, 2).validation_size == 2
     names = whole.class_names
     parts = {"train": whole.train, "test": whole.test, "validation": whole.test}
     own = Dataset.create("own", **parts, class_names=names)
@@ -169,7 +169,7 @@ def test_names_go_with_their_images(dataset):
     train = dataclasses.replace(dataset.train, names=names)
     named = dataclasses.replace(dataset, train=train)
     check_dataset(named)
-    held_out = with_validation(named, 4)
+    held_out = hold_out_validation(named, 4)
     assert held_out.train.names == names[:-4]
     assert held_out.validation.names == names[-4:]
     wrong = dataclasses.replace(

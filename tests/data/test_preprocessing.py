@@ -27,14 +27,14 @@ def many_keys(count):
 
 
 def center(preprocessing, image, statistics=None):
-    (view,) = preprocessing.evaluation(jnp.asarray(image), statistics)
+    (view,) = preprocessing.prepare_eval(jnp.asarray(image), statistics)
     return view
 
 
 def training(preprocessing, key, image, statistics=None, epoch=0, index=0):
     image, epoch, index = jnp.asarray(image), jnp.int32(epoch), jnp.int32(index)
     root = jax.random.key(0)
-    return preprocessing.training(key, image, epoch, index, root, statistics)
+    return preprocessing.prepare_train(key, image, epoch, index, root, statistics)
 
 
 @pytest.mark.parametrize("color", [(0, 0, 0), (173, 173, 173)])
@@ -291,7 +291,9 @@ def test_the_center_of_the_mean_image_is_subtracted_from_every_crop():
 def test_ten_views_are_corners_and_center_and_their_mirror_images():
     image = jnp.asarray(images()[0])
     two, ten = (
-        variant(image_size=24, distortions="crop", views=views).evaluation(image, None)
+        variant(image_size=24, distortions="crop", views=views).prepare_eval(
+            image, None
+        )
         for views in ("mirror", "ten_crops")
     )
     starts = [(4, 4), (0, 0), (0, 8), (8, 0), (8, 8)]
@@ -309,7 +311,7 @@ def test_missing_statistics_are_an_error():
 
 def test_shifted_mirrors_are_six_views():
     image = jnp.asarray(images()[0])
-    views = variant(views="shifted_mirrors").evaluation(image, None)
+    views = variant(views="shifted_mirrors").prepare_eval(image, None)
     framed = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="reflect")
     crops = [framed[i : i + 32, i : i + 32] for i in (1, 0, 2)]
     expected = [augment.standardize(jnp.float32(crop)) for crop in crops]
@@ -319,7 +321,7 @@ def test_shifted_mirrors_are_six_views():
 
 def test_views_are_combined_by_their_mean_probabilities():
     logits = jnp.asarray(np.random.RandomState(0).standard_normal((3, 10, 5)))
-    combined = variant(views="ten_crops").views.combined(logits)
+    combined = variant(views="ten_crops").views.combine(logits)
     expected = np.log(jax.nn.softmax(logits).mean(axis=1))
     np.testing.assert_allclose(combined, expected, atol=1e-6)
 
@@ -327,7 +329,7 @@ def test_views_are_combined_by_their_mean_probabilities():
 def test_shifted_mirrors_are_combined_as_by_airbench():
     # Half the central views' logits, half those of the four shifted ones.
     logits = np.random.RandomState(0).standard_normal((3, 6, 5))
-    combined = variant(views="shifted_mirrors").views.combined(jnp.asarray(logits))
+    combined = variant(views="shifted_mirrors").views.combine(jnp.asarray(logits))
     central, shifted = logits[:, [0, 3]], logits[:, [1, 2, 4, 5]]
     expected = 0.5 * central.mean(axis=1) + 0.5 * shifted.mean(axis=1)
     np.testing.assert_allclose(combined, expected, atol=1e-6)
@@ -364,7 +366,7 @@ def test_small_images_are_enlarged_after_all_else(normalization):
     statistics = small.statistics(images())
     key, image = jax.random.key(1), images()[0]
     inputs = [training(p, key, image, statistics=statistics) for p in (small, large)]
-    views = [p.evaluation(jnp.asarray(image), statistics)[0] for p in (small, large)]
+    views = [p.prepare_eval(jnp.asarray(image), statistics)[0] for p in (small, large)]
     for before, after in (inputs, views):
         # Pillow is the reference.
         channels = [

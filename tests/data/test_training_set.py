@@ -5,8 +5,8 @@ import numpy as np
 from helpers import OnDisk, make_dataset
 
 from cifar_jax import Split
-from cifar_jax.data.dataset import with_validation
-from cifar_jax.data.training_set import training_set
+from cifar_jax.data.dataset import hold_out_validation
+from cifar_jax.data.training_set import TrainingSet
 
 
 def with_extra(**extra):
@@ -16,11 +16,11 @@ def with_extra(**extra):
 
 
 def test_it_has_numbers_of_images_and_the_sha256_of_the_labels():
-    dataset = with_validation(make_dataset(6, 4), 2)
+    dataset = hold_out_validation(make_dataset(6, 4), 2)
     labels = dataset.train.labels.astype("<i4").tobytes()
     digest = hashlib.sha256(labels).hexdigest()[:16]
-    assert training_set(dataset) == (4, 2, digest, "")
-    assert training_set(make_dataset(6, 4))[:2] == (6, 0)
+    assert TrainingSet.from_dataset(dataset) == (4, 2, digest, "")
+    assert TrainingSet.from_dataset(make_dataset(6, 4))[:2] == (6, 0)
 
 
 def test_it_tells_all_extra_arrays_apart():
@@ -34,10 +34,12 @@ def test_it_tells_all_extra_arrays_apart():
         {"a": weights.view(np.int32)},
         {"a": np.arange(6, dtype=np.float32)},
     ]
-    found = {training_set(with_extra(**extra)).train_extra for extra in extras}
+    found = {
+        TrainingSet.from_dataset(with_extra(**extra)).train_extra for extra in extras
+    }
     assert len(found) == len(extras)
-    one = training_set(with_extra(a=weights, b=2 * weights))
-    assert one == training_set(with_extra(b=2 * weights, a=weights))
+    one = TrainingSet.from_dataset(with_extra(a=weights, b=2 * weights))
+    assert one == TrainingSet.from_dataset(with_extra(b=2 * weights, a=weights))
 
 
 def test_arrays_on_disk_are_read_in_blocks(monkeypatch):
@@ -47,7 +49,7 @@ def test_arrays_on_disk_are_read_in_blocks(monkeypatch):
         train.images, OnDisk(train.labels), {"weight": OnDisk(np.arange(6.0))}
     )
     monkeypatch.setattr("cifar_jax.data.arrays._BYTES_PER_BLOCK", 16)
-    found = training_set(dataclasses.replace(dataset, train=on_disk))
-    assert found == training_set(dataset)
+    found = TrainingSet.from_dataset(dataclasses.replace(dataset, train=on_disk))
+    assert found == TrainingSet.from_dataset(dataset)
     assert on_disk.labels.read == [[0, 1, 2, 3], [4, 5]]
     assert on_disk.extra["weight"].read == [[0, 1], [2, 3], [4, 5]]

@@ -48,7 +48,7 @@ def config(monkeypatch):
         jax.config, "update", lambda name, value: asked.update({name: value})
     )
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    monkeypatch.setattr(compilation, "_configured", lambda: None)
+    monkeypatch.setattr(compilation, "_find_configured", lambda: None)
     monkeypatch.setattr(compilation.compilation_cache, "reset_cache", lambda: None)
     return asked
 
@@ -134,7 +134,7 @@ OPTION = "xla_cpu_experimental_ynn_fusion_type"
 def test_convolutions_are_taken_from_ynnpack_where_that_is_known(
     monkeypatch, version, machine, flags, expected
 ):
-    monkeypatch.setattr("jaxlib.__version__", version)
+    monkeypatch.setattr("jaxlib.version.__version__", version)
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setenv("XLA_FLAGS", flags)
     options = compilation.compiler_options()

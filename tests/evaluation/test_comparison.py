@@ -93,18 +93,18 @@ def test_other_metrics_of_the_evaluations_are_rows():
             ]
         },
     )
-    records = comparison.compared([measured, FAST])
+    records = comparison.compare([measured, FAST])
     assert records[0]["evaluations"]["test"]["last"]["metrics"] == {"top_5": 0.95125}
     lines = comparison_table.table(records, 60).splitlines()
     assert "  top_5               0.9513           -" in lines
 
 
 def test_the_table_has_what_differs_and_what_came_out():
-    assert comparison_table.table(comparison.compared([PLAIN, FAST]), 60) == TABLE
+    assert comparison_table.table(comparison.compare([PLAIN, FAST]), 60) == TABLE
 
 
 def test_one_run_is_summarized():
-    record = comparison.compared([FOREIGN])
+    record = comparison.compare([FOREIGN])
     assert comparison_table.table(record, 80) == (
         "                 $x_1\n"
         "steps            301\n"
@@ -118,7 +118,7 @@ def test_one_run_is_summarized():
 
 
 def test_other_pixels_are_marked_and_explained():
-    records = comparison.compared([PLAIN, FOREIGN])
+    records = comparison.compare([PLAIN, FOREIGN])
     lines = comparison_table.table(records, 80).splitlines()
     assert lines[0].split() == ["plain", "$x_1", "*"]
     assert lines[1].split() == ["pixels", "(SHA-256)", "5f7b5f7b5f7b", "ab12ab12ab12"]
@@ -128,20 +128,20 @@ def test_other_pixels_are_marked_and_explained():
         "compare: archive ab12; plain: archive 5f7b"
     ) in notes
     assert "other pixels" not in comparison_table.notes(
-        comparison.compared([PLAIN, FAST]), 80
+        comparison.compare([PLAIN, FAST]), 80
     )
 
 
 def test_an_evaluation_that_is_missing_comes_with_its_command():
     old = history(run("it's old"), 300, SPEEDS, {200: 0.5})
-    notes = comparison_table.notes(comparison.compared([PLAIN, old, UNSAVED]), 60)
+    notes = comparison_table.notes(comparison.compare([PLAIN, old, UNSAVED]), 60)
     assert notes.splitlines()[-3:] == [
         "it's old: not evaluated at step 300:",
         """  python -m cifar_jax.eval '--checkpoint_dir=it'"'"'s old'""",
         "_new: has no checkpoint to evaluate",
     ]
     assert "optimistic" in notes
-    once = comparison.compared([history(run("once"), 300, SPEEDS, {300: 0.5})])
+    once = comparison.compare([history(run("once"), 300, SPEEDS, {300: 0.5})])
     notes = comparison_table.notes(once, 60)
     assert "optimistic" not in notes
     assert "not evaluated" not in notes
@@ -151,7 +151,7 @@ def test_an_evaluation_that_is_missing_comes_with_its_command():
 def test_many_runs_follow_below_each_other():
     many = [history(run(f"{i}-{'x' * 40}", seed=i), 9, SPEEDS) for i in range(8)]
     for width in (80, 100, 120):
-        blocks = comparison_table.table(comparison.compared(many), width).split("\n\n")
+        blocks = comparison_table.table(comparison.compare(many), width).split("\n\n")
         assert len(blocks) == 2
         lines = "\n".join(blocks).splitlines()
         assert max(map(len, lines)) <= width
@@ -159,7 +159,7 @@ def test_many_runs_follow_below_each_other():
 
 
 def test_every_step_counts_once_at_the_speed_of_its_time():
-    (found,) = comparison.compared([PLAIN])
+    (found,) = comparison.compare([PLAIN])
     # The steps after the last summary are as fast as those before it.
     expected = 1 / 1 + 100 / 10 + 100 / 5 + 199 / 20
     assert found["minutes"] == pytest.approx(expected / 60)
@@ -168,13 +168,13 @@ def test_every_step_counts_once_at_the_speed_of_its_time():
 
 
 def test_the_first_summary_alone_tells_no_time():
-    (found,) = comparison.compared([history(run("short"), 20, {0: 1.0})])
+    (found,) = comparison.compare([history(run("short"), 20, {0: 1.0})])
     assert (found["minutes"], found["examples_per_second"]) == (None, None)
     assert found["steps"] == 20
 
 
 def test_a_run_that_was_killed_has_got_as_far_as_its_last_summary():
-    (found,) = comparison.compared([history(run("killed"), 250, SPEEDS, {200: 0.5})])
+    (found,) = comparison.compare([history(run("killed"), 250, SPEEDS, {200: 0.5})])
     assert (found["steps"], found["saved"]) == (301, 250)
 
 
@@ -183,21 +183,21 @@ def test_the_loss_is_free_of_the_bias_of_its_start():
         {"step": 0, "total_loss": 0.4, "global_step/sec": 1.0},
         {"step": 500, "total_loss": 3.0, "global_step/sec": 1.0},
     ]
-    (found,) = comparison.compared([dataclasses.replace(UNSAVED, training=records)])
+    (found,) = comparison.compare([dataclasses.replace(UNSAVED, training=records)])
     assert found["loss"]["steps"] == [0, 500]
     assert found["loss"]["total_loss"] == pytest.approx([4, 3])
 
 
 def test_runs_of_the_same_name_are_told_apart_by_their_paths():
     made = [history(run(name)) for name in ("a/run", "b/run", "c/other")]
-    names = [record["name"] for record in comparison.compared(made)]
+    names = [record["name"] for record in comparison.compare(made)]
     assert names == ["a/run", "b/run", "other"]
 
 
 def test_recipes_stand_for_their_settings():
     recipes = [("resnet18", {}), ("vgg16_bn", {}), ("vgg16_bn", {"warmup": 0.5})]
     made = [history(run(r, recipe=r, **given)) for r, given in recipes]
-    found = [record["settings"] for record in comparison.compared(made)]
+    found = [record["settings"] for record in comparison.compare(made)]
     assert [settings["recipe"] for settings in found] == [
         "resnet18",
         "vgg16_bn",
@@ -209,14 +209,14 @@ def test_recipes_stand_for_their_settings():
 
 def test_speed_settings_differ_too_but_places_do_not():
     made = [history(run("a", num_devices=1, data_dir="/a")), history(run("b"))]
-    assert [r["settings"] for r in comparison.compared(made)] == [
+    assert [r["settings"] for r in comparison.compare(made)] == [
         {"num_devices": 1},
         {"num_devices": None},
     ]
 
 
 def test_the_record_is_json():
-    records = comparison.compared([PLAIN, FAST, FOREIGN, UNSAVED])
+    records = comparison.compare([PLAIN, FAST, FOREIGN, UNSAVED])
     assert json.loads(json.dumps(records, allow_nan=False)) == records
 
 
@@ -309,7 +309,7 @@ def test_what_is_no_file_is_named(tmp_path):
 @pytest.mark.parametrize("count", [1, 8])
 def test_the_plot_has_a_curve_for_each_run(count):
     made = [PLAIN, FAST, FOREIGN, UNSAVED, *(history(run(f"{i}")) for i in range(4))]
-    records = comparison.compared(made[:count])
+    records = comparison.compare(made[:count])
     figure = comparison_plot.draw(records)
     *_, legend = figure.legends
     assert len(legend.get_texts()) == count
@@ -319,7 +319,7 @@ def test_the_plot_has_a_curve_for_each_run(count):
 
 def test_the_plot_can_be_read_without_color_and_covers_no_point():
     twice = dataclasses.replace(PLAIN, run=FOREIGN.run)
-    records = comparison.compared([PLAIN, FAST, twice])
+    records = comparison.compare([PLAIN, FAST, twice])
     figure = comparison_plot.draw(records)
     losses, precisions = figure.axes
     assert len({line.get_marker() for line in losses.lines}) == 3
@@ -346,11 +346,11 @@ def test_the_plot_can_be_read_without_color_and_covers_no_point():
 
 def test_the_curve_of_a_short_run_has_every_line_of_its_log():
     log = [{"step": 10 * i, "total_loss_raw": 5 - 0.01 * i} for i in range(26)]
-    (found,) = comparison.compared([dataclasses.replace(PLAIN, log=log)])
+    (found,) = comparison.compare([dataclasses.replace(PLAIN, log=log)])
     assert found["loss"]["steps"] == [10 * i for i in range(26)]
     assert found["loss"]["total_loss"][-1] == pytest.approx(4.75)
     long = [{"step": i, "total_loss_raw": float(i)} for i in range(1000)]
-    (found,) = comparison.compared([dataclasses.replace(PLAIN, log=long)])
+    (found,) = comparison.compare([dataclasses.replace(PLAIN, log=long)])
     assert found["loss"]["steps"] == list(range(4, 1000, 5))
     assert found["loss"]["total_loss"][:2] == [2, 7]
     assert found["steps"] == 1000

@@ -46,7 +46,7 @@ def network() -> Trained:
     dataset = Dataset.create("cifar10", split, split, class_names=LABELS.class_names)
     program = build_program(Config(model="small"), num_classes=10)
     state = init_state(program, jax.random.key(0), split.images)
-    return trained.of_state(program, state, dataset)
+    return trained.from_state(program, state, dataset)
 
 
 @pytest.fixture

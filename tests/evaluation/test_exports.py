@@ -57,7 +57,7 @@ def network(model: str, image_size: int, **settings: str) -> Trained:
 def assert_equal_probabilities(trained: Trained, sizes: tuple[int, ...]) -> None:
     """Asserts that an export computes the same for these numbers of images."""
     expected = classify(trained, IMAGES[: max(sizes)])
-    exported = jax.export.deserialize(bytearray(exports.program(trained)))
+    exported = jax.export.deserialize(bytearray(exports.serialize(trained)))
     assert exported.platforms == ("cpu", "cuda", "tpu")
     for size in sizes:
         found = exported.call(IMAGES[:size])
@@ -108,12 +108,12 @@ def test_a_network_for_a_known_number_of_images(monkeypatch):
         r"^FixedBatch cannot be exported for any .*, write x.shape\[0\] in the .*$"
     )
     with pytest.raises(UserError, match=message):
-        exports.program(network("fixed", 32))
+        exports.serialize(network("fixed", 32))
 
 
 def test_the_settings_of_jax_stay():
     before = jax.config.values.copy()
-    exports.program(network("small", 24))
+    exports.serialize(network("small", 24))
     assert jax.config.values == before
 
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from helpers import assert_equal_states
 
 from cifar_jax import (
     Config,
@@ -91,7 +92,7 @@ def test_averaged_and_raw_parameters_are_those_of_the_state(
         (network.variables, state.averaged_variables),
         (raw.variables, state.variables),
     ]:
-        jax.tree.map(np.testing.assert_array_equal, loaded, expected)
+        assert_equal_states(loaded, expected)
     kernels = [x.variables["params"]["hidden"]["kernel"] for x in (network, raw)]
     assert not np.array_equal(*kernels)
 
@@ -220,11 +221,11 @@ def test_unknown_models_are_refused():
 def test_lax_convolutions_are_stepped_from_the_host(network, dataset, monkeypatch):
     answers = []
 
-    def asked(lowered, slow_in_loops=compilation.slow_in_loops):
+    def asked(lowered, slow_in_loops=compilation.is_slow_in_loops):
         answers.append(slow_in_loops(lowered))
         return answers[-1]
 
-    monkeypatch.setattr(compilation, "slow_in_loops", asked)
+    monkeypatch.setattr(compilation, "is_slow_in_loops", asked)
     images = jnp.zeros((1, 24, 24, 3))
     variables = create_model("tutorial", 3).init(jax.random.key(0), images)
     plain, expected = (

@@ -121,7 +121,7 @@ def two_checkpoints(tmp_path_factory):
     trained_on = dataclasses.replace(dataset, fingerprint="0" * 64)
     config = Config(dataset="digits", model="small", max_steps=2, train_dir=str(path))
     program = build_program(config, num_classes=10)
-    run = run_dir.of(config, trained_on)
+    run = run_dir.from_config(config, trained_on)
     with run_dir.claim(run):
         run_dir.write_config(run, trained_on)
         for step in (1, 2):

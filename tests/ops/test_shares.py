@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_jax.ops.shares import summed
+from cifar_jax.ops.shares import sum_over_shares
 
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np
@@ -56,6 +56,6 @@ def test_devices_sum_their_shares_and_gather_nothing(channels):
 
 def test_without_a_mesh_the_function_is_applied_as_it_is():
     x = np.arange(6.0, dtype=np.float32).reshape(2, 3)
-    assert jax.make_jaxpr(lambda x: summed(jnp.sum, x))(x).pretty_print() == (
+    assert jax.make_jaxpr(lambda x: sum_over_shares(jnp.sum, x))(x).pretty_print() == (
         jax.make_jaxpr(jnp.sum)(x).pretty_print()
     )

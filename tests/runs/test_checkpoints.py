@@ -107,7 +107,7 @@ def test_a_file_that_is_not_in_the_list_is_damage(tmp_path):
 def test_what_operating_systems_leave_is_no_damage(tmp_path, name, folder, capsys):
     checkpoints.save(tmp_path, 1, state(1))
     (tmp_path / "1" / folder / name).write_text("left")
-    assert checkpoints.newest(tmp_path) == 1
+    assert checkpoints.newest_step(tmp_path) == 1
     restored = checkpoints.restore(tmp_path, 1, state(0))
     assert same(restored, state(1))
     assert capsys.readouterr().err == ""
@@ -144,7 +144,7 @@ def test_a_checkpoint_without_its_list_is_damaged_and_is_replaced(tmp_path, caps
     checkpoints.save(tmp_path, 2, state(2))
     (tmp_path / "2" / "SHA256SUMS").unlink()
     assert checkpoints.steps(tmp_path) == [1, 2]
-    assert checkpoints.newest(tmp_path) == 1
+    assert checkpoints.newest_step(tmp_path) == 1
     assert "2 is damaged: it has no SHA256SUMS; using" in capsys.readouterr().err
     checkpoints.save(tmp_path, 2, state(5))
     assert same(latest(tmp_path, state(0)), state(5))
@@ -229,10 +229,10 @@ def test_unusable_checkpoints_do_not_push_out_usable_ones(tmp_path, capsys):
     for step in unusable:
         checkpoints.save(tmp_path, step, state(step), kept=100)
         truncate(tmp_path / str(step))
-    assert checkpoints.newest(tmp_path) == 2
+    assert checkpoints.newest_step(tmp_path) == 2
     for step in range(5, 6 + checkpoints.KEPT):
         checkpoints.save(tmp_path, step, state(step))
-        assert checkpoints.newest(tmp_path) == step
+        assert checkpoints.newest_step(tmp_path) == step
     # Whatever is unusable may be of use to somebody.
     assert checkpoints.steps(tmp_path) == [*range(6, 6 + checkpoints.KEPT), *unusable]
     checkpoints.save(tmp_path, 900, state(900))
@@ -243,9 +243,9 @@ def test_unusable_checkpoints_do_not_push_out_usable_ones(tmp_path, capsys):
 def test_a_copy_under_the_name_of_another_step_is_not_used(tmp_path, run_id, capsys):
     checkpoints.save(tmp_path, 12, state(12), "a")
     shutil.copytree(tmp_path / "12", tmp_path / "20261128")
-    assert checkpoints.named(tmp_path) == [12, 20261128]
+    assert checkpoints.named_steps(tmp_path) == [12, 20261128]
     assert checkpoints.steps(tmp_path, run_id) == [12]
-    assert checkpoints.newest(tmp_path, run_id) == 12
+    assert checkpoints.newest_step(tmp_path, run_id) == 12
     assert "20261128 is that of step 12; rename it to 12" in capsys.readouterr().err
     with pytest.raises(RunError, match="is that of step 12"):
         checkpoints.restore(tmp_path, 20261128, state(0), run_id)
@@ -260,7 +260,7 @@ def test_the_step_of_the_state_itself_counts_too(tmp_path):
     (tmp_path / "12" / "run.json").unlink()  # as earlier versions saved it
     checksums.write(tmp_path / "12")
     (tmp_path / "12").rename(tmp_path / "15")
-    assert checkpoints.newest(tmp_path, "a") == 15
+    assert checkpoints.newest_step(tmp_path, "a") == 15
     with pytest.raises(RunError, match="15 is that of step 12; rename it to 12"):
         checkpoints.restore(tmp_path, 15, State(jnp.int32(0)), "a")
 
@@ -271,7 +271,7 @@ def test_a_checkpoint_of_another_run_is_not_used(tmp_path, capsys):
             checkpoints.save(directory, step, state(step), run_id)
     shutil.rmtree(tmp_path / "a" / "2")
     shutil.copytree(tmp_path / "b" / "2", tmp_path / "a" / "2")
-    assert checkpoints.newest(tmp_path / "a", "a") == 1
+    assert checkpoints.newest_step(tmp_path / "a", "a") == 1
     assert "2 is of another run; move it elsewhere" in capsys.readouterr().err
     assert checkpoints.steps(tmp_path / "a", "a") == [1]
     with pytest.raises(RunError, match="is of another run"):
@@ -279,7 +279,10 @@ def test_a_checkpoint_of_another_run_is_not_used(tmp_path, capsys):
     # It is neither counted nor deleted.
     for step in range(3, 3 + checkpoints.KEPT):
         checkpoints.save(tmp_path / "a", step, state(step), "a")
-    assert checkpoints.named(tmp_path / "a") == [2, *range(3, 3 + checkpoints.KEPT)]
+    assert checkpoints.named_steps(tmp_path / "a") == [
+        2,
+        *range(3, 3 + checkpoints.KEPT),
+    ]
 
 
 @pytest.mark.parametrize("contents", ["", "[]", "{}", "12", '{"step": "12"}', "\0"])
@@ -287,7 +290,7 @@ def test_a_changed_record_is_damage(tmp_path, contents):
     checkpoints.save(tmp_path, 12, state(12), "a")
     (tmp_path / "12" / "run.json").write_text(contents)
     with pytest.raises(RunError, match=r"no checkpoint .*run\.json has changed"):
-        checkpoints.newest(tmp_path, "a")
+        checkpoints.newest_step(tmp_path, "a")
 
 
 def test_a_link_to_an_old_checkpoint_does_not_fail_the_save(tmp_path):
@@ -296,8 +299,10 @@ def test_a_link_to_an_old_checkpoint_does_not_fail_the_save(tmp_path):
     (tmp_path / "here" / "1").symlink_to(tmp_path / "there" / "1")
     for step in range(2, 3 + checkpoints.KEPT):
         checkpoints.save(tmp_path / "here", step, state(step))
-    assert checkpoints.named(tmp_path / "here") == [*range(3, 3 + checkpoints.KEPT)]
-    assert checkpoints.newest(tmp_path / "there") == 1
+    assert checkpoints.named_steps(tmp_path / "here") == [
+        *range(3, 3 + checkpoints.KEPT)
+    ]
+    assert checkpoints.newest_step(tmp_path / "there") == 1
 
 
 def test_an_old_one_that_cannot_be_deleted_does_not_fail_the_save(
@@ -310,7 +315,7 @@ def test_an_old_one_that_cannot_be_deleted_does_not_fail_the_save(
     monkeypatch.setattr(shutil, "rmtree", busy)
     checkpoints.save(tmp_path, 2, state(2), kept=1)
     assert "cannot be deleted: [Errno 16]" in capsys.readouterr().err
-    assert checkpoints.newest(tmp_path) == 2
+    assert checkpoints.newest_step(tmp_path) == 2
 
 
 def test_the_only_one_replaces_later_ones_too(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from helpers import make_dataset
 
 from cifar_jax import Config, UserError
-from cifar_jax.data.dataset import with_validation
+from cifar_jax.data.dataset import hold_out_validation
 from cifar_jax.runs import lock, run_dir
 
 
@@ -23,7 +23,7 @@ def config(tmp_path):
 
 def claim(config, dataset):
     """Claims the folder of a run like a training that is then stopped."""
-    run = run_dir.of(config, dataset)
+    run = run_dir.from_config(config, dataset)
     with run_dir.claim(run):
         return run
 
@@ -134,17 +134,17 @@ def test_other_pixels_are_refused(config, dataset):
 
 
 def test_another_choice_of_training_images_is_refused(config, dataset):
-    begin(config, with_validation(dataset, 16))
-    claim(config, with_validation(dataset, 16))
+    begin(config, hold_out_validation(dataset, 16))
+    claim(config, hold_out_validation(dataset, 16))
     with pytest.raises(UserError) as caught:
-        claim(config, with_validation(dataset, 8))
+        claim(config, hold_out_validation(dataset, 8))
     message = str(caught.value)
     assert "training images: 48 there, 56 now" in message
     assert "validation images: 16 there, 8 now" in message
 
 
 def test_other_training_images_are_told_by_their_labels(config, dataset):
-    whole = with_validation(dataset, 16)
+    whole = hold_out_validation(dataset, 16)
     labels = whole.train.labels.copy()
     assert labels[0] != labels[1]
     labels[:2] = labels[1::-1]
@@ -181,7 +181,7 @@ def test_a_run_that_did_not_record_its_training_images_can_be_resumed(config, da
 
 def test_a_run_can_only_be_trained_once_at_a_time(config, dataset, monkeypatch):
     monkeypatch.setattr(lock, "_LOCK_SECS", 0.1)
-    run = run_dir.of(config, dataset)
+    run = run_dir.from_config(config, dataset)
     with run_dir.claim(run):
         assert lock.is_training(run.path)
         message = rf"another training \(process {os.getpid()}\)"

@@ -329,7 +329,7 @@ def test_too_little_memory_is_no_damage(address, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr("cifar_jax.data.folder.pictures._resized", fail)
+    monkeypatch.setattr("cifar_jax.data.folder.pictures._resize", fail)
     response = post(address, png())
     assert response.status_code == 503
     assert "not enough memory for the file" in error_of(response)

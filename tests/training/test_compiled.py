@@ -59,7 +59,7 @@ def test_calls_take_the_steps_of_the_program(program, steps, dataset):
     for step in range(3):
         indices = order(step)["indices"]
         images, labels = dataset.train.images[indices], dataset.train.labels[indices]
-        expected, _ = take_step(expected, Batch.of(images, labels))
+        expected, _ = take_step(expected, Batch.from_arrays(images, labels))
     state, _ = steps.train_steps(fresh(program), 0, 3)
     # The programs are compiled separately, so the order of float32 sums may differ.
     for a, b in zip(bits(state), bits(expected), strict=True):
@@ -147,9 +147,9 @@ def test_lax_convolutions_are_never_in_a_loop_on_the_cpu(dataset, monkeypatch):
 
 def test_equal_programs_are_compiled_once(dataset, monkeypatch):
     lowered = []
-    compile_ = compilation.compile_
+    compile_ = compilation.compile_lowered
     monkeypatch.setattr(
-        compilation, "compile_", lambda x: lowered.append(x) or compile_(x)
+        compilation, "compile_lowered", lambda x: lowered.append(x) or compile_(x)
     )
     ends = []
     for seed, rate in itertools.product((0, 1), (0.3, 0.4)):

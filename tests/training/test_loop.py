@@ -89,7 +89,7 @@ class TopTwo(Hook):
         self.split = split
 
     def __call__(self, now):
-        logits = predict_logits(now.trained(), self.split.images)
+        logits = predict_logits(now.to_trained(), self.split.images)
         top = scores.accuracy_at(2, logits, self.split.labels)
         return {"test/top_2": top, "loss": now.metrics["total_loss"]}
 

@@ -41,7 +41,7 @@ def test_a_phase_ends_with_the_last_step_of_a_group(until, end):
 def test_a_step_of_a_later_phase_needs_fewer_gradients_for_the_same_params():
     program = program_of("group('hidden/.*', until=0.2), group('head/bias', until=.5)")
     images, labels = make_dataset().train.images[:8], make_dataset().train.labels[:8]
-    batch = Batch.of(images, labels)
+    batch = Batch.from_arrays(images, labels)
     state = init_state(program, jax.random.key(0), images)
     cost = {}
     for step in range(7):

@@ -81,7 +81,7 @@ def test_float16_halves_the_weights_and_hardly_changes_the_logits(
 def test_numbers_that_float16_does_not_have_are_refused():
     variables = {"params": {"head": {"kernel": np.full((2, 2), 7e4, np.float32)}}}
     with pytest.raises(UserError, match="params/head/kernel is too large for float16"):
-        exports.rounded(variables)
+        exports.round_to_float16(variables)
 
 
 @pytest.mark.wrong_types

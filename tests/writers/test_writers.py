@@ -39,7 +39,7 @@ def read_events(directory) -> list:
 def inspection(dataset):
     program = build_program(Config(model="small"), num_classes=3)
     state = init_state(program, jax.random.key(0), dataset.train.images)
-    batch = Batch.of(dataset.train.images[:4], dataset.train.labels[:4])
+    batch = Batch.from_arrays(dataset.train.images[:4], dataset.train.labels[:4])
     return jax.jit(functools.partial(inspect, program))(state, batch)
 
 

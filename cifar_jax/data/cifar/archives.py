@@ -102,7 +102,10 @@ def read(published: Published, path: Path, layout: Layout) -> tuple[Records, Rec
     train, test = (
         Records.empty(count, len(published.labels)) for count in published.counts
     )
-    parts = (*_in_parts(train, published.train), *_in_parts(test, published.test))
+    parts = (
+        *_iterate_parts(train, published.train),
+        *_iterate_parts(test, published.test),
+    )
     wanted = {layout.file(part): records for part, records in parts}
     limits = {name: _max_bytes(records) for name, records in wanted.items()}
     try:
@@ -125,7 +128,7 @@ def read(published: Published, path: Path, layout: Layout) -> tuple[Records, Rec
     return train, test
 
 
-def _in_parts(
+def _iterate_parts(
     records: Records, parts: Sequence[Part]
 ) -> Iterator[tuple[Part, Records]]:
     """Yields each part with a view of its share of the records."""
@@ -144,7 +147,7 @@ def _archive_files(
     path: Path, layout: Layout, limits: dict[str, int]
 ) -> Iterator[tuple[str, bytes]]:
     """Yields the names and contents of an archive's files, in archive order."""
-    contents = io.BytesIO(_unpacked(path))
+    contents = io.BytesIO(_unpack(path))
     with tarfile.open(fileobj=contents, mode="r:") as archive:
         for name, member in _members(archive, layout, limits).items():
             if not member.isreg() or member.issparse():
@@ -156,7 +159,7 @@ def _archive_files(
             yield name, file.read()
 
 
-def _unpacked(path: Path) -> bytes:
+def _unpack(path: Path) -> bytes:
     """Returns the tar archive in a file that gzip has packed, or not.
 
     It is unpacked in full before tarfile sees it: the limit on this one read bounds all

@@ -33,12 +33,12 @@ class Format:
 
 def decode_binary(contents: bytes, keys: Sequence[str], max_bytes: int) -> Batch:
     """Decodes records of a byte for each label and 3,072 pixel bytes."""
-    records, kinds = np.frombuffer(contents, np.uint8), len(keys)
-    if records.size % (kinds + PIXELS):
+    kinds = len(keys)
+    if len(contents) % (kinds + PIXELS):
         raise ValueError(
-            f"its size, {records.size:,} bytes, is not a multiple of {kinds + PIXELS}"
+            f"its size, {len(contents):,} bytes, is not a multiple of {kinds + PIXELS}"
         )
-    records = records.reshape(-1, kinds + PIXELS)
+    records = np.frombuffer(contents, np.uint8).reshape(-1, kinds + PIXELS)
     return records[:, kinds:], records[:, :kinds]
 
 

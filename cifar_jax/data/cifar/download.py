@@ -129,7 +129,7 @@ def _receive(download: Download, partial: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(directory: Path, title: str, megabytes: int) -> Iterator[None]:
+def lock(directory: Path, title: str, megabytes: int) -> Iterator[None]:
     """Creates a directory and locks it, so that only one run downloads into it.
 
     Args:
@@ -158,7 +158,7 @@ def locked(directory: Path, title: str, megabytes: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked_if_free(directory: Path) -> Iterator[bool]:
+def lock_if_free(directory: Path) -> Iterator[bool]:
     """Locks a directory, or yields False if a run downloads into it, or may do so."""
     try:
         lock = filelock.FileLock(directory / _LOCK, timeout=0).acquire()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cifar_jax.data import archive_names
 from cifar_jax.data.cifar.published import Published
-from cifar_jax.data.folder.picture_files import named_as_picture
-from cifar_jax.data.folder.splits import folders
+from cifar_jax.data.folder.picture_files import has_picture_name
+from cifar_jax.data.folder.splits import list_folders
 from cifar_jax.errors import UserError
 
 # Pictures are in folders of classes, these in folders of splits, and these in one of
@@ -32,9 +32,9 @@ def refuse(published: Published, directory: Path) -> None:
     Raises:
         OSError: the directory cannot be read.
     """
-    for name in archive_names.in_folder(directory):
+    for name in archive_names.list_archives(directory):
         if _NAMED_SO.search(name.lower()) and name != _own_partial(published):
-            raise UserError(_of_archive(published, directory / name))
+            raise UserError(_explain_archive(published, directory / name))
     if place := _folder_of_pictures(directory):
         raise UserError(
             f"--data_dir={directory} has pictures in {place}, but not "
@@ -53,9 +53,9 @@ def refuse_stand_in(published: Published, directory: Path, problem: str) -> None
     """
     if not directory.is_dir():
         return
-    for name in archive_names.in_folder(directory):
+    for name in archive_names.list_archives(directory):
         if name != _own_partial(published):
-            raise UserError(_of_archive(published, directory / name))
+            raise UserError(_explain_archive(published, directory / name))
     if any(path.name[:1] != "." for path in directory.iterdir()):
         raise UserError(f"{problem}; or give --dataset=digits for a stand-in")
 
@@ -65,7 +65,7 @@ def _own_partial(published: Published) -> str:
     return f"{published.binary.archive}.partial"
 
 
-def _of_archive(published: Published, path: Path) -> str:
+def _explain_archive(published: Published, path: Path) -> str:
     """Says what to do about an archive."""
     if archive_names.is_unfinished(path.name):
         return (
@@ -96,9 +96,9 @@ def _folder_of_pictures(directory: Path) -> Path | None:
     queue = [(directory, 0)]
     for place, depth in queue:
         try:
-            if any(named_as_picture(name) for name in os.listdir(place)):  # noqa: PTH208
+            if any(has_picture_name(name) for name in os.listdir(place)):  # noqa: PTH208
                 return place
-            inner = folders(place) if depth < _DEPTH else []
+            inner = list_folders(place) if depth < _DEPTH else []
         except OSError:
             continue
         queue += [(Path(folder), depth + 1) for folder in sorted(inner, key=str)]

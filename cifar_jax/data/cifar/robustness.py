@@ -172,7 +172,7 @@ def open_cifar10_c(data_dir: str | os.PathLike[str] | None) -> CorruptedImages:
     if _is_there(directory / _CIFAR10_C.name) or not _is_there(path):
         (path,) = _obtain((_CIFAR10_C,), directory)
     with _reading(path, _CIFAR10_C):
-        places = _in_folder(path) if path.is_dir() else _in_archive(path)
+        places = _find_in_folder(path) if path.is_dir() else _find_in_archive(path)
     missing = [name for name in (*CORRUPTIONS, "labels") if name not in places]
     if missing:
         raise UserError(
@@ -215,7 +215,7 @@ def _obtain(files: Sequence[Download], directory: Path) -> list[Path]:
             "--data_dir"
         )
     megabytes = math.ceil(sum(file.size for file in files) / 1e6)
-    with download.locked(directory, title, megabytes):
+    with download.lock(directory, title, megabytes):
         for file, path in zip(files, paths, strict=True):
             if not _is_there(path):  # another run may have been faster
                 download.fetch(file, directory)
@@ -226,15 +226,15 @@ def _is_there(path: Path) -> bool:
     try:
         return archives.is_there(path)
     except (OSError, ValueError) as error:
-        raise cifar.cannot_read(path.parent, error) from error
+        raise cifar.explain_unreadable(path.parent, error) from error
 
 
-def _in_folder(path: Path) -> dict[str, _Place]:
+def _find_in_folder(path: Path) -> dict[str, _Place]:
     """Returns the place of each .npy file in a folder."""
     return {file.stem: (file, 0, None) for file in path.glob("*.npy")}
 
 
-def _in_archive(path: Path) -> dict[str, _Place]:
+def _find_in_archive(path: Path) -> dict[str, _Place]:
     """Returns the place of each .npy file in an archive."""
     if not path.is_file():  # opening a FIFO would block forever
         raise ValueError("it is not a regular file")

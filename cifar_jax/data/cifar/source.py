@@ -73,17 +73,17 @@ def find(
             raise UserError(
                 f"--data_dir={directory} is a file; give the directory with the data"
             )
-        directory = tfds_builder.data_dir_of(published, directory)
+        directory = tfds_builder.find_data_dir(published, directory)
         tfds_builder.delete_leftovers(published, directory)
-        found, remark = _on_disk(published, directory)
+        found, remark = _find_on_disk(published, directory)
         if found is None and before_download is not None:
             before_download(published, directory)
     except FileNotFoundError:
         found, remark = None, None
     except (OSError, ValueError) as error:
-        raise cannot_read(directory, error) from error
+        raise explain_unreadable(directory, error) from error
     if found is None and not (data_dir or os.environ.get(_VARIABLE)):
-        found = _elsewhere(published)
+        found = _find_elsewhere(published)
     if found is None:
         problems = []
         for file in (published.download, *published.mirrors):
@@ -99,11 +99,11 @@ def find(
                 + f"; put {published.binary.archive} (from {HOME_PAGE}) into "
                 f"{directory}, or name the directory that contains it with --data_dir"
             )
-        found = _downloaded(published, directory)
+        found = _download(published, directory)
     return _dataset(published, *found, labels), ""
 
 
-def cannot_read(directory: Path, error: Exception) -> UserError:
+def explain_unreadable(directory: Path, error: Exception) -> UserError:
     """Returns the error to raise if the directory of the data cannot be read."""
     reason = getattr(error, "strerror", None) or error
     return UserError(
@@ -116,10 +116,12 @@ def cannot_read(directory: Path, error: Exception) -> UserError:
 _Found = tuple[Records, Records, Path]
 
 
-def _on_disk(published: Published, directory: Path) -> tuple[_Found | None, str | None]:
+def _find_on_disk(
+    published: Published, directory: Path
+) -> tuple[_Found | None, str | None]:
     """Returns what is there, and a remark on a copy that cannot be read."""
     remark = None
-    if tfds_builder.available():
+    if tfds_builder.is_available():
         prepared = tfds_builder.prepared_folder(published, directory)
         if archives.is_there(prepared):
             return (*tfds_builder.read_prepared(published, directory), prepared), None
@@ -133,7 +135,7 @@ def _on_disk(published: Published, directory: Path) -> tuple[_Found | None, str 
     return None, remark
 
 
-def _elsewhere(published: Published) -> _Found | None:
+def _find_elsewhere(published: Published) -> _Found | None:
     """Returns what torchvision or Keras have left in their usual places.
 
     If that is damaged, it is as if it was not there: nobody has asked for it.
@@ -147,7 +149,7 @@ def _elsewhere(published: Published) -> _Found | None:
     return None
 
 
-def _downloaded(published: Published, directory: Path) -> _Found:
+def _download(published: Published, directory: Path) -> _Found:
     """Downloads a data set into a directory and prepares it there, once."""
     try:
         str(directory).encode()  # array_record accepts no other names
@@ -157,18 +159,18 @@ def _downloaded(published: Published, directory: Path) -> _Found:
             "directory with --data_dir"
         ) from error
     # If several runs start at the same time, one of them does it.
-    with download.locked(directory, published.title, megabytes=350):
-        found, _ = _on_disk(published, directory)
+    with download.lock(directory, published.title, megabytes=350):
+        found, _ = _find_on_disk(published, directory)
         if found is None:
-            archive = _fetched((published.download, *published.mirrors), directory)
-            if tfds_builder.available():
+            archive = _fetch((published.download, *published.mirrors), directory)
+            if tfds_builder.is_available():
                 tfds_builder.prepare(published, directory, archive)
-            found, _ = _on_disk(published, directory)
+            found, _ = _find_on_disk(published, directory)
     assert found is not None
     return found
 
 
-def _fetched(files: Sequence[Download], directory: Path) -> Path:
+def _fetch(files: Sequence[Download], directory: Path) -> Path:
     """Downloads the first of the files that its server gives."""
     failure = None
     for file in files:

@@ -32,7 +32,7 @@ _VERSION = "1.0.0"
 _RECORDS_PER_READ = 1_000
 
 
-def available() -> bool:
+def is_available() -> bool:
     """Whether array_record files can be read and written on this platform."""
     return importlib.util.find_spec("array_record") is not None
 
@@ -46,12 +46,12 @@ def delete_leftovers(published: Published, data_dir: Path) -> None:
     """Deletes what killed preparations have left."""
     name = f"{_name(published)}/incomplete.*"
     if any(data_dir.glob(name)):
-        with download.locked_if_free(data_dir) as is_free:
+        with download.lock_if_free(data_dir) as is_free:
             for folder in data_dir.glob(name) if is_free else ():
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def data_dir_of(published: Published, folder: Path) -> Path:
+def find_data_dir(published: Published, folder: Path) -> Path:
     """Returns the directory in which a folder was prepared; if it was not, the folder.
 
     People name the folder of the data set, or that of its version.
@@ -94,7 +94,7 @@ def find_tfds(published: Published, data_dir: Path) -> tuple[Path | None, str | 
                 raise ValueError(f"{info.name} is not a regular file")
             file_format = json.loads(info.read_bytes()).get("fileFormat", "tfrecord")
         except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise _damaged(folder, error) from error
+            raise _explain_damage(folder, error) from error
         if file_format == "array_record":
             return folder, None
         remark = (
@@ -239,7 +239,7 @@ def _read(
             if len(records) != count:
                 raise ValueError(f"a split has {len(records)} images")
     except Exception as error:  # array_record and protobuf share no error class
-        raise _damaged(folder, error) from error
+        raise _explain_damage(folder, error) from error
     return train, test
 
 
@@ -271,7 +271,7 @@ def _version_numbers(folder: Path) -> list[int]:
     return [int(number) for number in folder.name.split(".") if number.isdecimal()]
 
 
-def _damaged(folder: Path, error: Exception) -> UserError:
+def _explain_damage(folder: Path, error: Exception) -> UserError:
     return UserError(
         f"the prepared data in {folder} cannot be read: {reason(error)}; delete that "
         "folder, and the next run will prepare the data again"

@@ -27,7 +27,6 @@ class Crop:
     def __call__(
         self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
     ) -> Num[Array, "{example.size} {example.size} c"]:
-        """Returns the distorted image."""
         side = (self.padding, self.padding)
         padded = jnp.pad(image, (side, side, (0, 0)))
         return augment.random_crop(key, padded, example.size)
@@ -40,7 +39,6 @@ class CenterCrop:
     def __call__(
         self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
     ) -> Num[Array, "{example.size} {example.size} c"]:
-        """Returns the distorted image."""
         return augment.central_crop(image, example.size)
 
 
@@ -60,7 +58,6 @@ class Translate:
     def __call__(
         self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
     ) -> Num[Array, "{example.size} {example.size} c"]:
-        """Returns the distorted image."""
         side = (self.by, self.by)
         padded = jnp.pad(image, (side, side, (0, 0)), mode="reflect")
         return augment.random_crop(key, padded, example.size)
@@ -73,7 +70,6 @@ class Flip:
     def __call__(
         self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
     ) -> Num[Array, "h w c"]:
-        """Returns the distorted image."""
         return augment.random_flip(key, image)
 
 
@@ -88,7 +84,6 @@ class AlternatingFlip:
     def __call__(
         self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
     ) -> Num[Array, "h w c"]:
-        """Returns the distorted image."""
         begins_mirrored = jax.random.bernoulli(example.key).astype(jnp.int32)
         mirrored = (begins_mirrored + example.epoch) % 2 == 1
         return jnp.where(mirrored, image[:, ::-1], image)

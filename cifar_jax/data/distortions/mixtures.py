@@ -31,7 +31,6 @@ class Mixup:
         images: Float[Array, "n h w c"],
         targets: Float[Array, "n classes"],
     ) -> tuple[Float[Array, "n h w c"], Float[Array, "n classes"]]:
-        """Returns a batch of mixed images and their targets."""
         weight = jax.random.beta(key, self.alpha, self.alpha)
         return _mean(images, weight), _mean(targets, weight)
 
@@ -59,7 +58,6 @@ class Cutmix:
         images: Float[Array, "n h w c"],
         targets: Float[Array, "n classes"],
     ) -> tuple[Float[Array, "n h w c"], Float[Array, "n classes"]]:
-        """Returns a batch of mixed images and their targets."""
         weight_key, center_key = jax.random.split(key)
         share = 1 - jax.random.beta(weight_key, self.alpha, self.alpha)
         height, width = images.shape[1:3]

@@ -27,7 +27,6 @@ class Brightness:
     def __call__(
         self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
     ) -> Float[Array, "h w c"]:
-        """Returns the distorted image."""
         return augment.random_brightness(key, image.astype(jnp.float32), self.delta)
 
 
@@ -47,7 +46,6 @@ class Contrast:
     def __call__(
         self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
     ) -> Float[Array, "h w c"]:
-        """Returns the distorted image."""
         image = image.astype(jnp.float32)
         return augment.random_contrast(key, image, 1 - self.delta, 1 + self.delta)
 
@@ -71,7 +69,6 @@ class Cutout:
     def __call__(
         self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
     ) -> Float[Array, "h w c"]:
-        """Returns the distorted image."""
         height, width, _ = image.shape
         image = image.astype(jnp.float32)
         center = jax.random.randint(key, (2,), 0, jnp.array([height, width]))

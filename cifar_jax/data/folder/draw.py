@@ -29,7 +29,7 @@ class Picture:
     label: int
 
 
-def test_pictures(
+def split_off_test(
     pictures: Sequence[Picture], seed: int
 ) -> tuple[list[Picture], list[Picture]]:
     """Splits pictures into those for training and those for testing."""
@@ -41,10 +41,10 @@ def test_pictures(
         if chosen[picture.label] < (max(1, total // TEST_SHARE) if total > 1 else 0):
             chosen[picture.label] += 1
             test.add(picture)
-    return _divided(pictures, test)
+    return _divide(pictures, test)
 
 
-def validation_pictures(
+def split_off_validation(
     pictures: Sequence[Picture], size: int, seed: int
 ) -> tuple[list[Picture], list[Picture]]:
     """Splits training pictures into those that stay and those that are held out.
@@ -62,10 +62,10 @@ def validation_pictures(
             f"pictures {len(free)} can be held out, as one of each class must stay"
         )
     held_out = {free[(2 * i + 1) * len(free) // (2 * size)] for i in range(size)}
-    return _divided(pictures, held_out)
+    return _divide(pictures, held_out)
 
 
-def _divided(
+def _divide(
     pictures: Sequence[Picture], chosen: set[Picture]
 ) -> tuple[list[Picture], list[Picture]]:
     return (

@@ -82,7 +82,7 @@ def _tables(folder: Path) -> list[Path]:
 def _split_in(stem: str) -> str:
     """Returns the split in a file's name, such as trainLabels or val_annotations."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", stem)
-    found = [split for word in words if (split := splits.split_of(word))]
+    found = [split for word in words if (split := splits.find_split(word))]
     return found[0] if found else splits.TRAIN
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from cifar_jax.data import archive_names
 from cifar_jax.data.folder import draw, label_files, splits
 from cifar_jax.data.folder.draw import Picture
-from cifar_jax.data.folder.picture_files import ending, is_picture, named_as_picture
+from cifar_jax.data.folder.picture_files import ending, has_picture_name, is_picture
 from cifar_jax.data.folder.splits import TEST, TRAIN, VALIDATION
 from cifar_jax.errors import UserError
 
@@ -68,7 +68,7 @@ def find(directory: Path, split_seed: int = 0, validation_size: int = 0) -> List
         UserError: the layout is another one, or a split or a class is empty.
         OSError: a folder cannot be read.
     """
-    reader = _Reader(splits.root(directory))
+    reader = _Reader(splits.find_root(directory))
     found = reader.read(split_seed)
     if not found.test:
         raise UserError(
@@ -82,7 +82,9 @@ def find(directory: Path, split_seed: int = 0, validation_size: int = 0) -> List
             f"--validation_size={validation_size} would hold out more pictures than "
             f"those in {splits.find(found.root)[VALIDATION]}; leave it out"
         )
-    train, held_out = draw.validation_pictures(found.train, validation_size, split_seed)
+    train, held_out = draw.split_off_validation(
+        found.train, validation_size, split_seed
+    )
     return dataclasses.replace(found, train=tuple(train), validation=tuple(held_out))
 
 
@@ -107,7 +109,7 @@ class _Reader:
             found[TEST] = found.pop(VALIDATION)
         drawn = TEST not in found
         if drawn:
-            found[TRAIN], found[TEST] = draw.test_pictures(found[TRAIN], split_seed)
+            found[TRAIN], found[TEST] = draw.split_off_test(found[TRAIN], split_seed)
         if len(self._class_names) == 1:
             self._remarks.append(
                 f"There is only one class, {self._class_names[0]!r}, so every network "
@@ -126,10 +128,10 @@ class _Reader:
 
     def _split(self, split: str, folder: Path) -> list[Picture] | None:
         """Lists a split, in the order of file names; None if it has no labels."""
-        flat = splits.flat(folder)
-        found = self._in_classes(folder, split) if flat is None else None
+        flat = splits.find_flat(folder)
+        found = self._find_in_classes(folder, split) if flat is None else None
         if flat is not None:
-            found = self._in_file(flat, folder, split)
+            found = self._find_in_file(flat, folder, split)
         if found is None:
             return None
         if split == TRAIN:
@@ -143,15 +145,15 @@ class _Reader:
         pictures = [Picture(path, place, labels[name]) for path, place, name in found]
         return sorted(pictures, key=lambda picture: (picture.path.name, picture.label))
 
-    def _in_classes(self, folder: Path, split: str) -> list[_Found]:
+    def _find_in_classes(self, folder: Path, split: str) -> list[_Found]:
         """Returns the pictures in folders of classes."""
-        loose = sum(named_as_picture(file.name) for file in folder.iterdir())
+        loose = sum(has_picture_name(file.name) for file in folder.iterdir())
         if loose:
             self._remarks.append(
                 f"{loose} pictures in {folder} are in no folder of a class; not used."
             )
-        entries = splits.folders(folder)
-        if splits.are_no_classes(entry.name for entry in entries):
+        entries = splits.list_folders(folder)
+        if splits.are_not_classes(entry.name for entry in entries):
             names = " and ".join(sorted(entry.name for entry in entries))
             raise UserError(
                 f"{folder} has {names}, which name no classes; put the pictures of "
@@ -175,14 +177,16 @@ class _Reader:
             pictures += [(path, place, name) for path, place in files]
         return pictures
 
-    def _in_file(self, flat: Path, folder: Path, split: str) -> list[_Found] | None:
+    def _find_in_file(
+        self, flat: Path, folder: Path, split: str
+    ) -> list[_Found] | None:
         """Returns the pictures of a split by a file of labels, if there is one."""
         files = sorted(self._files(flat))
         names = [path.name for path, _ in files]
         labels = label_files.find(self._root, folder, split, names) if files else None
         if labels is None:
             if split == TRAIN or not files:
-                raise UserError(self._unlabeled(folder, len(files)))
+                raise UserError(self._explain_unlabeled(folder, len(files)))
             self._remarks.append(
                 f"The {len(files)} pictures in {folder} have no labels, neither by "
                 "folders of classes nor in a file; not used."
@@ -197,10 +201,10 @@ class _Reader:
                 raise UserError(f"{labels.file}: {name!r} cannot name a class")
         return [(*file, name) for file, name in zip(files, labels.names, strict=True)]
 
-    def _unlabeled(self, folder: Path, count: int) -> str:
+    def _explain_unlabeled(self, folder: Path, count: int) -> str:
         """Says what is wrong with a folder that should have folders of classes."""
         problem = f"{folder} has no pictures in sub-folders"
-        if not count and (packed := archive_names.in_folder(self._root)):
+        if not count and (packed := archive_names.list_archives(self._root)):
             return f"{problem}; unpack {packed[0]} first"
         if count:
             problem += f" ({count} are directly in it, and so of no class)"
@@ -233,9 +237,9 @@ def _class_folder(folder: Path) -> Path:
     Raises:
         UserError: it contains other folders.
     """
-    if inner := splits.folders(folder):
-        flat = splits.flat(folder)
-        if flat is None or any(named_as_picture(f.name) for f in folder.iterdir()):
+    if inner := splits.list_folders(folder):
+        flat = splits.find_flat(folder)
+        if flat is None or any(has_picture_name(f.name) for f in folder.iterdir()):
             raise UserError(
                 f"{folder} should contain the pictures of a class, but has a folder "
                 f"{inner[0].name}; give --data_dir the folder of all classes, or one "

@@ -91,7 +91,7 @@ def read(
         if not folder.exists():
             _write(folder, found, size, value_range)
     try:
-        return _verified(folder, size)
+        return _verify(folder, size)
     except (CacheDamagedError, OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(
             f"the decoded pictures in {folder} cannot be used ({error}); delete that "
@@ -131,7 +131,7 @@ def _contents(cache: Path, directory: Path, everything: Sequence[Picture]) -> st
         try:
             record = json.loads(_regular(known).read_bytes())
             if record["status"] == status.hexdigest():
-                return record["contents"]
+                return str(record["contents"])
         except (CacheDamagedError, OSError, ValueError, KeyError, TypeError):
             pass  # a new folder, or one that has changed
         digests = dict(in_parallel(_digest, ordered, "Reading pictures"))
@@ -141,7 +141,7 @@ def _contents(cache: Path, directory: Path, everything: Sequence[Picture]) -> st
         # What cannot be read now may be readable later, with the same size and times.
         if None not in digests.values():
             record = {"status": status.hexdigest(), "contents": contents.hexdigest()}
-            with unfinished.new(known) as partial:
+            with unfinished.create(known) as partial:
                 partial.write_text(json.dumps(record))
                 partial.replace(known)
     return contents.hexdigest()
@@ -171,7 +171,7 @@ def _write(
     folder: Path, found: Pictures, size: int, value_range: deep.Range | None
 ) -> None:
     """Decodes pictures into a folder that gets its name once it is complete."""
-    with unfinished.new(folder) as partial:
+    with unfinished.create(folder) as partial:
         partial.mkdir()
         _fill(partial, found, size, value_range)
         partial.rename(folder)
@@ -187,7 +187,7 @@ def _fill(
     for name, split in found.items():
         labels = []
         with (folder / f"{name}.images").open("wb") as file:
-            for picture, image in _decoded(split, size, value_range):
+            for picture, image in _decode(split, size, value_range):
                 if isinstance(image, UserError):
                     # The same pictures may be in another folder next time.
                     reason = str(image).replace(str(picture.path), picture.name)
@@ -221,7 +221,7 @@ def _value_range(split: Sequence[Picture]) -> deep.Range | None:
 
     with pictures.quiet_decoders():
         ranges = [found for _, found in in_parallel(bounds, split, "Looking for range")]
-    return deep.joined([found for found in ranges if found is not None])
+    return deep.join_ranges([found for found in ranges if found is not None])
 
 
 def _ordinary(levels: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -235,7 +235,7 @@ def _ordinary(levels: Sequence[tuple[int, int]]) -> tuple[int, int]:
     )
 
 
-def _decoded(
+def _decode(
     split: Sequence[Picture], size: int, value_range: deep.Range | None
 ) -> Iterator[tuple[Picture, UInt8[np.ndarray, "size size 3"] | UserError]]:
     """Yields each picture with its pixels, or with the error if it is damaged."""
@@ -253,7 +253,7 @@ def _decoded(
         yield from in_parallel(decode, split, "Decoding pictures")
 
 
-def _verified(folder: Path, size: int) -> Decoded:
+def _verify(folder: Path, size: int) -> Decoded:
     """Returns what is in a folder of the cache."""
     contents: dict[str, Any] = json.loads(_regular(folder / _CONTENTS).read_bytes())
     splits = _splits(folder, contents["counts"], size)

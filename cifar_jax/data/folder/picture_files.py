@@ -60,9 +60,9 @@ def is_own_folder(name: str) -> bool:
     return name[:1] != "." and name not in _SYSTEM_FOLDERS
 
 
-def named_as_picture(name: str) -> bool:
+def has_picture_name(name: str) -> bool:
     """Whether a file's name has the ending of a picture, readable here or not."""
-    return name[:1] != "." and _is_of_pictures(ending(name))
+    return name[:1] != "." and _is_picture_ending(ending(name))
 
 
 def is_picture(path: str | os.PathLike[str]) -> bool:
@@ -75,10 +75,10 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
     end = ending(name)
     if name[:1] == "." or end in _NO_PICTURES:
         return False
-    return not end or _is_of_pictures(end) or _begins_like_picture(path)
+    return not end or _is_picture_ending(end) or _begins_like_picture(path)
 
 
-def obstacle(name: str, beginning: bytes = b"") -> str | None:
+def find_obstacle(name: str, beginning: bytes = b"") -> str | None:
     """Returns why a picture cannot be read here, by its kind; None: it may be.
 
     Args:
@@ -95,7 +95,7 @@ def obstacle(name: str, beginning: bytes = b"") -> str | None:
     return None
 
 
-def _is_of_pictures(end: str) -> bool:
+def _is_picture_ending(end: str) -> bool:
     known = end in _UNREADABLE or end in Image.registered_extensions()
     return known and end not in _NO_PICTURES
 

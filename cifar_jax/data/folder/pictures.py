@@ -45,7 +45,7 @@ def find(name: str) -> list[str]:
     path = pathlib.Path(name)
     try:
         if path.is_dir():
-            found = _in_folder(path)
+            found = _find_in_folder(path)
         elif glob.has_magic(name) and not path.exists():
             # Path.glob takes no absolute patterns.
             matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
@@ -60,7 +60,7 @@ def find(name: str) -> list[str]:
     return found
 
 
-def _in_folder(path: pathlib.Path) -> list[str]:
+def _find_in_folder(path: pathlib.Path) -> list[str]:
     def fail(error: OSError) -> None:
         raise error
 
@@ -155,11 +155,11 @@ def decode(
         RunError: there is not enough memory for it, or too many files are open.
     """
     height, width, _ = image_shape
-    with _opened(file, formats) as image:
+    with _open(file, formats) as image:
         if resize == "crop":
             # Decodes a JPEG at the smallest scale that is still sufficient.
             image.draft(None, (4 * width, 4 * height))
-        return _resized(image, height, width, value_range, resize)
+        return _resize(image, height, width, value_range, resize)
 
 
 def count_pixels(
@@ -171,7 +171,7 @@ def count_pixels(
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
     """
-    with quiet_decoders(), _opened(file, formats) as image:
+    with quiet_decoders(), _open(file, formats) as image:
         return image.width * image.height
 
 
@@ -186,12 +186,12 @@ def deep_bounds(file: str | os.PathLike[str]) -> deep.Range | None:
     """
     if deep.has_eight_bits(_beginning(_regular_file(file))):
         return None
-    with _opened(file) as image:
+    with _open(file) as image:
         return deep.bounds(image) if deep.is_deep(image) else None
 
 
 @contextlib.contextmanager
-def _opened(
+def _open(
     file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
     formats: tuple[str, ...] | None = None,
 ) -> Iterator[Image.Image]:
@@ -209,13 +209,13 @@ def _opened(
         name, source = str(getattr(file, "name", "stdin")), file
     else:
         raise UserError(f"file={file!r} must be a path or an open binary file")
-    if obstacle := picture_files.obstacle(name):
+    if obstacle := picture_files.find_obstacle(name):
         raise UserError(f"{name} {obstacle}")
     try:
         with Image.open(source, formats=formats) as image:
             yield image
     except UnidentifiedImageError:
-        if obstacle := picture_files.obstacle(name, _beginning(source)):
+        if obstacle := picture_files.find_obstacle(name, _beginning(source)):
             raise UserError(f"{name} {obstacle}") from None
         raise UserError(f"{name} is not a readable picture") from None
     except Image.DecompressionBombError as error:
@@ -277,18 +277,18 @@ def _regular_file(path: str | os.PathLike[str]) -> pathlib.Path:
     return pathlib.Path(path)
 
 
-def _resized(
+def _resize(
     image: Image.Image,
     height: int,
     width: int,
     value_range: deep.Range | None,
     resize: Resizing,
 ) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    upright, format_ = image, image.format
+    upright, file_format = image, image.format
     # Copies of large pictures take gigabytes.
     ImageOps.exif_transpose(upright, in_place=True)
     if deep.is_deep(upright):
-        upright = deep.to_gray(upright, format_, value_range)
+        upright = deep.to_gray(upright, file_format, value_range)
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         white = Image.new("RGBA", upright.size, "white")

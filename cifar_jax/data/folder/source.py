@@ -56,7 +56,7 @@ def load(
     if not data_dir:
         raise UserError("--dataset=folder needs --data_dir, the folder of the pictures")
     directory = Path(data_dir).expanduser()
-    listing = _listed(directory, split_seed, validation_size)
+    listing = _list_pictures(directory, split_seed, validation_size)
     named = {
         "train": listing.train,
         "test": listing.test,
@@ -101,7 +101,7 @@ def load(
     )
 
 
-def _listed(directory: Path, split_seed: int, validation_size: int) -> Listing:
+def _list_pictures(directory: Path, split_seed: int, validation_size: int) -> Listing:
     try:
         if directory.is_file():
             packed = archive_names.is_packed(directory.name)
@@ -126,7 +126,7 @@ def _unreadable_kinds(pictures: Sequence[Picture]) -> str | None:
     kinds = Counter(
         (picture_files.ending(name), obstacle)
         for name in names
-        if (obstacle := picture_files.obstacle(name))
+        if (obstacle := picture_files.find_obstacle(name))
     )
     counts = [
         f"{count} of {len(names)} pictures end in {end}, a kind that {obstacle}"
@@ -164,7 +164,7 @@ def _few_levels(decoded: Decoded) -> list[str]:
 
 def _damage(damaged: list[tuple[str, str]], count: int) -> str | None:
     """Says how many pictures are damaged, and what is wrong with the first."""
-    damaged = [found for found in damaged if not picture_files.obstacle(found[0])]
+    damaged = [found for found in damaged if not picture_files.find_obstacle(found[0])]
     if not damaged:
         return None
     reasons = [reason for _, reason in damaged[:_NAMED]]

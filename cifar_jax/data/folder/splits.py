@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from cifar_jax.data.folder.picture_files import is_own_folder, named_as_picture
+from cifar_jax.data.folder.picture_files import has_picture_name, is_own_folder
 from cifar_jax.errors import UserError
 
 TRAIN, TEST, VALIDATION = "train", "test", "val"
@@ -26,7 +26,7 @@ _ANNOTATIONS = re.compile("masks?|labels?|annotations?|boxes|groundtruth|gt")
 _DEPTH = 4
 
 
-def split_of(name: str) -> str | None:
+def find_split(name: str) -> str | None:
     """Returns which split a name says: TRAIN, TEST or VALIDATION; None if it does not.
 
     Case, digits and punctuation do not matter: Train, training_set, val2017.
@@ -35,7 +35,7 @@ def split_of(name: str) -> str | None:
     return next((s for s, names in _NAMES.items() if names.fullmatch(letters)), None)
 
 
-def folders(directory: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+def list_folders(directory: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
     """Returns the folders in a folder, except for those that are hidden or a system's.
 
     Raises:
@@ -45,7 +45,7 @@ def folders(directory: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
         return [e for e in entries if e.is_dir() and is_own_folder(e.name)]
 
 
-def are_no_classes(names: Iterable[str]) -> bool:
+def are_not_classes(names: Iterable[str]) -> bool:
     """Whether names are those of pictures and their annotations: images and masks."""
     names = [name.lower() for name in names]
     pictures = sum(map(bool, map(_PICTURES.fullmatch, names)))
@@ -53,20 +53,20 @@ def are_no_classes(names: Iterable[str]) -> bool:
     return 0 < pictures < len(names) == pictures + annotations
 
 
-def flat(directory: Path) -> Path | None:
+def find_flat(directory: Path) -> Path | None:
     """Returns the folder whose pictures are in no folders of classes, if there is one.
 
     It is the given one, or the folder `images` in it, if there is no other.
     """
-    inner = folders(directory)
+    inner = list_folders(directory)
     if not inner:
         return directory
     if len(inner) == 1 and _PICTURES.fullmatch(inner[0].name.lower()):
-        return None if folders(inner[0]) else Path(inner[0])
+        return None if list_folders(inner[0]) else Path(inner[0])
     return None
 
 
-def root(directory: Path) -> Path:
+def find_root(directory: Path) -> Path:
     """Returns the folder of splits or classes, of which others may be the only folder.
 
     Archives often have one folder with everything; and with no other folder beside it,
@@ -76,11 +76,13 @@ def root(directory: Path) -> Path:
         OSError: a folder cannot be read.
     """
     for _ in range(_DEPTH):
-        inner = folders(directory)
+        inner = list_folders(directory)
         if len(inner) != 1:
             break
         only = Path(inner[0])
-        if flat(only) or any(named_as_picture(file.name) for file in only.iterdir()):
+        if find_flat(only) or any(
+            has_picture_name(file.name) for file in only.iterdir()
+        ):
             break
         directory = only
     return directory
@@ -98,8 +100,8 @@ def find(directory: Path) -> dict[str, Path]:
     """
     found: dict[str, list[str]] = {}
     others: list[str] = []
-    for name in sorted(folder.name for folder in folders(directory)):
-        split = split_of(name)
+    for name in sorted(folder.name for folder in list_folders(directory)):
+        split = find_split(name)
         (others if split is None else found.setdefault(split, [])).append(name)
     complete = TRAIN in found and len(found) > 1
     if not found or (others and not complete):

@@ -16,7 +16,7 @@ _SUFFIX = ".partial"
 
 
 @contextlib.contextmanager
-def new(path: Path) -> Iterator[Path]:
+def create(path: Path) -> Iterator[Path]:
     """Yields the path to write to; what does not get its name there is deleted.
 
     The lock must be held.

@@ -17,7 +17,7 @@ class Views(Protocol):
         """Returns the views of an image, each of size x size pixels."""
         ...
 
-    def combined(
+    def combine(
         self, logits: Float[Array, "n views classes"]
     ) -> Float[Array, "n classes"]:
         """Returns the logits of images: the logarithms of the mean probabilities."""

@@ -17,7 +17,6 @@ class Center(Views):
     def __call__(
         self, image: Num[Array, "h w c"], size: int
     ) -> list[Num[Array, "{size} {size} c"]]:
-        """Returns the views of an image."""
         return [augment.central_crop(image, size)]
 
 
@@ -28,8 +27,7 @@ class Mirror(Views):
     def __call__(
         self, image: Num[Array, "h w c"], size: int
     ) -> list[Num[Array, "{size} {size} c"]]:
-        """Returns the views of an image."""
-        return _with_mirror_images([augment.central_crop(image, size)])
+        return _add_mirror_images([augment.central_crop(image, size)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +37,8 @@ class TenCrops(Views):
     def __call__(
         self, image: Num[Array, "h w c"], size: int
     ) -> list[Num[Array, "{size} {size} c"]]:
-        """Returns the views of an image."""
         center = augment.central_crop(image, size)
-        return _with_mirror_images([center, *augment.corners(image, size)])
+        return _add_mirror_images([center, *augment.corners(image, size)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,18 +61,17 @@ class ShiftedMirrors(Views):
     def __call__(
         self, image: Num[Array, "h w c"], size: int
     ) -> list[Num[Array, "{size} {size} c"]]:
-        """Returns the views of an image."""
         by = self.shift
         padded = jnp.pad(image, ((by, by), (by, by), (0, 0)), mode="reflect")
         top, left = (padded.shape[0] - size) // 2, (padded.shape[1] - size) // 2
-        return _with_mirror_images(
+        return _add_mirror_images(
             [
                 padded[top + d : top + d + size, left + d : left + d + size]
                 for d in (0, -by, by)
             ]
         )
 
-    def combined(
+    def combine(
         self, logits: Float[Array, "n views classes"]
     ) -> Float[Array, "n classes"]:
         """Returns the weighted means of the logits."""
@@ -83,5 +79,5 @@ class ShiftedMirrors(Views):
         return jnp.einsum("nvc,v->nc", logits, weights)
 
 
-def _with_mirror_images(crops: list[Array]) -> list[Array]:
+def _add_mirror_images(crops: list[Array]) -> list[Array]:
     return crops + [crop[:, ::-1] for crop in crops]

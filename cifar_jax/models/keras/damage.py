@@ -35,7 +35,7 @@ def is_endless(contents: bytes | mmap.mmap) -> bool:
     return False
 
 
-def shared(file: Any) -> str | None:
+def find_shared(file: Any) -> str | None:
     """Returns a name of what has several, or of an array in another's bytes, if any.
 
     Keras writes none. A wrong bit in an address makes one, and so does who wants a

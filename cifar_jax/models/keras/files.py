@@ -9,8 +9,8 @@ import zipfile
 from typing import Any
 
 from cifar_jax import extras
-from cifar_jax.checks import regular_file
-from cifar_jax.console import one_line
+from cifar_jax.checks import check_regular_file
+from cifar_jax.console import to_one_line
 from cifar_jax.errors import UserError
 from cifar_jax.models.keras import damage, named_files, numbered_files
 from cifar_jax.models.keras.layer import Layer
@@ -30,7 +30,7 @@ def read(path: str | pathlib.Path) -> list[Layer]:
         UserError: h5py is not installed; the file does not exist, is damaged, or has no
             weights of Keras; or a layer is of an unknown kind.
     """
-    path = regular_file(path)
+    path = check_regular_file(path)
     extras.require(f"reading {path}", "weights", "h5py")
     import h5py
 
@@ -44,14 +44,14 @@ def read(path: str | pathlib.Path) -> list[Layer]:
                     f"its {link} is a link to another place, which is not followed; "
                     "Keras writes no such links"
                 )
-            if (name := damage.shared(file)) is not None:
+            if (name := damage.find_shared(file)) is not None:
                 raise UserError(f"it is damaged: {name} shares bytes with others")
-            if named_files.is_one(file):
+            if named_files.is_named_file(file):
                 layers = named_files.layers(file, path.name)
             else:
                 layers = numbered_files.layers(file, config)
     except UserError as error:
-        raise UserError(one_line(f"{path}: {error}")) from None
+        raise UserError(to_one_line(f"{path}: {error}")) from None
     except MemoryError:
         raise UserError(
             f"{path} does not fit into the memory of this machine"
@@ -60,7 +60,7 @@ def read(path: str | pathlib.Path) -> list[Layer]:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            one_line(f"{path} is damaged, or not a weights file of Keras: {reason}")
+            to_one_line(f"{path} is damaged, or not a weights file of Keras: {reason}")
         ) from None
     if not layers:
         raise UserError(f"{path} has no weights of Keras layers")

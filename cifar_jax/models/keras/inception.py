@@ -7,7 +7,7 @@ Szegedy et al., "Rethinking the Inception architecture for computer vision", 201
 
 import itertools
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -51,7 +51,7 @@ class Inception(Network):
         """Returns the function that applies the numbered convolutions of a branch."""
         numbers = itertools.count()
 
-        def branch(x: Array, *convs: tuple) -> Array:
+        def branch(x: Array, *convs: tuple[Any, ...]) -> Array:
             for conv in convs:
                 number = next(numbers)
                 suffix = f"_{number}" if number else ""
@@ -80,9 +80,9 @@ class Inception(Network):
     def stem(self, images: Float[Array, "n h w 3"], branch: Branch) -> Array:
         """Applies the layers before the first module."""
         x = branch(images, (32, 3, 3, *_HALVE), (32, 3, 3, 1, "VALID"), (64, 3, 3))
-        x = self.halved(x)
+        x = self.halve(x)
         x = branch(x, (80, 1, 1, 1, "VALID"), (192, 3, 3, 1, "VALID"))
-        return self.halved(x)
+        return self.halve(x)
 
     def module(self, x: Array, branch: Branch, plain: int, averaged: int) -> Array:
         """Applies the module that both networks begin with.
@@ -93,18 +93,18 @@ class Inception(Network):
             plain: channels of the branch that is one convolution.
             averaged: channels of the branch that averages before.
         """
-        return _joined(
+        return _concatenate(
             branch(x, (plain, 1, 1)),
             branch(x, (48, 1, 1), (64, 5, 5)),
             branch(x, (64, 1, 1), (96, 3, 3), (96, 3, 3)),
-            branch(self.averaged(x), (averaged, 1, 1)),
+            branch(self.average(x), (averaged, 1, 1)),
         )
 
-    def halved(self, x: Array) -> Array:
+    def halve(self, x: Array) -> Array:
         """Returns the maxima of 3x3 windows with strides of 2."""
         return self.max_pool(x, (3, 3), (2, 2))
 
-    def averaged(self, x: Array) -> Array:
+    def average(self, x: Array) -> Array:
         """Returns the means of the pixels around each pixel."""
         return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
 
@@ -121,30 +121,30 @@ class InceptionV3(Inception):
         x = self.stem(images, branch)
         for width in (32, 64, 64):
             x = self.module(x, branch, 64, width)
-        x = _joined(
+        x = _concatenate(
             branch(x, (384, 3, 3, *_HALVE)),
             branch(x, (64, 1, 1), (96, 3, 3), (96, 3, 3, *_HALVE)),
-            self.halved(x),
+            self.halve(x),
         )
         for width in (128, 160, 160, 192):
             row, column = (width, 1, 7), (width, 7, 1)
-            x = _joined(
+            x = _concatenate(
                 branch(x, (192, 1, 1)),
                 branch(x, (width, 1, 1), row, (192, 7, 1)),
                 branch(x, (width, 1, 1), column, row, column, (192, 1, 7)),
-                branch(self.averaged(x), (192, 1, 1)),
+                branch(self.average(x), (192, 1, 1)),
             )
-        x = _joined(
+        x = _concatenate(
             branch(x, (192, 1, 1), (320, 3, 3, *_HALVE)),
             branch(x, (192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3, *_HALVE)),
-            self.halved(x),
+            self.halve(x),
         )
         for _ in range(2):
-            x = _joined(
+            x = _concatenate(
                 branch(x, (320, 1, 1)),
                 _split(branch, branch(x, (384, 1, 1))),
                 _split(branch, branch(x, (448, 1, 1), (384, 3, 3))),
-                branch(self.averaged(x), (192, 1, 1)),
+                branch(self.average(x), (192, 1, 1)),
             )
         return self.predictions(x.mean(axis=(1, 2)), glorot_uniform())
 
@@ -161,31 +161,31 @@ class InceptionResNetV2(Inception):
         x = self.stem(images, branch)
         x = self.module(x, branch, 96, 64)
         for number in range(1, 11):
-            mixed = _joined(
+            mixed = _concatenate(
                 branch(x, (32, 1, 1)),
                 branch(x, (32, 1, 1), (32, 3, 3)),
                 branch(x, (32, 1, 1), (48, 3, 3), (64, 3, 3)),
             )
             x = self.residual(x, mixed, 0.17, f"block35_{number}")
-        x = _joined(
+        x = _concatenate(
             branch(x, (384, 3, 3, *_HALVE)),
             branch(x, (256, 1, 1), (256, 3, 3), (384, 3, 3, *_HALVE)),
-            self.halved(x),
+            self.halve(x),
         )
         for number in range(1, 21):
-            mixed = _joined(
+            mixed = _concatenate(
                 branch(x, (192, 1, 1)),
                 branch(x, (128, 1, 1), (160, 1, 7), (192, 7, 1)),
             )
             x = self.residual(x, mixed, 0.1, f"block17_{number}")
-        x = _joined(
+        x = _concatenate(
             branch(x, (256, 1, 1), (384, 3, 3, *_HALVE)),
             branch(x, (256, 1, 1), (288, 3, 3, *_HALVE)),
             branch(x, (256, 1, 1), (288, 3, 3), (320, 3, 3, *_HALVE)),
-            self.halved(x),
+            self.halve(x),
         )
         for number in range(1, 11):
-            mixed = _joined(
+            mixed = _concatenate(
                 branch(x, (192, 1, 1)),
                 branch(x, (192, 1, 1), (224, 1, 3), (256, 3, 1)),
             )
@@ -209,10 +209,10 @@ class InceptionResNetV2(Inception):
         return self.tap(f"{name}_conv", nn.relu(x) if relu else x)
 
 
-def _joined(*branches: Array) -> Array:
+def _concatenate(*branches: Array) -> Array:
     return jnp.concatenate(branches, axis=-1)
 
 
 def _split(branch: Branch, x: Array) -> Array:
     """Applies a row and a column of a 3x3 window side by side."""
-    return _joined(branch(x, (384, 1, 3)), branch(x, (384, 3, 1)))
+    return _concatenate(branch(x, (384, 1, 3)), branch(x, (384, 3, 1)))

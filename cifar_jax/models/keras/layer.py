@@ -42,7 +42,7 @@ def value(group: Any, key: str, layer: str, weight: str) -> Float[np.ndarray, ".
         raise UserError(f"{name} is missing or damaged") from None
     # h5py knows no bfloat16: for it, these are two bytes of no meaning.
     if array.dtype == np.dtype("V2"):
-        return array.view(ml_dtypes.bfloat16).astype(np.float32)
+        array = array.view(ml_dtypes.bfloat16).astype(np.float32)
     return array
 
 

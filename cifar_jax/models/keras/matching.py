@@ -56,42 +56,42 @@ def match(layers: Sequence[Layer], model: str | None) -> Matched:
     Raises:
         UserError: the layers are not those of the network, or cannot be told apart.
     """
-    network = _recognized(layers) if model is None else model.split("(")[0]
+    network = _recognize(layers) if model is None else model.split("(")[0]
     if network is None or network not in known_networks():
-        return Matched(_as_named(layers, model), ())
+        return Matched(_match_own_names(layers, model), ())
     try:
         # With options, it may have fewer layers.
-        return _matched(layers, network, whole=model in (None, network))
+        return _match(layers, network, whole=model in (None, network))
     except UserError as error:
-        other = _recognized(layers)
+        other = _recognize(layers)
         hint = f"; its layers are those of {other}" if other else ""
         raise UserError(f"{error}{hint}") from None
 
 
-def _recognized(layers: Sequence[Layer]) -> str | None:
+def _recognize(layers: Sequence[Layer]) -> str | None:
     """Returns the network of Keras whose layers are all there, but for its head."""
     others: dict[str, int] = {}
     for network in known_networks():
         try:
-            others[network] = len(_matched(layers, network, whole=True).others)
+            others[network] = len(_match(layers, network, whole=True).others)
         except UserError:
             continue
     return min(others, key=lambda network: others[network]) if others else None
 
 
-def _as_named(layers: Sequence[Layer], model: str | None) -> dict[str, Layer]:
+def _match_own_names(layers: Sequence[Layer], model: str | None) -> dict[str, Layer]:
     """Returns layers by their own names, for a network of one's own."""
     for layer in layers:
         if layer.name is None or (model is None and names.is_automatic(layer.name)):
             known = " or ".join(known_networks())
             raise UserError(
-                f"it cannot be told which layer {_called(layer)} is: it has no name of "
+                f"it cannot be told which layer {_name(layer)} is: it has no name of "
                 f"its own, and not all layers are there of {known}"
             )
-    return _by_name(layers, None)
+    return _match_names(layers, None)
 
 
-def _matched(layers: Sequence[Layer], network: str, whole: bool) -> Matched:
+def _match(layers: Sequence[Layer], network: str, whole: bool) -> Matched:
     """Returns the layers of a network of Keras.
 
     Raises:
@@ -99,9 +99,9 @@ def _matched(layers: Sequence[Layer], network: str, whole: bool) -> Matched:
             head, or one that it does not have comes before others that it does.
     """
     if any(layer.name is None for layer in layers):
-        found = _by_order(layers, network)
+        found = _match_order(layers, network)
     else:
-        found = _by_name(layers, network)
+        found = _match_names(layers, network)
     for kind, own in known_networks()[network].items():
         for name in own:
             if whole and name not in found and name not in HEADS:
@@ -116,16 +116,16 @@ def _matched(layers: Sequence[Layer], network: str, whole: bool) -> Matched:
             for other in others:
                 if (other.kind, other.place) == (layer.kind, layer.place):
                     raise UserError(
-                        f"it has a layer {_called(other)} before {_called(layer)}, and "
+                        f"it has a layer {_name(other)} before {_name(layer)}, and "
                         f"{network} has not"
                     )
-    return Matched(found, tuple(map(_called, others)))
+    return Matched(found, tuple(map(_name, others)))
 
 
-def _by_name(layers: Sequence[Layer], network: str | None) -> dict[str, Layer]:
+def _match_names(layers: Sequence[Layer], network: str | None) -> dict[str, Layer]:
     """Returns the layers that a network has, by the names that they have in it."""
     own = () if network is None else sum(known_networks()[network].values(), ())
-    given = names.current([_called(layer) for layer in layers], network)
+    given = names.to_current([_name(layer) for layer in layers], network)
     found: dict[str, Layer] = {}
     for layer, name in zip(layers, given, strict=True):
         if own and name not in own and not names.is_automatic(name):
@@ -139,7 +139,7 @@ def _by_name(layers: Sequence[Layer], network: str | None) -> dict[str, Layer]:
     return found
 
 
-def _by_order(layers: Sequence[Layer], network: str) -> dict[str, Layer]:
+def _match_order(layers: Sequence[Layer], network: str) -> dict[str, Layer]:
     """Returns layers by their order among those of their kind.
 
     Raises:
@@ -164,6 +164,6 @@ def _by_order(layers: Sequence[Layer], network: str) -> dict[str, Layer]:
     return found
 
 
-def _called(layer: Layer) -> str:
+def _name(layer: Layer) -> str:
     """Returns the name of a layer, or what it is if it has none."""
     return layer.name or "/".join((*layer.place, layer.kind))

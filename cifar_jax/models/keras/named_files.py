@@ -24,7 +24,7 @@ _RENAMED = {
 _LARGEST_KERNEL = 7
 
 
-def is_one(file: Any) -> bool:
+def is_named_file(file: Any) -> bool:
     """Whether an HDF5 file is one of these."""
     return "model_weights" in file or bool(_texts(file, "layer_names"))
 
@@ -48,7 +48,7 @@ def layers(file: Any, name: str) -> list[Layer]:
         backends = {text for group in groups for text in _texts(group, "backend")}
         for own, weights in _weights(root[layer], layer).items():
             if "theano" in backends or "th_kernels" in name:
-                weights = {key: _turned(key, array) for key, array in weights.items()}
+                weights = {key: _turn(key, array) for key, array in weights.items()}
             left -= sum(array.nbytes for array in weights.values())
             if left < 0:
                 raise UserError(f"it has the weights of layer {own!r} several times")
@@ -83,7 +83,7 @@ def _split(text: str, layer: str) -> tuple[str, str]:
     return layer, last
 
 
-def _turned(weight: str, array: np.ndarray) -> np.ndarray:
+def _turn(weight: str, array: np.ndarray) -> np.ndarray:
     """Returns a weight of Keras on Theano as other backends have it.
 
     Theano convolves, others correlate: kernels are turned by 180 degrees. Those of

@@ -31,7 +31,7 @@ def is_automatic(name: str) -> bool:
     return _AUTOMATIC.fullmatch(name) is not None
 
 
-def current(names: Sequence[str], network: str | None) -> list[str]:
+def to_current(names: Sequence[str], network: str | None) -> list[str]:
     """Returns the names of layers as they are in today's Keras.
 
     Layers without a name of their own are numbered as in the first model of a process.
@@ -41,7 +41,7 @@ def current(names: Sequence[str], network: str | None) -> list[str]:
         network: of Keras that they are of, if it is one.
     """
     if network == "resnet50":
-        names = [_of_resnet50(name) for name in names]
+        names = [_rename_resnet50(name) for name in names]
     found = [_NUMBERED.fullmatch(name) for name in names]
     numbered = [match and (_KINDS[match[1]], int(match[2] or 0)) for match in found]
     first: dict[str, int] = {}
@@ -57,7 +57,7 @@ def current(names: Sequence[str], network: str | None) -> list[str]:
     return renumbered
 
 
-def _of_resnet50(name: str) -> str:
+def _rename_resnet50(name: str) -> str:
     found = _BRANCH.fullmatch(name)
     if found is None:
         return _RESNET50.get(name, name)

@@ -50,7 +50,9 @@ def layers(file: Any, config: dict[str, Any]) -> list[Layer]:
     names = _names(config)
     return [
         _layer(path, groups[path], names.get(path))
-        for path in sorted(groups, key=lambda path: [_numbered(part) for part in path])
+        for path in sorted(
+            groups, key=lambda path: [_split_number(part) for part in path]
+        )
         # The random numbers of dropout and distortions.
         if not path[-1].startswith("seed_generator")
     ]
@@ -60,7 +62,7 @@ def _layer(path: tuple[str, ...], values: Any, name: str | None) -> Layer:
     if "name" in values.attrs:
         name = str(values.attrs["name"])
     known_as = name or "/".join(path)
-    kind, _ = _numbered(path[-1])
+    kind, _ = _split_number(path[-1])
     weights = _WEIGHTS.get((kind, len(values)))
     if weights is None:
         known = ", ".join(sorted({kind for kind, _ in _WEIGHTS}))
@@ -110,7 +112,7 @@ def _path(places: list[str]) -> tuple[str, ...]:
         if place in _CONTAINERS:
             doubled = place == _DOUBLED
         else:
-            kind, number = _numbered(place)
+            kind, number = _split_number(place)
             path.append(_group(kind, number // 2 if doubled else number))
     return tuple(path)
 
@@ -119,7 +121,7 @@ def _group(kind: str, number: int) -> str:
     return f"{kind}_{number}" if number else kind
 
 
-def _numbered(part: str) -> tuple[str, int]:
+def _split_number(part: str) -> tuple[str, int]:
     """Returns conv2d and 1 of conv2d_1, and 0 if there is no number."""
     found = re.fullmatch(r"(.*?)(?:_(\d+))?", part)
     assert found is not None

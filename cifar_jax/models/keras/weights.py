@@ -77,7 +77,7 @@ def from_keras(source: Any, model: str | None = None) -> dict[str, Collection]:
     variables, left_out = convert(source, model)
     if left_out:
         raise UserError(
-            f"{_called(source)} is not of the network alone: it also has the layers "
+            f"{_name(source)} is not of the network alone: it also has the layers "
             f"{', '.join(left_out)}; train --init_from can start from it without them"
         )
     return variables
@@ -102,7 +102,7 @@ def convert(source: Any, model: str | None) -> Converted:
         variables = _variables(found)
         check_finite(variables, "it")
     except UserError as error:
-        raise UserError(f"{_called(source)}: {error}") from None
+        raise UserError(f"{_name(source)}: {error}") from None
     return Converted(variables, left_out)
 
 
@@ -145,7 +145,8 @@ def _single(
             "a weight, so it is damaged"
         )
     with np.errstate(over="ignore"):  # beside NaN, a number may be larger
-        return value.astype(np.float32, copy=False)
+        single: np.ndarray = value.astype(np.float32, copy=False)
+    return single
 
 
 def _is_depthwise(name: str, weight: str, value: np.ndarray) -> bool:
@@ -168,7 +169,7 @@ def _layers(model: Any) -> Iterator[Layer]:
             yield Layer(layer.name, {n: np.asarray(w) for n, w in weights.items()})
 
 
-def _called(source: Any) -> str:
+def _name(source: Any) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     return f"the Keras model {getattr(source, 'name', '')}".strip()

@@ -7,9 +7,9 @@ from cifar_jax.optimization.losses.base import (
     Loss,
     SquaredError,
     Targets,
-    array_of,
     as_probabilities,
-    of_each,
+    get_extra,
+    per_example_loss,
 )
 from cifar_jax.optimization.losses.noise import LabelNoise
 from cifar_jax.optimization.losses.soft import Distillation, SoftLabels
@@ -26,8 +26,8 @@ __all__ = [
     "SquaredError",
     "Targets",
     "Weighted",
-    "array_of",
     "as_probabilities",
-    "of_each",
+    "get_extra",
+    "per_example_loss",
     "with_counts",
 ]

@@ -13,7 +13,7 @@ from cifar_jax.optimization.losses.base import (
     Loss,
     Targets,
     check_loss,
-    of_each,
+    per_example_loss,
 )
 
 
@@ -43,7 +43,6 @@ class Balanced:
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
-        """Returns the loss of each example."""
         if targets.ndim != 1:
             raise UserError(
                 "--loss=balanced weighs labels, and these are probabilities of "
@@ -58,7 +57,7 @@ class Balanced:
         # Noise may give an example the label of a class without any.
         shares = [present * max(count, 1) / sum(self.counts) for count in self.counts]
         weights = 1 / jnp.array(shares, jnp.float32)
-        return weights[targets] * of_each(self.loss, logits, targets, extra)
+        return weights[targets] * per_example_loss(self.loss, logits, targets, extra)
 
 
 def with_counts(loss: Any, counts: tuple[int, ...]) -> Any:

@@ -64,7 +64,6 @@ class CrossEntropy:
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
-        """Returns the loss of each example."""
         if targets.ndim == 1 and not self.label_smoothing:
             # The same within rounding, without n x classes targets.
             return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
@@ -86,7 +85,6 @@ class SquaredError:
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
-        """Returns the loss of each example."""
         soft = as_probabilities(targets, logits.shape[-1])
         return optax.squared_error(logits, soft).sum(axis=-1)
 
@@ -98,7 +96,7 @@ def as_probabilities(targets: Targets, num_classes: int) -> Float[Array, "n clas
     return jnp.asarray(targets)
 
 
-def of_each(
+def per_example_loss(
     loss: Loss, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
 ) -> Float[Array, " n"]:
     """Returns the loss of each example by a loss that another one is made of.
@@ -115,7 +113,7 @@ def of_each(
     return losses
 
 
-def array_of(
+def get_extra(
     extra: Extra, name: str, loss: str, shape: tuple[int, ...]
 ) -> Float[Array, "n ..."]:
     """Returns one of the extra arrays, as float32.

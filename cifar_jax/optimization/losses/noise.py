@@ -14,7 +14,7 @@ from cifar_jax.optimization.losses.base import (
     Loss,
     Targets,
     check_loss,
-    of_each,
+    per_example_loss,
 )
 
 
@@ -45,7 +45,6 @@ class LabelNoise:
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
-        """Returns the loss of each example."""
         if targets.ndim != 1:
             raise UserError(
                 "--loss=label_noise replaces labels, and these are probabilities of "
@@ -54,7 +53,7 @@ class LabelNoise:
         indices = jnp.asarray(extra["index"])
         shifts = jax.vmap(self._shift, (0, None))(indices, logits.shape[-1])
         labels = (targets + shifts) % logits.shape[-1]
-        return of_each(self.loss, logits, labels, extra)
+        return per_example_loss(self.loss, logits, labels, extra)
 
     def _shift(self, index: Int[Array, ""], num_classes: int) -> Int[Array, ""]:
         """Returns by how much the label of an image is changed; 0 if it is kept."""

@@ -12,9 +12,9 @@ from cifar_jax.optimization.losses.base import (
     Extra,
     Loss,
     Targets,
-    array_of,
     check_loss,
-    of_each,
+    get_extra,
+    per_example_loss,
 )
 
 
@@ -41,8 +41,8 @@ class SoftLabels:
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
         """Returns the loss of each example; the labels play no role."""
-        soft = array_of(extra, self.by, "soft_labels", logits.shape)
-        return of_each(self.loss, logits, soft, extra)
+        soft = get_extra(extra, self.by, "soft_labels", logits.shape)
+        return per_example_loss(self.loss, logits, soft, extra)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +74,11 @@ class Distillation:
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
-        """Returns the loss of each example."""
-        teacher = array_of(extra, self.by, "distillation", logits.shape)
+        teacher = get_extra(extra, self.by, "distillation", logits.shape)
         divergence = optax.losses.kl_divergence_with_log_targets(
             jax.nn.log_softmax(logits / self.temperature),
             jax.nn.log_softmax(teacher / self.temperature),
         )
-        of_labels = of_each(self.loss, logits, targets, extra)
+        of_labels = per_example_loss(self.loss, logits, targets, extra)
         weight = self.share * self.temperature**2
         return weight * divergence + (1 - self.share) * of_labels

@@ -9,9 +9,9 @@ from cifar_jax.optimization.losses.base import (
     Extra,
     Loss,
     Targets,
-    array_of,
     check_loss,
-    of_each,
+    get_extra,
+    per_example_loss,
 )
 
 
@@ -38,6 +38,5 @@ class Weighted:
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
-        """Returns the loss of each example."""
-        weights = array_of(extra, self.by, "weighted", logits.shape[:1])
-        return weights * of_each(self.loss, logits, targets, extra)
+        weights = get_extra(extra, self.by, "weighted", logits.shape[:1])
+        return weights * per_example_loss(self.loss, logits, targets, extra)

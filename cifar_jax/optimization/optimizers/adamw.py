@@ -31,7 +31,6 @@ class AdamW(Optimizer):
     def transform(
         self, schedule: optax.Schedule, decay: optax.GradientTransformation
     ) -> optax.GradientTransformation:
-        """Returns the transformation of gradients into updates."""
         return optax.chain(
             optax.scale_by_adam(self.b1, self.b2, self.eps),
             decay,

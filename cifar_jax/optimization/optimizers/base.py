@@ -60,7 +60,7 @@ class Optimizer(abc.ABC):
                 through it.
         """
 
-    def around(
+    def wrap_all(
         self,
         tx: optax.GradientTransformation,
         schedule: optax.Schedule,
@@ -79,12 +79,12 @@ class Optimizer(abc.ABC):
         """Returns the params at which the network is to be evaluated.
 
         Args:
-            opt_state: of the transformation that `around` returns, or of a larger one.
+            opt_state: of what `wrap_all` returns, or of a larger transformation.
             params: as they are trained.
         """
         return params
 
-    def with_innermost(self, optimizer: "Optimizer") -> "Optimizer":
+    def replace_innermost(self, optimizer: "Optimizer") -> "Optimizer":
         """Returns an optimizer with the wrappers of this one around another one.
 
         Raises:
@@ -159,22 +159,22 @@ class Wrapper(Optimizer):
         """Returns the transformation of the optimizer inside."""
         return self.optimizer.transform(schedule, decay)
 
-    def around(
+    def wrap_all(
         self,
         tx: optax.GradientTransformation,
         schedule: optax.Schedule,
         max_steps: int,
     ) -> optax.GradientTransformation:
         """Returns tx with all wrappers around it, from the inside out."""
-        inside = self.optimizer.around(tx, schedule, max_steps)
+        inside = self.optimizer.wrap_all(tx, schedule, max_steps)
         return self.wrap(inside, schedule, max_steps)
 
     def eval_params(self, opt_state: optax.OptState, params: PyTree) -> PyTree:
         """Returns the params of the optimizer inside."""
         return self.optimizer.eval_params(opt_state, params)
 
-    def with_innermost(self, optimizer: Optimizer) -> Optimizer:
+    def replace_innermost(self, optimizer: Optimizer) -> Optimizer:
         """Returns these wrappers around another optimizer."""
         return dataclasses.replace(
-            self, optimizer=self.optimizer.with_innermost(optimizer)
+            self, optimizer=self.optimizer.replace_innermost(optimizer)
         )

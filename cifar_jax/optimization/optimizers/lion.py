@@ -25,7 +25,6 @@ class Lion(Optimizer):
     def transform(
         self, schedule: optax.Schedule, decay: optax.GradientTransformation
     ) -> optax.GradientTransformation:
-        """Returns the transformation of gradients into updates."""
         return optax.chain(
             optax.scale_by_lion(self.b1, self.b2),
             decay,

@@ -7,6 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import DictKey
 from jaxtyping import Array, PyTree
 from optax import contrib
 
@@ -53,11 +54,10 @@ class Muon(Optimizer):
     def transform(
         self, schedule: optax.Schedule, decay: optax.GradientTransformation
     ) -> optax.GradientTransformation:
-        """Returns the transformation of gradients into updates."""
         adam = optax.chain(optax.scale_by_adam(), optax.scale(self.adam_factor))
         parts = [
             optax.partition(
-                {0: adam, 1: self._of_matrices(1), 2: self._of_matrices(2)},
+                {0: adam, 1: self._for_matrices(1), 2: self._for_matrices(2)},
                 _output_axes,
             ),
             decay,
@@ -67,7 +67,7 @@ class Muon(Optimizer):
             parts.append(optax.stateless(_add_normalization))
         return optax.chain(*parts)
 
-    def _of_matrices(self, output_axes: int) -> optax.GradientTransformation:
+    def _for_matrices(self, output_axes: int) -> optax.GradientTransformation:
         """Returns Muon for kernels whose last axes, so many, are outputs."""
 
         def as_matrices(params: PyTree) -> PyTree:
@@ -112,7 +112,7 @@ def _output_axes(params: PyTree) -> PyTree:
         if path[-1].key == "bias"
     }
 
-    def axes(path: tuple, param: Array) -> int:
+    def axes(path: tuple[DictKey, ...], param: Array) -> int:
         if path[-1].key != "kernel" or param.ndim < 2:
             return 0
         if path[:-1] in ranks:

@@ -36,6 +36,5 @@ class SGD(Optimizer):
     def transform(
         self, schedule: optax.Schedule, decay: optax.GradientTransformation
     ) -> optax.GradientTransformation:
-        """Returns the transformation of gradients into updates."""
         sgd = optax.sgd(schedule, self.momentum or None, self.nesterov)
         return optax.chain(decay, sgd)

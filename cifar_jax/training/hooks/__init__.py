@@ -17,7 +17,7 @@ from cifar_jax.training.train_state import TrainState
 from cifar_jax.writers import Summary, Writers
 
 
-def around(
+def create_hooks(
     config: Config,
     program: Program,
     steps: Steps,
@@ -42,7 +42,9 @@ def around(
     return found
 
 
-def recorder(writers: Writers, log: Log) -> Callable[[int, dict[str, float]], None]:
+def create_recorder(
+    writers: Writers, log: Log
+) -> Callable[[int, dict[str, float]], None]:
     """Returns the function that records what hooks return, in the log and on disk."""
 
     def record(step: int, numbers: dict[str, float]) -> None:

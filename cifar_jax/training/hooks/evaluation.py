@@ -11,7 +11,7 @@ from cifar_jax.data import Dataset
 from cifar_jax.devices import processes
 from cifar_jax.errors import RunError
 from cifar_jax.evaluation.inference import Trained, predict_logits
-from cifar_jax.evaluation.measuring import facts, in_words, measured
+from cifar_jax.evaluation.measuring import facts, format_metrics, measure
 from cifar_jax.metrics import scores
 from cifar_jax.runs import checkpoints, records
 from cifar_jax.runs.run_dir import Run
@@ -56,7 +56,7 @@ class Evaluation(Hook):
         self.latest: float | None = None
         self._best = _Best(0, -1, 0)
         if run is not None:
-            earlier = processes.run_on_main(lambda: self._earlier(run, start))
+            earlier = processes.run_on_main(lambda: self._find_earlier(run, start))
             values = dataclasses.astuple(earlier or self._best)
             self._best = _Best(*processes.all_gather(*values)[0].tolist())
 
@@ -80,16 +80,16 @@ class Evaluation(Hook):
         """Evaluates the state, if it is due; every process must call it."""
         if now.step != self.due(now.first):
             return
-        logits, labels = self._logits(now.trained()), self._split.labels[:]
+        logits, labels = self._logits(now.to_trained()), self._split.labels[:]
         of, raw = {self._name: logits}, f"{self._name}_raw"
         if self._averages:  # otherwise both are the same
-            of[raw] = self._logits(now.trained(raw_params=True))
-        found = {name: self._measured(own, labels) for name, own in of.items()}
+            of[raw] = self._logits(now.to_trained(raw_params=True))
+        found = {name: self._measure(own, labels) for name, own in of.items()}
         self.latest = found[self._name]["precision_at_1"]
         words = f"{self.latest:.3f}"
         if raw in found:
             words += f", of raw parameters {found[raw]['precision_at_1']:.3f}"
-        words += in_words(found[self._name])
+        words += format_metrics(found[self._name])
         self._log(
             f"{time_now()}: step {now.step}, {self._name} precision @ 1 = {words}"
         )
@@ -111,12 +111,12 @@ class Evaluation(Hook):
         devices = self._config.num_devices
         return predict_logits(network, self._split.images, num_devices=devices)
 
-    def _measured(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        return measured(self._config.eval_metrics, logits, labels, self._class_names)
+    def _measure(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        return measure(self._config.eval_metrics, logits, labels, self._class_names)
 
-    def _earlier(self, run: Run, start: int) -> "_Best":
+    def _find_earlier(self, run: Run, start: int) -> "_Best":
         """Returns the best of the evaluations that a resumed training has made."""
-        best = self._kept(run, start) if self._config.keep_best else self._best
+        best = self._find_kept(run, start) if self._config.keep_best else self._best
         for record in records.evaluations(run, self._name):
             step = record["step"]
             regular = step % self._config.eval_frequency == 0
@@ -126,10 +126,10 @@ class Evaluation(Hook):
                 best = best.after(step, correct)
         return best
 
-    def _kept(self, run: Run, start: int) -> "_Best":
+    def _find_kept(self, run: Run, start: int) -> "_Best":
         """Returns the best evaluation up to a step, as its checkpoint knows it."""
         try:
-            step = checkpoints.newest(run.best, run.id)
+            step = checkpoints.newest_step(run.best, run.id)
         except RunError as error:
             console.warn(f"{error}; the next evaluation may be kept as the best")
             step = None

@@ -26,11 +26,11 @@ class Finite(Hook):
     def __call__(self, now: Moment) -> None:
         """Raises DivergedError if the state or the loss is not finite."""
         if not is_finite((now.state, now.metrics["total_loss"])):
-            raise diverged(self._program, self._steps, self._finite, now.step)
+            raise divergence_error(self._program, self._steps, self._finite, now.step)
         self._finite = now.state
 
 
-def diverged(
+def divergence_error(
     program: Program, steps: Steps, state: TrainState, end: int
 ) -> DivergedError:
     """Returns the error that says where numbers stopped being finite.

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from cifar_jax.data.folder.pictures import as_picture
 from cifar_jax.devices import sharding
-from cifar_jax.training.hooks.finite import diverged
+from cifar_jax.training.hooks.finite import divergence_error
 from cifar_jax.training.inspection import Inspection
 from cifar_jax.training.loop import Hook, Moment, Steps
 from cifar_jax.training.program import Program
@@ -55,12 +55,12 @@ class Summaries(Hook):
             return
         inspection = self._steps.inspect(before, step)
         if not inspection.finite:
-            raise diverged(self._program, self._steps, before, now.step)
+            raise divergence_error(self._program, self._steps, before, now.step)
         raw = {f"{name}_raw": now.metrics[name] for name in now.state.loss_averages}
         others = now.metrics.keys() - now.state.loss_averages
         measured = {name: now.metrics[name] for name in sorted(others)}
         # This process's own copies: it reads them, and the other processes do not.
-        values, inspection = sharding.local(
+        values, inspection = sharding.to_local(
             (raw | now.state.loss_averages | measured, inspection)
         )
         last, seconds = self._paced
@@ -96,7 +96,9 @@ def summary(
         "train",
         step,
         scalars={name: float(value) for name, value in scalars.items()} | sparsity,
-        histograms={name: Histogram.of(values) for name, values in everything.items()},
+        histograms={
+            name: Histogram.from_values(values) for name, values in everything.items()
+        },
         images={
             f"images/image/{i}": as_picture(image)
             for i, image in enumerate(np.asarray(inspection.images[:_IMAGES]))

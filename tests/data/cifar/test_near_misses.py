@@ -74,7 +74,7 @@ def test_other_files_do_not_keep_cifar10_from_being_downloaded(
     write(tmp_path, name)
     downloaded = []
     monkeypatch.setattr(
-        cifar, "_downloaded", lambda *args: downloaded.append(args) or 1 / 0
+        cifar, "_download", lambda *args: downloaded.append(args) or 1 / 0
     )
     with pytest.raises(ZeroDivisionError):
         load_data("auto", tmp_path)

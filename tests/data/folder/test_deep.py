@@ -192,9 +192,9 @@ def test_a_pgm_is_scaled_by_the_maximum_that_it_states():
 
 
 def test_ranges_are_joined():
-    assert deep.joined([]) is None
-    assert deep.joined([(1.0, 2.0), (-3.0, 1.5)]) == (-3, 2)
-    low, high = deep.joined([(5.0, 5.0)])
+    assert deep.join_ranges([]) is None
+    assert deep.join_ranges([(1.0, 2.0), (-3.0, 1.5)]) == (-3, 2)
+    low, high = deep.join_ranges([(5.0, 5.0)])
     assert (low + high) / 2 == 5
     assert low < high
 

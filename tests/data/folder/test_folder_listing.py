@@ -102,9 +102,9 @@ def test_validation_pictures_are_drawn_from_each_class_in_proportion(
     size = max(1, round(share * free))
     if size > free:
         with pytest.raises(UserError, match="one of each class must stay"):
-            draw.validation_pictures(pictures, size, seed)
+            draw.split_off_validation(pictures, size, seed)
         return
-    train, held_out = draw.validation_pictures(pictures, size, seed)
+    train, held_out = draw.split_off_validation(pictures, size, seed)
     assert len(held_out) == size
     assert sorted(train + held_out, key=pictures.index) == pictures
     assert {p.label for p in train} == set(range(len(sizes)))

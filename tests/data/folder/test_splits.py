@@ -22,7 +22,7 @@ def write(directory, *names):
     ],
 )
 def test_the_split_that_a_name_says(names, split):
-    assert {splits.split_of(name) for name in names.split()} == {split}
+    assert {splits.find_split(name) for name in names.split()} == {split}
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_unclear_splits_are_refused(tmp_path, folders, message):
     ],
 )
 def test_the_only_folder_is_looked_into(tmp_path, files, root):
-    assert splits.root(write(tmp_path, *files)) == tmp_path / root
+    assert splits.find_root(write(tmp_path, *files)) == tmp_path / root
 
 
 def test_a_folder_in_itself_is_not_followed_forever(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path)
-    assert splits.root(tmp_path).name == "a"
+    assert splits.find_root(tmp_path).name == "a"

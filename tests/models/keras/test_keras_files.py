@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from golden.keras_weights import KERAS_NAMES
+from helpers import assert_equal_states
 from keras_files import Layer, write, write_first_version
 
 from cifar_jax import UserError, models
@@ -70,22 +71,20 @@ CONVERTED = {
 }
 
 
-def assert_same(found, expected):
-    jax.tree.map(np.testing.assert_array_equal, dict(found), dict(expected))
-
-
 @pytest.mark.parametrize("ending", FORMATS)
 def test_each_format(tmp_path, ending):
     path = write(tmp_path / f"model{ending}", LAYERS)
-    assert_same(models.from_keras(path), CONVERTED)
-    assert_same(models.from_keras(str(path)), CONVERTED)
+    assert_equal_states(models.from_keras(path), CONVERTED)
+    assert_equal_states(models.from_keras(str(path)), CONVERTED)
 
 
 def test_the_format_of_the_first_keras(tmp_path):
     layers = [LAYERS[0], LAYERS[-1]]
     found = models.from_keras(write_first_version(tmp_path / "vgg.h5", layers))
     names = ("conv", "predictions")
-    assert_same(found["params"], {name: CONVERTED["params"][name] for name in names})
+    assert_equal_states(
+        found["params"], {name: CONVERTED["params"][name] for name in names}
+    )
 
 
 def truncate(path):
@@ -167,7 +166,7 @@ def test_variables_that_fit(mobilenet):
     network, found = mobilenet
     variables.check(found, network, 32, "FILE")
     assert variables.num_classes(found, network, "FILE") == 7
-    assert variables.without_misfits(found, network, 32) == (found, ())
+    assert variables.drop_misfits(found, network, 32) == (found, ())
 
 
 @pytest.mark.parametrize(
@@ -195,12 +194,12 @@ def test_variables_that_do_not_fit(mobilenet, changes, message):
 def test_a_classifier_of_other_classes_is_left_out(mobilenet):
     network, found = mobilenet
     other = models.create("mobilenet", num_classes=10)
-    rest, missing = variables.without_misfits(found, other, 32)
+    rest, missing = variables.drop_misfits(found, other, 32)
     assert missing == ("conv_preds",)
     assert set(found["params"]) - set(rest["params"]) == {"conv_preds"}
     variables.check(rest, other, 32, "FILE", missing)
     # As Keras saves it with include_top=False.
-    assert variables.without_misfits(rest, network, 32) == (rest, missing)
+    assert variables.drop_misfits(rest, network, 32) == (rest, missing)
     with pytest.raises(UserError, match="FILE has no layer conv_preds, the last one"):
         variables.num_classes(rest, network, "FILE")
 
@@ -210,10 +209,10 @@ def test_of_a_vgg_for_another_size_only_the_convolutions_are_kept():
     found = jax.eval_shape(
         large.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 224, 224, 3), "float32")
     )
-    _, missing = variables.without_misfits(found, large, 32)
+    _, missing = variables.drop_misfits(found, large, 32)
     assert missing == ("fc1", "fc2", "predictions")
     other = models.create("vgg16", num_classes=3)
-    assert variables.without_misfits(found, other, 224)[1] == ("predictions",)
+    assert variables.drop_misfits(found, other, 224)[1] == ("predictions",)
 
 
 def test_class_names_are_those_of_keras():
@@ -246,4 +245,4 @@ def test_files_that_keras_writes(keras, tmp_path, network):
             theirs.save_weights(path)
         else:
             theirs.save(path)
-        assert_same(models.from_keras(path), expected)
+        assert_equal_states(models.from_keras(path), expected)

@@ -126,7 +126,9 @@ def test_batch_norm_statistics_follow_the_batches(optimizer, dataset):
     mean, average = np.zeros(8), np.zeros(8)
     for step in range(4):
         part = slice(8 * step, 8 * step + 8)
-        batch = Batch.of(dataset.train.images[part], dataset.train.labels[part])
+        batch = Batch.from_arrays(
+            dataset.train.images[part], dataset.train.labels[part]
+        )
         mean = 0.9 * mean + 0.1 * batch_mean(program, state, batch)
         decay = (2 + step) / (11 + step)
         average = decay * average + (1 - decay) * mean

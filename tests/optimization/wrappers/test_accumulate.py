@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from chains import create
+from helpers import assert_equal_states
 
 from cifar_jax import (
     Batch,
@@ -98,7 +99,7 @@ def test_small_batches_are_one_large_batch(optimizer, average):
         )
         assert (int(state.gradient_step), int(state.mini_step)) == (update, rest)
         if rest:
-            jax.tree.map(np.testing.assert_array_equal, params, small[number - 1][0])
+            assert_equal_states(params, small[number - 1][0])
     assert not np.allclose(small[-1][0]["third"]["kernel"], init()["third"]["kernel"])
 
 
@@ -118,7 +119,9 @@ def test_statistics_of_batch_norm_are_averaged_with_the_params(dataset):
     expected = np.zeros(8)
     for step in range(6):
         part = slice(8 * step, 8 * step + 8)
-        batch = Batch.of(dataset.train.images[part], dataset.train.labels[part])
+        batch = Batch.from_arrays(
+            dataset.train.images[part], dataset.train.labels[part]
+        )
         state, _ = take_step(program, state, batch)
         mean = np.asarray(state.batch_stats["norm"]["mean"])
         if step % 2:

@@ -6,13 +6,14 @@ import numpy as np
 import optax
 import pytest
 from chains import PARAMS, create, descend
+from helpers import assert_equal_states
 from optax import contrib
 
 from cifar_jax import Batch, Config, UserError, build_program, init_state, train_step
 from cifar_jax.optimization import OPTIMIZERS
 from cifar_jax.optimization.averages import averaged_params
 from cifar_jax.registry import resolve
-from cifar_jax.training.trained import of_state
+from cifar_jax.training.trained import from_state
 
 
 def gradients(steps):
@@ -97,7 +98,7 @@ def test_frozen_params_stay_to_the_bit():
     tx = create(optimizer, groups="group('conv/.*', frozen=True)", weight_decay=0.1)
     *_, (params, state) = descend(tx, gradients(5), odd)
     for tree in (params, optimizer.eval_params(state, params)):
-        jax.tree.map(np.testing.assert_array_equal, tree["conv"], odd["conv"])
+        assert_equal_states(tree["conv"], odd["conv"])
 
 
 @pytest.mark.parametrize("average", ["none", "ema(0.0)"])
@@ -107,12 +108,12 @@ def test_a_trained_network_has_the_params_of_evaluation(dataset, average):
     )
     program = build_program(config, num_classes=3)
     state = init_state(program, jax.random.key(0), dataset.train.images)
-    batch = Batch.of(dataset.train.images[:8], dataset.train.labels[:8])
+    batch = Batch.from_arrays(dataset.train.images[:8], dataset.train.labels[:8])
     for _ in range(3):
         state, _ = jax.jit(train_step, static_argnums=0)(program, state, batch)
     expected = program.optimizer.eval_params(state.opt_state, state.params)
     for raw in (False, True):
-        found = of_state(program, state, dataset, raw).variables["params"]
+        found = from_state(program, state, dataset, raw).variables["params"]
         jax.tree.map(assert_close, found, expected)
     distance = jax.tree.map(lambda x, y: x - y, expected, state.params)
     assert float(optax.tree.norm(distance)) > 1e-3

@@ -8,7 +8,7 @@ import pytest
 from helpers import make_dataset
 
 from cifar_jax import Config, Stopped, UserError, evaluate, fit, load_trained, read_run
-from cifar_jax.data.dataset import with_validation
+from cifar_jax.data.dataset import hold_out_validation
 from cifar_jax.runs import checkpoints
 from cifar_jax.training.hooks import evaluation
 from cifar_jax.writers import jsonl as summaries
@@ -16,7 +16,7 @@ from cifar_jax.writers import jsonl as summaries
 
 @pytest.fixture(scope="module")
 def held_out():
-    return with_validation(make_dataset(), 16)
+    return hold_out_validation(make_dataset(), 16)
 
 
 def config(train_dir, **changes) -> Config:
@@ -139,7 +139,7 @@ def test_a_resumed_training_keeps_and_stops_what_an_uninterrupted_one_does(
     with pytest.raises(Stopped):
         fit(settings, held_out, log=interrupt)
     run = read_run(tmp_path / "run")
-    assert (checkpoints.steps(run.best), checkpoints.newest(run.checkpoints)) == (
+    assert (checkpoints.steps(run.best), checkpoints.newest_step(run.checkpoints)) == (
         [4],
         6,
     )

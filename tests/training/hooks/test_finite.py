@@ -23,7 +23,7 @@ def state(program, dataset):
 
 @pytest.fixture(scope="module")
 def functions(program, dataset):
-    batch = Batch.of(dataset.train.images[:4], dataset.train.labels[:4])
+    batch = Batch.from_arrays(dataset.train.images[:4], dataset.train.labels[:4])
     take_step = jax.jit(lambda state: train_step(program, state, batch))
     look_inside = jax.jit(lambda state, step: inspect(program, state, batch))
 

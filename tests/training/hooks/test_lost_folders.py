@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from cifar_jax import Config, RunError, fit, load_trained, read_run
-from cifar_jax.data.dataset import with_validation
+from cifar_jax.data.dataset import hold_out_validation
 from cifar_jax.training.loop import Hook
 
 MESSAGE = "was renamed or deleted while its run trained"
@@ -29,14 +29,13 @@ def config(path, **changes):
     return Config(train_dir=str(path), model="small", **sizes | changes)
 
 
-@pytest.mark.parametrize("keep_best", [False, True])
-@pytest.mark.parametrize("kind", ["renamed", "deleted"])
+@pytest.mark.parametrize(("kind", "keep_best"), [("renamed", True), ("deleted", False)])
 def test_its_state_is_saved_where_it_was(dataset, tmp_path, kind, keep_best):
     path, new = tmp_path / "run", tmp_path / "new"
     changes = {}
     if keep_best:
         changes = {"eval_frequency": 2, "keep_best": True, "validation_size": 8}
-        dataset = with_validation(dataset, 8)
+        dataset = hold_out_validation(dataset, 8)
 
     def change():
         if kind == "renamed":

@@ -12,7 +12,7 @@ from cifar_jax.writers import Histogram
 
 def test_histogram_counts_and_moments():
     values = np.array([[0.0, 1.0], [1.0, 4.0]])
-    histogram = Histogram.of(values)
+    histogram = Histogram.from_values(values)
     assert histogram.counts.sum() == 4
     assert (histogram.minimum, histogram.maximum) == (0, 4)
     assert (histogram.total, histogram.squares) == (6, 18)
@@ -21,15 +21,15 @@ def test_histogram_counts_and_moments():
 
 
 def test_histogram_of_one_value_and_of_bfloat16():
-    assert Histogram.of(np.full(5, 0.1)).counts.sum() == 5
-    assert Histogram.of(jnp.ones(5, jnp.bfloat16)).total == 5
+    assert Histogram.from_values(np.full(5, 0.1)).counts.sum() == 5
+    assert Histogram.from_values(jnp.ones(5, jnp.bfloat16)).total == 5
 
 
 @pytest.mark.slow
 def test_a_summary_has_what_the_tutorial_shows(dataset):
     program = build_program(Config(), num_classes=3)
     state = init_state(program, jax.random.key(0), dataset.train.images)
-    batch = Batch.of(dataset.train.images[:4], dataset.train.labels[:4])
+    batch = Batch.from_arrays(dataset.train.images[:4], dataset.train.labels[:4])
     kept = summary(0, {}, jax.jit(functools.partial(inspect, program))(state, batch))
     layers = ["conv1", "conv2", "local3", "local4", "softmax_linear"]
     parameters = [f"{layer}/{kind}" for layer in layers for kind in ("bias", "kernel")]
