@@ -12,9 +12,6 @@
   lead to another checkpoint of the run, or change nothing.
 - weights: The same as damages for exports and files of Keras, and files that are too
   large, not finite or no files.
-- archives: The same for the archives of CIFAR-10 and CIFAR-100, and their unpacked
-  folders. The data that are read must either be the official pixels or not be called
-  official.
 - values: Every flag of the commands is given odd values. Each value must be
   accepted, or refused on one line.
 
@@ -30,9 +27,8 @@ import sys
 import tempfile
 
 TESTS = pathlib.Path(__file__).parent
-sys.path[:0] = [str(TESTS), str(TESTS / "data"), str(TESTS.parent)]
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
-from campaign_parts.archives import damaged_archives
 from campaign_parts.attempts import Table
 from campaign_parts.damages import damages
 from campaign_parts.kills import kills
@@ -45,7 +41,6 @@ PARTS = {
     "damages": damages,
     "swaps": swaps,
     "weights": weights,
-    "archives": damaged_archives,
     "values": values,
 }
 

@@ -84,6 +84,10 @@ def make_dataset(train: int = 64, test: int = 20, seed: int = 0) -> Dataset:
     return Dataset.create("cifar10", *parts, class_names=names, source="a test")
 
 
+def silent(line: str) -> None:
+    """Discards a log line."""
+
+
 class OnDisk:
     """An array whose rows are read as from an HDF5 file, and never all at once."""
 

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from helpers import make_dataset
+from helpers import make_dataset, silent
 from sklearn.utils.class_weight import compute_sample_weight
 
 from cifar_jax import Config, Dataset, UserError, fit
@@ -17,10 +17,6 @@ CONFIG = Config(
     batch_size=8,
     train_dir=None,
 )
-
-
-def quiet(line):
-    """Discards a log line."""
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +44,10 @@ def test_it_is_the_loss_weighted_by_scikit_learn(uneven):
     weighted = fit(
         dataclasses.replace(CONFIG, loss="weighted(cross_entropy)"),
         dataclasses.replace(uneven, train=train),
-        quiet,
+        silent,
     )
-    plain = fit(dataclasses.replace(CONFIG, loss="cross_entropy"), uneven, quiet)
-    balanced = leaves(fit(CONFIG, uneven, quiet))
+    plain = fit(dataclasses.replace(CONFIG, loss="cross_entropy"), uneven, silent)
+    balanced = leaves(fit(CONFIG, uneven, silent))
     for a, b in zip(balanced, leaves(weighted), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     changes = zip(balanced, leaves(plain), strict=True)
@@ -61,4 +57,4 @@ def test_it_is_the_loss_weighted_by_scikit_learn(uneven):
 def test_labels_that_are_mixed_have_no_class(uneven):
     config = dataclasses.replace(CONFIG, distortions="crop, mixup")
     with pytest.raises(UserError, match=r"weighs labels.*leave out mixup"):
-        fit(config, uneven, quiet)
+        fit(config, uneven, silent)

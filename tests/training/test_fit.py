@@ -8,7 +8,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from helpers import assert_equal_states, damages, files_of, latest
+from helpers import assert_equal_states, damages, files_of, latest, silent
 
 from cifar_jax import (
     Config,
@@ -31,10 +31,6 @@ def config(train_dir, **changes) -> Config:
     values = {"max_steps": 7, "batch_size": 8, "log_frequency": 2, "model": "small"}
     train_dir = None if train_dir is None else str(train_dir)
     return Config(train_dir=train_dir, **values | changes)
-
-
-def silent(line: str) -> None:
-    """Discards a log line."""
 
 
 @pytest.fixture(scope="module")

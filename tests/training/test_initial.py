@@ -9,7 +9,7 @@ import h5py
 import jax
 import numpy as np
 import pytest
-from helpers import assert_equal_states, make_dataset
+from helpers import assert_equal_states, make_dataset, silent
 from keras_files import Layer, write
 from safetensors.numpy import load_file, save_file
 
@@ -40,10 +40,6 @@ def config(**changes):
         "train_dir": None,
     }
     return Config(**values | changes)
-
-
-def silent(line: str) -> None:
-    """Discards a log line."""
 
 
 def four_classes() -> Dataset:

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from helpers import silent
 
 from cifar_jax import Config, Hook, RunError, UserError, fit, predict_logits
 from cifar_jax.metrics import scores
@@ -31,10 +32,6 @@ class Seen(Hook):
         self.steps.append(now.step)
         self.metrics.append(now.metrics)
         assert int(now.state.step) == now.step
-
-
-def silent(line: str) -> None:
-    """Discards a log line."""
 
 
 def test_a_hook_is_called_at_its_steps_and_calls_of_the_devices_end_there(dataset):

@@ -5,17 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from helpers import assert_equal_states
+from helpers import assert_equal_states, silent
 
 from cifar_jax import Config, build_program, fit
 from cifar_jax.optimization.averages import averaged_params
 from cifar_jax.writers import jsonl
 
 FIXED = {"distortions": "center_crop", "train_dir": None, "log_frequency": 100}
-
-
-def silent(line: str) -> None:
-    """Discards a log line."""
 
 
 def assert_close(found, expected, **tolerance):

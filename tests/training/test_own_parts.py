@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from helpers import Dropping, make_dataset
+from helpers import Dropping, make_dataset, silent
 
 from cifar_jax import (
     Batch,
@@ -70,10 +70,6 @@ def networks(monkeypatch):
 def config(model, **changes):
     values = {"max_steps": 6, "batch_size": 8, "log_frequency": 2, "train_dir": None}
     return Config(model=model, **values | changes)
-
-
-def silent(line: str) -> None:
-    """Discards a log line."""
 
 
 @pytest.mark.slow

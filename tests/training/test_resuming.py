@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from helpers import Dropping, assert_equal_states, latest
+from helpers import Dropping, assert_equal_states, latest, silent
 
 from cifar_jax import Config, Stopped, fit, models
 
@@ -53,10 +53,6 @@ def dropping(monkeypatch):
 def config(**changes) -> Config:
     values = {"model": "small", "batch_size": 8, "log_frequency": 1}
     return Config(**values | {"max_steps": 10, "train_dir": None} | changes)
-
-
-def silent(line: str) -> None:
-    """Discards a log line."""
 
 
 def stop_at_the_fourth_line(line: str) -> None:

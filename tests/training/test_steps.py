@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import OnDisk
+from helpers import OnDisk, assert_equal_states, silent
 
 from cifar_jax import (
     Batch,
@@ -144,11 +144,7 @@ def test_evaluation_uses_the_averaged_statistics(program, state, batch, dataset)
         for variables in (network.variables, mixed)
     )
     assert not np.allclose(whole, mixed)
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        network.variables,
-        after.averaged_variables,
-    )
+    assert_equal_states(network.variables, after.averaged_variables)
 
 
 @pytest.mark.slow
@@ -178,10 +174,6 @@ WEIGHTS = np.random.RandomState(0).uniform(0, 2, 64).astype(np.float32)
 WEIGHTED = dataclasses.replace(
     CONFIG, loss="weighted(cross_entropy)", weight_decay=0.0, max_steps=3, batch_size=16
 )
-
-
-def quiet(line):
-    """Discards a log line."""
 
 
 @pytest.fixture(scope="module")
@@ -248,13 +240,13 @@ def test_a_loss_of_another_shape_is_refused(program, state, batch):
 
 def test_what_the_loss_needs_and_the_data_lack_is_named(dataset):
     with pytest.raises(UserError, match=r"--loss=weighted needs an array 'weight'"):
-        fit(WEIGHTED, dataset, quiet)
+        fit(WEIGHTED, dataset, silent)
 
 
 def test_extra_arrays_and_mixtures_exclude_each_other(weighted_data):
     mixing = dataclasses.replace(WEIGHTED, distortions="crop, mixup")
     with pytest.raises(UserError, match=r"extra arrays \(weight\) cannot be mixed"):
-        fit(mixing, weighted_data, quiet)
+        fit(mixing, weighted_data, silent)
 
 
 def test_arrays_on_disk_train_the_same_network(weighted_data):
@@ -269,9 +261,8 @@ def test_arrays_on_disk_train_the_same_network(weighted_data):
         class_names=weighted_data.class_names,
     )
     streaming = dataclasses.replace(WEIGHTED, stream=True)
-    runs = [fit(WEIGHTED, weighted_data, quiet), fit(streaming, other, quiet)]
-    for a, b in zip(*(jax.tree.leaves(run.state.params) for run in runs), strict=True):
-        np.testing.assert_array_equal(a, b)
+    runs = [fit(WEIGHTED, weighted_data, silent), fit(streaming, other, silent)]
+    assert_equal_states(*(run.state.params for run in runs))
     accuracies = [
         evaluate(run.trained, data.test)
         for run, data in zip(runs, (weighted_data, other), strict=True)

@@ -2,10 +2,8 @@ import dataclasses
 import shutil
 import signal
 
-import jax
-import numpy as np
 import pytest
-from helpers import make_dataset
+from helpers import assert_equal_states, make_dataset
 
 from cifar_jax import Config, Stopped, UserError, evaluate, fit, load_trained, read_run
 from cifar_jax.data.dataset import hold_out_validation
@@ -26,11 +24,6 @@ def config(train_dir, **changes) -> Config:
 
 def records(run, name):
     return summaries.read_evaluations(run / "eval" / f"{name}.jsonl")
-
-
-def leaves(state):
-    raw = dataclasses.replace(state, key=jax.random.key_data(state.key))
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(raw)]
 
 
 @pytest.mark.slow
@@ -62,8 +55,7 @@ def test_evaluations_change_no_bit_of_the_training(held_out):
         fit(config(None, eval_frequency=n), held_out, log=lambda _: None).state
         for n in (0, 3)
     ]
-    for a, b in zip(*map(leaves, ends), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_equal_states(*ends)
 
 
 def test_without_averages_parameters_are_evaluated_once(dataset, tmp_path):
