@@ -14,7 +14,7 @@ KILLED = """
 import os, pathlib, sys
 from cifar_jax.runs import files
 
-with files._staged(pathlib.Path(sys.argv[1]), b"half of it"):
+with files._stage(pathlib.Path(sys.argv[1]), b"half of it"):
     os.kill(os.getpid(), 9)
 """
 
