@@ -71,7 +71,7 @@ def test_the_tutorials_flags_that_are_renamed_name_the_new_one(call_command):
 def test_addresses_are_no_paths(name, flag, address, call_command, tmp_path):
     result = call_command(name, f"--{flag}={address}")
     assert_one_line(result, 2, f"--{flag}={address}")
-    assert f"{address} is an address; mount what is there" in result.stderr
+    assert f"{address} is an address; mount it (" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -36,7 +36,7 @@ class Strategy(Protocol):
         ...
 
     def wrap(self, function: Callable[..., PyTree]) -> jax.stages.Wrapped:
-        """Returns the function on all devices, to be lowered and compiled."""
+        """Returns the function for all devices, to be lowered and compiled."""
         ...
 
     def shard(self, batches: Batches) -> PyTree:
@@ -52,7 +52,7 @@ class Jit:
     share: ClassVar[Whole] = Whole()
 
     def wrap(self, function: Callable[..., PyTree]) -> jax.stages.Wrapped:
-        """Returns the function on all devices, to be lowered and compiled."""
+        """Returns the function for all devices, to be lowered and compiled."""
         return jax.jit(
             functools.partial(_call_on_mesh, self.mesh, function),
             donate_argnums=0,
@@ -94,7 +94,7 @@ class Pmap:
             )
 
     def wrap(self, function: Callable[..., PyTree]) -> jax.stages.Wrapped:
-        """Returns the function on all devices.
+        """Returns the function for all devices.
 
         It must be lowered and compiled: called directly, it would take and return the
         arrays of this process only.

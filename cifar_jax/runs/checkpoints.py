@@ -187,7 +187,7 @@ def _verify(folder: pathlib.Path, run_id: str | None) -> None:
 
 
 def _stranger(folder: pathlib.Path, run_id: str | None) -> str | None:
-    """Returns why a checkpoint is of another run or step, or None if it is not."""
+    """Returns why a checkpoint belongs to another run or step, or None."""
     record = _record(folder)
     if record is None:
         return None

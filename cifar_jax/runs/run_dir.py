@@ -167,7 +167,7 @@ def settle_dataset(config: Config) -> Config:
 
 
 def identity(config: Config, dataset: Dataset, network: str | None) -> str:
-    """Returns a text with everything that must be equal in all processes of a run.
+    """Returns everything that must be equal in all processes of a run, as text.
 
     It does not include directories, which may have other names in other processes.
     """
@@ -206,7 +206,7 @@ def claim(run: Run) -> Iterator[Run]:
 
 
 def write_config(run: Run, dataset: Dataset) -> None:
-    """Writes config.json, also of a resumed run, as its --max_steps may be different.
+    """Writes config.json, also when resuming, as --max_steps may be different.
 
     Raises:
         UserError: it cannot be written.

@@ -209,6 +209,6 @@ def test_a_damaged_cache_is_one_line(run_command, tmp_path, damage):
     result = run_command(*words, **options)
     assert result.returncode == 0
     warning, note = result.stderr.splitlines()
-    assert note.startswith("the network that comes with")
+    assert note.startswith("the bundled network, ")
     assert warning.startswith("warning: the compilation cache cache cannot be read (")
     assert "delete it" in warning
