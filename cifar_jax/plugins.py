@@ -131,8 +131,7 @@ def check(imports: Mapping[str, str]) -> None:
 
 def _registry(kind: str) -> dict[str, Any]:
     module, attribute = KINDS[kind].split(":")
-    registry: dict[str, Any] = getattr(importlib.import_module(module), attribute)
-    return registry
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _find_import(scope: Mapping[str, Any]) -> str:

@@ -18,7 +18,6 @@ from helpers import (
     environment,
     make_dataset,
 )
-from jax._src import compiler
 
 from cifar_jax import Config, Dataset, fit, models
 from cifar_jax.devices import compilation
@@ -53,6 +52,9 @@ def _compile_by_former_emitters() -> None:
     """
     if jax.__version_info__ >= (0, 11):
         return
+    # A private module, which later versions of JAX may not have.
+    from jax._src import compiler
+
     options_of = compiler.get_compile_options
 
     def faster(*arguments, env_options_overrides=None, **others):

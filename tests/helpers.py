@@ -59,6 +59,16 @@ class SmallNetwork(Network):
         return self.tap("head", nn.Dense(self.num_classes, name="head")(x))
 
 
+class Dropping(Network):
+    """Drops half of its inputs in training."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = images[:, ::4, ::4].reshape(len(images), -1)
+        x = nn.Dropout(0.5, deterministic=not train)(x)
+        return self.tap("head", nn.Dense(self.num_classes, name="head")(x))
+
+
 def make_dataset(train: int = 64, test: int = 20, seed: int = 0) -> Dataset:
     """Returns noisy images of three colors that a network can tell apart."""
     random = np.random.RandomState(seed)
@@ -196,10 +206,23 @@ def state_of(folder: pathlib.Path, step: int) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(trees)]
 
 
-def assert_same_arrays(found: list[np.ndarray], expected: list[np.ndarray]):
-    """Asserts that arrays are bitwise equal."""
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
+def assert_equal_states(found: PyTree, expected: PyTree) -> None:
+    """Asserts that trees have the same leaves, to the bit; names one that differs."""
+    found, expected = map(_named_leaves, (found, expected))
+    assert found.keys() == expected.keys()
+    for name, leaf in expected.items():
+        np.testing.assert_array_equal(found[name], leaf, err_msg=name, strict=True)
+
+
+def _named_leaves(tree: PyTree) -> dict[str, np.ndarray]:
+    def raw(leaf: object) -> np.ndarray:
+        is_key = jax.dtypes.issubdtype(
+            getattr(leaf, "dtype", None), jax.dtypes.prng_key
+        )
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): raw(leaf) for path, leaf in leaves}
 
 
 def damages():

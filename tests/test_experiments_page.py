@@ -21,9 +21,9 @@ def test_pooling_guards_against_overfitting_as_much_as_it_says():
         for variant in ("max pooling", "every second pixel")
     ]
     pooled, without, known, known_without = (f"{figure:.3f}" for figure in found)
-    assert f"the tutorial's network has {pooled} (sd" in TEXT
-    assert f"in the place of the maxima {without} (sd" in TEXT
-    assert f"training images right, {known_without} against {known}." in TEXT
+    assert f"the tutorial's network classifies {pooled} (sd" in TEXT
+    assert f"instead of the maxima, {without} (sd" in TEXT
+    assert f"on its training images, {known_without} against {known}." in TEXT
     for variant, words in (("max pooling", "with maxima"), (None, "without")):
         name = variant or "every second pixel"
         lost = mean("why_pooling", name, "test") - mean("why_pooling", name, "shift_4")
@@ -44,10 +44,10 @@ def test_noise_moves_conv2_as_much_as_it_says():
         ("noise", 5, "0.8 points of precision lost at sigma 5"),
         ("noise", 20, "but 21 at 20"),
         ("noise", 40, "and 55 at 40"),
-        ("contrast", 0.25, "harms little, 4 points at a quarter"),
-        ("shift", 2, "a shift 1.0 at 2 pixels"),
+        ("contrast", 0.25, "does little harm, 4 points at a quarter"),
+        ("shift", 2, "A shift costs 1.0 at 2 pixels"),
         ("shift", 4, "and 3.9 at 4"),
-        ("occlusion", 4, "a gray square 1.9 at 4x4 pixels"),
+        ("occlusion", 4, "a gray square costs 1.9 at 4x4 pixels"),
         ("occlusion", 20, "but 56 at 20x20"),
     ],
 )

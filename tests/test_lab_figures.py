@@ -250,8 +250,8 @@ def test_trials_of_the_search_are_better_than_the_published_setting(language):
         better = [job for job in later if job["validation_accuracy"] > published]
         counts += [len(later), len(better)]
     sentence = {
-        "en": "own {} trials, {} were better than the published setting on held-out "
-        "pictures, of {} more random ones {}.",
+        "en": "own {} trials, {} beat the published setting on held-out images; "
+        "of {} more random ones, {} did.",
         "zh-TW": "自己的 {} 次嘗試有 {} 次比公布的設定好,另外 {} 次隨機嘗試只有 {} 次",
     }[language]
     text = " ".join(read(language, "4").translate(NARROW).split())

@@ -122,7 +122,7 @@ class Named(Protocol):
         ),
         (
             Shift,
-            r"an object of Shift, which is not a test_registry.Named: it lacks __call__$",
+            r"object of Shift, which is not a test_registry.Named: it lacks __call__$",
         ),
     ],
 )

@@ -13,8 +13,8 @@ import time
 import pytest
 from helpers import (
     DIGITS,
+    assert_equal_states,
     assert_one_line,
-    assert_same_arrays,
     command,
     environment,
     files_of,
@@ -155,7 +155,9 @@ def test_a_signal_saves_and_the_resumed_run_ends_the_same(
     result = run_command("train", *flags, f"--max_steps={end}")
     assert result.returncode == 0, result.stderr
     assert f"resumed from step {step}" in result.stdout
-    assert_same_arrays(state_of(tmp_path / "run", end), state_of(finished / "run", end))
+    assert_equal_states(
+        state_of(tmp_path / "run", end), state_of(finished / "run", end)
+    )
 
 
 @pytest.mark.parametrize("name", ["train", "eval", "predict"])
@@ -190,7 +192,9 @@ def test_a_killed_training_resumes_from_a_complete_checkpoint(digits_run, tmp_pa
         log, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     assert int(re.search(r"resumed from step (\d+)", log)[1]) >= 10
-    assert_same_arrays(state_of(tmp_path / "run", 20), state_of(digits_run / "run", 20))
+    assert_equal_states(
+        state_of(tmp_path / "run", 20), state_of(digits_run / "run", 20)
+    )
 
 
 @pytest.mark.slow
@@ -272,7 +276,9 @@ def test_a_training_continues_without_its_log(digits_run, tmp_path, output):
         f"warning: cannot write to standard output: {reason}; training continues "
         "without its log\n"
     )
-    assert_same_arrays(state_of(tmp_path / "run", 20), state_of(digits_run / "run", 20))
+    assert_equal_states(
+        state_of(tmp_path / "run", 20), state_of(digits_run / "run", 20)
+    )
 
 
 @pytest.mark.slow

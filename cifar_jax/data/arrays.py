@@ -97,5 +97,4 @@ class _Part:
             first = slice(chosen.start, chosen.stop, chosen.step)
         else:
             first = self._numbers[first]
-        rows: np.ndarray = self._array[(first, *others) if others else first]
-        return rows
+        return self._array[(first, *others) if others else first]

@@ -108,8 +108,7 @@ class Preprocessing:
         if len(image) == self.size:
             return normalized
         shape = (self.size, self.size, image.shape[2])
-        resized: Array = jax.image.resize(normalized, shape, "linear")
-        return resized
+        return jax.image.resize(normalized, shape, "linear")
 
     def check(self, image_shape: tuple[int, int, int]) -> None:
         """Raises UserError unless images of this shape become inputs of `size`."""

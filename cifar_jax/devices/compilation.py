@@ -107,8 +107,7 @@ def warn_once() -> None:
 
 def _find_configured() -> str | None:
     """Returns the directory in JAX's own setting, or None."""
-    directory: str | None = jax.config.values["jax_compilation_cache_dir"]
-    return directory
+    return jax.config.values["jax_compilation_cache_dir"]
 
 
 def _is_being_filled() -> bool:
@@ -164,8 +163,7 @@ def compile_once(what: Hashable, arguments: PyTree, make: Callable[[], Value]) -
         _MADE[key] = make()
         if len(_MADE) > _MOST:
             _MADE.pop(next(iter(_MADE)))
-    made: Value = _MADE[key]
-    return made
+    return _MADE[key]
 
 
 def forget() -> None:

@@ -60,16 +60,14 @@ class Share:
 
     def mean(self, tree: Tree) -> Tree:
         """Returns the means over all shares."""
-        means: Tree = jax.lax.pmean(tree, self.axis_name)
-        return means
+        return jax.lax.pmean(tree, self.axis_name)
 
     def call_on_whole(self, function: Callable[..., Tree], *arrays: Array) -> Tree:
         """Calls a function of whole batches; returns this share of its results."""
         whole: PyTree = jax.lax.all_gather(arrays, self.axis_name, tiled=True)
         count = len(arrays[0])
         start = jax.lax.axis_index(self.axis_name) * count
-        share: Tree = jax.tree.map(
+        return jax.tree.map(
             lambda array: jax.lax.dynamic_slice_in_dim(array, start, count),
             function(*whole),
         )
-        return share

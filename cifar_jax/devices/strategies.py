@@ -99,7 +99,7 @@ class Pmap:
         It must be lowered and compiled: called directly, it would take and return the
         arrays of this process only.
         """
-        wrapped: jax.stages.Wrapped = jax.pmap(
+        return jax.pmap(
             function,
             sharding.AXIS,
             in_axes=(None, None, 1, None),
@@ -107,7 +107,6 @@ class Pmap:
             devices=self.mesh.devices.flatten().tolist(),
             donate_argnums=0,
         )
-        return wrapped
 
     def shard(self, batches: Batches) -> PyTree:
         """Returns the batches with an additional axis of devices."""

@@ -145,8 +145,7 @@ def round_to_float16(variables: Variables) -> Variables:
             )
         return result
 
-    result: Variables = jax.tree_util.tree_map_with_path(to_float16, variables)
-    return result
+    return jax.tree_util.tree_map_with_path(to_float16, variables)
 
 
 def serialize(network: Trained) -> bytes:

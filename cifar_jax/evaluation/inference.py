@@ -180,8 +180,8 @@ def _compile(
             one = lowered(_logits, PartitionSpec(sharding.AXIS), shape[1:])
             if compilation.is_slow_in_loops(one):
                 return compilation.compile_lowered(one), False
-        all_ = lowered(_all_logits, PartitionSpec(None, sharding.AXIS), shape)
-        return compilation.compile_lowered(all_), True
+        every = lowered(_all_logits, PartitionSpec(None, sharding.AXIS), shape)
+        return compilation.compile_lowered(every), True
 
     key = (_logits, mesh, shape, *what.values())
     return compilation.compile_once(key, weights, compiled)
@@ -236,8 +236,7 @@ def _all_logits(
     logits = functools.partial(
         _logits, weights, model=model, preprocessing=preprocessing
     )
-    results: Array = jax.lax.map(logits, batches)
-    return results
+    return jax.lax.map(logits, batches)
 
 
 def _logits(

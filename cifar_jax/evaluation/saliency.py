@@ -61,8 +61,7 @@ def saliency_map(
     falls = (whole - np.array(others)).reshape([len(along) for along in places])
     by_row, by_column = map(_weights, places, image.shape[:2])
     fall = np.maximum(by_row.T @ falls @ by_column, 0)
-    result: np.ndarray = fall / (fall.max() or 1)
-    return result
+    return fall / (fall.max() or 1)
 
 
 def _places(length: int) -> list[tuple[int, int]]:
@@ -83,5 +82,4 @@ def _weights(
     starts, stops = np.array(places).T[..., None]
     far = np.abs(np.arange(length) + 0.5 - (starts + stops) / 2)
     weights = np.maximum(1 - far / ((stops - starts) / 2), 0)
-    result: np.ndarray = weights / weights.sum(axis=0)
-    return result
+    return weights / weights.sum(axis=0)

@@ -129,8 +129,7 @@ def probabilities(
 ) -> Float[np.ndarray, "n classes"]:
     """Returns the softmax of the logits in float64."""
     values = np.asarray(_finite(logits), np.float64)
-    result: np.ndarray = scipy.special.softmax(values, axis=-1)
-    return result
+    return scipy.special.softmax(values, axis=-1)
 
 
 def negative_log_likelihood(
@@ -148,10 +147,7 @@ def confusion_matrix(
     from sklearn import metrics
 
     classes = range(logits.shape[-1])
-    matrix: np.ndarray = metrics.confusion_matrix(
-        labels, _predictions(logits), labels=classes
-    )
-    return matrix
+    return metrics.confusion_matrix(labels, _predictions(logits), labels=classes)
 
 
 def confusions(
@@ -240,8 +236,7 @@ def confident_right_answers(
 
 def _predictions(logits: Float[np.ndarray, "n classes"]) -> Integer[np.ndarray, " n"]:
     """Returns the class of the highest logit of each image."""
-    classes: np.ndarray = _finite(logits).argmax(axis=-1)
-    return classes
+    return _finite(logits).argmax(axis=-1)
 
 
 def _finite(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:

@@ -174,8 +174,7 @@ def _array(file: Any, name: str) -> Shaped[np.ndarray, "..."]:
     dtype = file.get_slice(name).get_dtype()
     if dtype not in _DTYPES:
         raise UserError(f"{name} is of type {dtype}, not {', '.join(_DTYPES)}")
-    array: np.ndarray = file.get_tensor(name)
-    return array
+    return file.get_tensor(name)
 
 
 def _nest(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> dict[str, Any]:

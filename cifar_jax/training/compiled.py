@@ -114,9 +114,7 @@ class CompiledSteps:
     def inspect(self, state: TrainState, step: int) -> Inspection:
         """Looks inside the step of that number without taking it."""
         batches = Jit(self._strategy.mesh).shard(self._batches(step, 1, 1))
-        call = self._compiled_inspect(state)
-        seen: Inspection = call(state, self._feed.data, batches)
-        return seen
+        return self._compiled_inspect(state)(state, self._feed.data, batches)
 
     def _compiled_inspect(self, state: TrainState) -> jax.stages.Compiled:
         mesh = self._strategy.mesh
@@ -131,18 +129,15 @@ class CompiledSteps:
     def _batches(self, first: int, count: int, room: int) -> Batches:
         """Returns the batches of these steps, padded to `room` batches."""
         batches = [self._feed.batch(first + i) for i in range(count)]
-        stacked: Batches
         if room == 1:  # without copying images
-            stacked = jax.tree.map(lambda values: values[None], batches[0])
-            return stacked
+            return jax.tree.map(lambda values: values[None], batches[0])
 
         def padded(*each: np.ndarray) -> np.ndarray:
             whole = np.zeros((room, *each[0].shape), each[0].dtype)
             np.stack(each, out=whole[:count])
             return whole
 
-        stacked = jax.tree.map(padded, *batches)
-        return stacked
+        return jax.tree.map(padded, *batches)
 
     def _compile_steps(self, program: Program, state: TrainState) -> _Compiled:
         """Returns the compiled steps of a program: in a loop, if that is not slow.
@@ -175,8 +170,7 @@ _train_step = jax.jit(steps.train_step, static_argnums=0, inline=True)
 
 @jax.jit
 def _copy(state: TrainState) -> TrainState:
-    copy: TrainState = jax.tree.map(jnp.copy, state)
-    return copy
+    return jax.tree.map(jnp.copy, state)
 
 
 def take_steps(
@@ -202,9 +196,7 @@ def take_steps(
     """
 
     def body(i: int | Array, state: TrainState) -> tuple[TrainState, Metrics]:
-        batch = Batch.from_batches(data, batches, i)
-        result: tuple[TrainState, Metrics] = _train_step(program, state, batch)
-        return result
+        return _train_step(program, state, Batch.from_batches(data, batches, i))
 
     if not looped:
         return body(0, state)
@@ -212,7 +204,6 @@ def take_steps(
         lambda like: jnp.zeros(like.shape, like.dtype),
         jax.eval_shape(lambda state: body(0, state)[1], state),
     )
-    result: tuple[TrainState, Metrics] = jax.lax.fori_loop(
+    return jax.lax.fori_loop(
         0, count, lambda i, carry: body(i, carry[0]), (state, metrics)
     )
-    return result

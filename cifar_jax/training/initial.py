@@ -89,10 +89,9 @@ def restore_or_create(
     created = create(program, seed, images, mesh, weights)
     if opened.run is None or opened.step is None:
         return created
-    restored: TrainState = checkpoints.restore(
+    return checkpoints.restore(
         opened.run.checkpoints, opened.step, created, opened.run.id
     )
-    return restored
 
 
 def create(
@@ -113,8 +112,7 @@ def _compile_create(program: Program, mesh: Mesh) -> Callable[..., TrainState]:
 
     def created(seed: Array, *others: PyTree) -> TrainState:
         key = jax.random.key(seed)
-        state: TrainState = train_state.from_statistics(program, key, *others)
-        return state
+        return train_state.from_statistics(program, key, *others)
 
     return jax.jit(created, out_shardings=NamedSharding(mesh, PartitionSpec()))
 

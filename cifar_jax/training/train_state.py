@@ -97,8 +97,7 @@ def create(
     check_images(train_images, "train_images")
     program.preprocessing.check(train_images.shape[1:])
     seen = seen_at_start(program, train_images)
-    state: TrainState = from_statistics(program, key, *seen, initial)
-    return state
+    return from_statistics(program, key, *seen, initial)
 
 
 def seen_at_start(

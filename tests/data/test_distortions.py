@@ -119,3 +119,14 @@ def test_cutmix_pastes_a_rectangle_and_its_share_of_the_target(seed):
         rows, columns = np.nonzero(pasted[0].any(1))[0], np.nonzero(pasted[0].any(0))[0]
         area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
         assert area == pasted[0].sum()
+
+
+def test_the_rectangle_of_cutmix_is_as_large_as_drawn():
+    """Its sides are near sqrt(1/2) if alpha is high; what is outside is cut off."""
+    images, targets = jnp.zeros((2, 32, 32, 3)), jnp.eye(2)
+    draw = functools.partial(Cutmix(1e4), images=images, targets=targets)
+    shares = 1 - jax.vmap(lambda key: draw(key)[1][0, 0])(KEYS)
+    # Of a side s at a random place, s - s**2 / 4 is inside on average.
+    side = 0.5**0.5
+    assert float(shares.mean()) == pytest.approx((side - side**2 / 4) ** 2, abs=0.02)
+    assert float(shares.max()) == pytest.approx(0.5, abs=0.03)

@@ -12,7 +12,7 @@ import filelock
 import jax
 import numpy as np
 import pytest
-from helpers import command, environment
+from helpers import assert_equal_states, command, environment
 
 from cifar_jax import Config, RunError, UserError, fit
 from cifar_jax.devices import processes, sharding
@@ -124,16 +124,13 @@ def run_steps(make_once):
 
 
 CASES = [
-    *((mode, devices, 1) for mode in STRATEGIES for devices in (1, 2, 4, 8)),
-    *((mode, 8, 2) for mode in STRATEGIES),
+    *(("jit", devices, 1) for devices in (2, 4)),
+    *((mode, 8, processes) for mode in STRATEGIES for processes in (1, 2)),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("mode", "num_devices", "processes"),
-    [case for case in CASES if case != ("jit", 1, 1)],
-)
+@pytest.mark.parametrize(("mode", "num_devices", "processes"), CASES)
 def test_many_devices_take_the_steps_of_one(run_steps, mode, num_devices, processes):
     expected = run_steps("jit", 1)
     found = run_steps(mode, num_devices, processes)
@@ -165,9 +162,7 @@ def test_mixtures_take_the_steps_of_one_device(run_steps, mode):
 def test_streamed_images_change_no_bit(run_steps, mode, processes):
     expected = run_steps(mode, 8, processes, network="batch_norm")
     found = run_steps(mode, 8, processes, network="streamed")
-    assert found.keys() == expected.keys()
-    for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values, err_msg=name)
+    assert_equal_states(dict(found), dict(expected))
 
 
 def assert_same_steps(found, expected, what):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from helpers import assert_equal_states
 
 from cifar_jax import (
     Config,
@@ -91,7 +92,7 @@ def test_averaged_and_raw_parameters_are_those_of_the_state(
         (network.variables, state.averaged_variables),
         (raw.variables, state.variables),
     ]:
-        jax.tree.map(np.testing.assert_array_equal, loaded, expected)
+        assert_equal_states(loaded, expected)
     kernels = [x.variables["params"]["hidden"]["kernel"] for x in (network, raw)]
     assert not np.array_equal(*kernels)
 

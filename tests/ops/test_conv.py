@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from helpers import assert_equal_states
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -209,7 +210,7 @@ def test_module_has_the_parameters_of_flax():
 
     networks = (Ours(), Theirs())
     ours, theirs = jax.jit(lambda: [net.init(key, images) for net in networks])()
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert_equal_states(ours, theirs)
     ours["params"]["conv"]["bias"] = jnp.arange(4.0)
     result, expected = jax.jit(
         lambda params: [net.apply(params, images) for net in networks]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import assert_equal_states
 
 from cifar_jax import (
     Batch,
@@ -70,7 +71,7 @@ def test_the_decay_has_a_limit():
 
 def test_averages_start_as_copies():
     averages = averaged_params(transformation("ema(0.9)").init(PARAMS))
-    jax.tree.map(np.testing.assert_array_equal, averages, PARAMS)
+    assert_equal_states(averages, PARAMS)
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(averages)]
     originals = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(PARAMS)]
     assert not set(pointers) & set(originals)
@@ -90,7 +91,7 @@ def test_a_layer_can_be_named_average():
     params = {"average": {"kernel": jnp.ones(3)}}
     tx = optax.chain(optax.trace(0.9), optax.with_extra_args_support(optax.adam(1.0)))
     state = (tx.init(params), transformation("ema(0.9)").init(params))
-    jax.tree.map(np.testing.assert_array_equal, averaged_params(state), params)
+    assert_equal_states(averaged_params(state), params)
 
 
 def test_without_a_ramp_the_decay_is_constant():

@@ -104,13 +104,12 @@ def test_an_optimizer_of_a_group_can_need_the_loss(optimizer):
     assert_trees_close(params, descend(optax.partition(parts, labels)))
 
 
-@pytest.mark.parametrize("groups", ["", "group('conv/.*', until=0.9)"])
 @pytest.mark.parametrize(
-    "wrapped",
+    ("wrapped", "groups"),
     [
-        "clip({}, 1000.0)",
-        "lookahead({}, period=100)",
-        "clip(lookahead({}, period=100), 1000.0)",
+        ("clip({}, 1000.0)", "group('conv/.*', until=0.9)"),
+        ("lookahead({}, period=100)", "group('conv/.*', until=0.9)"),
+        ("clip(lookahead({}, period=100), 1000.0)", ""),
     ],
 )
 def test_the_loss_passes_through_wrappers(wrapped, groups):

@@ -14,8 +14,8 @@ KILLED = """
 import os, pathlib, sys
 from cifar_jax.runs import files
 
-with files._stage(pathlib.Path(sys.argv[1]), b"half of it"):
-    os.kill(os.getpid(), 9)
+os.replace = lambda *_: os.kill(os.getpid(), 9)
+files.write_atomically(pathlib.Path(sys.argv[1], "file"), b"half of it")
 """
 
 
@@ -65,10 +65,17 @@ def test_the_next_writer_deletes_what_a_killed_one_has_left(tmp_path):
     assert names(tmp_path) == sorted([*foreign, ".cifar_jax-fifo.partial", "file"])
 
 
-def test_what_is_being_written_is_not_deleted(tmp_path):
-    with files._stage(tmp_path, "slow") as partial:
-        write_atomically(tmp_path / "other", "quick")
-        partial.replace(tmp_path / "slow")
+def test_what_is_being_written_is_not_deleted(tmp_path, monkeypatch):
+    replace, slow = os.replace, []
+
+    def late(source, target):
+        if not slow:
+            slow.append(target)
+            write_atomically(tmp_path / "other", "quick")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", late)
+    write_atomically(tmp_path / "slow", "slow")
     assert (tmp_path / "slow").read_text() == "slow"
     assert names(tmp_path) == ["other", "slow"]
 

@@ -60,9 +60,13 @@ def test_the_maps_of_a_convolution(network):
     ("height", "maps", "shown"),
     [(3, 500, 64), (56, 256, 64), (112, 64, 16), (600, 2, 1)],
 )
-def test_as_many_maps_as_there_is_room_for(height, maps, shown):
-    values = np.zeros((height, height, maps), np.float32)
-    layer = module._layer("name", values)
+def test_as_many_maps_as_there_is_room_for(network, monkeypatch, height, maps, shown):
+    layers = {
+        "input": np.zeros((1, 24, 24, 3), np.float32),
+        "name": np.zeros((1, height, height, maps), np.float32),
+    }
+    monkeypatch.setattr(module, "activations", lambda *_: layers)
+    [layer] = answer(network, PICTURE)["layers"]
     assert (layer["shown"], layer["maps"]) == (shown, maps)
     assert max(opened(layer).size) <= max(512 + 8, height)
 

@@ -9,7 +9,7 @@ import h5py
 import jax
 import numpy as np
 import pytest
-from helpers import make_dataset
+from helpers import assert_equal_states, make_dataset
 from keras_files import Layer, write
 from safetensors.numpy import load_file, save_file
 
@@ -80,10 +80,6 @@ def keras_file(tmp_path):
     return write(tmp_path / "five.weights.h5", layers)
 
 
-def assert_same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, dict(a), dict(b))
-
-
 def test_the_same_classes_keep_everything(source, dataset):
     # With the lowest rate there is, the weights stay what they were.
     settings = config(
@@ -93,8 +89,8 @@ def test_the_same_classes_keep_everything(source, dataset):
     )
     result = fit(settings, dataset, silent)
     expected = load_trained(source).variables
-    assert_same(result.state.params, expected["params"])
-    assert_same(result.state.batch_stats, expected["batch_stats"])
+    assert_equal_states(result.state.params, expected["params"])
+    assert_equal_states(result.state.batch_stats, expected["batch_stats"])
     averages = result.trained.variables["params"]
     np.testing.assert_allclose(
         averages["head"]["kernel"], expected["params"]["head"]["kernel"], rtol=1e-6
@@ -112,9 +108,9 @@ def test_other_classes_get_a_new_head(source):
     )
     expected = load_trained(source).variables
     for layer in ("conv", "norm"):
-        assert_same(result.state.params[layer], expected["params"][layer])
+        assert_equal_states(result.state.params[layer], expected["params"][layer])
     # A frozen BatchNorm keeps its running averages too.
-    assert_same(result.state.batch_stats, expected["batch_stats"])
+    assert_equal_states(result.state.batch_stats, expected["batch_stats"])
     assert result.state.params["head"]["kernel"].shape == (8, 4)
 
 
@@ -161,7 +157,7 @@ def test_a_resumed_run_does_not_read_them_again(keras_file, dataset, tmp_path):
     fit(dataclasses.replace(settings, max_steps=3, **own), dataset, silent)
     keras_file.unlink()
     resumed = fit(dataclasses.replace(settings, **own), dataset, silent)
-    assert_same(resumed.state.params, whole.state.params)
+    assert_equal_states(resumed.state.params, whole.state.params)
     with pytest.raises(UserError, match=r"init_from: .*five\.weights\.h5 there, None"):
         fit(config(max_steps=6, **own), dataset, silent)
 
@@ -174,13 +170,13 @@ def test_an_export_is_as_good_as_its_run(source, dataset, tmp_path):
         for path in (source.path, tmp_path / "model.safetensors")
     )
     assert from_run.new == from_export.new == ()
-    assert_same(from_run.variables, from_export.variables)
+    assert_equal_states(from_run.variables, from_export.variables)
     state = fit(
         config(init_from=str(tmp_path / "model.safetensors"), param_groups=FROZEN),
         dataset,
         silent,
     ).state
-    assert_same(state.batch_stats, from_run.variables["batch_stats"])
+    assert_equal_states(state.batch_stats, from_run.variables["batch_stats"])
 
 
 def test_the_folder_of_an_export(source, dataset, tmp_path):
@@ -190,7 +186,7 @@ def test_the_folder_of_an_export(source, dataset, tmp_path):
         initial.load(path, config(), network, dataset.class_names)
         for path in (tmp_path / "out", tmp_path / "out" / "model.safetensors")
     )
-    assert_same(from_folder.variables, from_file.variables)
+    assert_equal_states(from_folder.variables, from_file.variables)
 
 
 NETWORK = models.create("batch_norm", 3)

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from helpers import assert_equal_states
 
 from cifar_jax import Config, build_program, fit
 from cifar_jax.optimization.averages import averaged_params
@@ -109,7 +110,7 @@ def test_schedule_free_is_evaluated_at_its_average(dataset):
     result = fit(config, dataset, silent)
     program = build_program(config, 3)
     at = program.optimizer.eval_params(result.state.opt_state, result.state.params)
-    jax.tree.map(np.testing.assert_array_equal, result.trained.variables["params"], at)
+    assert_equal_states(result.trained.variables["params"], at)
     kernel = result.state.params["head"]["kernel"]
     assert not np.array_equal(at["head"]["kernel"], kernel)
 
@@ -119,7 +120,7 @@ def test_other_averages_train_the_same_params(dataset, average):
     config = Config(model="small", max_steps=6, batch_size=16, **FIXED)
     usual = fit(config, dataset, silent)
     other = fit(dataclasses.replace(config, average=average), dataset, silent)
-    jax.tree.map(np.testing.assert_array_equal, other.state.params, usual.state.params)
+    assert_equal_states(other.state.params, usual.state.params)
     is_raw = average == "none"
     same = np.array_equal(
         other.trained.variables["params"]["head"]["kernel"],

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from helpers import make_dataset
+from helpers import Dropping, make_dataset
 
 from cifar_jax import (
     Batch,
@@ -44,16 +44,6 @@ class Silent(Network):
         return nn.Dense(self.num_classes, name="head")(x)
 
 
-class Dropping(Network):
-    """Drops half of its inputs in training."""
-
-    @nn.compact
-    def __call__(self, images, train=False):
-        x = images[:, ::4, ::4].reshape(len(images), -1)
-        x = nn.Dropout(0.5, deterministic=not train)(x)
-        return self.tap("head", nn.Dense(self.num_classes, name="head")(x))
-
-
 class Centered(Network):
     """Starts with a bias that takes the mean of the first outputs away."""
 
@@ -86,15 +76,6 @@ def silent(line: str) -> None:
     """Discards a log line."""
 
 
-def assert_same_state(a, b):
-    for x, y in zip(
-        jax.tree.leaves(dataclasses.replace(a, key=0)),
-        jax.tree.leaves(dataclasses.replace(b, key=0)),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(x, y)
-
-
 @pytest.mark.slow
 def test_a_network_that_records_nothing_trains_and_is_summarized(dataset, tmp_path):
     settings = config("silent", train_dir=str(tmp_path), summary_frequency=3)
@@ -106,22 +87,6 @@ def test_a_network_that_records_nothing_trains_and_is_summarized(dataset, tmp_pa
     }
     assert 0 <= evaluate(load_trained(read_run(tmp_path)), dataset.test) <= 1
     assert int(result.state.step) == 6
-
-
-@pytest.mark.slow
-def test_dropout_is_a_function_of_seed_and_step(dataset, tmp_path):
-    whole = fit(config("dropping"), dataset, silent)
-    for steps in (3, 6):
-        resumed = fit(
-            config("dropping", max_steps=steps, train_dir=str(tmp_path)),
-            dataset,
-            silent,
-        )
-    assert_same_state(resumed.state, whole.state)
-    other = fit(config("dropping", seed=1), dataset, silent)
-    assert not np.array_equal(
-        other.state.params["head"]["kernel"], whole.state.params["head"]["kernel"]
-    )
 
 
 @pytest.mark.slow
@@ -197,38 +162,6 @@ def test_images_smaller_than_the_inputs_are_enlarged(tmp_path, distortions):
     expected = predict_logits(trained, own.test.images)
     loaded = load_trained(read_run(tmp_path))
     np.testing.assert_array_equal(predict_logits(loaded, own.test.images), expected)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        *(
-            pytest.param(changes, marks=pytest.mark.slow)
-            for changes in (
-                {"loss": "squared_error", "learning_rate": 0.01},
-                {"distortions": "crop, alternating_flip, mixup(1)"},
-                {"loss": "cross_entropy(label_smoothing=0.1)"},
-                {"distortions": "translate(2), cutout(5), cutmix"},
-                {"optimizer": "lookahead(adamw, period=2)", "learning_rate": 0.01},
-            )
-        ),
-        {"param_groups": "group('hidden/.*', frozen=True)", "schedule": "linear"},
-    ],
-)
-def test_a_resumed_run_ends_in_the_same_bits(dataset, tmp_path, changes):
-    settings = config("small", **changes)
-    whole = fit(settings, dataset, silent)
-    if settings.schedule == "staircase":
-        for steps in (3, 6):
-            part = dataclasses.replace(
-                settings, max_steps=steps, train_dir=str(tmp_path)
-            )
-            resumed = fit(part, dataset, silent)
-        assert_same_state(resumed.state, whole.state)
-    program = build_program(settings, 3)
-    start = init_state(program, jax.random.key(0), dataset.train.images)
-    kernels = [state.params["hidden"]["kernel"] for state in (start, whole.state)]
-    assert np.array_equal(*kernels) == ("param_groups" in changes)
 
 
 @pytest.mark.slow

@@ -58,13 +58,13 @@ def join_ranges(ranges: Sequence[Range]) -> Range | None:
 
 
 def to_gray(
-    image: Image.Image, format_: str | None, value_range: Range | None
+    image: Image.Image, file_format: str | None, value_range: Range | None
 ) -> Image.Image:
     """Scales a deep picture to 8 bits.
 
     Args:
         image: the picture.
-        format_: Pillow's name of the format of its file.
+        file_format: Pillow's name of the format of its file.
         value_range: of its data set. None: that of 16 bits, if these are what it has.
 
     Raises:
@@ -72,7 +72,7 @@ def to_gray(
             values are not finite.
     """
     values = _values(image)
-    if value_range is None and _has_sixteen_bits(image, format_):
+    if value_range is None and _has_sixteen_bits(image, file_format):
         value_range = _SIXTEEN_BITS
     if value_range is None:
         raise DeepValuesError(
@@ -85,9 +85,9 @@ def to_gray(
     return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
-def _has_sixteen_bits(image: Image.Image, format_: str | None) -> bool:
+def _has_sixteen_bits(image: Image.Image, file_format: str | None) -> bool:
     # Pillow scales PGM, and has read PNG, to 16 bits in a mode that has 32.
-    return image.mode.startswith("I;16") or format_ in ("PPM", "PNG")
+    return image.mode.startswith("I;16") or file_format in ("PPM", "PNG")
 
 
 def _values(image: Image.Image) -> Float64[np.ndarray, "h w"]:

@@ -258,8 +258,7 @@ def as_picture(image: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     It is scaled by the largest factor that keeps all values within 0..255.
     """
     largest = max(image.max() / 128, -image.min() / 127, np.finfo(np.float32).tiny)
-    picture: np.ndarray = np.clip(image / largest + 127, 0, 255).astype(np.uint8)
-    return picture
+    return np.clip(image / largest + 127, 0, 255).astype(np.uint8)
 
 
 def _regular_file(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -285,11 +284,11 @@ def _resize(
     value_range: deep.Range | None,
     resize: Resizing,
 ) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    upright, format_ = image, image.format
+    upright, file_format = image, image.format
     # Copies of large pictures take gigabytes.
     ImageOps.exif_transpose(upright, in_place=True)
     if deep.is_deep(upright):
-        upright = deep.to_gray(upright, format_, value_range)
+        upright = deep.to_gray(upright, file_format, value_range)
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         white = Image.new("RGBA", upright.size, "white")

@@ -43,8 +43,8 @@ class Checkpoints(Hook):
         elif due:
             self._save()
 
-    def __exit__(self, *error_: object) -> None:
-        error = error_[1]
+    def __exit__(self, *details: object) -> None:
+        error = details[1]
         if isinstance(error, DivergedError):
             return
         # One process that has failed cannot save alone, and the others do not know.

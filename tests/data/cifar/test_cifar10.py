@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_cifar
-from test_tfds_builder import write_info, write_tfds
+from tfds_files import write_info, write_tfds
 
 from cifar_jax.data import Dataset, load
 from cifar_jax.data.cifar import cifar10, download, tfds_builder

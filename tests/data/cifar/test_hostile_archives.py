@@ -1,6 +1,5 @@
 """Tests that damaged and hostile archives are rejected on one line, without harm."""
 
-import contextlib
 import gzip
 import io
 import os
@@ -9,9 +8,7 @@ import tarfile
 
 import pytest
 import small_cifar
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from test_archives import KINDS, SMALL, assert_is_original, read
+from test_archives import KINDS, assert_is_original, read
 
 from cifar_jax.data.cifar import archives, cifar10, cifar100
 from cifar_jax.errors import UserError
@@ -35,7 +32,6 @@ def assert_rejected(path, published, kind, *words):
         ("label too large", "range from"),
         ("fewer images", "it has 19 images, not 20"),
         ("missing file", "has no "),
-        ("half a file", ""),
     ],
 )
 def test_damaged_files_are_rejected(tmp_path, published, kind, packed, damage, words):
@@ -49,10 +45,8 @@ def test_damaged_files_are_rejected(tmp_path, published, kind, packed, damage, w
         contents[name] = small_cifar.encode(kind, pixels, labels, published)
     elif damage == "fewer images":
         contents[name] = small_cifar.encode(kind, pixels[:-1], labels[:-1], published)
-    elif damage == "missing file":
-        del contents[name]
     else:
-        contents[name] = contents[name][: len(contents[name]) // 2 + 1]
+        del contents[name]
     if packed:
         path = small_cifar.write_archive(tmp_path, kind, contents, published)
     else:
@@ -67,18 +61,6 @@ def test_the_kind_of_a_label_out_of_range_is_named(tmp_path):
     path = small_cifar.write_archive(tmp_path, "binary", contents, published)
     words = "test.bin: coarse_labels range from 0 to 20, not 0-19"
     assert_rejected(path, published, "binary", words)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"not a gzip", gzip.compress(b"not a tar"), gzip.compress(b"")],
-    # The bytes cannot serve as ids: gzip output contains a timestamp.
-    ids=["empty", "no gzip", "no tar", "nothing compressed"],
-)
-def test_files_that_are_not_archives_are_rejected(tmp_path, published, data):
-    path = tmp_path / published.binary.archive
-    path.write_bytes(data)
-    assert_rejected(path, published, "binary")
 
 
 def first_file(published, seed=0):
@@ -194,39 +176,6 @@ def test_hostile_pickle_is_not_executed(tmp_path, published, protocol):
     path = small_cifar.write_archive(tmp_path, "python", contents, published)
     assert_rejected(path, published, "python", f"{name}: its pickle")
     assert not victim.exists()
-
-
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
-    published=st.sampled_from(SMALL),
-    kind=st.sampled_from(KINDS),
-    packed=st.booleans(),
-    place=st.floats(0, 1, exclude_max=True),
-    byte=st.one_of(st.none(), st.integers(0, 255)),
-)
-def test_no_damage_raises_anything_but_user_error(
-    tmp_path, published, kind, packed, place, byte
-):
-    """Changes a byte or truncates the file there, most often near its start."""
-    contents = small_cifar.files(kind, published=published)
-    if packed:
-        path = small_cifar.write_archive(tmp_path, kind, contents, published)
-        damaged_file = path
-    else:
-        path = small_cifar.write_folder(tmp_path / kind, contents)
-        damaged_file = path / next(iter(contents))
-    data = damaged_file.read_bytes()
-    position = int(place**4 * len(data))
-    rest = b"" if byte is None else bytes([byte]) + data[position + 1 :]
-    damaged_file.write_bytes(data[:position] + rest)
-    with contextlib.suppress(UserError):
-        found = read(path, published, kind)
-        if packed:  # gzip's checksum protects the pixels
-            assert_is_original(found, published)
 
 
 @pytest.mark.parametrize("make", small_cifar.NO_FILES)

@@ -1,5 +1,4 @@
 import dataclasses
-import io
 import json
 import os
 import shutil
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import small_cifar
-from PIL import Image
 from test_archives import assert_is_original
+from tfds_files import write_info, write_tfds
 
-from cifar_jax.data.cifar import archives, download, source, tfds_builder
+from cifar_jax.data.cifar import download, source, tfds_builder
 from cifar_jax.data.cifar.published import Part
 from cifar_jax.errors import UserError
 
@@ -100,20 +99,10 @@ def test_killed_preparation_is_done_again(tmp_path):
     assert_is_original(tfds_builder.read_prepared(CIFAR10, tmp_path), CIFAR10)
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "flipped"])
-def test_damaged_shard_names_the_folder_to_delete(copy, damage):
+def test_damaged_shard_names_the_folder_to_delete(copy):
     folder = tfds_builder.prepared_folder(CIFAR10, copy)
     (shard,) = folder.glob("*test.array_record*")
-    data = bytearray(shard.read_bytes())
-    if damage == "missing":
-        shard.unlink()
-    elif damage == "empty":
-        shard.write_bytes(b"")
-    elif damage == "truncated":
-        shard.write_bytes(data[: len(data) // 2])
-    else:
-        data[1000] ^= 1
-        shard.write_bytes(data)
+    shard.unlink()
     with pytest.raises(UserError, match="delete that folder") as caught:
         tfds_builder.read_prepared(CIFAR10, copy)
     assert str(folder) in str(caught.value)
@@ -151,69 +140,11 @@ def test_prepared_data_of_other_classes_are_rejected(prepared):
         tfds_builder.read_prepared(published, prepared)
 
 
-def write_tfds(data_dir, published=CIFAR10):
-    """Writes what TFDS's own builder writes: shuffled PNG images with ids."""
-    import tensorflow_datasets as tfds
-
-    class Own(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        name = published.name
-        VERSION = tfds.core.Version("3.0.2")
-
-        def _info(self):
-            features = {
-                "id": tfds.features.Text(),
-                "image": tfds.features.Image(shape=(32, 32, 3)),
-                "label": tfds.features.ClassLabel(
-                    num_classes=len(published.labels[-1].class_names)
-                ),
-            }
-            if published.name == "cifar100":
-                features["coarse_label"] = tfds.features.ClassLabel(num_classes=20)
-            return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict(features)
-            )
-
-        def _split_generators(self, dl_manager):
-            path = small_cifar.write_archive(data_dir, published=published)
-            parts = archives.read(published, path, published.binary)
-            path.unlink()
-            return {
-                name: self._generate_examples(name, part)
-                for name, part in zip(("train", "test"), parts, strict=True)
-            }
-
-        def _generate_examples(self, name, records):
-            for index, image in enumerate(records.images):
-                png = io.BytesIO()
-                Image.fromarray(image).save(png, "PNG")
-                png.seek(0)
-                labels = zip(
-                    (kind.feature for kind in published.labels),
-                    records.labels[index],
-                    strict=True,
-                )
-                example = {"id": f"{name}_{index:05d}", "image": png, **dict(labels)}
-                yield index, example
-
-    builder = Own(data_dir=data_dir, file_format="array_record")
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-    )
-    return Path(builder.data_dir)
-
-
 def test_data_prepared_by_tfds_are_read_in_the_archives_order(tmp_path, published):
     folder = write_tfds(tmp_path, published)
     assert tfds_builder.find_tfds(published, tmp_path) == (folder, None)
     assert_is_original(tfds_builder.read_tfds(published, folder), published)
     assert "tensorflow" not in sys.modules
-
-
-def write_info(data_dir, version, text):
-    folder = data_dir / "cifar10" / version
-    folder.mkdir(parents=True)
-    (folder / "dataset_info.json").write_text(text)
-    return folder
 
 
 def test_other_formats_are_skipped_with_a_remark(tmp_path):

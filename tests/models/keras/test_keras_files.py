@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from golden.keras_weights import KERAS_NAMES
+from helpers import assert_equal_states
 from keras_files import Layer, write, write_first_version
 
 from cifar_jax import UserError, models
@@ -70,22 +71,20 @@ CONVERTED = {
 }
 
 
-def assert_same(found, expected):
-    jax.tree.map(np.testing.assert_array_equal, dict(found), dict(expected))
-
-
 @pytest.mark.parametrize("ending", FORMATS)
 def test_each_format(tmp_path, ending):
     path = write(tmp_path / f"model{ending}", LAYERS)
-    assert_same(models.from_keras(path), CONVERTED)
-    assert_same(models.from_keras(str(path)), CONVERTED)
+    assert_equal_states(models.from_keras(path), CONVERTED)
+    assert_equal_states(models.from_keras(str(path)), CONVERTED)
 
 
 def test_the_format_of_the_first_keras(tmp_path):
     layers = [LAYERS[0], LAYERS[-1]]
     found = models.from_keras(write_first_version(tmp_path / "vgg.h5", layers))
     names = ("conv", "predictions")
-    assert_same(found["params"], {name: CONVERTED["params"][name] for name in names})
+    assert_equal_states(
+        found["params"], {name: CONVERTED["params"][name] for name in names}
+    )
 
 
 def truncate(path):
@@ -246,4 +245,4 @@ def test_files_that_keras_writes(keras, tmp_path, network):
             theirs.save_weights(path)
         else:
             theirs.save(path)
-        assert_same(models.from_keras(path), expected)
+        assert_equal_states(models.from_keras(path), expected)

@@ -3,8 +3,9 @@
 import h5py
 import numpy as np
 import pytest
+from helpers import assert_equal_states
 from keras_files import Layer, layers_of, write, write_first_version
-from test_keras_files import LAYERS, assert_same
+from test_keras_files import LAYERS
 from test_keras_versions import expected_of, renamed
 
 from cifar_jax import UserError, models
@@ -28,7 +29,7 @@ def test_names_of_keras_1(tmp_path, network):
     path = write_first_version(tmp_path / "x.h5", renamed(layers, keras_1))
     with h5py.File(path) as file:
         assert "batchnormalization_1_running_std_1:0" in file["batchnormalization_1"]
-    assert_same(models.from_keras(path), expected_of(layers))
+    assert_equal_states(models.from_keras(path), expected_of(layers))
 
 
 # From the published source of resnet50.py of Keras 1 to 2.2.
@@ -59,13 +60,13 @@ def test_names_of_resnet50_in_keras_1(tmp_path):
     layers = layers_of("resnet50")
     path = write_first_version(tmp_path / "r.h5", renamed(layers, old.__getitem__))
     for model in (None, "resnet50"):
-        assert_same(models.from_keras(path, model), expected_of(layers))
+        assert_equal_states(models.from_keras(path, model), expected_of(layers))
 
 
 def test_the_second_network_in_a_graph_of_tensorflow_1(tmp_path):
     layers = layers_of("mobilenet")
     path = write(tmp_path / "m.h5", renamed(layers, "{}_1".format))
-    assert_same(models.from_keras(path, "mobilenet"), expected_of(layers))
+    assert_equal_states(models.from_keras(path, "mobilenet"), expected_of(layers))
 
 
 def of_theano(path, group=None):
@@ -95,7 +96,7 @@ def test_kernels_of_theano_are_turned(tmp_path):
         np.correlate(signal, kernel[:, 1, 0, 0], "valid"),
     )
     # All else stays, as Keras turned depthwise kernels itself before it called Theano.
-    assert_same(found, plain)
+    assert_equal_states(found, plain)
 
 
 def test_theano_in_a_whole_model_or_in_the_name_of_the_file(tmp_path):

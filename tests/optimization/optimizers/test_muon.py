@@ -7,6 +7,7 @@ import optax
 import pytest
 from chains import create, updates_of
 from flax import linen as nn
+from helpers import assert_equal_states
 from optax import contrib
 
 
@@ -159,4 +160,4 @@ def test_a_hidden_bias_leaves_the_name_of_a_layer():
     groups = "group('.*/kernel', weight_decay=0)"
     together = updates_of(create("muon"), gradients, params)
     apart = updates_of(create("muon", groups=groups), gradients, params)
-    jax.tree.map(np.testing.assert_array_equal, together, apart)
+    assert_equal_states(together, apart)

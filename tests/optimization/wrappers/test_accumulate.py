@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from chains import create
+from helpers import assert_equal_states
 
 from cifar_jax import (
     Batch,
@@ -98,7 +99,7 @@ def test_small_batches_are_one_large_batch(optimizer, average):
         )
         assert (int(state.gradient_step), int(state.mini_step)) == (update, rest)
         if rest:
-            jax.tree.map(np.testing.assert_array_equal, params, small[number - 1][0])
+            assert_equal_states(params, small[number - 1][0])
     assert not np.allclose(small[-1][0]["third"]["kernel"], init()["third"]["kernel"])
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from chains import create, descend, updates_of
+from helpers import assert_equal_states
 
 PARAMS = {
     layer: {"kernel": jnp.full((3, 2), 5.0), "bias": jnp.full(2, 7.0)}
@@ -72,6 +73,6 @@ def test_wrappers_are_nested_from_the_inside_out():
         tx = create(optimizer, **options)
         *_, (params, _) = descend(tx, [GRADIENTS] * 4, PARAMS)
         results.append(params)
-    jax.tree.map(np.testing.assert_array_equal, *results)
+    assert_equal_states(*results)
     moved = jax.tree.map(jnp.subtract, results[0], PARAMS)
     assert float(optax.tree.norm(moved)) == pytest.approx(0.5 * 2 * 2, rel=1e-5)

@@ -29,8 +29,7 @@ def config(path, **changes):
     return Config(train_dir=str(path), model="small", **sizes | changes)
 
 
-@pytest.mark.parametrize("keep_best", [False, True])
-@pytest.mark.parametrize("kind", ["renamed", "deleted"])
+@pytest.mark.parametrize(("kind", "keep_best"), [("renamed", True), ("deleted", False)])
 def test_its_state_is_saved_where_it_was(dataset, tmp_path, kind, keep_best):
     path, new = tmp_path / "run", tmp_path / "new"
     changes = {}

@@ -1,0 +1,91 @@
+"""Tests that a run that was stopped goes on to the same bits as one that was not."""
+
+import dataclasses
+import signal
+
+import numpy as np
+import pytest
+from helpers import Dropping, assert_equal_states, latest
+
+from cifar_jax import Config, Stopped, fit, models
+
+MOMENTUM = {"optimizer": "sgd(momentum=0.9)"}
+# What the state of a run consists of, one kind in each row.
+QUICK = {
+    "params and their average": {},
+    "running statistics": {"model": "batch_norm", **MOMENTUM},
+    "dropped values": {"model": "dropping"},
+}
+OTHERS = {
+    "frozen params": {
+        "param_groups": "group('hidden/.*', frozen=True)",
+        "schedule": "linear",
+    },
+    "weights of classes": {"loss": "balanced(cross_entropy)"},
+    "another loss": {"loss": "squared_error", "learning_rate": 0.01},
+    "mixed images": {"distortions": "crop, alternating_flip, mixup(1)"},
+    "pasted images": {"distortions": "translate(2), cutout(5), cutmix"},
+    "smooth labels": {"loss": "cross_entropy(label_smoothing=0.1)"},
+    "wrappers": {"optimizer": "clip(lookahead(adamw, period=2))"},
+    "half an update": {"optimizer": "accumulate(sgd(momentum=0.9), every=2)"},
+    "interpolated params": {
+        "optimizer": "schedule_free(sgd)",
+        "schedule": "constant",
+        "average": "none",
+    },
+    "an average of the end": {"average": "swa(start=0.3)"},
+    "bfloat16": {"use_fp16": True},
+}
+ROWS = [
+    *(pytest.param(changes, id=kind) for kind, changes in QUICK.items()),
+    *(
+        pytest.param(changes, id=kind, marks=pytest.mark.slow)
+        for kind, changes in OTHERS.items()
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def dropping(monkeypatch):
+    monkeypatch.setitem(models.MODELS, "dropping", Dropping)
+
+
+def config(**changes) -> Config:
+    values = {"model": "small", "batch_size": 8, "log_frequency": 1}
+    return Config(**values | {"max_steps": 10, "train_dir": None} | changes)
+
+
+def silent(line: str) -> None:
+    """Discards a log line."""
+
+
+def stop_at_the_fourth_line(line: str) -> None:
+    if ": step 3," in line:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("changes", ROWS)
+def test_the_end_is_the_same(dataset, tmp_path, changes):
+    settings = config(**changes)
+    whole = fit(settings, dataset, silent)
+    kept = dataclasses.replace(settings, train_dir=str(tmp_path))
+    with pytest.raises(Stopped):
+        fit(kept, dataset, stop_at_the_fourth_line)
+    stopped = latest(tmp_path / "checkpoints", whole.state)
+    resumed = fit(kept, dataset, silent)
+    assert 0 < resumed.steps < 10
+    assert_equal_states(resumed.state, whole.state)
+    assert_equal_states(latest(tmp_path / "checkpoints", whole.state), whole.state)
+    assert_equal_states(resumed.trained.variables, whole.trained.variables)
+    # The rest of the run does change what is compared.
+    kernels = [state.params["head"]["kernel"] for state in (stopped, whole.state)]
+    assert not np.array_equal(*kernels)
+
+
+def test_max_steps_may_grow(dataset, tmp_path):
+    whole = fit(config(), dataset, silent)
+    for max_steps in (3, 4, 10):
+        settings = config(train_dir=str(tmp_path), max_steps=max_steps)
+        result = fit(settings, dataset, silent)
+        assert int(result.state.step) == max_steps
+    assert_equal_states(result.state, whole.state)
