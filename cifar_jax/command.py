@@ -66,8 +66,8 @@ def run(
     imports = flags.DEFINE_list(
         "import",
         [],
-        "Your own code: modules or .py files to import first, which register networks, "
-        "data sets, or anything else that has a name.",
+        "Your own modules or .py files to import first; they register networks, data "
+        "sets, or anything else that has a name.",
     )
     interrupts.ignore_at_exit()
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -52,7 +52,7 @@ def define() -> None:
         "its folder; or with --model, a Keras file (.weights.h5, .h5 or .keras).",
     )
     flags.DEFINE_enum(
-        "model", None, list(imagenet.INPUTS), "The Keras network of --weights."
+        "model", None, list(imagenet.INPUTS), "The Keras network for --weights."
     )
     flags.DEFINE_boolean(
         "best",

@@ -37,7 +37,7 @@ _MAIN_FLAGS = (
     *("log_frequency", "eval_frequency", "keep_best", "log_device_placement"),
     *("progress", "import"),
 )
-_GROUPS = {"progress": "The command"}
+_GROUPS = {"progress": "Command"}
 
 
 def main(arguments: Sequence[str]) -> int:

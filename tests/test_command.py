@@ -39,7 +39,7 @@ def test_the_whole_help_has_every_flag_in_groups(run_command):
     assert {field.name for field in dataclasses.fields(Config)} < {*names}
     assert {"compilation_cache", "import", "progress", "help"} < {*names}
     titles = re.findall(r"^(\w.*):$", text, re.MULTILINE)
-    assert titles == [*config_flags.GROUPS.values(), "The command"]
+    assert titles == [*config_flags.GROUPS.values(), "Command"]
     assert not re.search(r"\d\.\d{12}", text)
 
 

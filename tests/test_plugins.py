@@ -133,7 +133,7 @@ def test_the_same_can_be_registered_again(fresh):
         names = {"__name__": "notebook"}
         exec("class Own: pass", names)
         register("model", "own")(names["Own"])
-    with pytest.raises(UserError, match="there is a model own already"):
+    with pytest.raises(UserError, match="there is already a model own"):
         register("model", "own")(lambda: None)
     register("model", "nameless")(lambda: None)
     with pytest.raises(UserError, match="there is a model nameless already"):
