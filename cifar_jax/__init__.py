@@ -1,7 +1,7 @@
 """TensorFlow's CIFAR-10 tutorial as a functional JAX/Flax research codebase.
 
 The commands are `python -m cifar_jax.train`, `.eval`, `.predict`, `.compare`, `.export`
-and `.demo`. The same can be done from Python, for experiments; importing does no work:
+and `.demo`. Experiments can do the same from Python; importing the package is cheap:
 
     config = Config(max_steps=1000, train_dir=None)
     dataset = load_data("cifar10")
@@ -13,7 +13,7 @@ from etils import epy
 
 __version__ = "0.1.0"
 
-# Imported when they are first used: JAX and Flax take seconds, and the commands handle
+# Imported on first use: JAX and Flax take seconds to load, and the commands handle
 # Ctrl-C before that.
 with epy.lazy_api_imports(globals()):
     from cifar_jax.config.config import Config

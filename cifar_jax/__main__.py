@@ -3,19 +3,19 @@
 import runpy
 import sys
 
-# In the order in which they are used.
+# In order of use.
 COMMANDS = {
     "train": "train a network, or resume a run",
     "eval": "evaluate a run, on all test images and in a report",
     "predict": "classify pictures",
     "compare": "compare runs, in a table and a plot",
-    "export": "export a network to be used elsewhere",
-    "demo": "try a network on a local page",
+    "export": "export a network for use elsewhere",
+    "demo": "try out a network on a local page",
 }
 
 
 def main() -> None:
-    """Runs the command that is named, or lists all."""
+    """Runs the named command, or lists all commands."""
     from cifar_jax import __version__
 
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
@@ -28,7 +28,7 @@ def main() -> None:
         lines = [f"    {name:<10}{text}" for name, text in COMMANDS.items()]
         print("Usage: cifar-jax COMMAND, or python -m cifar_jax.COMMAND\n")
         print("\n".join(lines))
-        print("\nCOMMAND --help explains one, cifar-jax --version names the version.")
+        print("\nCOMMAND --help explains one, cifar-jax --version prints the version.")
     else:
         print(
             f"error: there is no command {name!r}; choose from {', '.join(COMMANDS)}",

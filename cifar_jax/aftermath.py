@@ -1,9 +1,9 @@
-"""What libraries still do and print of work that an error has cut short.
+"""Silences what libraries still print after an error has cut their work short.
 
-Orbax reads and writes arrays in threads and coroutines. When one of them fails, it
-raises that error, which the commands report, and the others come to their ends on event
-loops that are closed: by warnings, log records and tracebacks, hundreds of lines. Some
-wait for the one that failed, for ten minutes, and Python would wait for them.
+Orbax reads and writes arrays in threads and coroutines. When one of them fails, Orbax
+raises that error, which the commands report, and the others end on closed event loops,
+with hundreds of lines of warnings, log records and tracebacks. Some wait ten minutes
+for the one that failed, and Python would wait for them.
 """
 
 import logging
@@ -25,7 +25,7 @@ _OF_ASYNCIO = (
 
 
 def silence() -> None:
-    """Silences this process; all else that libraries print still is."""
+    """Silences these messages in this process; libraries can still print others."""
     warnings.filterwarnings(
         "ignore", r"coroutine '.*' was never awaited", RuntimeWarning
     )
@@ -56,7 +56,7 @@ def silence() -> None:
 
 
 def lingers() -> bool:
-    """Returns whether a thread of Orbax is alive; a normal exit would wait for it."""
+    """Returns whether an Orbax thread is alive; a normal exit would wait for it."""
     return any(
         type(thread).__module__.startswith(_LIBRARY) for thread in threading.enumerate()
     )

@@ -7,7 +7,7 @@ import pathlib
 def user_cache() -> pathlib.Path:
     """Returns this package's directory in the user's cache, which may not exist yet.
 
-    It is that of the XDG Base Directory Specification on every platform.
+    It follows the XDG Base Directory Specification on every platform.
 
     Raises:
         RuntimeError: there is no home directory.

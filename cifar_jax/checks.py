@@ -1,4 +1,4 @@
-"""Checks of arguments, of settings, and of the options of whatever has a name."""
+"""Checks of arguments, of settings, and of the options of registered choices."""
 
 import math
 import operator
@@ -39,8 +39,8 @@ def as_path(path: str) -> str:
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path):
         raise ValueError(
-            f"{path} is an address; mount what is there (a bucket by gcsfuse or "
-            "mount-s3, for example), or copy it, and give the path on this machine"
+            f"{path} is an address; mount it (a bucket with gcsfuse or mount-s3, for "
+            "example) or copy it, and pass the path on this machine"
         )
     return os.path.expanduser(path)  # noqa: PTH111
 
@@ -49,8 +49,8 @@ def check_regular_file(path: Any) -> pathlib.Path:
     """Returns the path of a file that can be read to its end.
 
     Raises:
-        UserError: it is no path, there is no such file, or it is not a regular one: a
-            device may have no end, and a FIFO may never be written to.
+        UserError: it is not a path, there is no such file, or it is not a regular file:
+            a device may have no end, and a FIFO may never be written to.
     """
     try:
         file = pathlib.Path(path)
@@ -65,7 +65,7 @@ def check_regular_file(path: Any) -> pathlib.Path:
     if stat.S_ISDIR(mode):
         raise UserError(f"{path} is a directory, not a file of weights")
     if not stat.S_ISREG(mode):
-        raise UserError(f"{path} is not a regular file; give a copy of what is in it")
+        raise UserError(f"{path} is not a regular file; copy its contents to a file")
     return file
 
 
@@ -110,7 +110,7 @@ def check_range(
 def check_32_bits(name: str, value: Any) -> None:
     """Raises ValueError if an integer, or one in a tuple, has more than 32 bits.
 
-    Devices compute with so many.
+    Devices compute with 32-bit integers.
     """
     for number in value if isinstance(value, tuple) else (value,):
         if type(number) is int and not -(2**31) <= number < 2**31:
@@ -118,18 +118,18 @@ def check_32_bits(name: str, value: Any) -> None:
 
 
 def as_kind(name: str, value: Any, kind: Any) -> Any:
-    """Returns a value as its annotation says, such as `tuple[int, ...] | None`.
+    """Converts a value to its annotated type, such as `tuple[int, ...] | None`.
 
-    NumPy's numbers become Python's, paths text, lists tuples, and integers floats if
-    floats are wanted. Annotations that are not made of numbers, bools, text, None,
-    tuples and Literals allow anything.
+    NumPy numbers become Python numbers; paths become text; lists become tuples; and
+    integers become floats where floats are expected. Annotations that are not built
+    from numbers, bools, text, None, tuples and Literals allow anything.
 
     Raises:
-        ValueError: the value is of another type, or not finite, or text that no file
-            can be named.
+        ValueError: the value has another type, is not finite, or is text that cannot be
+            a file name.
     """
     if isinstance(value, str | os.PathLike) and "\0" in (text := os.fspath(value)):
-        raise ValueError(f"{name}={text!r} contains the character \\0; leave it out")
+        raise ValueError(f"{name}={text!r} contains the character \\0; remove it")
     kinds = get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     for one in kinds:
         try:
@@ -143,10 +143,10 @@ def as_kind(name: str, value: Any, kind: Any) -> Any:
 
 
 def _convert(value: Any, kind: Any) -> Any:
-    """Returns a value as a type that is not a union.
+    """Converts a value to a type that is not a union.
 
     Raises:
-        TypeError: the value is of another type.
+        TypeError: the value has another type.
         OverflowError: it is not finite.
     """
     if isinstance(value, np.generic):
@@ -179,7 +179,7 @@ def _convert(value: Any, kind: Any) -> Any:
 
 
 def _describe(kind: Any) -> str:
-    """Returns an annotation in words."""
+    """Describes an annotation in words."""
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
     if get_origin(kind) is tuple:

@@ -18,10 +18,10 @@ from cifar_jax.devices import memory, settings
 from cifar_jax.errors import RunError, Stopped, UserError
 from cifar_jax.training import interrupts
 
-# The flags that functions of this module define belong to the modules that call them.
+# Flags that functions in this module define belong to the modules that call them.
 flags.disclaim_key_flags()
 
-# Flags of the tutorial that have another name here.
+# Flags of the tutorial that have a different name here.
 _RENAMED = {"num_gpus": "num_devices"}
 
 
@@ -33,7 +33,7 @@ class _Path(flags.ArgumentParser[str]):
 
 
 def define_path(name: str, default: str | None, help: str) -> None:
-    """Defines a flag that names a file or a folder, see `checks.as_path`."""
+    """Defines a flag that names a file or a folder; see `checks.as_path`."""
     flags.DEFINE(_Path(), name, default, help, serializer=flags.ArgumentSerializer())
 
 
@@ -45,13 +45,13 @@ def run(
 ) -> None:
     """Parses the flags, calls main(positional arguments) and exits with its status.
 
-    The status is 0 for success, 1 for a failed run, 2 for unusable input, which code
-    from --import may be, 130 for Ctrl-C and 143 for SIGTERM. Everything but success
-    ends with one line on stderr; only a bug in this package prints a traceback.
+    The status is 0 for success, 1 for a failed run, 2 for unusable input (including
+    code from --import), 130 for Ctrl-C and 143 for SIGTERM. Everything but success ends
+    with one line on stderr; only a bug in this package prints a traceback.
 
     Args:
         main: the command.
-        usage: what it does, and examples.
+        usage: description of the command, with examples.
         main_flags: see `help.format_short`.
         groups: see `help.format_full`.
     """
@@ -60,14 +60,14 @@ def run(
     define_path(
         "compilation_cache",
         None,
-        "Folder for compiled programs, which later runs reuse. Default: one in the "
-        "user's cache folder. An empty value disables the cache.",
+        "Folder for compiled programs, which later runs reuse; an empty value disables "
+        "the cache. Default: a folder in the user's cache.",
     )
     imports = flags.DEFINE_list(
         "import",
         [],
-        "Code of your own: modules, or .py files, that are imported first and register "
-        "networks, data sets or whatever else has a name.",
+        "Your own modules or .py files to import first; they register networks, data "
+        "sets, or anything else that has a name.",
     )
     interrupts.ignore_at_exit()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -97,7 +97,7 @@ def run(
     except OutputError as error:
         if not error.closed:
             _fail(str(error), error.exit_code)
-        status = 141  # As for SIGPIPE: nobody is left to read a message.
+        status = 141  # As for SIGPIPE: no one is left to read a message.
     except (UserError, RunError) as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -105,8 +105,8 @@ def run(
     except Exception as error:
         if (reason := memory.shortage(error)) is not None:
             _fail(
-                f"there is not enough memory ({reason}); end other programs, or use a "
-                "machine with more",
+                f"there is not enough memory ({reason}); close other programs, or use "
+                "a machine with more",
                 RunError.exit_code,
             )
         line = (plugins.find_culprit(error) if imports.value else None) or _no_devices()
@@ -117,7 +117,7 @@ def run(
 
 
 def _no_devices() -> str | None:
-    """Returns why JAX can use no device, which any use of it may end in; or None."""
+    """Returns why JAX cannot use any device, or None if it can."""
     try:
         settings.devices()
     except UserError as error:
@@ -129,7 +129,7 @@ def _parse(words: Sequence[str]) -> list[str]:
     """Parses the flags; returns the positional arguments."""
     try:
         return flags.FLAGS(words)[1:]
-    except ValueError as error:  # of --noprofile=3, for example
+    except ValueError as error:  # for example, --noprofile=3
         raise UserError(f"{error} (--helpfull lists the flags)") from None
 
 
@@ -146,8 +146,8 @@ def print_banner(notice: str | None, say: Callable[..., None] = console.log) -> 
     """Prints a prominent notice that readers of the results must see.
 
     Args:
-        notice: of one or more lines; None: there is nothing to print.
-        say: is given the lines.
+        notice: one or more lines, or None to print nothing.
+        say: prints the lines.
     """
     if notice is not None:
         rule = "=" * 78
@@ -157,7 +157,7 @@ def print_banner(notice: str | None, say: Callable[..., None] = console.log) -> 
 def _fail(message: str, status: int) -> NoReturn:
     _print_error(message)
     if jax.distributed.is_initialized() or aftermath.lingers():
-        # A normal exit would wait for processes or threads that wait for what failed.
+        # A normal exit would wait for processes or threads that wait for a failed one.
         os._exit(status)
     sys.exit(status)
 

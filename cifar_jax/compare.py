@@ -1,9 +1,9 @@
 """Compares training runs: python -m cifar_jax.compare RUN...
 
-A RUN is the folder of a run, its --train_dir. Prints a table with the settings that
-differ, the steps, the time and speed of training, and the precision @ 1 of the
-evaluations in RUN/eval; with --plot=FILE, it draws the curves. Runs that were trained
-on different pixels are marked.
+RUN is the folder of a run, its --train_dir. The command prints a table with the
+settings that differ, the steps, the time and speed of training, and the precision @ 1
+of the evaluations in RUN/eval; with --plot=FILE, it also plots the curves. Runs that
+were trained on different pixels are marked.
 """
 
 from cifar_jax import startup
@@ -26,12 +26,12 @@ from cifar_jax.evaluation.comparison import GENERATOR, MOST_CURVES, Compared
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.run_dir import Run
 
-# The narrowest and the widest table; the latter also where there is no terminal.
+# The narrowest and the widest table; without a terminal, the widest is used.
 _WIDTHS = 60, 120
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command and returns its exit status."""
     options = flags.FLAGS
     if not arguments:
         raise UserError("no run given: python -m cifar_jax.compare RUN...")
@@ -49,12 +49,12 @@ def main(arguments: Sequence[str]) -> int:
     if plot is not None:
         _write_plot(plot, records)
         if not options.json:
-            console.say(f"curves drawn in {plot}")
+            console.say(f"curves plotted in {plot}")
     return 0
 
 
 def _runs(paths: Sequence[str]) -> list[Run]:
-    """Returns the runs in these directories, which must not be the same."""
+    """Returns the runs in these directories, which must all be different."""
     runs: dict[pathlib.Path, Run] = {}
     for path in paths:
         run = run_dir.read(path)
@@ -69,8 +69,8 @@ def _check_plot(path: pathlib.Path, count: int) -> None:
     plot_files.check(path, "plot", GENERATOR)
     if count > MOST_CURVES:
         raise UserError(
-            f"--plot can tell {MOST_CURVES} runs apart, but there are {count}; name "
-            "fewer, or leave it out"
+            f"--plot can show at most {MOST_CURVES} runs, but there are {count}; name "
+            "fewer, or omit --plot"
         )
 
 
@@ -86,8 +86,8 @@ def _define_flags() -> None:
     command.define_path(
         "plot",
         None,
-        "File, .png or .svg, for a plot of the training loss and of the precision over "
-        "steps, of up to 8 runs. An earlier plot there is replaced.",
+        "File (.png or .svg) for a plot of training loss and precision over steps, for "
+        "up to 8 runs. An earlier plot there is replaced.",
     )
 
 

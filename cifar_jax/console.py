@@ -9,7 +9,7 @@ import jax
 
 from cifar_jax.errors import RunError
 
-# What is given the lines of a log.
+# A function that log lines are passed to.
 Log = Callable[[str], None]
 
 
@@ -28,7 +28,7 @@ class OutputError(RunError):
 def say(*lines: str) -> None:
     """Prints and flushes lines, so that pipes and log files stay up to date.
 
-    Names in them may be anybody's; see `to_one_line` for what is escaped.
+    File names in them may contain anything; `to_one_line` escapes them.
 
     Raises:
         OutputError: the lines cannot be written.
@@ -62,7 +62,7 @@ def note(line: str) -> None:
 
 
 def to_one_line(message: str) -> str:
-    """Escapes line breaks and other unprintable characters, which steer terminals."""
+    """Escapes line breaks and other unprintable characters, which control terminals."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode()
         for char in message

@@ -1,8 +1,8 @@
-"""Serves a page to try a network on: python -m cifar_jax.demo.
+"""Serves a page to try out a network: python -m cifar_jax.demo.
 
-Drop a picture on the page or draw one: it shows the classes, and what each layer makes
-of the picture. Only browsers on this machine can open the page, unless --host says
-otherwise; pictures are neither kept nor sent anywhere else. Ctrl-C ends it.
+Drop a picture on the page or draw one: the page shows the classes, and what each layer
+makes of the picture. Only browsers on this machine can open the page, unless --host
+says otherwise; pictures are neither stored nor sent anywhere else. Ctrl-C stops it.
 """
 
 from cifar_jax import startup
@@ -22,7 +22,7 @@ from cifar_jax.training import interrupts
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs the command, until a signal ends it."""
+    """Runs the command until a signal ends it."""
     command.refuse_arguments(arguments)
     options = flags.FLAGS
     extras.require("the page", "demo", "matplotlib", "starlette", "uvicorn")
@@ -37,22 +37,22 @@ def main(arguments: Sequence[str]) -> None:
         answer.answer(network, np.zeros(network.image_shape, np.uint8))
         host = f"[{options.host}]" if ":" in options.host else options.host
         port = listener.getsockname()[1]
-        console.say(f"open http://{host}:{port} in a browser; Ctrl-C ends the page")
+        console.say(f"open http://{host}:{port} in a browser; Ctrl-C stops the server")
         page = app.create(network, title, options.host, options.allow_host, resize)
         interrupts.end_on_signals()
         app.server(page).run([listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that listens."""
+    """Returns a listening socket."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except (OSError, UnicodeError) as error:
         problem = getattr(error, "strerror", None) or error
         raise UserError(
-            f"cannot listen at --host={host} --port={port}: {problem}; give another "
-            "one (--port=0 finds a free port)"
+            f"cannot listen on --host={host} --port={port}: {problem}; pass different "
+            "values (--port=0 finds a free port)"
         ) from None
 
 
@@ -61,19 +61,19 @@ def _define_flags() -> None:
     flags.DEFINE_string(
         "host",
         "127.0.0.1",
-        "Address to listen at. With an address of this machine in its network, or "
-        "0.0.0.0 for all of them, others can open the page too.",
+        "Address to listen on. With this machine's network address, or 0.0.0.0 for all "
+        "of its addresses, others can open the page, too.",
     )
     flags.DEFINE_list(
         "allow_host",
         [],
-        "Other names by which browsers may open the page, such as that of a proxy in "
-        "front of it.",
+        "Other host names by which browsers may open the page, such as that of a proxy "
+        "in front of it.",
     )
     flags.DEFINE_integer(
         "port",
         8000,
-        "Port to listen at; 0 finds a free one.",
+        "Port to listen on; 0 finds a free one.",
         lower_bound=0,
         upper_bound=65535,
     )

@@ -4,7 +4,7 @@ import signal
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used: a flag, a folder, data or an image.
+    """User input cannot be used: a flag, a folder, data or an image.
 
     The message names the thing, its value and the way out. Commands print it on
     one line and exit with status 2.
@@ -16,7 +16,7 @@ class UserError(Exception):
 class RunError(Exception):
     """A run failed after it had started, as on a full disk or a non-finite loss.
 
-    The message says what was lost, if anything, and what was saved. Commands print
+    The message tells what was lost, if anything, and what was saved. Commands print
     it on one line and exit with status 1.
     """
 
@@ -24,7 +24,7 @@ class RunError(Exception):
 
 
 class DivergedError(RunError):
-    """Numbers of a training are not finite any more."""
+    """Training produced non-finite values."""
 
 
 class Stopped(KeyboardInterrupt):

@@ -1,11 +1,11 @@
 """Evaluates a training run: python -m cifar_jax.eval.
 
-Prints the precision @ 1 (accuracy) of the averaged parameters and counts every image
+Prints the precision @ 1 (accuracy) of the averaged parameters, counting every image
 exactly once. With --run_once=False, it follows a run that is still training; with
 --report=DIR, it writes a page on what the network gets right and wrong.
 
---eval_data=cifar10.1 and --eval_data=cifar10-c test how robust a network trained on
-CIFAR-10 is; the latter prints a table of errors, which --report=DIR also draws.
+--eval_data=cifar10.1 and --eval_data=cifar10-c test the robustness of a network trained
+on CIFAR-10; the latter prints a table of errors, which --report=DIR also plots.
 """
 
 from cifar_jax import startup
@@ -47,13 +47,13 @@ from cifar_jax.training import trained
 from cifar_jax.writers import Summary, Writers
 
 _POLL_SECS = 1.0
-# Writes the step of a checkpoint, its results by name, and how many images there were.
+# Writes the step of a checkpoint, its results by name, and the number of images.
 Record = Callable[[int, dict[str, float], dict[str, int | str]], None]
 _LARGEST = 2**31 - 1
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command and returns its exit status."""
     command.refuse_arguments(arguments)
     options = flags.FLAGS
     if not math.isfinite(options.eval_interval_secs):
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
             f"--eval_interval_secs={options.eval_interval_secs} must be a finite number"
         )
     if options.best and not options.run_once:
-        raise UserError("--best is one checkpoint; leave out --run_once=False")
+        raise UserError("--best is a single checkpoint; omit --run_once=False")
     directory = pathlib.Path(options.checkpoint_dir)
     eval_dir = pathlib.Path(options.eval_dir or directory / "eval")
     if options.eval_dir:
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     if not options.run_once:
         _wait_for_run(directory)
     run = run_dir.read(directory)
-    # Others may only read the folder of the run.
+    # Other users may only be able to read the folder of the run.
     check_folder(eval_dir, "eval_dir")
     task = _task(run)
     command.print_banner(task.notice, say)
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
                 try:
                     _evaluate(now, step, task, record)
                 except (RunError, UserError) as error:
-                    # The training deletes old ones in favor of newer ones.
+                    # Training deletes old checkpoints as it saves new ones.
                     if step in checkpoints.named_steps(now.checkpoints):
                         warn(f"{error}; skipped")
     command.print_banner(task.notice, say)
@@ -104,11 +104,11 @@ class _Task:
     """What to evaluate.
 
     Attributes:
-        images: of a split or a test set.
-        count: how many of them: the first ones; of CIFAR-10-C, those of each corruption
-            and severity.
-        notice: on the images, shown before and after the results; None: there is none.
-        warning: on the data that the run was trained on; None: there is none.
+        images: the images of a split or a test set.
+        count: how many of them to use, from the first; for CIFAR-10-C, of each
+            corruption and severity.
+        notice: about the images, shown before and after the results, or None.
+        warning: about the data that the run was trained on, or None.
         has_other_data: whether they are a split of other data than the run's own.
     """
 
@@ -120,7 +120,7 @@ class _Task:
 
 
 def _task(run: Run) -> _Task:
-    """Returns what the flags ask to evaluate a run on."""
+    """Returns the evaluation that the flags request for a run."""
     options = flags.FLAGS
     data_dir = options.data_dir or run.config.data_dir
     images: ImageSet | CorruptedImages
@@ -130,7 +130,7 @@ def _task(run: Run) -> _Task:
         if (run.class_names, run.image_shape) != expected:
             raise UserError(
                 f"--eval_data={options.eval_data} is for networks trained on CIFAR-10, "
-                f"but {run.path} was trained on {run.data_source}; give the "
+                f"but {run.path} was trained on {run.data_source}; pass the "
                 "--checkpoint_dir of a run with --dataset=cifar10"
             )
         images = robustness.SETS[options.eval_data](data_dir)
@@ -159,7 +159,7 @@ def _task(run: Run) -> _Task:
 
 
 def _evaluate(run: Run, step: int | None, task: _Task, record: Record) -> None:
-    """Evaluates one checkpoint, or the newest if step is None, and reports it."""
+    """Evaluates a checkpoint, the newest if step is None, and reports the results."""
     options = flags.FLAGS
     network = trained.load(run, step, options.raw_params, options.best)
     kind = "raw" if options.raw_params else "averaged"
@@ -181,7 +181,7 @@ def _evaluate(run: Run, step: int | None, task: _Task, record: Record) -> None:
 def _evaluate_split(
     run: Run, network: Trained, task: _Task, record: Record
 ) -> pathlib.Path | None:
-    """Prints and records the precision; returns the path of the report, if any."""
+    """Prints and records the precision; returns the path of the report, or None."""
     options = flags.FLAGS
     images = task.images
     assert isinstance(images, ImageSet)
@@ -204,18 +204,18 @@ def _evaluate_split(
 
 
 def _history(run: Run) -> comparison.History | None:
-    """Returns what the run has left on disk; None, with a warning, if it is damaged."""
+    """Returns the run's history, or None, with a warning, if it is damaged."""
     try:
         return comparison.read(run)
     except UserError as error:
-        warn(f"{error}; the report has no curves of the training")
+        warn(f"{error}; the report has no training curves")
         return None
 
 
 def _evaluate_corrupted(
     run: Run, network: Trained, task: _Task, record: Record
 ) -> pathlib.Path | None:
-    """Prints and records the errors; returns the path of their picture, if any."""
+    """Prints and records the errors; returns the path of their plot, or None."""
     options = flags.FLAGS
     images = task.images
     assert isinstance(images, CorruptedImages)
@@ -241,7 +241,7 @@ def _evaluate_corrupted(
 def _subject(
     run: Run, network: Trained, task: _Task, whole: int, fingerprint: str, now: str
 ) -> report.Subject:
-    """Returns what a report says about its subject."""
+    """Returns a description of the network and data for a report."""
     return report.Subject(
         run=run.path.resolve().name,
         step=network.step,
@@ -295,7 +295,7 @@ def _define_flags() -> None:
         "test",
         ["test", "train_eval", "validation", *robustness.SETS],
         "Images to evaluate: test; train_eval, the training images; validation, the "
-        "held-out images; of networks trained on CIFAR-10 also cifar10.1, new "
+        "held-out images; for networks trained on CIFAR-10 also cifar10.1, new "
         "photographs of the same classes, and cifar10-c, the test images under 19 "
         "corruptions at five severities. The last two are read from the data folder, "
         "or downloaded to it.",
@@ -303,7 +303,7 @@ def _define_flags() -> None:
     flags.DEFINE_string(
         "eval_metrics",
         "",
-        f"What else to measure. Choices: {signatures(EVAL_METRICS)}.",
+        f"Additional metrics. Choices: {signatures(EVAL_METRICS)}.",
     )
     flags.DEFINE_boolean(
         "run_once", True, "Evaluate once; --run_once=False follows the run."
@@ -318,21 +318,22 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "num_examples",
         0,
-        "Evaluate only the first NUM_EXAMPLES images (of cifar10-c, of each corruption "
-        "and severity); 0 evaluates all. Partial results are recorded separately.",
+        "Evaluate only the first NUM_EXAMPLES images (for cifar10-c, of each "
+        "corruption and severity); 0 evaluates all. Partial results are recorded "
+        "separately.",
         lower_bound=0,
         upper_bound=_LARGEST,
     )
     flags.DEFINE_integer(
         "batch_size",
         BATCH_SIZE,
-        "Images per batch, over all devices together; rounded up to a multiple of the "
-        "number of devices.",
+        "Images per batch, across all devices; rounded up to a multiple of the number "
+        "of devices.",
         lower_bound=1,
         upper_bound=_LARGEST,
     )
     command.define_path(
-        "data_dir", None, "Folder of the data. Default: the one the run was trained on."
+        "data_dir", None, "Folder of the data. Default: the one used for training."
     )
     flags.DEFINE_boolean(
         "best",
@@ -340,15 +341,15 @@ def _define_flags() -> None:
         "Evaluate the checkpoint that train --keep_best kept, not the newest.",
     )
     flags.DEFINE_boolean(
-        "raw_params", False, "Use the last step's raw parameters, not the averages."
+        "raw_params", False, "Use the last step's raw parameters, not their averages."
     )
     command.define_path(
         "report",
         None,
-        "Folder for report.html, a page with the curves of the training, per-class "
-        "scores, the confusion matrix, the calibration, and the most confident right "
-        "answers and mistakes, and for report.json with the same numbers; of cifar10-c "
-        "for corruptions.png, a heat map of the errors, and corruptions.json. Earlier "
+        "Folder for report.html, a page with training curves, per-class scores, the "
+        "confusion matrix, calibration, and the most confident correct answers and "
+        "mistakes, and report.json, with the same numbers; for cifar10-c, "
+        "corruptions.png, a heat map of the errors, and corruptions.json. Earlier "
         "reports there are replaced.",
     )
 

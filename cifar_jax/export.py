@@ -1,10 +1,10 @@
 """Exports a trained network: python -m cifar_jax.export --out=DIR.
 
-Writes files that are used without this package:
+Writes files that can be used without this package:
 
     DIR/model.stablehlo     a program from images to probabilities, for jax.export
     DIR/model.safetensors   the weights, also for train --init_from
-    DIR/config.json         what they are of: classes, preprocessing, run and data
+    DIR/config.json         the classes, preprocessing, run and data
 """
 
 from cifar_jax import startup
@@ -26,11 +26,11 @@ from cifar_jax.training import trained
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command and returns its exit status."""
     command.refuse_arguments(arguments)
     options = flags.FLAGS
     if not options.out:
-        raise UserError("no folder to export to is given: --out=DIR")
+        raise UserError("no folder to export to; pass --out=DIR")
     directory = pathlib.Path(options.out)
     exports.check(directory)
     run = run_dir.read(options.checkpoint_dir)
@@ -49,13 +49,13 @@ def _define_flags() -> None:
         "checkpoint_dir", "cifar10_train", "Folder of the run, its --train_dir."
     )
     command.define_path(
-        "out", None, "Folder for the files. Those of an earlier export are replaced."
+        "out", None, "Folder for the files. An earlier export there is replaced."
     )
     flags.DEFINE_boolean(
-        "raw_params", False, "Use the last step's raw parameters, not the averages."
+        "raw_params", False, "Use the last step's raw parameters, not their averages."
     )
     flags.DEFINE_boolean(
-        "float16", False, "Round the weights to float16, for files of half the size."
+        "float16", False, "Round the weights to float16, for files half the size."
     )
 
 

@@ -1,4 +1,4 @@
-"""What only some commands need, which extras of this package install."""
+"""Optional dependencies, which the extras of this package install."""
 
 import importlib
 
@@ -9,8 +9,8 @@ def require(what: str, extra: str, *modules: str) -> None:
     """Raises UserError unless the modules of an extra can be imported.
 
     Args:
-        what: needs them; the message begins with it.
-        extra: name in pyproject.toml.
+        what: what needs them; the message begins with it.
+        extra: name of the extra in pyproject.toml.
         modules: names of the modules.
     """
     for module in modules:

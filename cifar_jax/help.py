@@ -1,4 +1,4 @@
-"""What the commands say with --help and --helpfull."""
+"""The texts that commands print with --help and --helpfull."""
 
 import re
 import sys
@@ -9,17 +9,17 @@ from typing import Any
 from absl import flags
 
 _WIDTH = 80
-# Where the explanations of --help begin.
+# The column where explanations begin in --help.
 _INDENT = 30
 _HELP = ("help", "helpfull")
 
 
 def format_short(usage: str, names: Collection[str]) -> str:
-    """Returns a help of one line for each flag.
+    """Returns the short help, with one line per flag.
 
     Args:
-        usage: what the command does, and examples.
-        names: of the flags that most people need; none: all of the command's own.
+        usage: description of the command, with examples.
+        names: the flags that most people need; if empty, all of the command's own.
     """
     own = {flag.name: flag for flag in _own_flags() if flag.name not in _HELP}
     shown = [own[name] for name in names] or list(own.values())
@@ -30,11 +30,11 @@ def format_short(usage: str, names: Collection[str]) -> str:
 
 
 def format_full(usage: str, groups: Mapping[str, str]) -> str:
-    """Returns the whole help.
+    """Returns the full help.
 
     Args:
-        usage: what the command does, and examples.
-        groups: {first flag: title} of the groups of flags that are together.
+        usage: description of the command, with examples.
+        groups: {first flag: title} of the groups of flags.
     """
     lines = [usage.rstrip()]
     for number, flag in enumerate(_own_flags()):
@@ -56,12 +56,12 @@ def _own_flags() -> list[flags.Flag[Any]]:
 
 
 def _line(flag: flags.Flag[Any]) -> str:
-    """Returns a flag with its default, and the first words of its help."""
+    """Returns a flag with its default and the first words of its help."""
     name = f"  --{'[no]' if flag.boolean else ''}{flag.name}"
     if flag.default and not flag.boolean:
         with_default = f"{name}={flag.serialize().partition('=')[2]}"
         name = with_default if len(with_default) <= _INDENT - 2 else name
-    # absl puts the choices of an enum in front.
+    # absl prepends the choices of an enum.
     text = re.sub(r"^<[^>]*>: ", "", flag.help)
     words = re.split(r"[.:;] |\.?\n|\.$", text)[0]
     room = _WIDTH - _INDENT
@@ -78,7 +78,7 @@ def _whole(flag: flags.Flag[Any]) -> str:
 
 
 def _wrap(line: str) -> str:
-    """Wraps a line of help to the width of a terminal."""
+    """Wraps a help line to the width of a terminal."""
     return textwrap.fill(
         line,
         _WIDTH,

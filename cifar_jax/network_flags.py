@@ -1,4 +1,4 @@
-"""The flags that choose a trained network, and the network that they choose."""
+"""Flags that choose a trained network, and how it is loaded."""
 
 import pathlib
 from typing import NamedTuple, get_args
@@ -14,20 +14,20 @@ from cifar_jax.models.keras import imagenet
 from cifar_jax.runs import run_dir
 from cifar_jax.training import trained
 
-# What only runs have.
+# Flags that only apply to runs.
 _PARAMS_OF_RUNS = ("raw_params", "best")
 _OF_RUNS = ("checkpoint_dir", *_PARAMS_OF_RUNS)
 
 
 class Chosen(NamedTuple):
-    """A network.
+    """The network that the flags choose.
 
     Attributes:
         network: the network.
-        origin: what it comes from, for JSON.
-        note: what it comes from, for whoever gave the flags.
-        title: the same for guests, who are shown no folders but the last.
-        resize: how pictures get the size that it takes.
+        origin: where it comes from, for JSON.
+        note: where it comes from, for the user who passed the flags.
+        title: the same for guests, who see only the last folder of a path.
+        resize: how pictures are resized for it.
     """
 
     network: Trained
@@ -42,19 +42,17 @@ def define() -> None:
     command.define_path(
         "checkpoint_dir",
         "cifar10_train",
-        "Folder of the run, its --train_dir, or of an export. If it is not given and "
-        "there is no run in the default, the network that comes with this package is "
-        "used.",
+        "Folder of the run, its --train_dir, or of an export. If the flag is omitted "
+        "and the default folder holds no run, the bundled network is used.",
     )
     command.define_path(
         "weights",
         None,
-        "File with a network: a .safetensors file of python -m cifar_jax.export, or "
-        "its folder; or with --model, in one of Keras's formats, .weights.h5, .h5 or "
-        ".keras.",
+        "File with a network: a .safetensors file from python -m cifar_jax.export, or "
+        "its folder; or with --model, a Keras file (.weights.h5, .h5 or .keras).",
     )
     flags.DEFINE_enum(
-        "model", None, list(imagenet.INPUTS), "The network of Keras, with --weights."
+        "model", None, list(imagenet.INPUTS), "The Keras network for --weights."
     )
     flags.DEFINE_boolean(
         "best",
@@ -62,16 +60,15 @@ def define() -> None:
         "Use the checkpoint that train --keep_best kept, not the newest.",
     )
     flags.DEFINE_boolean(
-        "raw_params", False, "Use the last step's raw parameters, not the averages."
+        "raw_params", False, "Use the last step's raw parameters, not their averages."
     )
     flags.DEFINE_enum(
         "resize",
         None,
         list(get_args(Resizing)),
-        "How pictures get the size of the network: crop to the center in the right "
-        "proportions, then scale by Lanczos; or stretch to the nearest pixels, as "
-        "load_img of Keras does. Default: stretch for Keras's networks, crop for "
-        "others.",
+        "How pictures are resized for the network: crop takes the center in the right "
+        "proportions and scales it by Lanczos; stretch takes the nearest pixels, as "
+        "load_img of Keras does. Default: stretch for Keras networks, crop for others.",
     )
 
 
@@ -96,8 +93,8 @@ def load() -> Chosen:
         return _from_export(str(export), folder)
     if default and not run_dir.exists(folder):
         network = trained.from_export()
-        title = f"the network that comes with cifar_jax, {trained.PRETRAINED.stem}"
-        note = f"{title}, as no run is named and none is in {options.checkpoint_dir}"
+        title = f"the bundled network, {trained.PRETRAINED.stem}"
+        note = f"{title}, as no run was named and {options.checkpoint_dir} has none"
         return _choose(network, {"weights": str(trained.PRETRAINED)}, note, title)
     run = run_dir.read(folder)
     network = trained.load(run, None, options.raw_params, options.best)
@@ -111,23 +108,21 @@ def load() -> Chosen:
 
 
 def _from_weights(weights: str, model: str | None) -> Chosen:
-    """Returns the network of --weights, and with weights of Keras of --model."""
-    _refuse(_OF_RUNS, "leave it out with --weights")
+    """Returns the network of --weights; Keras weights also need --model."""
+    _refuse(_OF_RUNS, "omit it with --weights")
     path = pathlib.Path(weights)
     export = safetensors_files.find_in_export(path)
     if export is None and run_dir.exists(path):
         raise UserError(
-            f"--weights={weights} is the folder of a run; give it as --checkpoint_dir"
+            f"--weights={weights} is the folder of a run; pass it as --checkpoint_dir"
         )
     if export is not None or weights.endswith(".safetensors"):
         if model is not None:
-            raise UserError(
-                f"--weights={weights} knows its own network; leave out --model"
-            )
+            raise UserError(f"--weights={weights} knows its own network; omit --model")
         return _from_export(weights if export is None else str(export), path)
     if model is None:
         raise UserError(
-            f"--weights={weights} needs --model, the network that they are of: "
+            f"--weights={weights} needs --model, the network that they belong to: "
             f"{', '.join(imagenet.INPUTS)}"
         )
     network = trained.from_keras(model, weights)
@@ -138,8 +133,8 @@ def _from_weights(weights: str, model: str | None) -> Chosen:
 
 
 def _from_export(file: str, given: pathlib.Path) -> Chosen:
-    """Returns the network of a file, which is in the folder given or is given."""
-    _refuse(_PARAMS_OF_RUNS, "leave it out with an export, which has one set of them")
+    """Returns the network in a file; the user gave the file or its folder."""
+    _refuse(_PARAMS_OF_RUNS, "omit it with an export, which has one set of parameters")
     network = trained.from_export(file)
     note, title = f"the network of {file}", f"the network of {_last_name(given)}"
     return _choose(network, {"weights": file}, note, title)
@@ -152,7 +147,7 @@ def _choose(
     title: str,
     resize: Resizing = "crop",
 ) -> Chosen:
-    """Returns a network with the --resize, by default the one given here."""
+    """Returns a network with --resize, or else the default passed here."""
     return Chosen(network, origin, note, title, flags.FLAGS.resize or resize)
 
 
@@ -163,4 +158,4 @@ def _last_name(path: pathlib.Path) -> str:
 def _refuse(names: tuple[str, ...], way_out: str) -> None:
     for name in names:
         if flags.FLAGS[name].present:
-            raise UserError(f"--{name} is of runs; {way_out}")
+            raise UserError(f"--{name} applies to runs; {way_out}")

@@ -1,4 +1,4 @@
-"""Your own code: what it registers under a name, and --import, which imports it."""
+"""Registers your own code by name, and imports it for --import."""
 
 import importlib
 import importlib.machinery
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from cifar_jax.errors import UserError
 
-# Where each kind of choice is registered; only the one that is needed is imported.
+# Where each kind of choice is registered; only the needed module is imported.
 KINDS = {
     "dataset": "cifar_jax.data:DATASETS",
     "distortion": "cifar_jax.data.distortions:DISTORTIONS",
@@ -32,7 +32,7 @@ KINDS = {
     "recipe": "cifar_jax.config.recipes:RECIPES",
 }
 
-# Where code is that is not one's own: this package, Python, and what is installed.
+# Where code is not the user's own: this package, Python, and installed packages.
 _LIBRARIES = (
     pathlib.Path(__file__).parent,
     *(pathlib.Path(sysconfig.get_path(n)) for n in ("stdlib", "purelib", "platlib")),
@@ -43,9 +43,9 @@ _ONE_FLAG = ("distortion", "mixture")
 
 Choice = TypeVar("Choice")
 
-# What was registered, as "model vit_tiny", and the --import that does it.
+# What was registered, such as "model vit_tiny", and the --import that registers it.
 _origins: dict[str, str] = {}
-# What `load` was given in this process, and what it imports just now.
+# What `load` has imported in this process, and what it is importing now.
 _loaded: list[str] = []
 _loading: list[str] = []
 
@@ -55,15 +55,15 @@ def register(kind: str, name: str) -> Callable[[Choice], Choice]:
 
     Args:
         kind: one of KINDS, such as "model".
-        name: that flags and `Config` then know.
+        name: the name by which flags and `Config` then know it.
 
     Raises:
-        UserError: there is no such kind, it is not a name, or it is taken.
+        UserError: there is no such kind, or the name is invalid or taken.
     """
     if kind not in KINDS:
         raise UserError(f"kind={kind!r} is unknown; choose from {', '.join(KINDS)}")
     if not isinstance(name, str) or not name.isidentifier():
-        raise UserError(f"name={name!r} must be a name as in Python, without spaces")
+        raise UserError(f"name={name!r} must be a valid Python name, without spaces")
     origin = _loading[-1] if _loading else _find_import(sys._getframe(1).f_globals)
 
     def add(choice: Choice) -> Choice:
@@ -71,7 +71,7 @@ def register(kind: str, name: str) -> Callable[[Choice], Choice]:
             known = _registry(other)
             if name in known and not _is_same(known[name], choice):
                 raise UserError(
-                    f"there is a {other} {name} already; choose another name"
+                    f"there is already a {other} {name}; choose another name"
                 )
         _registry(kind)[name] = choice
         _origins[f"{kind} {name}"] = origin
@@ -81,10 +81,10 @@ def register(kind: str, name: str) -> Callable[[Choice], Choice]:
 
 
 def load(texts: Iterable[str]) -> None:
-    """Imports modules, which register what they bring.
+    """Imports modules, which register their choices.
 
     Args:
-        texts: the names of modules, or of .py files.
+        texts: names of modules or .py files.
 
     Raises:
         UserError: there is no such module, or it raises an error.
@@ -92,21 +92,21 @@ def load(texts: Iterable[str]) -> None:
     for text in texts:
         try:
             _loaded.append(_import(text, _file(text)))
-        # A script may also exit.
+        # A script may also call exit().
         except (Exception, SystemExit) as error:
             reason = find_culprit(error) or _message(error)
             raise UserError(f"--import={text}: {reason}") from error
 
 
 def as_flags() -> list[str]:
-    """Returns the flags with which another process imports the same."""
+    """Returns the flags with which another process imports the same code."""
     return [f"--import={','.join(_loaded)}"] if _loaded else []
 
 
 def find_used(settings: Iterable[str]) -> dict[str, str]:
-    """Returns what of the registered is named in settings, with the --import of each.
+    """Returns the registered choices named in settings, with the --import of each.
 
-    Such as {"model vit_tiny": "my_networks"}.
+    For example, {"model vit_tiny": "my_networks"}.
     """
     words = set(re.findall(r"\w+", " ".join(settings)))
     return {
@@ -117,15 +117,15 @@ def find_used(settings: Iterable[str]) -> dict[str, str]:
 
 
 def check(imports: Mapping[str, str]) -> None:
-    """Raises UserError unless what `find_used` returned there is registered here."""
+    """Raises UserError unless the choices from `find_used` are registered here."""
     for what, origin in imports.items():
         module = pathlib.PurePath(origin).stem if origin.endswith(".py") else origin
         if what in _origins and (origin == _origins[what] or module in sys.modules):
             continue
-        way = f"give --import={origin} (or, from Python, import it first)"
+        way = f"pass --import={origin} (or, from Python, import it first)"
         if origin == "__main__":
             origin = "an interactive session"
-            way = "write it to a file, and give --import=FILE"
+            way = "write it to a file, and pass --import=FILE"
         raise UserError(f"the run uses {what} from {origin}; {way}")
 
 
@@ -142,7 +142,7 @@ def _find_import(scope: Mapping[str, Any]) -> str:
 
 
 def _is_same(known: object, choice: object) -> bool:
-    """Whether it is the same, or its definition was run again, as in a notebook."""
+    """Returns whether both are the same, or one redefined, as in a notebook."""
     name = getattr(choice, "__qualname__", "<none>")
     return known is choice or (
         "<" not in name
@@ -152,18 +152,18 @@ def _is_same(known: object, choice: object) -> bool:
 
 
 def _file(text: str) -> str | None:
-    """Returns the file of a module; None for one that is no file."""
+    """Returns the file of a module, or None if it has none."""
     if text.endswith(".py"):
         path = pathlib.Path(text).expanduser().resolve()
         if path.is_file():
             return str(path)
     elif spec := importlib.util.find_spec(text):
         return spec.origin
-    raise UserError("there is no such module or file; give MODULE or FILE.py")
+    raise UserError("there is no such module or file; pass MODULE or FILE.py")
 
 
 def _import(text: str, file: str | None) -> str:
-    """Imports a module or a file; returns a text that does so from any directory."""
+    """Imports a module or a file; returns the --import for any directory."""
     path = file if text.endswith(".py") else None
     _loading.append(path or text)
     try:
@@ -177,12 +177,12 @@ def _import(text: str, file: str | None) -> str:
 
 
 def _import_file(path: pathlib.Path) -> None:
-    """Imports a file as a module of its name, as if in its directory."""
+    """Imports a file as a module of the same name, as if from its directory."""
     name = path.stem
     if name in sys.modules:
         place = getattr(sys.modules[name], "__file__", None)
         if place is None or pathlib.Path(place).resolve() != path:
-            raise UserError(f"there is a module {name} already; rename the file")
+            raise UserError(f"there is already a module {name}; rename the file")
         return
     loader = importlib.machinery.SourceFileLoader(name, str(path))
     spec = importlib.util.spec_from_loader(name, loader)
@@ -200,8 +200,8 @@ def _import_file(path: pathlib.Path) -> None:
 def find_culprit(error: BaseException) -> str | None:
     """Returns the line of your own code that raised an error, and the error.
 
-    None if it did not come from there. Your own code is what belongs neither to this
-    package nor to the installed libraries.
+    Returns None if the error came from elsewhere. Your own code is all code that
+    belongs neither to this package nor to installed libraries.
     """
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"

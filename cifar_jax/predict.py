@@ -1,9 +1,8 @@
 """Classifies pictures: python -m cifar_jax.predict cat.png dog.jpg photos.
 
-Pictures may have any format and size; a folder stands for those in it, and - for one
-that is read from stdin. The network is that of the run in --checkpoint_dir; without a
-run, it is the one that comes with this package. It can also be one that Keras trained
-on ImageNet:
+Pictures may have any format and size; a folder stands for the pictures in it, and - for
+a picture on stdin. The network is that of the run in --checkpoint_dir; without a run,
+the bundled network is used. It can also be one of the ImageNet networks of Keras:
 
     python -m cifar_jax.predict --model=resnet50 --weights=resnet50.weights.h5 cat.jpg
 """
@@ -33,9 +32,9 @@ from cifar_jax.evaluation.inference import Trained, classify
 
 GENERATOR = "python -m cifar_jax.predict"
 _BAR_WIDTH = 30
-# Pictures that are in memory at a time.
+# Number of pictures in memory at a time.
 _BLOCK = 64
-# A picture of more would be too high to look at.
+# A plot of more would be too tall to view.
 _MOST_DRAWN = 20
 
 
@@ -45,7 +44,7 @@ class _Picture(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command and returns its exit status."""
     options = flags.FLAGS
     if not arguments:
         raise UserError(f"no image file given: {GENERATOR} FILE...")
@@ -74,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def table(name: str, probabilities: dict[str, float], top: int) -> list[str]:
-    """Formats an image's most likely classes for people, one per line."""
+    """Formats an image's most likely classes for humans, one per line."""
     width = max(map(len, probabilities))
     lines = [name]
     for label, p in list(probabilities.items())[:top]:
@@ -100,8 +99,8 @@ def _read(
             files += pictures.find(name)
         except UserError as error:
             report(error)
-    # Without --json, each result is printed as soon as there is one. None: the bar is
-    # for terminals alone.
+    # Without --json, each result is printed as soon as it is available. None: the bar
+    # is for terminals only.
     silent = None if flags.FLAGS.json else True
     for name in tqdm(files, "Classifying", file=sys.stderr, delay=2, disable=silent):
         # A closed standard input is None.
@@ -125,13 +124,13 @@ def _probabilities(
     """Returns the probability of each class for each picture.
 
     Raises:
-        UserError: they are not numbers.
+        UserError: the probabilities are not finite.
     """
     probabilities = classify(network, np.stack([image for _, image in block]))
     for (name, _), p in zip(block, probabilities, strict=True):
         if not np.isfinite(p).all():
             raise UserError(
-                f"the network's numbers for {name} are not finite: its weights are too "
+                f"the network's outputs for {name} are not finite: its weights are too "
                 "large, so it cannot be used"
             )
     return probabilities
@@ -140,7 +139,7 @@ def _probabilities(
 def _draw(
     network: Trained, found: Sequence[_Picture], records: list[dict[str, Any]]
 ) -> None:
-    """Draws the first pictures with the bars and the saliency map of each."""
+    """Draws the first pictures, each with its bars and saliency map."""
     # Imported here because matplotlib takes a second and only --show needs it.
     from cifar_jax.evaluation import prediction_plot
     from cifar_jax.evaluation.saliency import saliency_map
@@ -181,13 +180,13 @@ def _define_flags() -> None:
     flags.DEFINE_boolean(
         "show",
         False,
-        f"Draw the pictures, up to {_MOST_DRAWN}, with bars of their classes, and with "
-        "maps of the pixels that the first class depends on.",
+        f"Draw up to {_MOST_DRAWN} pictures, with bars of their classes and maps of "
+        "the pixels that the first class depends on.",
     )
     command.define_path(
         "out",
         "predictions.png",
-        "File of --show, .png or .svg. An earlier one of --show is replaced.",
+        "File (.png or .svg) for --show. An earlier plot there is replaced.",
     )
 
 

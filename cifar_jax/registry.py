@@ -1,8 +1,8 @@
 """Choices by name with options, such as `crop(padding=4), flip`.
 
 A registry maps names to classes or functions whose arguments are the options. The text
-is Python's own call syntax, so options can be positional, and a choice can be the
-option of another one: `lookahead(sgd(momentum=0.9), period=5)`.
+uses Python's call syntax, so options can be positional, and a choice can be the option
+of another one: `lookahead(sgd(momentum=0.9), period=5)`.
 """
 
 import ast
@@ -22,10 +22,10 @@ _KEYWORDS = inspect.Parameter.VAR_KEYWORD
 
 
 class Registry(dict[str, Callable[..., Kind]]):
-    """Choices by name: classes or functions, each of which makes a `kind`.
+    """Choices by name: classes or functions, each of which returns a `kind`.
 
     Attributes:
-        kind: what they make.
+        kind: the type of what they return.
     """
 
     def __init__(self, kind: Any, choices: Mapping[str, Callable[..., Kind]]):
@@ -40,18 +40,18 @@ def resolve(
     reserved: Collection[str] = (),
     given: Mapping[str, Any] | None = None,
 ) -> Kind:
-    """Returns the one choice that a text names.
+    """Returns the single choice that a text names.
 
     Args:
         text: a name, or a call such as `sgd(momentum=0.9)`.
         registry: the choices.
-        flag: what the text was given as, for error messages.
-        reserved: arguments of the choices that are no options.
-        given: arguments that each choice is called with besides its options.
+        flag: the flag that the text was passed to, for error messages.
+        reserved: arguments of the choices that are not options.
+        given: arguments that each choice is called with in addition to its options.
 
     Raises:
-        UserError: the text is not a choice, its options cannot be used, or it makes
-            something else than it should.
+        UserError: the text is not a choice, its options cannot be used, or it returns
+            an object of the wrong type.
     """
     choices = resolve_all(text, registry, flag, reserved, given)
     if len(choices) != 1:
@@ -89,7 +89,7 @@ def names(text: str, flag: str) -> tuple[str, ...]:
 
 
 def canonicalize(text: str, flag: str) -> str:
-    """Returns a text with uniform spacing, so that equal choices are equal texts.
+    """Returns a text with uniform spacing, so that equal choices have equal texts.
 
     Raises:
         UserError: the text is not a list of names and calls.
@@ -109,7 +109,7 @@ def elements(text: str, flag: str) -> list[str]:
 def signatures(
     registry: Mapping[str, Callable[..., Any]], reserved: Collection[str] = ()
 ) -> str:
-    """Describes every choice of a registry with its options and their defaults."""
+    """Describes every choice in a registry with its options and their defaults."""
     described = []
     for name, choice in registry.items():
         options = ", ".join(
@@ -124,7 +124,7 @@ def signatures(
 def _elements(text: str, flag: str) -> list[ast.expr]:
     try:
         with warnings.catch_warnings():
-            # Of regular expressions, whose backslashes Python does not know.
+            # Python warns about the backslashes of regular expressions.
             warnings.simplefilter("ignore")
             parsed = ast.parse(f"[{text}]", mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -147,7 +147,7 @@ def _is_choice(node: ast.AST) -> bool:
 
 
 def _call(node: ast.expr) -> tuple[str, ast.Call]:
-    """Returns the name that a name or a call begins with, and the call."""
+    """Returns the name in a name or a call, and the call."""
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     assert isinstance(call.func, ast.Name)
     return call.func.id, call
@@ -160,7 +160,7 @@ def _instance(
     given: Mapping[str, Any],
     node: ast.expr,
 ) -> Kind:
-    """Returns the choice of a name or a call."""
+    """Resolves a name or a call to its choice."""
     name, call = _call(node)
     if name not in registry:
         raise UserError(
@@ -178,9 +178,9 @@ def _instance(
         named = {str(option.arg): value(option.value) for option in call.keywords}
         for option in named:
             if option in reserved:
-                raise ValueError(f"{option} is no option, the program sets it")
+                raise ValueError(f"{option} is not an option, the program sets it")
         bound = inspect.signature(choice).bind(*positional, **named, **given)
-        # Those of a partial function are those of its function.
+        # A partial function has the type hints of its function.
         hints = typing.get_type_hints(getattr(choice, "func", choice))
         for option in bound.arguments.keys() - given.keys():
             argument = bound.arguments[option]
@@ -194,12 +194,12 @@ def _instance(
             f"{signatures({name: choice}, reserved)}"
         ) from None
     if not isinstance(made, registry.kind):
-        raise UserError(f"{context}: {name} makes {_misfit(made, registry.kind)}")
+        raise UserError(f"{context}: {name} returns {_misfit(made, registry.kind)}")
     return made
 
 
 def _misfit(made: object, kind: Any) -> str:
-    """Says what keeps a value from being of a kind."""
+    """Describes why a value is not of a kind."""
     place = f"{kind.__module__}.{kind.__name__}"
     own = f"an object of {type(made).__name__}"
     if not getattr(kind, "_is_protocol", False):
@@ -210,7 +210,7 @@ def _misfit(made: object, kind: Any) -> str:
         for name in needed
         if (name == "__call__" or name[0] != "_") and not hasattr(made, name)
     ]
-    return f"{own}, which is no {place}: it lacks {', '.join(lacking)}"
+    return f"{own}, which is not a {place}: it lacks {', '.join(lacking)}"
 
 
 def _list_names(registry: Registry[Any]) -> str:

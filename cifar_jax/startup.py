@@ -1,4 +1,4 @@
-"""What the commands do first, before their imports, which take seconds."""
+"""What commands do first, before their imports, which take seconds."""
 
 import os
 import pathlib
@@ -16,8 +16,8 @@ def prepare() -> None:
     """Handles Ctrl-C and SIGTERM, and restarts this process if it needs variables.
 
     It is restarted with the same arguments and the same process ID, at most once.
-    Standard streams that are closed are opened, see `open_closed_streams`, and what
-    libraries say after errors is silenced, see `aftermath`.
+    Closed standard streams are opened (see `open_closed_streams`), and what libraries
+    print after errors is silenced (see `aftermath`).
     """
     variables = environment()
     # A debugger would lose its breakpoints.
@@ -33,14 +33,14 @@ def open_closed_streams() -> None:
     """Opens the standard streams that this process was started without, as by `>&-`.
 
     Otherwise the next file to be opened would get the number of a closed stream, and
-    with it what libraries print. Writing to standard output fails, as it would if it
+    with it everything that libraries print. Writing to standard output fails, as if it
     were closed; error messages are lost.
     """
     for number, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest number that is free is this one.
+            # This is the lowest free number.
             os.open(os.devnull, mode)
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115
@@ -51,11 +51,11 @@ def open_closed_streams() -> None:
 def environment() -> dict[str, str]:
     """Returns the environment variables that make a process's memory fast to use.
 
-    XLA allocates the memory for intermediate results anew for every step, and the
-    kernel provides it in pages of 4 KiB as they are first used: that is a sixth of a
-    train step of ResNet-18. glibc asks for pages of 2 MiB instead if a variable says so
-    when the process starts. The result is empty where the variable is not needed, has
-    no effect or is set by the user.
+    XLA allocates new memory for the intermediate results of every step, and the kernel
+    provides it in pages of 4 KiB on first use, which takes a sixth of a train step of
+    ResNet-18. glibc requests pages of 2 MiB instead if a variable tells it to when the
+    process starts. The result is empty where the variable is not needed, has no effect
+    or is set by the user.
     """
     tunables = os.environ.get(_TUNABLES, "")
     try:

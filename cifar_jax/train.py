@@ -29,7 +29,7 @@ from cifar_jax.training.fit import FitResult, fit
 from cifar_jax.training.hooks import bar
 from cifar_jax.training.loop import Hook
 
-# The flags that --help shows: the tutorial's, and those that decide most.
+# The flags that --help shows: the tutorial's, and those that matter most.
 _MAIN_FLAGS = (
     *("recipe", "max_steps", "num_epochs", "batch_size", "train_dir", "dataset"),
     *("data_dir", "validation_size", "model", "init_from", "distortions", "loss"),
@@ -37,7 +37,7 @@ _MAIN_FLAGS = (
     *("log_frequency", "eval_frequency", "keep_best", "log_device_placement"),
     *("progress", "import"),
 )
-_GROUPS = {"progress": "The command"}
+_GROUPS = {"progress": "Command"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         console.log(line)
     command.print_banner(dataset.notice)
     if config.train_dir is None:
-        console.log("--train_dir is empty: nothing of this training is kept")
+        console.log("--train_dir is empty: nothing from this run is saved")
     log, hooks = _progress(config)
     result = fit(config, dataset, log, hooks)
     command.print_banner(dataset.notice)
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _progress(config: Config) -> tuple[console.Log, list[Hook]]:
-    """Returns what shows the progress of a training, as --progress says."""
+    """Returns the log and the hooks that show progress, according to --progress."""
     match flags.FLAGS.progress:
         case "none":
             return lambda line: None, []
@@ -91,7 +91,7 @@ def _progress(config: Config) -> tuple[console.Log, list[Hook]]:
 
 
 def _summary(config: Config, dataset: Dataset, result: FitResult) -> str:
-    """Describes a training that has ended."""
+    """Summarizes a training run that has ended."""
     duration = datetime.timedelta(seconds=round(result.seconds))
     rate = result.steps * config.batch_size / result.seconds
     words = [
@@ -107,7 +107,7 @@ def _summary(config: Config, dataset: Dataset, result: FitResult) -> str:
 
 
 def _format_rate(rate: float) -> str:
-    """Returns a rate in whole numbers, or with two digits if it is low."""
+    """Returns a rate as a whole number, or with two digits if it is low."""
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
@@ -117,8 +117,8 @@ def _define_flags() -> None:
         "progress",
         "auto",
         ["auto", "bar", "lines", "none"],
-        "How progress is shown: lines, the tutorial's; bar, a bar below the lines; "
-        "none of both; auto, a bar on a terminal that is wide enough, else lines.",
+        "How progress is shown: lines, the tutorial's log; bar, a bar below the log; "
+        "none, neither; auto, bar on a terminal that is wide enough, else lines.",
     )
     flags.DEFINE_string(
         "coordinator_address",
@@ -129,14 +129,14 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "num_processes",
         None,
-        "With several processes, how many there are. 1: this one is the only one, "
+        "Number of processes, if there are several. 1: this process is the only one, "
         "whatever cluster JAX detects.",
         lower_bound=1,
     )
     flags.DEFINE_integer(
         "process_id",
         None,
-        "With several processes, the number of this one, counted from 0.",
+        "With several processes, the index of this one, from 0.",
         lower_bound=0,
     )
 

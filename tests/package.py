@@ -102,7 +102,7 @@ class User:
         assert "pip install 'cifar-jax[report]'" in done.stderr
 
     def check_demo(self) -> None:
-        """Starts the demo on the network that comes along, opens its page, ends it."""
+        """Starts the demo on the bundled network, opens its page, ends it."""
         shutil.rmtree(self._folder / "cifar10_train")
         self._install("[demo]")
         self._call("cifar-jax", "predict", "--show", "picture.png")

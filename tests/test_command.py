@@ -39,7 +39,7 @@ def test_the_whole_help_has_every_flag_in_groups(run_command):
     assert {field.name for field in dataclasses.fields(Config)} < {*names}
     assert {"compilation_cache", "import", "progress", "help"} < {*names}
     titles = re.findall(r"^(\w.*):$", text, re.MULTILINE)
-    assert titles == [*config_flags.GROUPS.values(), "The command"]
+    assert titles == [*config_flags.GROUPS.values(), "Command"]
     assert not re.search(r"\d\.\d{12}", text)
 
 
@@ -71,7 +71,7 @@ def test_the_tutorials_flags_that_are_renamed_name_the_new_one(call_command):
 def test_addresses_are_no_paths(name, flag, address, call_command, tmp_path):
     result = call_command(name, f"--{flag}={address}")
     assert_one_line(result, 2, f"--{flag}={address}")
-    assert f"{address} is an address; mount what is there" in result.stderr
+    assert f"{address} is an address; mount it (" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

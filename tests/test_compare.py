@@ -47,7 +47,7 @@ def test_the_real_command(runs, run_command):
     assert "two *: trained on other pixels than one" in notes
     assert "one: not evaluated at step 20:\n" in notes
     assert "  python -m cifar_jax.eval --checkpoint_dir=one\n" in notes
-    assert notes.endswith("curves drawn in a/b.png\n")
+    assert notes.endswith("curves plotted in a/b.png\n")
     with Image.open(runs / "a" / "b.png") as picture:
         picture.load()
 
@@ -92,7 +92,7 @@ def test_only_the_plot_is_written_and_only_over_a_plot(runs, call_command, tmp_p
         (["one", "--plot="], ["must end in"]),
         (["one", "--plot=/dev/null/x.png"], ["--plot=/dev/null", "Not a directory"]),
         (["one", f"--plot={'x' * 300}.png"], ["--plot=xxx", "File name too long"]),
-        (["r"] * 9 + ["--plot=x.png"], ["can tell 8 runs apart, but there are 9"]),
+        (["r"] * 9 + ["--plot=x.png"], ["can show at most 8 runs, but there are 9"]),
         (["one", "--json=maybe"], ["--json"]),
     ],
 )

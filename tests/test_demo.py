@@ -115,21 +115,21 @@ def test_guests_see_no_folders_of_the_server(
         flag = f"--checkpoint_dir={inside}"
         assert "Network: step 12 of run, averaged" in shown(flag, cwd=folder)
     text = shown(cwd=tmp_path)
-    assert "Network: the network that comes with cifar_jax, airbench94. It" in text
+    assert "Network: the bundled network, airbench94. It" in text
 
 
 def test_a_port_in_use(call_command, flag):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         result = call_command("demo", flag, f"--port={port}")
-    message = f"cannot listen at --host=127.0.0.1 --port={port}: Address already in use"
+    message = f"cannot listen on --host=127.0.0.1 --port={port}: Address already in use"
     assert_one_line(result, 2, message, "--port=0 finds a free port")
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host", "a..b"])
 def test_a_host_that_is_not_this_machine(call_command, flag, host):
     result = call_command("demo", flag, f"--host={host}", "--port=0")
-    assert_one_line(result, 2, f"cannot listen at --host={host} --port=0: ")
+    assert_one_line(result, 2, f"cannot listen on --host={host} --port=0: ")
 
 
 def test_without_a_run_or_with_a_file(call_command):

@@ -144,7 +144,7 @@ def test_validation_of_a_run_without_it_says_what_to_do(run, call_command):
     (run / "config.json").write_text(json.dumps(config))
     result = call_command("eval", "--checkpoint_dir=run", "--eval_data=validation")
     assert_one_line(result, 2, "train with --validation_size=5000", "new --train_dir")
-    assert "has no sha256; it is used as it is" in result.stderr
+    assert "has no sha256; it is used as is" in result.stderr
 
 
 @pytest.mark.parametrize("damage", damages())
@@ -251,7 +251,7 @@ def test_waiting_for_a_training_that_is_not_restarted_ends(run, call_command):
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("precision @ 1 = ") == 1
     assert "has not reached step 50; waiting 0.01 s for it to be" in result.stdout
-    assert "not restarted within 0.01 s; its last checkpoint is that of step 20" in (
+    assert "not restarted within 0.01 s; its last checkpoint is at step 20" in (
         result.stdout
     )
     shutil.rmtree(run / "checkpoints")

@@ -129,7 +129,7 @@ def test_the_page_runs_where_cifar_jax_is_not_imported(finished_run, exported):
 
 
 def test_without_a_folder_or_a_run(call_command, finished_run):
-    assert_one_line(call_command("export"), 2, "no folder to export to is given: --out")
+    assert_one_line(call_command("export"), 2, "no folder to export to; pass --out")
     result = call_command("export", "--out=here")
     assert_one_line(result, 2, "no run in cifar10_train")
     result = call_command("export", "--out=/dev/null", "more")

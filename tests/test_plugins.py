@@ -55,7 +55,7 @@ TRAIN = (
     *("--max_steps=2", "--model=parts(width=3)", "--loss=gentle(0.2)"),
     "--param_groups=group('part1/.*', frozen=True)",
 )
-REFUSAL = "the run uses loss gentle from {0}; give --import={0}"
+REFUSAL = "the run uses loss gentle from {0}; pass --import={0}"
 
 
 @pytest.fixture
@@ -111,8 +111,8 @@ def test_every_kind_has_a_registry_that_a_name_can_be_added_to(kind, fresh):
     ("kind", "name", "message"),
     [
         ("network", "mine", "kind='network' is unknown; choose from dataset, "),
-        ("model", "my net", "name='my net' must be a name as in Python"),
-        ("model", "tutorial", "there is a model tutorial already; choose another"),
+        ("model", "my net", "name='my net' must be a valid Python name"),
+        ("model", "tutorial", "there is already a model tutorial; choose another"),
     ],
 )
 def test_what_cannot_be_registered_is_refused(kind, name, message, fresh):
@@ -125,7 +125,7 @@ def test_the_same_can_be_registered_again(fresh):
     wide = functools.partial(CifarResNet, width=128)
     for _ in range(2):
         assert register("model", "wide")(wide) is wide
-    with pytest.raises(UserError, match="there is a model wide already"):
+    with pytest.raises(UserError, match="there is already a model wide"):
         register("model", "wide")(functools.partial(CifarResNet, width=96))
     assert models.create("wide(depths=(1, 1))").width == 128
     # As when a cell of a notebook is run again.
@@ -133,7 +133,7 @@ def test_the_same_can_be_registered_again(fresh):
         names = {"__name__": "notebook"}
         exec("class Own: pass", names)
         register("model", "own")(names["Own"])
-    with pytest.raises(UserError, match="there is a model own already"):
+    with pytest.raises(UserError, match="there is already a model own"):
         register("model", "own")(lambda: None)
     register("model", "nameless")(lambda: None)
     with pytest.raises(UserError, match="there is a model nameless already"):
@@ -181,7 +181,7 @@ def test_own_code_passes_through_all_commands(call_command, tmp_path, forget):
         assert_one_line(call_command(*weights), 2, "the run uses model parts from")
         done = call_command(*weights, imports)
         assert done.returncode == 0, done.stderr
-    with forget(), pytest.raises(UserError, match=r"give --import=.* import it first"):
+    with forget(), pytest.raises(UserError, match=r"pass --import=.* import it first"):
         read_run(tmp_path / "run")
 
 
@@ -224,7 +224,7 @@ def test_a_module_is_found_as_python_finds_it(tmp_path):
     assert run(sys.executable, "script.py").stdout == "parts\n"
     evaluation = command("eval", "--checkpoint_dir=own", "--num_examples=20")
     found = run(*evaluation, code=2)
-    assert f"model parts from {script}; give --import={script}" in found.stderr
+    assert f"model parts from {script}; pass --import={script}" in found.stderr
     run(*evaluation, f"--import={script}")
 
 
@@ -237,7 +237,7 @@ def test_runs_without_own_code_need_no_import(fresh, finished_run):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (None, "there is no such module or file; give MODULE or FILE.py"),
+        (None, "there is no such module or file; pass MODULE or FILE.py"),
         ("import os\n\n1 / 0\n", "{file}, line 3: ZeroDivisionError: division by zero"),
         ("x = 1\nif x\n", "{file}, line 2: expected ':'"),
         ("import nowhere_at_all\n", "{file}, line 1: ModuleNotFoundError: No module"),
@@ -246,7 +246,7 @@ def test_runs_without_own_code_need_no_import(fresh, finished_run):
             "from cifar_jax import register\n"
             "def f(): pass\n"
             "register('model', 'tutorial')(f)\n",
-            "{file}, line 3: there is a model tutorial already; choose another name",
+            "{file}, line 3: there is already a model tutorial; choose another name",
         ),
     ],
 )
@@ -273,7 +273,7 @@ def test_an_import_that_fails_names_file_and_line(
         (("x = images\n", "x = images.nothing\n"), "line 23: AttributeError: "),
         (
             ("CrossEntropy(label_smoothing=share)", "share"),
-            "--loss=gentle(0.2): gentle makes an object of float, which is no ",
+            "--loss=gentle(0.2): gentle returns an object of float, which is not a ",
         ),
     ],
 )
@@ -298,7 +298,7 @@ def test_a_fault_of_the_package_is_not_blamed_on_own_code():
 
 def test_a_file_does_not_pass_for_another_module(tmp_path, fresh):
     (tmp_path / "json.py").write_text("")
-    message = "there is a module json already; rename the file"
+    message = "there is already a module json; rename the file"
     with pytest.raises(UserError, match=message):
         plugins.load([str(tmp_path / "json.py")])
 
@@ -322,5 +322,5 @@ def test_the_public_name_is_the_function():
 
 
 def test_a_name_is_not_both_a_distortion_and_a_mixture():
-    with pytest.raises(UserError, match="there is a mixture mixup already"):
+    with pytest.raises(UserError, match="there is already a mixture mixup"):
         plugins.register("distortion", "mixup")(object())

@@ -118,8 +118,8 @@ def test_without_a_run_the_network_of_the_package_is_used(call_command, tmp_path
     result = call_command("predict", "sky.png", "--json")
     assert result.returncode == 0, result.stderr
     assert result.stderr == (
-        "the network that comes with cifar_jax, airbench94, as no run is named and "
-        "none is in cifar10_train\n"
+        "the bundled network, airbench94, as no run was named and cifar10_train has "
+        "none\n"
     )
     (record,) = json.loads(result.stdout)
     assert record["weights"].endswith("airbench94.safetensors")

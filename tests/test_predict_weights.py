@@ -49,7 +49,7 @@ def test_with_the_weights_of_an_export(digits_run, pictures, call_command):
     for label, probability in record["probabilities"].items():
         assert probability == pytest.approx(expected[int(label)], rel=1e-6)
     result = call_command("predict", weights, "--model=vgg16", "0.png")
-    assert_one_line(result, 2, "knows its own network; leave out --model")
+    assert_one_line(result, 2, "knows its own network; omit --model")
 
 
 @pytest.mark.parametrize("flag", ["--weights=out", "--checkpoint_dir=out"])
@@ -61,14 +61,14 @@ def test_with_the_folder_of_an_export(flag, digits_run, pictures, call_command):
     assert (result.returncode, result.stdout) == (0, expected.stdout)
     assert result.stderr == "the network of out/model.safetensors\n"
     result = call_command("predict", flag, "--best", "0.png")
-    assert_one_line(result, 2, "--best is of runs")
+    assert_one_line(result, 2, "--best applies to runs")
     result = call_command("eval", "--checkpoint_dir=out")
     assert_one_line(result, 2, "out is an export, not a run")
 
 
 def test_a_run_is_no_weights(digits_run, call_command):
     result = call_command("predict", f"--weights={digits_run / 'run'}", "0.png")
-    assert_one_line(result, 2, "is the folder of a run; give it as --checkpoint_dir")
+    assert_one_line(result, 2, "is the folder of a run; pass it as --checkpoint_dir")
 
 
 def test_numbers_of_an_export_that_are_not_finite(
@@ -79,7 +79,7 @@ def test_numbers_of_an_export_that_are_not_finite(
     path = tmp_path / "out" / "model.safetensors"
     for number, message in (
         (np.nan, "in params/conv1/kernel that are not finite"),
-        (1e38, "the network's numbers for 0.png are not finite"),
+        (1e38, "the network's outputs for 0.png are not finite"),
     ):
         arrays = load_file(path)
         with safe_open(path, "np") as file:
@@ -198,7 +198,7 @@ def test_pictures_of_runs_are_cropped(pictures, flag, call_command, monkeypatch)
         (["--model=vgg16", "--weights=w.h5"], "there is no file w.h5"),
         (
             ["--model=vgg16", "--weights=w.h5", "--raw_params"],
-            "--raw_params is of runs",
+            "--raw_params applies to runs",
         ),
         (["--model=tutorial", "--weights=w.h5"], "tutorial"),
     ],

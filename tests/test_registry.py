@@ -118,11 +118,11 @@ class Named(Protocol):
     [
         (
             lambda: 3,
-            "an object of int, which is no test_registry.Named: it lacks name",
+            "an object of int, which is not a test_registry.Named: it lacks name",
         ),
         (
             Shift,
-            r"an object of Shift, which is no test_registry.Named: it lacks __call__$",
+            r"object of Shift, which is not a test_registry.Named: it lacks __call__$",
         ),
     ],
 )

@@ -76,6 +76,6 @@ def test_search_finds_chinese_words(site):
 
 def test_the_reference_has_settings_shapes_and_docstrings(site):
     text = html.unescape(re.sub(r"<[^>]+>", "", read(site, "reference")))
-    assert "Images in one training step, over all devices together." in text
+    assert "Images per training step, across all devices." in text
     assert 'images: UInt8[Any, "n h w c"],' in text
     assert "Returns the logits of each image." in text

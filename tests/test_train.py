@@ -214,7 +214,7 @@ def test_two_trainings_on_one_train_dir(tmp_path, run_command):
     with started(tmp_path, "train", *DIGITS, "--log_frequency=1") as process:
         read_until(process, "step 1,")
         second = run_command("train", *DIGITS)
-        assert_one_line(second, 2, "another training", str(process.pid))
+        assert_one_line(second, 2, "another training run", str(process.pid))
 
 
 def test_a_conflicting_config_is_refused_before_data_are_loaded(
@@ -359,4 +359,4 @@ def test_a_training_that_keeps_nothing_says_so(call_command):
     words = ("--dataset=digits", "--batch_size=8", "--max_steps=1", "--train_dir=")
     result = call_command("train", *words)
     assert result.returncode == 0
-    assert result.stdout.count("nothing of this training is kept") == 1
+    assert result.stdout.count("nothing from this run is saved") == 1

@@ -109,7 +109,7 @@ def test_another_training(monkeypatch):
         lock.hold(directory),
     ):
         pass
-    assert f"error: {caught.value}" == quoted("error: another training")
+    assert f"error: {caught.value}" == quoted("error: another training run")
 
 
 def test_fewer_devices(monkeypatch):

@@ -1,1 +1,1 @@
-"""Every setting of a run: what it is, its flag, the recipes that set many at once."""
+"""The settings of a run, their flags, and the recipes that set many together."""

@@ -1,4 +1,4 @@
-"""What defines a run: one frozen dataclass, from which the train flags are made."""
+"""The config of a run: one frozen dataclass, from which the train flags are made."""
 
 import collections
 import dataclasses
@@ -26,7 +26,7 @@ from cifar_jax.optimization.schedules import SCHEDULES, ScheduleSettings
 from cifar_jax.registry import resolve
 from cifar_jax.writers import WRITERS
 
-# The limit for numbers of steps and images, which are int32 on the device.
+# The upper limit of step and image counts, which are int32 on the device.
 _LARGEST = 2**31 - 1
 
 
@@ -34,7 +34,7 @@ _LARGEST = 2**31 - 1
 class Config:
     """Every setting of a training run.
 
-    A setting that is not given has the recipe's value, or else the tutorial's.
+    An omitted setting takes the recipe's value, or else the tutorial's.
 
     Raises:
         UserError: a value is outside its range.
@@ -42,89 +42,89 @@ class Config:
 
     recipe: str = option(
         "tutorial",
-        "Named settings; other flags override single ones.",
+        "Named set of settings; other flags override individual ones.",
         choices=RECIPES.keys(),
         fixed=True,
     )
     max_steps: int = option(
         1_000_000,
-        "Train until this step. The schedules piecewise, cosine, linear and "
-        "triangle are stretched to end there.",
+        "Train until this step. The piecewise, cosine, linear and triangle schedules "
+        "are scaled to end there.",
         at_least=1,
         at_most=_LARGEST,
     )
     num_epochs: float | None = option(
         None,
-        "Stop after this many passes over the training images, if that is before "
-        "--max_steps, and then stretch the schedules to end there. Batches are made "
-        "smaller, to a power of 2, where there are fewer images than --batch_size.",
+        "Stop after this many passes over the training images, if that comes before "
+        "--max_steps; schedules are then scaled to end there. If there are fewer "
+        "images than --batch_size, the batch size is reduced to a power of 2.",
         above=0,
     )
     batch_size: int = option(
         128,
-        "Images in one training step, over all devices together.",
+        "Images per training step, across all devices.",
         at_least=1,
         at_most=_LARGEST,
         fixed=True,
     )
     train_dir: str | None = option(
         "cifar10_train",
-        "Directory of the run: checkpoints, config, log, summaries. A run that is "
-        "there already is resumed.",
+        "Directory of the run: checkpoints, config, log, summaries. If it holds a run, "
+        "that run is resumed.",
         path=True,
     )
     dataset: str = option(
         "auto",
-        "The data set: cifar10; cifar100; folder, your own pictures in --data_dir, in "
-        "sub-folders of classes; npz, your own arrays in the file --data_dir, as "
-        "x_train, y_train, x_test and y_test; digits, a small stand-in; or "
-        "auto: cifar10, and digits only if that is neither on disk nor reachable.",
+        "The data set: cifar10; cifar100; folder, your own pictures in --data_dir, "
+        "one subfolder per class; npz, your own arrays x_train, y_train, x_test and "
+        "y_test in the file --data_dir; digits, a small stand-in; or auto: cifar10, "
+        "or digits if that is neither on disk nor reachable.",
         fixed=True,
     )
     data_dir: str | None = option(
         None,
-        "Directory of the prepared data set, of one of the official archives of "
-        "CIFAR-10 or CIFAR-100, or of your own pictures. Default: $TFDS_DATA_DIR, or "
+        "Directory with the prepared data set, an official CIFAR-10 or CIFAR-100 "
+        "archive, or your own pictures. Default: $TFDS_DATA_DIR, or "
         "~/tensorflow_datasets.",
         path=True,
     )
     labels: str = option(
         "fine",
-        "Labels of CIFAR-100: fine, 100 classes; coarse, 20 groups of them.",
+        "CIFAR-100 labels: fine, 100 classes; coarse, the 20 groups of classes.",
         choices=LABELS.keys(),
         fixed=True,
     )
     picture_size: int | None = option(
         None,
-        "Height and width at which a folder's pictures are kept; --image_size of them "
-        "is cropped. Default: 32, or for larger --image_size 8/7 of it, as from 256 "
-        "to 224.",
+        "Height and width at which a folder's pictures are stored; crops of "
+        "--image_size are taken from them. Default: 32, or 8/7 of an --image_size "
+        "above 32, such as 256 for 224.",
         at_least=1,
         at_most=4096,
         fixed=True,
     )
     split_seed: int = option(
         0,
-        "Seed by which a folder's test pictures, if they are not apart, and validation "
-        "pictures are drawn.",
+        "Seed for choosing a folder's validation pictures, and its test pictures if "
+        "they have no folder of their own.",
         at_least=0,
         at_most=2**32 - 1,
         fixed=True,
     )
     skip_damaged: bool = option(
-        False, "Leave out a folder's pictures that cannot be read, not refuse them."
+        False, "Skip a folder's unreadable pictures instead of stopping with an error."
     )
     validation_size: int = option(
         0,
-        "Hold out this many training images, for eval --eval_data=validation: the last "
-        "ones, or of a folder, some of each class.",
+        "Hold out this many training images for validation: the last ones, or in a "
+        "folder, some from each class. eval --eval_data=validation uses them.",
         at_least=0,
         at_most=_LARGEST,
         fixed=True,
     )
     drop_remainder: bool = option(
         False,
-        "Leave out of each epoch the images at its end that do not fill a batch. "
+        "Drop the images at the end of each epoch that do not fill a batch. "
         "Otherwise the batch is filled from the next epoch.",
         fixed=True,
     )
@@ -138,39 +138,40 @@ class Config:
     )
     init_from: str | None = option(
         None,
-        "Start from these weights: pretrained, the network that comes with this "
-        "package; the directory of a run or of an export, its .safetensors file; or a "
-        ".weights.h5, .h5 or .keras file of Keras. The head is new if the classes "
+        "Start from these weights: pretrained, the bundled network; the directory of "
+        "a run or an export; an export's .safetensors file; or a Keras file "
+        "(.weights.h5, .h5 or .keras). The head is reinitialized if the classes "
         "differ.",
         path=True,
         fixed=True,
     )
     image_size: int = option(
         24,
-        "Height and width of the network's inputs; smaller images are enlarged to it.",
+        "Height and width of the network's inputs; smaller images are enlarged to "
+        "this size.",
         at_least=1,
         at_most=1024,
         fixed=True,
     )
     distortions: str = option(
         "crop, flip, brightness(63), contrast(0.8)",
-        "Random distortions of training images, in order.",
+        "Random distortions of training images, in this order.",
         registry=collections.ChainMap(MIXTURES, DISTORTIONS),
         check=distortions.parse,
         fixed=True,
     )
     normalization: str = option(
         "image",
-        "How inputs are scaled, after the distortions: image, each to mean 0 and "
-        "standard deviation 1; channel, the channels of the training set likewise; "
-        "mean_image, the training set's mean image is subtracted; caffe, tf or torch, "
-        "as Keras does for networks trained on ImageNet.",
+        "How inputs are normalized, after the distortions: image, each to mean 0 and "
+        "standard deviation 1; channel, the same for each channel over the training "
+        "set; mean_image, by subtracting the training set's mean image; caffe, tf or "
+        "torch, as Keras does for ImageNet networks.",
         registry=NORMALIZATIONS,
         fixed=True,
     )
     views: str = option(
         "center",
-        "Evaluate the mean over these crops of each image.",
+        "Views of each image that evaluation averages over.",
         registry=VIEWS,
         fixed=True,
     )
@@ -182,8 +183,8 @@ class Config:
     )
     ops: Implementation = option(
         "auto",
-        "How operations are computed: plain, by XLA's own; fast, by replacements that "
-        "are faster on a CPU; auto, what is fastest on each kind of device.",
+        "How operations are computed: plain, with XLA's own; fast, with replacements "
+        "that are faster on a CPU; auto, with the fastest for each type of device.",
         choices=get_args(Implementation),
         fixed=True,
     )
@@ -195,14 +196,14 @@ class Config:
     )
     stream: bool | None = option(
         None,
-        "Send the images of each batch to the devices when they are needed, instead of "
-        "all images at the start. Default: if they would fill more than a quarter of "
-        "the memory.",
+        "Send each batch of images to the devices when it is needed, instead of all "
+        "images at the start. Default: only if the images would fill more than a "
+        "quarter of the memory.",
     )
     data_parallel: str = option(
         "jit",
-        "How a step is spread over devices: jit, divided by XLA; pmap, one program for "
-        "each share of the batch.",
+        "How a step is distributed over devices: jit, XLA divides the work; pmap, "
+        "one program per share of the batch.",
         choices=STRATEGIES.keys(),
     )
     seed: int = option(
@@ -218,18 +219,21 @@ class Config:
     optimizer: str = option(
         "sgd", "The optimizer.", registry=OPTIMIZERS, check=optimizers.check, fixed=True
     )
-    learning_rate: float = option(0.1, "Highest learning rate.", above=0, fixed=True)
+    learning_rate: float = option(0.1, "Peak learning rate.", above=0, fixed=True)
     schedule: str = option(
         "staircase",
-        "How the learning rate falls: constant, not at all; staircase, times "
-        "--learning_rate_decay_factor every --num_epochs_per_decay; piecewise, times "
-        "that factor at each of --learning_rate_drops; cosine or linear, to 0 at "
-        "--max_steps; triangle, up and down again.",
+        "How the learning rate changes: constant, not at all; staircase, multiplied "
+        "by --learning_rate_decay_factor every --num_epochs_per_decay; piecewise, "
+        "multiplied by that factor at each of --learning_rate_drops; cosine or "
+        "linear, down to 0 at --max_steps; triangle, up and back down.",
         registry=SCHEDULES,
         fixed=True,
     )
     learning_rate_decay_factor: float = option(
-        0.1, "What each drop multiplies the learning rate by.", above=0, fixed=True
+        0.1,
+        "Factor by which each drop multiplies the learning rate.",
+        above=0,
+        fixed=True,
     )
     num_epochs_per_decay: float = option(
         350.0,
@@ -251,50 +255,51 @@ class Config:
     )
     weight_decay: float = option(
         0.004,
-        "Weight decay of the kernels: of all of them, or of the layers that the "
-        "network names, by its factors. The tutorial's names local3 and local4.",
+        "Weight decay of the kernels: all of them, or those of the layers that the "
+        "network lists, scaled by its factors. The tutorial's lists local3 and "
+        "local4.",
         at_least=0,
         fixed=True,
     )
     param_groups: str = option(
         "",
-        "Parameters with settings of their own: a regular expression for their paths, "
-        "factors of learning rate and weight decay, a schedule, or frozen.",
+        "Parameters with their own settings: a regular expression for their paths, "
+        "factors for the learning rate and weight decay, a schedule, or frozen.",
         registry=PARAM_GROUPS,
         listed=True,
         fixed=True,
     )
     average: str = option(
         "ema(0.9999, ramp=True)",
-        "The average of the parameters and of BatchNorm's statistics by which the "
-        "network is evaluated: ema, exponential, with a decay that ramps up to its "
-        "limit or not; swa, equal, after that fraction of the run; none.",
+        "Average of the parameters and BatchNorm statistics to evaluate: ema, "
+        "exponential, with a decay that may ramp up to its limit; swa, equal "
+        "weights, starting at a fraction of the run; none.",
         registry=AVERAGES,
         fixed=True,
     )
     log_frequency: int = option(
-        10, "Print the loss every this many steps.", at_least=1, at_most=_LARGEST
+        10, "Print the loss every N steps.", at_least=1, at_most=_LARGEST
     )
     metrics: str = option(
         "",
-        "What else to measure in the logged steps, on the batch; it is in the log, the "
+        "Additional metrics of the batch in logged steps, shown in the log, the "
         "summaries and TensorBoard.",
         registry=METRICS,
         listed=True,
     )
     summary_frequency: int = option(
-        100, "Write summaries every this many steps.", at_least=1, at_most=_LARGEST
+        100, "Write summaries every N steps.", at_least=1, at_most=_LARGEST
     )
     eval_frequency: int = option(
         0,
-        "Evaluate every this many steps and at the end: on the validation images, or "
-        "the test images if none are held out. 0: never.",
+        "Evaluate every N steps and at the end, on the validation images, or on the "
+        "test images if none are held out. 0: never.",
         at_least=0,
         at_most=_LARGEST,
     )
     eval_metrics: str = option(
         "",
-        "What else to measure in these evaluations.",
+        "Additional metrics of these evaluations.",
         registry=EVAL_METRICS,
         listed=True,
     )
@@ -305,30 +310,30 @@ class Config:
     )
     early_stopping: int = option(
         0,
-        "Stop after this many evaluations in a row without progress on the validation "
+        "Stop after N evaluations in a row without improvement on the validation "
         "images. 0: never.",
         at_least=0,
         at_most=_LARGEST,
     )
     writers: str = option(
         "jsonl, tensorboard",
-        "Where summaries and evaluations go.",
+        "Where summaries and evaluation results are written.",
         registry=WRITERS,
         listed=True,
     )
     save_interval_secs: float = option(
-        600.0, "Save a checkpoint every this many seconds.", at_least=0
+        600.0, "Seconds between checkpoints.", at_least=0
     )
     log_device_placement: bool = option(
         False, "Print where parameters, data and compiled code are placed."
     )
     profile: bool = option(
         False,
-        "Write a trace of some steps to TRAIN_DIR/profile, for XProf and Perfetto.",
+        "Write a trace of a few steps to TRAIN_DIR/profile, for XProf and Perfetto.",
     )
 
-    # Not a setting: the recipe that settled the values. `dataclasses.replace` passes it
-    # on.
+    # Not a setting: the recipe that determined the values. `dataclasses.replace` passes
+    # it on.
     settled_by: dataclasses.InitVar[str | None] = None
 
     def __post_init__(self, settled_by: str | None) -> None:
@@ -345,14 +350,14 @@ class Config:
             raise UserError("--keep_best needs a --train_dir to keep the checkpoint in")
         for name in ("keep_best", "early_stopping"):
             if getattr(self, name) and not self.eval_frequency:
-                raise UserError(f"--{name} needs evaluations; give --eval_frequency")
-            # A resumed training reads earlier evaluations there.
+                raise UserError(f"--{name} needs evaluations; pass --eval_frequency")
+            # A resumed run reads earlier evaluations there.
             if getattr(self, name) and "jsonl" not in self.writers:
                 raise UserError(f"--{name} needs jsonl among --writers={self.writers}")
         if self.learning_rate_drops and self.schedule != "piecewise":
             raise UserError(
                 f"--schedule={self.schedule} has no --learning_rate_drops; leave them "
-                "empty (--learning_rate_drops=), or give --schedule=piecewise"
+                "empty (--learning_rate_drops=), or pass --schedule=piecewise"
             )
         smallest = models.create(self.model).smallest_image
         if self.image_size < smallest:
@@ -363,13 +368,13 @@ class Config:
         if self.max_steps % self.steps_per_update:
             raise UserError(
                 f"--max_steps={self.max_steps} must be a multiple of "
-                f"{self.steps_per_update}, the steps of each update of "
+                f"{self.steps_per_update}, the number of steps per update of "
                 f"--optimizer={self.optimizer}"
             )
 
     @property
     def data_options(self) -> dict[str, Any]:
-        """The options of the data set, for `cifar_jax.data.load`, as far as given."""
+        """The data set's options for `cifar_jax.data.load`, without default values."""
         given = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -384,8 +389,8 @@ class Config:
     def for_images(self, count: int) -> "Config":
         """Returns the config with the batch size and steps that --num_epochs implies.
 
-        Without --num_epochs, that is the config itself; so it is if this was done
-        before for as many images.
+        The config stays as it is without --num_epochs, or if this was already done for
+        the same number of images.
 
         Args:
             count: number of training images.
@@ -394,7 +399,7 @@ class Config:
             return self
         batch_size = self.batch_size
         if batch_size > count:
-            # A power of 2, which most numbers of devices divide.
+            # A power of 2, which most device counts divide.
             batch_size = 1 << (count.bit_length() - 1)
         every = self.steps_per_update
         updates = math.ceil(self.num_epochs * count / (batch_size * every))
@@ -406,7 +411,7 @@ class Config:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What is done to images before the network sees them."""
+        """How images are prepared for the network."""
         single, mixtures = distortions.parse(self.distortions)
         return Preprocessing(
             size=self.image_size,
@@ -418,7 +423,7 @@ class Config:
 
     @property
     def schedule_settings(self) -> ScheduleSettings:
-        """The settings that schedules read, whose steps are updates."""
+        """The settings that schedules read; their steps are optimizer updates."""
         return ScheduleSettings(
             learning_rate=self.learning_rate,
             max_steps=self.max_updates,
@@ -435,15 +440,15 @@ class Config:
 
     @property
     def max_updates(self) -> int:
-        """The length of the run in updates of the optimizer."""
+        """The length of the run in optimizer updates."""
         return self.max_steps // self.steps_per_update
 
     @property
     def decay_steps(self) -> int:
-        """Updates from one drop of the staircase to the next.
+        """Updates between drops of the staircase.
 
-        As in the tutorial, an epoch is 50,000 images whatever the data set: 136,718
-        updates at a batch size of 128.
+        As in the tutorial, an epoch is 50,000 images regardless of the data set; the
+        default is 136,718 updates at a batch size of 128.
         """
         images = self.batch_size * self.steps_per_update
         steps = 50_000 / images * self.num_epochs_per_decay
@@ -451,12 +456,12 @@ class Config:
 
 
 def default(field: dataclasses.Field[Any], recipe: str) -> Any:
-    """Returns the value of a setting under a recipe if it is not given."""
+    """Returns the default value of a setting under a recipe."""
     return RECIPES[recipe].settings.get(field.name, field.metadata["default"])
 
 
 def _settle(config: Config) -> None:
-    """Checks the values, and fills in the recipe's for those that were not given."""
+    """Checks the values and fills in the recipe's for those that were omitted."""
     recipe, *others = dataclasses.fields(Config)
     if config.recipe is NOT_GIVEN:
         object.__setattr__(config, "recipe", recipe.metadata["default"])

@@ -1,4 +1,4 @@
-"""How configs differ, and whether two of them can be the same run."""
+"""How configs differ, and whether two of them can belong to the same run."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -17,9 +17,9 @@ _OPEN_ENDED = ("constant", "staircase")
 def find_differing(
     fields: Iterable[dataclasses.Field[Any]], configs: Sequence[Config]
 ) -> list[dataclasses.Field[Any]]:
-    """Returns those of the fields whose values are not the same in all configs.
+    """Returns the fields whose values differ between the configs.
 
-    If the recipes differ, that stands for everything that they set differently.
+    If the recipes differ, `recipe` stands for everything that they set differently.
     """
     different = [
         field
@@ -34,9 +34,9 @@ def find_differing(
 
 
 def find_conflicts(saved: Config, asked: Config) -> list[str]:
-    """Lists why two configs cannot be the same run, as `name: saved there, asked now`.
+    """Lists why two configs cannot be one run, as `name: saved there, asked now`.
 
-    A difference of recipes stands for what it implies, as in `find_differing`.
+    If the recipes differ, `recipe` stands for what they set, as in `find_differing`.
     """
     fields = [
         field
@@ -52,7 +52,7 @@ def find_conflicts(saved: Config, asked: Config) -> list[str]:
 
 
 def describe_mistuning(config: Config) -> str | None:
-    """Says what a recipe has chosen for an optimizer that another one replaces."""
+    """Returns a note on settings tuned for an optimizer that was replaced, or None."""
     fields = {field.name: field for field in dataclasses.fields(Config)}
     usual = default(fields["optimizer"], config.recipe)
     kinds = [type(_innermost(text)) for text in (usual, config.optimizer)]
@@ -65,12 +65,12 @@ def describe_mistuning(config: Config) -> str | None:
         return None
     return (
         f"note: --optimizer={config.optimizer} is used with {', '.join(kept)}, which "
-        f"--recipe={config.recipe} has chosen for {usual}"
+        f"--recipe={config.recipe} chose for {usual}"
     )
 
 
 def _innermost(text: str) -> Optimizer:
-    """Returns the optimizer inside of all wrappers."""
+    """Returns the optimizer inside all wrappers."""
     optimizer = resolve(text, OPTIMIZERS, "optimizer")
     while isinstance(optimizer, Wrapper):
         optimizer = optimizer.optimizer
@@ -78,7 +78,7 @@ def _innermost(text: str) -> Optimizer:
 
 
 def _depends_on_max_steps(config: Config) -> bool:
-    """Whether what a step does depends on the length of the run."""
+    """Returns whether what a step does depends on the length of the run."""
     groups = resolve_all(config.param_groups, PARAM_GROUPS, "param_groups")
     parts: list[Optimizer | Average] = [
         resolve(config.optimizer, OPTIMIZERS, "optimizer"),
@@ -94,7 +94,7 @@ def _depends_on_max_steps(config: Config) -> bool:
 
 
 def _matches_recipe(field: dataclasses.Field[Any], configs: Sequence[Config]) -> bool:
-    """Whether each config has the value that its recipe sets."""
+    """Returns whether each config has the value that its recipe sets."""
     return field.name != "recipe" and all(
         getattr(config, field.name) == default(field, config.recipe)
         for config in configs

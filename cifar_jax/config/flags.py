@@ -1,4 +1,4 @@
-"""The flags of Config: made from its fields, and read back into one."""
+"""The train flags: made from the fields of Config, and read back into a Config."""
 
 import dataclasses
 import re
@@ -24,16 +24,16 @@ _DEFINE: dict[Any, Callable[..., Any]] = {
 }
 
 
-# Numbers with more digits than anybody reads.
+# Numbers with more digits than anyone reads.
 _LONG = re.compile(r"\d+\.\d{7,}")
-# Titles of groups of settings, by the first flag of each.
+# Titles of the groups of settings, keyed by the first flag of each.
 GROUPS = {
-    "recipe": "The run",
+    "recipe": "Run",
     "dataset": "Data",
-    "model": "Network and its inputs",
+    "model": "Network and inputs",
     "num_devices": "Devices",
     "seed": "Loss and optimizer",
-    "log_frequency": "What is shown, measured and kept",
+    "log_frequency": "Logging, metrics and checkpoints",
 }
 
 
@@ -45,7 +45,7 @@ def define() -> None:
 
 
 def read() -> Config:
-    """Returns the Config of the parsed flags.
+    """Builds a Config from the parsed flags.
 
     Raises:
         UserError: a value is outside its range.
@@ -83,7 +83,7 @@ def _help(field: dataclasses.Field[Any]) -> str:
         text += f" Choices: {signatures(registry, field.metadata['reserved'])}."
     if field.name == "dataset":
         described = signatures(DATASETS, RESERVED)
-        text += f" Choices, with options that are flags of their own: {described}."
+        text += f" Choices, with options that have their own flags: {described}."
     usual = field.metadata["default"]
     others = [
         f"{name} {format_value(default(field, name))}"
@@ -96,7 +96,7 @@ def _help(field: dataclasses.Field[Any]) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Returns the value of a setting as text, as it is given to a flag."""
+    """Returns the value of a setting as text, as its flag takes it."""
     if isinstance(value, tuple):
         return ",".join(f"{number:.4g}" for number in value)
     return str(value) or '""'

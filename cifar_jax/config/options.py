@@ -1,4 +1,4 @@
-"""Dataclass fields that are flags as well: their help, defaults and ranges."""
+"""Dataclass fields that are also flags: their help, defaults and ranges."""
 
 import collections
 import dataclasses
@@ -30,24 +30,25 @@ def option(
     path: bool = False,
     fixed: bool = False,
 ) -> Any:
-    """Returns a dataclass field with what its flag needs to know.
+    """Returns a dataclass field with metadata for its flag.
 
     Args:
-        default: the value that the tutorial has; a recipe may set another one.
-        help: of the flag.
-        choices: the possible values; they may grow later, as a registry does.
-        registry: the names that a text can contain, with options, see
+        default: the tutorial's value; a recipe may set a different one.
+        help: the flag's help text.
+        choices: the allowed values; a collection that may grow later, such as a
+            registry's keys.
+        registry: the names that the value can contain, with options; see
             `cifar_jax.registry`.
-        listed: whether such a text is a list of names, not exactly one.
-        reserved: arguments of what has these names that are no options.
-        check: raises UserError if such a text cannot be used; in place of looking its
-            names up.
-        at_least: the lowest value.
-        above: the bound that values must exceed.
-        at_most: the highest value.
-        path: whether a text is the path of a file or a folder.
-        fixed: whether the value decides the numbers of a run, so that the run can only
-            be resumed with the same one.
+        listed: whether the value is a list of names rather than exactly one.
+        reserved: arguments of the registered classes that are not options.
+        check: raises UserError if the value cannot be used; called instead of looking
+            up its names.
+        at_least: the lowest allowed value.
+        above: the bound that the value must exceed.
+        at_most: the highest allowed value.
+        path: whether the value is the path of a file or a folder.
+        fixed: whether the value affects the results of a run, so that the run can only
+            be resumed with the same value.
     """
     metadata = {
         "default": default,
@@ -100,12 +101,13 @@ def convert(field: dataclasses.Field[Any], value: Any) -> Any:
             parse(value, rules["registry"], field.name)
             for part, count in collections.Counter(elements(value, field.name)).items():
                 if count > 1:
-                    raise UserError(f"{flag}={value} names {part} {count} times")
+                    raise UserError(f"{flag}={value} lists {part} {count} times")
         return canonicalize(value, field.name)
     if isinstance(value, tuple):
         rising = all(a < b for a, b in itertools.pairwise((0, *value, 1)))
         if not rising:
             raise UserError(
-                f"{flag}={','.join(map(str, value))} must rise from above 0 to below 1"
+                f"{flag}={','.join(map(str, value))} must increase from above 0 to "
+                "below 1"
             )
     return value

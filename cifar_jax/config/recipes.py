@@ -1,4 +1,4 @@
-"""Named settings that go together: what --recipe means."""
+"""Recipes: named sets of settings, chosen by --recipe."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,18 +7,18 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What distinguishes a kind of run.
+    """The settings that define a type of run.
 
     Attributes:
         summary: what it is and where it comes from, in a sentence or two.
-        settings: fields of Config by name; all others have their usual defaults.
+        settings: fields of Config by name; all others keep their usual defaults.
     """
 
     summary: str
     settings: Mapping[str, Any]
 
 
-# Gradients are averaged over the batch, pixels are from 0 to 255, and the last
+# Gradients are averaged over the batch, pixels range from 0 to 255, and the last
 # parameters are evaluated. From cuda-convnet's layer files, by Alex Krizhevsky.
 _CUDA_CONVNET: dict[str, Any] = {
     "eval_frequency": 1_953,  # 5 epochs
@@ -31,7 +31,7 @@ _CUDA_CONVNET: dict[str, Any] = {
     "average": "none",
 }
 
-# 200 epochs of SGD with Nesterov momentum along half a cosine, with the usual crops and
+# 200 epochs of SGD with Nesterov momentum, a cosine schedule, and the usual crops and
 # flips (He et al., Deep Residual Learning for Image Recognition, 2015, section 4.2).
 _LONG: dict[str, Any] = {
     "max_steps": 78_125,
@@ -48,8 +48,8 @@ _LONG: dict[str, Any] = {
 }
 
 # Airbench sums losses over the batch where we average them, so our learning rates are
-# its rates times the batch size. Its weight decay is the share of a weight that a step
-# at the highest learning rate takes away.
+# its rates times the batch size. Its weight decay is the fraction of a weight that a
+# step at the peak learning rate removes.
 _AIRBENCH: dict[str, Any] = {
     "drop_remainder": True,
     "image_size": 32,
@@ -67,15 +67,15 @@ def _airbench_sgd(
 ) -> dict[str, Any]:
     """Returns the settings of an Airbench recipe with SGD and Lookahead.
 
-    The batch has 1,024 images, an epoch 48 steps. Biases of BatchNorm learn 64 times as
-    fast, those of the whitening convolution for three epochs.
+    A batch has 1,024 images, an epoch 48 steps. BatchNorm biases learn 64 times as
+    fast; the whitening convolution's bias is trained for three epochs.
 
     Args:
-        rate: the highest learning rate for sums over 1,024 images, times the factor of
-            (1 + 1 / (1 - momentum)) by which momentum multiplies steps.
-        decay: the weight decay, times the same.
+        rate: the peak learning rate for losses summed over 1,024 images, times the
+            factor (1 + 1 / (1 - momentum)) by which momentum multiplies steps.
+        decay: the weight decay, times the same factor.
         max_steps: the length of the run.
-        schedule: of the learning rate.
+        schedule: the learning rate schedule.
     """
     rate, decay = (value / (1 + 1 / (1 - 0.85)) for value in (rate, decay))
     return _AIRBENCH | {
@@ -83,7 +83,7 @@ def _airbench_sgd(
         "batch_size": 1024,
         "learning_rate": rate,
         "schedule": schedule,
-        # 0.95 ** 5 of the slow weights are kept at the end.
+        # 0.95 ** 5 of the slow weights is kept at the end.
         "optimizer": "lookahead(sgd(momentum=0.85, nesterov=True), period=5, "
         f"step_size={1 - 0.95**5}, cubic=True)",
         "weight_decay": decay / rate,
@@ -99,12 +99,12 @@ def _airbench_muon(
     """Returns the settings of an Airbench recipe with Muon.
 
     Args:
-        batch_size: images of a step.
+        batch_size: images per step.
         max_steps: the length of the run.
-        rate: the highest learning rate of the 3x3 convolutions, which Muon updates; the
-            others are Airbench's, for sums over the batch.
-        whitening: the part of the run in which the whitening convolution's bias is
-            trained.
+        rate: the peak learning rate of the 3x3 convolutions, which Muon updates; the
+            other rates are Airbench's, for losses summed over the batch.
+        whitening: the fraction of the run during which the whitening convolution's bias
+            is trained.
     """
     biases, head = 0.053 * batch_size, 0.67 * batch_size
     decay = 2e-6 * batch_size / biases
@@ -125,11 +125,11 @@ def _airbench_muon(
     }
 
 
-# For pictures of one's own. The head learns from the start, while the learning rate of
-# the convolutions rises from 0, so that a head that knows nothing yet does not distort
-# them (Kumar et al., Fine-Tuning Can Distort Pretrained Features and Underperform
-# Out-of-Distribution, 2022). They are trained by SGD, whose steps shrink with the
-# gradients where the head is enough; Adam's would not.
+# For your own pictures. The head learns from the start, while the learning rate of the
+# convolutions rises from 0, so that a head that has learned nothing yet does not
+# distort them (Kumar et al., Fine-Tuning Can Distort Pretrained Features and
+# Underperform Out-of-Distribution, 2022). The convolutions are trained with SGD: where
+# the head suffices, its steps shrink with the gradients; Adam's would not.
 _FINETUNE: dict[str, Any] = {
     "init_from": "pretrained",
     "model": "airbench94",
@@ -165,7 +165,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "cuda_convnet_11pct": Recipe(
         "cuda-convnet's network with 11% test error: crops and flips, 520 epochs, "
-        "evaluation of ten crops.",
+        "evaluation on ten crops.",
         _CUDA_CONVNET
         | {
             "model": "cuda_convnet_11pct",
@@ -177,11 +177,11 @@ RECIPES: dict[str, Recipe] = {
         },
     ),
     "vgg16_bn": Recipe(
-        "VGG-16 with BatchNorm for 32x32 images, 200 epochs along a cosine.",
+        "VGG-16 with BatchNorm for 32x32 images, 200 epochs, cosine schedule.",
         _LONG | {"model": "vgg16_bn", "learning_rate": 0.05},
     ),
     "resnet18": Recipe(
-        "ResNet-18 for 32x32 images, 200 epochs along a cosine.",
+        "ResNet-18 for 32x32 images, 200 epochs, cosine schedule.",
         _LONG | {"model": "resnet18"},
     ),
     "sprint": Recipe(
@@ -195,17 +195,17 @@ RECIPES: dict[str, Recipe] = {
         | {"model": "airbench94"},
     ),
     "airbench94_sgd": Recipe(
-        "Airbench with SGD and Lookahead, 9.9 epochs, for 94% likewise.",
+        "Airbench with SGD and Lookahead, 9.9 epochs, also for 94%.",
         _airbench_sgd(11.5, 0.0153, 476, "triangle(start=0.2, peak=0.23, end=0.07)")
         | {"model": "airbench94_sgd"},
     ),
     "airbench95": Recipe(
-        "Airbench, wider, 15 epochs, for 95% likewise.",
+        "A wider Airbench, 15 epochs, for 95%.",
         _airbench_sgd(10.0, 0.0153, 720, "triangle(start=0.2, peak=0.23, end=0.07)")
         | {"model": "airbench95"},
     ),
     "airbench96": Recipe(
-        "Airbench, wider, deeper, with Cutout, 37 epochs, for 96% likewise.",
+        "A wider, deeper Airbench with Cutout, 37 epochs, for 96%.",
         _airbench_sgd(9.0, 0.012, 1776, "triangle(start=0.2, peak=0.1)")
         | {
             "model": "airbench96",
@@ -213,8 +213,8 @@ RECIPES: dict[str, Recipe] = {
         },
     ),
     "finetune": Recipe(
-        "For a folder of few pictures: 30 epochs from the network that comes with this "
-        "package, its new head first.",
+        "For a folder with few pictures: 30 epochs starting from the bundled network, "
+        "its new head first.",
         _FINETUNE,
     ),
 }

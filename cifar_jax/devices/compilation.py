@@ -1,4 +1,4 @@
-"""How programs are compiled: JAX's persistent cache, and a trap on CPUs."""
+"""How programs are compiled: JAX's persistent cache, and a pitfall on CPUs."""
 
 import errno
 import hashlib
@@ -21,17 +21,17 @@ from cifar_jax.caches import user_cache
 from cifar_jax.errors import UserError
 
 _YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
-# JAX's default for the shortest compilation that it keeps.
+# JAX's default for the shortest compilation that it caches.
 _USUAL_SECS = 1.0
 _VARIABLE = "JAX_COMPILATION_CACHE_DIR"
-# What JAX says of an entry that cannot be used.
+# JAX's warning about an entry that cannot be used.
 _DAMAGE = re.compile(
     "Error (reading|writing) persistent compilation cache entry for '.*?': (?:error: )?"
     "(.*)",
     re.DOTALL,
 )
 _NO_HANDLE = f"[Errno {errno.EMFILE}]"
-# What this process has compiled lately; the oldest is forgotten first.
+# Programs that this process compiled recently; the oldest is dropped first.
 _MADE: dict[Hashable, Any] = {}
 _MOST = 16
 
@@ -42,10 +42,10 @@ def enable(directory: str | None = None) -> None:
     """Keeps compiled programs in a directory that only this user can write to.
 
     Args:
-        directory: None for what was chosen before: by an earlier call, by
-            JAX_COMPILATION_CACHE_DIR or in jax.config, or else for a directory in the
-            user's cache, and if that cannot be used, no cache; an empty string for no
-            cache.
+        directory: the directory. None keeps an earlier choice (by an earlier call,
+            JAX_COMPILATION_CACHE_DIR or jax.config), or else uses a directory in the
+            user's cache, or no cache if that cannot be used. An empty string disables
+            the cache.
 
     Raises:
         UserError: the given directory cannot be used.
@@ -55,7 +55,7 @@ def enable(directory: str | None = None) -> None:
         jax.config.update("jax_enable_compilation_cache", False)
     if directory == "" or not known["jax_enable_compilation_cache"]:
         return
-    # Cache everything: a start compiles many small programs, which add up.
+    # Cache everything: startup compiles many small programs, which add up.
     if known["jax_persistent_cache_min_compile_time_secs"] == _USUAL_SECS:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if directory is None and (os.environ.get(_VARIABLE) or _find_configured()):
@@ -71,17 +71,19 @@ def enable(directory: str | None = None) -> None:
         problem = f"the compilation cache {name} cannot be used: "
         problem += getattr(error, "strerror", None) or str(error)
         if directory is not None:
-            raise UserError(f"{problem}; give another --compilation_cache") from None
+            raise UserError(
+                f"{problem}; pass a different --compilation_cache"
+            ) from None
         jax.config.update("jax_enable_compilation_cache", False)
-        console.warn(f"{problem}; every start will compile everything again")
+        console.warn(f"{problem}; every start will recompile everything")
 
 
 def warn_once() -> None:
-    """Turns JAX's warnings of a damaged cache, one for each program, into one line.
+    """Turns JAX's warnings about a damaged cache, one per program, into one line.
 
-    Says nothing where the cache is as good as before: if this process has no file
-    handle left (what else needs one says so), and if an entry cannot be read while
-    programs are being added, as JAX reads those that others have half written.
+    Prints nothing if the cache is fine: if this process has run out of file handles
+    (whatever else needs one reports that), and if an entry cannot be read while
+    programs are being added, as JAX also reads entries that are half written.
     """
     others, said = warnings.showwarning, False
 
@@ -97,19 +99,19 @@ def warn_once() -> None:
             console.warn(
                 f"the compilation cache {_find_configured()} cannot be "
                 f"{'read' if reading else 'written'} ({found[2]}); "
-                "delete it, or every start will compile programs again"
+                "delete it, or every start will recompile programs"
             )
 
     warnings.showwarning = show
 
 
 def _find_configured() -> str | None:
-    """Returns the directory of JAX's own setting, if there is one."""
+    """Returns the directory in JAX's own setting, or None."""
     return jax.config.values["jax_compilation_cache_dir"]
 
 
 def _is_being_filled() -> bool:
-    """Whether a program was added to the cache within the last minute."""
+    """Returns whether a program was added to the cache within the last minute."""
     try:
         entries = pathlib.Path(_find_configured() or "").glob("*-cache")
         newest = max((entry.stat().st_mtime for entry in entries), default=0.0)
@@ -121,18 +123,18 @@ def _is_being_filled() -> bool:
 def _use(path: pathlib.Path) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.stat()
-    # On Windows only the user can write to the user's profile.
+    # On Windows, only the user can write to the user's profile.
     is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
     if not is_own or (os.name == "posix" and status.st_mode & 0o022):
-        # The files in it are run as code.
+        # The files in it are executed as code.
         raise PermissionError(0, "other users can write to it", str(path))
     jax.config.update("jax_compilation_cache_dir", str(path))
-    # If something was compiled before, JAX has settled on having no cache.
+    # If something was already compiled, JAX has settled on no cache.
     compilation_cache.reset_cache()
 
 
 def _find_default() -> pathlib.Path:
-    """Returns a directory for this kind of processor: machines may share a home."""
+    """Returns a directory for this type of processor: machines may share a home."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         features = next(
@@ -145,12 +147,12 @@ def _find_default() -> pathlib.Path:
 
 
 def compile_once(what: Hashable, arguments: PyTree, make: Callable[[], Value]) -> Value:
-    """Returns what was made for equal arguments earlier in this process, or makes it.
+    """Returns the result of an equal earlier call in this process, or calls `make`.
 
     Args:
-        what: is computed: functions and their static arguments.
-        arguments: what is made depends on their structure, shapes and shardings alone.
-        make: compiles it.
+        what: what is computed: functions and their static arguments.
+        arguments: the arguments; only their structure, shapes and shardings matter.
+        make: compiles the program.
     """
     leaves, structure = jax.tree.flatten(arguments)
     shapes = tuple(
@@ -165,7 +167,7 @@ def compile_once(what: Hashable, arguments: PyTree, make: Callable[[], Value]) -
 
 
 def forget() -> None:
-    """Makes `compile_once` forget everything, as when JAX's settings have changed."""
+    """Makes `compile_once` forget everything, for when JAX's settings have changed."""
     _MADE.clear()
 
 
@@ -175,9 +177,9 @@ def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
 
 
 def is_slow_in_loops(lowered: jax.stages.Lowered) -> bool:
-    """Whether XLA would run this program in a loop far slower than outside of one.
+    """Returns whether XLA would run this program far slower in a loop than outside one.
 
-    On a CPU, a convolution in a loop misses the fast kernels; its gradients take about
+    On a CPU, convolutions in a loop miss the fast kernels; their gradients take about
     30 times as long (https://github.com/jax-ml/jax/issues/12868).
     """
     on_cpu = jax.default_backend() == "cpu"
@@ -187,10 +189,10 @@ def is_slow_in_loops(lowered: jax.stages.Lowered) -> bool:
 def compiler_options() -> dict[str, str | bool]:
     """Returns XLA's options for this package's programs, as `jax.jit` takes them.
 
-    On x86-64 CPUs, jaxlib 0.10.1 to 0.12 hand convolutions to YNNPACK, whose gradients
-    take several times as long as XLA's own (`experiments.speed.compiler_options`).
+    On x86-64 CPUs, jaxlib 0.10.1 to 0.12 hand convolutions to YNNPACK, where gradients
+    take several times as long as with XLA's own (`experiments.speed.compiler_options`).
     The options keep YNNPACK for everything else. They are empty on other devices, with
-    other versions, which may not know the option, and if XLA_FLAGS has it.
+    other versions, which may not have the option, and if XLA_FLAGS sets it.
     """
     version = tuple(map(int, re.findall(r"\d+", jaxlib.version.__version__)[:3]))
     if (

@@ -1,4 +1,4 @@
-"""Memory that is used up, of this machine or of a device."""
+"""Errors that mean this machine or a device is out of memory."""
 
 import contextlib
 import errno
@@ -9,18 +9,18 @@ import jax
 
 from cifar_jax.errors import RunError
 
-# One of them is in XLA's errors, whose status may be another one, too.
+# XLA's errors contain one of them, though their status may be a different one.
 _WORDS = re.compile("RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
 _LONGEST = 200
 
 
 @contextlib.contextmanager
 def shortage_as_run_error(what: str, way_out: str) -> Iterator[None]:
-    """Turns an error of memory that is used up into a RunError.
+    """Turns an out-of-memory error into a RunError.
 
     Args:
-        what: memory is needed for.
-        way_out: what needs less.
+        what: what the memory is needed for.
+        way_out: what needs less memory.
     """
     try:
         yield
@@ -33,7 +33,7 @@ def shortage_as_run_error(what: str, way_out: str) -> Iterator[None]:
 
 
 def shortage(error: BaseException) -> str | None:
-    """Returns the words of an error of memory that is used up; None of others."""
+    """Returns the message of an out-of-memory error, or None for other errors."""
     text = str(error).strip()
     of_xla = isinstance(error, jax.errors.JaxRuntimeError | ValueError)
     of_system = isinstance(error, OSError) and error.errno == errno.ENOMEM

@@ -8,7 +8,7 @@ def describe(state: PyTree, data: PyTree, compiled: jax.stages.Compiled) -> str:
     """Returns a table of the devices of every array and of the compiled train step.
 
     It corresponds to the tutorial's --log_device_placement; XLA compiles the whole step
-    for its devices, so there are no devices of single operations to list.
+    for its devices, so no devices of individual operations can be listed.
     """
     lines = ["device placement"]
     arrays = [("state", state), ("data", data)]

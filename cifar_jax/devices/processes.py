@@ -1,7 +1,7 @@
 """The processes of a run: how they start, agree and notice that one has failed.
 
-Every process runs the same program on its own devices. The main process, process 0,
-is the one that prints and writes files.
+Every process runs the same program on its own devices. Only the main process, process
+0, prints and writes files.
 """
 
 import contextlib
@@ -23,17 +23,17 @@ from cifar_jax.errors import RunError, UserError
 
 # A process that has been silent for this long is considered dead.
 _HEARTBEAT_SECS = 60
-# So long a process waits for others to start, and so long it does so silently.
+# How long a process waits for the others to start, and how long it does so silently.
 _WAIT_SECS = 300
 _SILENT_SECS = 5
-# Variables with the number of processes, and who has set them.
+# Variables that hold the number of processes, and the launchers that set them.
 _CLUSTERS = {
     "SLURM_NTASKS": "Slurm",
     "OMPI_COMM_WORLD_SIZE": "Open MPI",
 }
 
-# XLA's errors begin with a status such as INTERNAL. Those of a program that runs at
-# once, not queued, are plain ValueErrors.
+# XLA's errors begin with a status such as INTERNAL. Errors of a program that runs
+# immediately, without being queued, are plain ValueErrors.
 _STATUS = re.compile(r"[A-Z_]+: ")
 
 Value = TypeVar("Value")
@@ -52,9 +52,9 @@ def start(
 
     Args:
         coordinator_address: host:port on which process 0 listens.
-        num_processes: the number of processes; 1 alone: whatever JAX detects, this
-            process is the only one.
-        process_id: the number of this process, from 0.
+        num_processes: the number of processes; if this is 1 and the only argument, this
+            process is the only one, whatever JAX detects.
+        process_id: the index of this process, from 0.
 
     Raises:
         UserError: the arguments are inconsistent, or the cluster does not answer.
@@ -68,50 +68,50 @@ def start(
     if any(value is not None for value in given):
         _check(*given)
         print(
-            f"process {process_id} waits for all {num_processes} at "
+            f"process {process_id} is waiting for all {num_processes} at "
             f"{coordinator_address}; if process 0 dies, JAX aborts the others",
             flush=True,
         )
     try:
         with _waiting(num_processes), warnings.catch_warnings():
-            # Of a pod without the package that could ask for the others.
+            # Raised in a pod without the package that could look for the others.
             warnings.filterwarnings("ignore", "Kubernetes environment detected")
             jax.distributed.initialize(
                 *given,
-                # JAX would abort the process with pages of C++.
+                # JAX would abort the process with pages of C++ messages.
                 initialization_timeout=2 * _WAIT_SECS,
                 heartbeat_timeout_seconds=_HEARTBEAT_SECS,
             )
     except jax.errors.JaxRuntimeError as error:
-        raise RunError(f"the processes cannot be joined: {error}") from error
-    except Exception as error:  # Detection asks services that may answer anything.
-        # JAX's message when nothing was given and nothing was detected.
+        raise RunError(f"cannot connect the processes: {error}") from error
+    except Exception as error:  # Detection queries services that may answer anything.
+        # JAX's message if nothing was passed and nothing was detected.
         if "coordinator_address should be defined" in str(error):
             pass
         elif _is_lone_pod():
             console.warn(
                 f"Kubernetes does not say whether there are other processes ({error}); "
-                "training in this one alone (--num_processes=1 says so)"
+                "training in this one alone, as with --num_processes=1"
             )
         else:
             raise UserError(
-                f"the processes cannot be joined: {error}; to train in this process "
-                "alone, give --num_processes=1"
+                f"cannot connect the processes: {error}; to train in this process "
+                "alone, pass --num_processes=1"
             ) from error
     if not is_main():
-        # Libraries print too, and one copy of that is enough; errors go to stderr.
+        # Libraries also print, and one copy of that is enough; errors go to stderr.
         sys.stdout.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
 def _waiting(num_processes: int | None) -> Iterator[None]:
-    """Says after a while what is waited for, and ends the process if it never comes."""
+    """Reports a long wait for other processes; ends this one if they never start."""
     what = f"{num_processes or 'all'} processes of this run"
     for name, cluster in _CLUSTERS.items():
         if num_processes is None and name in os.environ:
             what = f"{os.environ[name]} processes of this run ({name} of {cluster})"
-    way = "to train in this process alone, give --num_processes=1"
+    way = "to train in this process alone, pass --num_processes=1"
 
     def say() -> None:
         console.note(f"waiting for the {what} to start; {way}")
@@ -135,7 +135,7 @@ def _waiting(num_processes: int | None) -> Iterator[None]:
 
 
 def _is_lone_pod() -> bool:
-    """Whether this is a Kubernetes pod of no indexed job, whose pods know others."""
+    """Returns whether this is a Kubernetes pod outside of an indexed job."""
     names = os.environ
     return "KUBERNETES_SERVICE_HOST" in names and "JOB_COMPLETION_INDEX" not in names
 
@@ -146,7 +146,7 @@ def _check(
     if coordinator_address is None or num_processes is None or process_id is None:
         raise UserError(
             "--coordinator_address, --num_processes and --process_id go together: "
-            "give all three, or none on a cluster that JAX detects"
+            "pass all three, or none on a cluster that JAX detects"
         )
     host, _, port = coordinator_address.rpartition(":")
     if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
@@ -162,7 +162,7 @@ def _check(
 
 
 def is_main() -> bool:
-    """Whether this is the main process, which prints and writes."""
+    """Returns whether this is the main process, which prints and writes."""
     return jax.process_index() == 0
 
 
@@ -202,14 +202,14 @@ def check_same(identity: str) -> None:
     for process, row in enumerate(rows):
         if (row != rows[0]).any():
             raise UserError(
-                f"process {process} has other flags or other data than process 0; "
-                "start all with the same"
+                f"process {process} has different flags or data than process 0; "
+                "start all of them with the same"
             )
 
 
 @contextlib.contextmanager
 def lost_process_as_run_error() -> Iterator[None]:
-    """Turns the error that is raised when another process has gone into a RunError."""
+    """Turns the error raised when another process has gone into a RunError."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:
@@ -217,7 +217,7 @@ def lost_process_as_run_error() -> Iterator[None]:
             raise
         reason = str(error).splitlines()[0]
         raise RunError(
-            "another process of this run has failed or cannot be reached any more "
-            f"({reason}); start all of them again to resume from the last whole "
+            "another process of this run has failed or can no longer be reached "
+            f"({reason}); restart all of them to resume from the last complete "
             "checkpoint"
         ) from error

@@ -1,6 +1,6 @@
 """The device mesh of a run, and how arrays are laid out over it.
 
-The mesh has one axis, `data`: every device holds a share of each batch and a whole copy
+The mesh has one axis, `data`: every device holds a share of each batch and a full copy
 of the parameters.
 """
 
@@ -67,14 +67,14 @@ def check_batch_size(batch_size: int, devices: int) -> None:
 
 
 def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
-    """Puts a whole copy of the arrays on every device."""
+    """Puts a full copy of the arrays on every device."""
     return place(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def place(tree: PyTree, sharding: NamedSharding) -> PyTree:
     """Lays out arrays over devices.
 
-    Every process passes the same whole arrays and feeds only its own devices.
+    Every process passes the same full arrays and feeds only its own devices.
     """
     return jax.tree.map(
         lambda x: jax.make_array_from_callback(x.shape, sharding, lambda i: x[i]), tree
@@ -89,9 +89,9 @@ def to_local(tree: PyTree) -> PyTree:
 
 
 def memory(mesh: Mesh) -> int | None:
-    """Returns the memory that each device has for itself, in bytes; None if unknown.
+    """Returns the memory of each device in bytes, or None if unknown.
 
-    Processors share the memory of their machine.
+    CPU devices share the memory of their machine equally.
     """
     own = mesh.local_devices
     statistics = own[0].memory_stats()

@@ -1,6 +1,6 @@
-"""How a step sees the batch: whole, or as the share of it that one device holds.
+"""How a step sees the batch: as a whole, or as the share that one device holds.
 
-The train step is written once, over these few operations, and names no device.
+The train step is written once in terms of these few operations and names no device.
 """
 
 import dataclasses

@@ -17,13 +17,13 @@ from cifar_jax.devices import sharding
 from cifar_jax.devices.share import Share, Whole
 from cifar_jax.errors import UserError
 
-# Of each step's batch: arrays [steps, batch, ...], the indices, for example.
+# Arrays of each step's batch, such as indices: [steps, batch, ...].
 Batches = dict[str, Any]
 
 
 @runtime_checkable
 class Strategy(Protocol):
-    """How a function is spread over the devices of a mesh; hashable."""
+    """How a function is distributed over the devices of a mesh; hashable."""
 
     @property
     def mesh(self) -> Mesh:
@@ -32,11 +32,11 @@ class Strategy(Protocol):
 
     @property
     def share(self) -> Whole | Share:
-        """What the function sees of a batch."""
+        """The part of a batch that the function sees."""
         ...
 
     def wrap(self, function: Callable[..., PyTree]) -> jax.stages.Wrapped:
-        """Returns the function on all devices, to be lowered and compiled."""
+        """Returns the function for all devices, to be lowered and compiled."""
         ...
 
     def shard(self, batches: Batches) -> PyTree:
@@ -52,7 +52,7 @@ class Jit:
     share: ClassVar[Whole] = Whole()
 
     def wrap(self, function: Callable[..., PyTree]) -> jax.stages.Wrapped:
-        """Returns the function on all devices, to be lowered and compiled."""
+        """Returns the function for all devices, to be lowered and compiled."""
         return jax.jit(
             functools.partial(_call_on_mesh, self.mesh, function),
             donate_argnums=0,
@@ -89,12 +89,12 @@ class Pmap:
     def __post_init__(self) -> None:
         if not hasattr(jax, "pmap"):
             raise UserError(
-                f"--data_parallel=pmap: JAX {jax.__version__} has no pmap any more; "
+                f"--data_parallel=pmap: JAX {jax.__version__} no longer has pmap; "
                 "--data_parallel=jit gives the same results"
             )
 
     def wrap(self, function: Callable[..., PyTree]) -> jax.stages.Wrapped:
-        """Returns the function on all devices.
+        """Returns the function for all devices.
 
         It must be lowered and compiled: called directly, it would take and return the
         arrays of this process only.

@@ -1,1 +1,1 @@
-"""What a run leaves on disk: its folder, checkpoints and summaries."""
+"""Runs on disk: their folders, checkpoints and records."""

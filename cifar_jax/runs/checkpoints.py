@@ -1,12 +1,12 @@
 """Saves and restores checkpoints with Orbax, which only this module uses.
 
     DIRECTORY/<step>/             Orbax's files
-    DIRECTORY/<step>/run.json     the run and the step that they belong to
+    DIRECTORY/<step>/run.json     the run and the step that the checkpoint belongs to
     DIRECTORY/<step>/SHA256SUMS   checksums of all these files
 
 A checkpoint is written under a temporary name and renamed once it is complete. If its
-files do not match its checksums, it was damaged later: Orbax alone notices neither a
-flipped bit in the parameters nor every missing file. If its run or its step is another,
+files do not match its checksums, it was damaged later: Orbax by itself misses flipped
+bits in the parameters and some missing files. If it names a different run or step,
 somebody has put it there.
 """
 
@@ -28,10 +28,10 @@ from cifar_jax.devices import processes
 from cifar_jax.errors import RunError
 from cifar_jax.runs import checksums
 
-# The tutorial's `tf.train.Saver` keeps as many.
+# As many as the tutorial's `tf.train.Saver` keeps.
 KEPT = 5
 _RECORD = "run.json"
-_NAME = "state"  # Name of the only tree in a checkpoint.
+_NAME = "state"  # The name of the only tree in a checkpoint.
 _STEP = re.compile(r"0|[1-9][0-9]*")
 # Checkpoints being written or deleted; leftovers of a killed run are deleted too.
 _PARTIAL, _DELETED = ".{}.partial", ".{}.deleted"
@@ -39,9 +39,9 @@ _LEFTOVERS = re.compile(r"\.[0-9]+\.(partial|deleted)\b.*")
 
 
 def named_steps(directory: pathlib.Path) -> list[int]:
-    """Returns the steps that folders are named after, oldest first.
+    """Returns the steps of all checkpoint folders, oldest first.
 
-    They include damaged checkpoints and those of other runs.
+    Damaged checkpoints and those of other runs are included.
     """
     if not directory.is_dir():
         return []
@@ -57,7 +57,7 @@ def steps(directory: pathlib.Path, run_id: str | None = None) -> list[int]:
 
     Args:
         directory: folder of the run's checkpoints.
-        run_id: of the run; None: whichever it is.
+        run_id: ID of the run, or None for any run.
     """
     return [
         step
@@ -77,16 +77,17 @@ def save(
     """Writes the checkpoint of a step, and deletes old ones.
 
     Every process of a run must call it, with the same folder. An existing checkpoint
-    of the same step is replaced. Of the others, only those are counted and deleted
-    that the run could be resumed from.
+    of the same step is replaced. Of the others, only those that the run could be
+    resumed from are counted and deleted.
 
     Args:
         directory: folder of the run's checkpoints.
-        step: that the state is of.
+        step: the step of the state.
         state: a tree of arrays.
-        run_id: of the run.
-        kept: so many of the newest ones are kept, up to this step; 1: only this one.
-        **facts: what else is to be known of the checkpoint, see `facts`.
+        run_id: ID of the run.
+        kept: how many of the newest checkpoints to keep, up to this step; 1 keeps only
+            this one.
+        **facts: more details to record with the checkpoint; see `facts`.
 
     Raises:
         RunError: the checkpoint could not be written, for example to a full disk.
@@ -126,7 +127,7 @@ def restore(
         step: one of `steps(directory)`.
         like: tree of arrays, or of jax.ShapeDtypeStruct with shardings, that gives
             the structure, shapes, dtypes and shardings of the result.
-        run_id: of the run; None: whichever it is.
+        run_id: ID of the run, or None for any run.
 
     Raises:
         RunError: a file is missing or damaged, or belongs to another network, run or
@@ -141,7 +142,7 @@ def restore(
         raise RunError(
             f"cannot load the checkpoint {folder}: {_first_line(error)}"
         ) from error
-    # Checkpoints of earlier versions have no record of their step.
+    # Checkpoints from earlier versions do not record their step.
     if (saved := getattr(state, "step", step)) != step:
         raise RunError(_other_step(folder, int(saved)))
     return state
@@ -154,7 +155,7 @@ def newest_step(directory: pathlib.Path, run_id: str | None = None) -> int | Non
 
     Args:
         directory: folder of the run's checkpoints.
-        run_id: of the run; None: whichever it is.
+        run_id: ID of the run, or None for any run.
 
     Raises:
         RunError: there are checkpoints, but none of them can be used.
@@ -174,7 +175,7 @@ def newest_step(directory: pathlib.Path, run_id: str | None = None) -> int | Non
 
 
 def facts(directory: pathlib.Path, step: int) -> dict[str, Any]:
-    """Returns what `save` was told of a checkpoint; nothing if that is unknown."""
+    """Returns the details that `save` recorded; empty if there is no usable record."""
     return dict(_record(directory / str(step)) or {})
 
 
@@ -186,25 +187,23 @@ def _verify(folder: pathlib.Path, run_id: str | None) -> None:
 
 
 def _stranger(folder: pathlib.Path, run_id: str | None) -> str | None:
-    """Says why a checkpoint is not the run's, or not that of its step."""
+    """Returns why a checkpoint belongs to another run or step, or None."""
     record = _record(folder)
     if record is None:
         return None
     if record.get("step") != int(folder.name):
         return _other_step(folder, record.get("step"))
     if run_id is not None and record.get("run") not in (None, run_id):
-        return f"checkpoint {folder} is of another run; move it elsewhere"
+        return f"checkpoint {folder} belongs to another run; move it elsewhere"
     return None
 
 
 def _other_step(folder: pathlib.Path, step: Any) -> str:
-    return (
-        f"checkpoint {folder} is that of step {step}; rename it to {step}, or delete it"
-    )
+    return f"checkpoint {folder} is from step {step}; rename it to {step}, or delete it"
 
 
 def _record(folder: pathlib.Path) -> Mapping[str, Any] | None:
-    """Returns what run.json says; None if it is missing or damaged."""
+    """Returns the contents of run.json, or None if it is missing or damaged."""
     path = folder / _RECORD
     with contextlib.suppress(OSError, ValueError, RecursionError):
         if path.is_file():  # Reading a FIFO would block forever.
@@ -214,7 +213,7 @@ def _record(folder: pathlib.Path) -> Mapping[str, Any] | None:
 
 
 def _prune(directory: pathlib.Path, step: int, run_id: str | None, kept: int) -> None:
-    """Deletes what `save` does not keep; if that fails, nothing is lost."""
+    """Deletes the checkpoints that `save` does not keep; a failure loses nothing."""
     try:
         others = [s for s in steps(directory, run_id) if s != step]
         if kept > 1:
@@ -225,7 +224,7 @@ def _prune(directory: pathlib.Path, step: int, run_id: str | None, kept: int) ->
         for old in usable[: len(usable) - (kept - 1)]:
             _delete(directory, old)
     except OSError as error:
-        console.warn(f"an old checkpoint cannot be deleted: {error}")
+        console.warn(f"cannot delete an old checkpoint: {error}")
 
 
 def _is_usable(folder: pathlib.Path, run_id: str | None) -> bool:
@@ -256,7 +255,7 @@ def _latest(directory: pathlib.Path, run_id: str | None) -> str:
     try:
         last = steps(directory, run_id)
     except OSError:
-        return "earlier ones are as they were"
+        return "earlier checkpoints are unchanged"
     if not last:
         return "there is no earlier checkpoint"
     return f"the latest checkpoint is {directory / str(last[-1])}"

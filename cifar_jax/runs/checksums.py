@@ -1,4 +1,4 @@
-"""The checksums of all files in a folder, in a file for `sha256sum -c SHA256SUMS`."""
+"""Checksums of all files in a folder, in a file for `sha256sum -c SHA256SUMS`."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ _SUMS = "SHA256SUMS"
 
 
 def write(folder: pathlib.Path) -> None:
-    """Writes the checksums of the files that a folder has now."""
+    """Writes the checksums of the files in a folder."""
     sums = "".join(
         f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n"
         for path in _files(folder)
@@ -28,7 +28,7 @@ def verify(folder: pathlib.Path, name: str) -> None:
 
     Args:
         folder: the folder.
-        name: what it is called in the message.
+        name: what the message calls it.
     """
     damaged = f"{name} {folder} is damaged"
     try:

@@ -1,4 +1,4 @@
-"""The file config.json of a run: how it is written, verified and read."""
+"""Writes, verifies and reads the config.json of a run."""
 
 import contextlib
 import hashlib
@@ -15,13 +15,13 @@ from cifar_jax.runs.files import write_atomically
 
 NAME = "config.json"
 _CHECKSUM = "sha256"
-# Of config.json and the checkpoints; runs of another one cannot be read.
+# The format of config.json and the checkpoints; runs in another one cannot be read.
 _FORMAT = 3
 _PACKAGES = ("cifar-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def write(directory: pathlib.Path, contents: dict[str, Any]) -> None:
-    """Writes the file of a run, with the versions of packages and a checksum.
+    """Writes the config.json of a run, with package versions and a checksum.
 
     Raises:
         UserError: it cannot be written.
@@ -37,13 +37,13 @@ def write(directory: pathlib.Path, contents: dict[str, Any]) -> None:
 
 
 def read(file: pathlib.Path) -> dict[str, Any]:
-    """Returns the contents of config.json; checks their checksum and their format."""
+    """Returns the contents of config.json after checking its checksum and format."""
     if file.exists() and not file.is_file():
         raise UserError("it is not a regular file")
     saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     checksum = saved.pop(_CHECKSUM, None)
     if checksum is None:
-        console.warn(f"{file} has no {_CHECKSUM}; it is used as it is")
+        console.warn(f"{file} has no {_CHECKSUM}; it is used as is")
     elif checksum != _checksum(saved):
         raise UserError(
             f"its {_CHECKSUM} does not match, so it is damaged or was edited; if you "
@@ -59,7 +59,7 @@ def read(file: pathlib.Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def explain_unreadable(file: pathlib.Path) -> Iterator[None]:
-    """Raises what goes wrong with config.json as a UserError."""
+    """Turns errors about config.json into a UserError."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
@@ -77,7 +77,7 @@ def explain_unreadable(file: pathlib.Path) -> Iterator[None]:
 
 
 def refuse_foreign(directory: pathlib.Path) -> None:
-    """Raises UserError if the file is there, but is not one of a run."""
+    """Raises UserError if there is a config.json that does not belong to a run."""
     file = directory / NAME
     if not file.exists():
         return
@@ -89,13 +89,13 @@ def refuse_foreign(directory: pathlib.Path) -> None:
         is_own = False
     if not is_own:
         raise UserError(
-            f"--train_dir={directory} has a {NAME} that is not of a run, and would be "
-            "overwritten; choose another --train_dir"
+            f"--train_dir={directory} has a {NAME} that does not belong to a run and "
+            "would be overwritten; choose another --train_dir"
         )
 
 
 def versions() -> dict[str, str | None]:
-    """Returns the versions of Python and of the packages that matter for results."""
+    """Returns the versions of Python and of the packages that affect results."""
     return {
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
@@ -103,13 +103,13 @@ def versions() -> dict[str, str | None]:
 
 
 def _checksum(contents: dict[str, Any]) -> str:
-    """Returns the SHA-256 of contents without their checksum, whatever the layout."""
+    """Returns the SHA-256 of contents without their checksum, in any layout."""
     canonical = json.dumps(contents, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _version(package: str) -> str | None:
-    """Returns the version of a package; None if it is not installed."""
+    """Returns the version of a package, or None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

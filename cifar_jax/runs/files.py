@@ -15,15 +15,15 @@ try:
 except ModuleNotFoundError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
-# A file that is being written; the name is different each time.
+# The name of a file that is being written, different each time.
 _PARTIAL = ".cifar_jax-{}.partial"
 
 
 def write_atomically(path: pathlib.Path, contents: str | bytes) -> None:
     """Writes a file atomically, so that neither a reader nor a crash sees half of it.
 
-    Text is written as UTF-8. What killed processes were writing in that folder is
-    deleted.
+    Text is written as UTF-8. Partial files that killed processes left in that folder
+    are deleted.
 
     Raises:
         OSError: the file cannot be written; its previous contents are unchanged.
@@ -36,11 +36,11 @@ def write_atomically(path: pathlib.Path, contents: str | bytes) -> None:
 def write_together(directory: pathlib.Path, files: Mapping[str, str | bytes]) -> None:
     """Writes files that belong together into a folder, which is created if missing.
 
-    They get their names, in this order, once all are written. One process at a time
-    does so, except on Windows and NFS, where folders cannot be locked.
+    The files get their names, in this order, once all are written. Only one process at
+    a time does this, except on Windows and NFS, where folders cannot be locked.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: the files cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with _lock(directory), contextlib.ExitStack() as stack:
@@ -55,7 +55,7 @@ def write_together(directory: pathlib.Path, files: Mapping[str, str | bytes]) ->
 
 @contextlib.contextmanager
 def _lock(folder: pathlib.Path) -> Iterator[None]:
-    """Locks the folder itself, which leaves no file behind."""
+    """Locks the folder itself, so that no file is left behind."""
     if fcntl is None:
         yield
         return
@@ -70,7 +70,7 @@ def _lock(folder: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stage(folder: pathlib.Path, contents: str | bytes) -> Iterator[pathlib.Path]:
-    """Writes a file of another name, which is deleted unless it gets the right one."""
+    """Writes a temporary file, which is deleted unless it is renamed."""
     with contextlib.ExitStack() as stack:
         partial, file = _create(folder)
         stack.callback(partial.unlink, missing_ok=True)
@@ -78,32 +78,32 @@ def _stage(folder: pathlib.Path, contents: str | bytes) -> Iterator[pathlib.Path
         file.write(contents.encode() if isinstance(contents, str) else contents)
         file.flush()
         os.fsync(file.fileno())
-        if fcntl is None:  # Windows renames no open files.
+        if fcntl is None:  # Windows cannot rename open files.
             file.close()
         yield partial
 
 
 def _create(folder: pathlib.Path) -> tuple[pathlib.Path, BinaryIO]:
-    """Creates a file, whose lock tells others that it is being written."""
+    """Creates a file; its lock tells others that it is being written."""
     while True:
         partial = folder / _PARTIAL.format(secrets.token_hex(8))
         file = partial.open("xb")
         if fcntl is not None:
-            # Some file systems have no locks; leftovers stay there.
+            # Some file systems have no locks; leftovers remain there.
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
         if partial.exists():
             return partial, file
-        # Between its creation and its lock another process took it for a leftover.
+        # Before it was locked, another process mistook it for a leftover.
         file.close()
 
 
 def _delete_leftovers(folder: pathlib.Path) -> None:
     for path in folder.glob(_PARTIAL.format("*")):
-        # Also raised by the lock of a file that is being written.
+        # Locking a file that is being written raises this, too.
         with contextlib.suppress(OSError):
             if fcntl is None:
-                path.unlink()  # Windows deletes no open files.
+                path.unlink()  # Windows cannot delete open files.
             elif path.is_file() and not path.is_symlink():
                 with path.open("r+b") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,7 +111,7 @@ def _delete_leftovers(folder: pathlib.Path) -> None:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file of this name is one that operating systems leave in any folder."""
+    """Returns whether a file name is one that operating systems leave in any folder."""
     own = (".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory")
     return name in own or name.startswith(("._", ".nfs"))
 
@@ -119,7 +119,7 @@ def is_litter(name: str) -> bool:
 def check_folder(path: str | os.PathLike[str], flag: str) -> None:
     """Raises UserError unless files can be written to a folder, existing or not.
 
-    The check creates temporary files where the folder is or would be and removes them.
+    The check creates temporary files where the folder is or would be, and removes them.
 
     Args:
         path: path of the folder.

@@ -15,14 +15,15 @@ _POLL_SECS = 1.0
 def new_steps(run: Run, interval_secs: float) -> Iterator[tuple[Run, int]]:
     """Yields the step of each new checkpoint once, until training has finished.
 
-    With it comes the run as it is then: one that had saved nothing may begin anew.
+    Each step comes with the run as it is at that moment: a run that has saved nothing
+    may be replaced by a new one.
 
     If training stops before its last step, it may be restarted; this waits for one
     interval before giving up.
     """
     seen: set[int] = set()
     while True:
-        # Checked before the checkpoints are listed, so that the last one is not missed.
+        # Checked before listing the checkpoints, so that the last one is not missed.
         at_work = lock.is_training(run.path)
         run = run_dir.read(run.path)
         saved = checkpoints.steps(run.checkpoints, run.id)
@@ -45,7 +46,7 @@ def new_steps(run: Run, interval_secs: float) -> Iterator[tuple[Run, int]]:
     reason = f"training in {run.path} was not restarted within {interval_secs:g} s"
     if not seen:
         raise UserError(f"{reason} and has saved no checkpoint")
-    say(f"{reason}; its last checkpoint is that of step {max(seen)}")
+    say(f"{reason}; its last checkpoint is at step {max(seen)}")
 
 
 def _training_starts_within(directory: pathlib.Path, seconds: float) -> bool:

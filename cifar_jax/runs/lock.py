@@ -1,4 +1,4 @@
-"""The lock of a run's directory: one training at a time."""
+"""The lock of a run's directory, which only one training process can hold."""
 
 import contextlib
 import os
@@ -10,15 +10,15 @@ import filelock
 from cifar_jax.errors import UserError
 
 _LOCK = ".lock"
-# An evaluation that checks whether a training is running holds the lock for an
-# instant; a training that starts at that moment waits this long before it gives up.
+# An evaluation that checks whether training is running holds the lock for an instant;
+# training that starts at that moment waits this long before it gives up.
 _LOCK_SECS = 1.0
 
 
 def is_training(path: pathlib.Path) -> bool:
-    """Whether a training is running in the directory at this moment, or may be.
+    """Returns whether training is running in the directory at this moment, or may be.
 
-    Where this user cannot write, that cannot be known.
+    If this user cannot write there, that is unknown.
     """
     if not (path / _LOCK).exists():
         return False
@@ -33,14 +33,14 @@ def is_training(path: pathlib.Path) -> bool:
 
 @contextlib.contextmanager
 def hold(path: pathlib.Path) -> Iterator[None]:
-    """Makes a directory and holds its lock, which the end of the process releases."""
+    """Creates a directory and holds its lock, which is released if the process ends."""
     file = path / _LOCK
     try:
         path.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(file, timeout=_LOCK_SECS).acquire()
     except filelock.Timeout:
         raise UserError(
-            f"another training (process {_owner(file)}) is running in "
+            f"another training run (process {_owner(file)}) is using "
             f"--train_dir={path}; wait for it or choose another --train_dir"
         ) from None
     except OSError as error:
@@ -49,7 +49,7 @@ def hold(path: pathlib.Path) -> Iterator[None]:
             f"--train_dir={path}{where} cannot be used: {error.strerror or error}"
         ) from None
     with held:
-        # Windows lets nobody write to a locked file; the owner is then "unknown".
+        # On Windows, a locked file cannot be written to; the owner is then "unknown".
         with contextlib.suppress(OSError):
             file.write_text(f"{os.getpid()}\n", encoding="utf-8")
         yield

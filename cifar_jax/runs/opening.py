@@ -1,4 +1,4 @@
-"""Opens a run: a new one, or one that is to be resumed."""
+"""Opens a run: a new one, or one to resume."""
 
 import contextlib
 import dataclasses
@@ -14,11 +14,11 @@ from cifar_jax.runs.run_dir import Run
 
 
 class Opened(NamedTuple):
-    """A run, held by this training alone.
+    """A run that no other process is training.
 
     Attributes:
-        run: on disk; None if nothing is to be written.
-        step: of the checkpoint to resume from; None: the run is a new one.
+        run: the run on disk, or None if nothing is written.
+        step: step of the checkpoint to resume from, or None for a new run.
     """
 
     run: Run | None
@@ -27,18 +27,18 @@ class Opened(NamedTuple):
 
 @contextlib.contextmanager
 def open_run(config: Config, dataset: Dataset, network: str | None) -> Iterator[Opened]:
-    """Claims the directory of a run, in the main process for all of them.
+    """Claims the directory of a run; the main process does so for all of them.
 
-    Nothing in it changes: `run_dir.write_config` is called when the training starts.
+    Nothing in it changes: `run_dir.write_config` is called when training starts.
 
     Args:
-        config: of the run.
-        dataset: likewise.
+        config: config of the run.
+        dataset: data set of the run.
         network: see `Run`.
 
     Raises:
-        UserError: the processes of the run have other settings or data, the directory
-            cannot be used, or it holds a run that this one would not continue.
+        UserError: the processes of the run have different settings or data, the
+            directory cannot be used, or it holds a run that this one cannot continue.
         RunError: all of its checkpoints are damaged.
     """
     processes.check_same(run_dir.identity(config, dataset, network))
@@ -48,7 +48,7 @@ def open_run(config: Config, dataset: Dataset, network: str | None) -> Iterator[
     run = run_dir.from_config(config, dataset, network)
     with contextlib.ExitStack() as stack:
         claimed = processes.run_on_main(lambda: stack.enter_context(run_dir.claim(run)))
-        # The main process alone writes, and checks what has been written.
+        # Only the main process writes, and checks what has been written.
         run = claimed or dataclasses.replace(run, id=None)
         newest = processes.run_on_main(
             lambda: checkpoints.newest_step(run.checkpoints, run.id)

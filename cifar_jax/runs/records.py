@@ -1,4 +1,4 @@
-"""Reads the records that a run has left: of its training, and of its evaluations."""
+"""Reads the training and evaluation records of a run."""
 
 import itertools
 import pathlib
@@ -9,7 +9,7 @@ from cifar_jax.errors import UserError
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.writers import jsonl
 
-# The lowest and the highest value of what is read of each record.
+# The lowest and the highest allowed values of the fields that are read.
 _LARGEST = 2**31 - 1
 _TRAINING = {
     "step": (0, _LARGEST),
@@ -25,7 +25,7 @@ _EVALUATION = {
 
 
 def training(run: Run) -> list[dict[str, Any]]:
-    """Returns the summaries of a run's training, see `jsonl.read_training`.
+    """Returns the training summaries of a run; see `jsonl.read_training`.
 
     Raises:
         UserError: the file cannot be read, or is damaged.
@@ -34,9 +34,9 @@ def training(run: Run) -> list[dict[str, Any]]:
 
 
 def log(run: Run) -> list[dict[str, Any]]:
-    """Returns the numbers of the lines of a run's log, see `jsonl.read_training`.
+    """Returns the values in a run's log lines; see `jsonl.read_training`.
 
-    Earlier versions kept none.
+    Earlier versions did not record them.
 
     Raises:
         UserError: the file cannot be read, or is damaged.
@@ -47,8 +47,8 @@ def log(run: Run) -> list[dict[str, Any]]:
 def evaluations(run: Run, split: str) -> list[dict[str, Any]]:
     """Returns the evaluations of a run on a whole split of its own data.
 
-    See `jsonl.read_evaluations`. They are those of the averaged parameters, in the
-    run's folder `eval`.
+    These are evaluations of the averaged parameters, from the run's folder `eval`; see
+    `jsonl.read_evaluations`.
 
     Raises:
         UserError: the file cannot be read, or is damaged.
@@ -68,7 +68,7 @@ def _read(
     path: pathlib.Path,
     ranges: Mapping[str, tuple[float, float]],
 ) -> list[dict[str, Any]]:
-    """Returns the records of a file, none if it does not exist, and checks them."""
+    """Reads and checks the records of a file; returns none if it does not exist."""
     try:
         if not path.exists():
             return []
@@ -81,7 +81,7 @@ def _read(
         value = record.get(name)
         if type(value) not in (int, float) or not low <= value <= high:
             raise UserError(
-                f"{path} is damaged: in its line of step {record['step']}, {name} is "
+                f"{path} is damaged: in its line for step {record['step']}, {name} is "
                 f"{str(value)[:40]}; delete that line"
             )
     return records

@@ -2,11 +2,11 @@
 
 DIR/config.json      config, data and versions of the run, and what it needs to import
 DIR/checkpoints/     see checkpoints.py
-DIR/best/            likewise, the one that --keep_best keeps
-DIR/train.jsonl      summaries, one per line; DIR/events.out.tfevents.* has the same
-DIR/log.jsonl        the numbers of each line of the log
+DIR/best/            the checkpoint that --keep_best keeps
+DIR/train.jsonl      summaries, one per line; also in DIR/events.out.tfevents.*
+DIR/log.jsonl        the values in each log line
 DIR/eval/            summaries of evaluations, unless --eval_dir is given
-DIR/.lock            held while a training writes to DIR
+DIR/.lock            held while training writes to DIR
 """
 
 import contextlib
@@ -34,18 +34,18 @@ class Run:
 
     Attributes:
         path: its directory.
-        config: of its last start; `dataset` is never `auto` here.
+        config: the config of its last start; `dataset` is never `auto` here.
         class_names: the name of each label, in order.
         image_shape: height, width and channels of the images.
         data_source: where the pixels came from, in words.
         data_fingerprint: SHA-256 of the pixels and labels.
         training_set: which of the images it trains on; None in runs that did not
             record it.
-        network: a network that fit() was given, see `models.describe`; None: the one
+        network: the network passed to fit(), see `models.describe`, or None for the one
             that the config names.
         value_range: see `Dataset`.
-        id: tells its checkpoints from those of others; None in runs of old that did not
-            record it, and in processes that write nothing.
+        id: identifies its checkpoints; None in old runs that did not record it, and in
+            processes that write nothing.
     """
 
     path: pathlib.Path
@@ -66,21 +66,21 @@ class Run:
 
     @property
     def evaluations(self) -> pathlib.Path:
-        """The directory of the results of evaluations, unless --eval_dir is given."""
+        """The directory of evaluation results, unless --eval_dir is given."""
         return self.path / "eval"
 
     @property
     def best(self) -> pathlib.Path:
-        """The directory of the checkpoint that is best on the validation images."""
+        """The directory of the checkpoint with the best validation precision."""
         return self.path / "best"
 
 
 def from_config(config: Config, dataset: Dataset, network: str | None = None) -> Run:
-    """Returns the run of a config with a train_dir, on disk or not yet.
+    """Returns the run of a config with a train_dir, whether or not it is on disk yet.
 
     Args:
-        config: of the run.
-        dataset: likewise.
+        config: config of the run.
+        dataset: data set of the run.
         network: see `Run`.
     """
     assert config.train_dir is not None
@@ -114,8 +114,8 @@ def read(path: str | os.PathLike[str]) -> Run:
     path = pathlib.Path(path)
     if (weights := safetensors_files.find_in_export(path)) is not None:
         raise UserError(
-            f"{path} is an export, not a run; predict and demo take it by "
-            f"--weights={weights}, and train by --init_from={weights}"
+            f"{path} is an export, not a run; pass --weights={weights} to predict or "
+            f"demo, or --init_from={weights} to train"
         )
     file = path / config_file.NAME
     with config_file.explain_unreadable(file):
@@ -140,15 +140,15 @@ def read(path: str | os.PathLike[str]) -> Run:
 
 
 def exists(path: pathlib.Path) -> bool:
-    """Whether a training has begun in the directory."""
+    """Returns whether training has started in the directory."""
     try:
         return (path / config_file.NAME).is_file()
-    except OSError:  # who reads the folder says what is wrong with it
+    except OSError:  # whoever reads the folder reports what is wrong with it
         return False
 
 
 def settle_dataset(config: Config) -> Config:
-    """Replaces `--dataset=auto` by the data set of the run that is to be resumed.
+    """Replaces `--dataset=auto` with the data set of the run to resume.
 
     Raises:
         UserError: the run in the directory cannot be resumed with this config.
@@ -167,9 +167,9 @@ def settle_dataset(config: Config) -> Config:
 
 
 def identity(config: Config, dataset: Dataset, network: str | None) -> str:
-    """Returns what must be equal in all processes of a run, as text.
+    """Returns everything that must be equal in all processes of a run, as text.
 
-    Directories are not part of it: a process may know them by other names.
+    It does not include directories, which may have other names in other processes.
     """
     settings = dataclasses.asdict(config)
     own = {"train_dir": config.train_dir is None, "data_dir": None}
@@ -179,14 +179,14 @@ def identity(config: Config, dataset: Dataset, network: str | None) -> str:
 
 @contextlib.contextmanager
 def claim(run: Run) -> Iterator[Run]:
-    """Locks the directory of a run for one training, new or resumed.
+    """Locks the directory of a run for training, from the start or resumed.
 
-    Nothing in it changes: `write_config` is called when the training really starts.
-    Yields the run, with the id of the one that it resumes.
+    Nothing in it changes: `write_config` is called when training starts. Yields the
+    run, with the id of the run that it resumes.
 
     Raises:
-        UserError: the directory cannot be used, another training is running there, or
-            it contains a run that this config or data would not continue.
+        UserError: the directory cannot be used, another training run is using it, or
+            it contains a run that cannot be continued with this config or data.
     """
     with lock.hold(run.path):
         saved = _resumable(run.path)
@@ -206,7 +206,7 @@ def claim(run: Run) -> Iterator[Run]:
 
 
 def write_config(run: Run, dataset: Dataset) -> None:
-    """Writes config.json; again for a resumed run, whose --max_steps may be different.
+    """Writes config.json, also when resuming, as --max_steps may be different.
 
     Raises:
         UserError: it cannot be written.
@@ -232,11 +232,11 @@ def write_config(run: Run, dataset: Dataset) -> None:
 
 
 def _resumable(path: pathlib.Path) -> Run | None:
-    """Returns the run in a directory; None if it has no checkpoint to resume from.
+    """Returns the run in a directory, or None if there is no checkpoint to resume.
 
     Raises:
-        UserError: there are checkpoints, but no config, or a config.json is not of a
-            run, and would be overwritten.
+        UserError: there are checkpoints but no config, or there is a config.json that
+            does not belong to a run and would be overwritten.
     """
     if not checkpoints.named_steps(path / "checkpoints"):
         config_file.refuse_foreign(path)
@@ -250,14 +250,14 @@ def _resumable(path: pathlib.Path) -> Run | None:
 
 
 def _training_set(data: dict[str, Any]) -> TrainingSet | None:
-    """Returns what config.json says of the training set, if it does."""
+    """Returns the training set that config.json records, or None."""
     if "train_labels" not in data:
         return None
     return TrainingSet(**{name: data[name] for name in TrainingSet._fields})
 
 
 def _value_range(data: dict[str, Any]) -> tuple[float, float] | None:
-    """Returns the values that became 0 and 255, if config.json says so."""
+    """Returns the values that became 0 and 255, or None if they are not recorded."""
     if data.get("value_range") is None:
         return None
     low, high = map(float, data["value_range"])
@@ -267,7 +267,7 @@ def _value_range(data: dict[str, Any]) -> tuple[float, float] | None:
 def _other_images(
     saved: TrainingSet | None, asked: TrainingSet | None
 ) -> Iterator[str]:
-    """Yields how two training sets differ, as far as is known."""
+    """Yields the known differences between two training sets."""
     if saved is None or asked is None:
         return
     words = (
@@ -283,16 +283,16 @@ def _refuse_conflicts(run: Run, found: list[str]) -> None:
     if found:
         raise UserError(
             f"--train_dir={run.path} holds another run ({'; '.join(found)}); "
-            "give the same values to resume it, or choose another --train_dir"
+            "pass the same values to resume it, or choose another --train_dir"
         )
 
 
 def _names(config: Config) -> list[str]:
-    """Returns the settings that name something; paths, which may be None, do not."""
+    """Returns the settings that can name something registered, which excludes paths."""
     fields = dataclasses.fields(config)
     return [getattr(config, field.name) for field in fields if field.type is str]
 
 
 def _tuples(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns settings with tuples, which JSON knows as lists."""
+    """Returns settings with tuples in place of JSON's lists."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}

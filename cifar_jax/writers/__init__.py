@@ -1,4 +1,4 @@
-"""Where the summaries of a run go, by name."""
+"""The writers of summaries, by name."""
 
 import concurrent.futures
 import contextlib
@@ -23,10 +23,10 @@ WRITERS: Registry[Writer] = Registry(
 
 
 class Writers(contextlib.AbstractContextManager["Writers"]):
-    """The writers of a run. All of them write each summary, in a thread of their own.
+    """The writers of a run, all of which write each summary, in a separate thread.
 
-    They are opened when there is something to write. An error is raised by `write`, or
-    else by the next one or in the end.
+    They are opened when there is something to write. An error is raised by `write`, by
+    the next `write`, or at the end.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class Writers(contextlib.AbstractContextManager["Writers"]):
         directory: pathlib.Path | None,
         resume_step: int | None = None,
     ):
-        """Makes the writers of these names.
+        """Creates the writers with these names.
 
         Args:
-            names: as in --writers, such as "jsonl, tensorboard".
-            directory: of the run, or of other results; it is created if need be. None:
-                nothing is written.
+            names: names as in --writers, such as "jsonl, tensorboard".
+            directory: directory of the run or of other results, created if needed; None
+                to write nothing.
             resume_step: see `Writer.open`.
         """
         self._writers: Sequence[Writer] = resolve_all(names, WRITERS, "writers")
@@ -51,10 +51,10 @@ class Writers(contextlib.AbstractContextManager["Writers"]):
         self._pending: list[concurrent.futures.Future[None]] = []
 
     def write(self, summary: Summary | Callable[[], Summary]) -> None:
-        """Writes a summary; it does not wait for one that is still to be computed.
+        """Writes a summary; does not wait for a summary that is yet to be computed.
 
         Raises:
-            RunError: it, or the one before, cannot be written.
+            RunError: this summary or an earlier one cannot be written.
         """
         self._wait()
         if self._directory is None:
@@ -66,10 +66,10 @@ class Writers(contextlib.AbstractContextManager["Writers"]):
             self._pending.append(self._thread.submit(self._write, summary))
 
     def note(self, summary: Summary) -> None:
-        """Writes a small summary, and waits neither for it nor for those before it.
+        """Writes a small summary without waiting for it or for earlier ones.
 
         Raises:
-            RunError: one before it could not be written.
+            RunError: an earlier summary could not be written.
         """
         if self._directory is None:
             return
@@ -109,7 +109,7 @@ class Writers(contextlib.AbstractContextManager["Writers"]):
 
 @contextlib.contextmanager
 def _writing(what: str) -> Iterator[None]:
-    """Turns an error of the disk into a RunError."""
+    """Turns a disk error into a RunError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What is written of a run as it trains, and what a writer provides."""
+"""Summaries of a run, and the interface of their writers."""
 
 import dataclasses
 import pathlib
@@ -12,7 +12,7 @@ from cifar_jax.devices import sharding
 from cifar_jax.errors import UserError
 
 _BINS = 64
-# What JSON lines have besides numbers by name.
+# Keys that JSON lines have in addition to named numbers.
 _RESERVED = (
     *("step", "time", "histograms", "num_examples", "examples_in_split"),
     *("largest_class", "predicted_classes", "fingerprint", "crc32"),
@@ -47,17 +47,17 @@ class Histogram:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What is known of a run at one step.
+    """The results of a run at one step.
 
     Attributes:
-        series: what it is about: "train"; "log", the numbers of a line of the log;
-            "hooks", those that hooks return; or an evaluation, such as "eval/test" or
-            "eval/test_raw".
+        series: the series it belongs to: "train"; "log", the numbers in a log line;
+            "hooks", the numbers that hooks return; or an evaluation, such as
+            "eval/test" or "eval/test_raw".
         step: the step it belongs to.
         scalars: numbers by name.
-        facts: what describes the scalars and is not plotted.
-        histograms: by name.
-        images: by name.
+        facts: details about the scalars, which are not plotted.
+        histograms: histograms by name.
+        images: images by name.
     """
 
     series: str
@@ -72,40 +72,41 @@ class Summary:
 
 @runtime_checkable
 class Writer(Protocol):
-    """What a class in WRITERS provides; the arguments of its constructor are options.
+    """The interface of classes in WRITERS; their constructors' arguments are options.
 
     Nothing happens before `open`. Only the main process writes. An OSError that a
-    method raises ends the run as one that failed.
+    method raises ends the run as failed.
     """
 
     def open(self, directory: pathlib.Path, resume_step: int | None) -> None:
         """Prepares to write.
 
         Args:
-            directory: of the run; it exists.
-            resume_step: the step at which the run starts or resumes: what was written
-                of this step and later ones is void. None: it is not a training run.
+            directory: directory of the run, which exists.
+            resume_step: the step at which the run starts or resumes, which voids
+                earlier records of this step and later ones; None if this is not a
+                training run.
         """
         ...
 
     def write(self, summary: Summary) -> None:
-        """Writes a summary so that a killed process loses it at most."""
+        """Writes a summary so that a killed process loses no earlier one."""
         ...
 
     def close(self) -> None:
-        """Ends writing."""
+        """Finishes writing."""
         ...
 
 
 def as_numbers(returned: Any, name: str) -> dict[str, float]:
-    """Returns what something has returned, as Python's own numbers by name.
+    """Converts the result of a metric or a hook to Python floats by name.
 
     Args:
         returned: numbers by name, or None.
-        name: of what returned them, for the message.
+        name: what returned them, for the message.
 
     Raises:
-        UserError: it is something else.
+        UserError: the result is something else.
     """
     try:
         found = {
@@ -119,7 +120,7 @@ def as_numbers(returned: Any, name: str) -> dict[str, float]:
     for key in found:
         if not isinstance(key, str) or key in _RESERVED:
             raise UserError(
-                f"{name} returned a number called {key!r}; call it by another name, in "
-                f"text, that is not one of {', '.join(_RESERVED)}"
+                f"{name} returned a number called {key!r}; its name must be text and "
+                f"none of {', '.join(_RESERVED)}"
             )
     return found

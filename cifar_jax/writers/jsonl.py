@@ -14,22 +14,22 @@ from cifar_jax.errors import UserError
 from cifar_jax.writers.base import Histogram, Summary
 
 _CHECKSUM = re.compile(r', "crc32": "[0-9a-f]{8}"\}$')
-# What is left of it, whichever byte is damaged.
+# What remains of it, whichever byte is damaged.
 _TRACE = re.compile(r'"crc32"|"[0-9a-f]{8}"\}$')
 
 
 class JsonLines:
-    """A file for each series, with an object on one line for each summary."""
+    """Writes one file per series, with one line, a JSON object, per summary."""
 
     def open(self, directory: pathlib.Path, resume_step: int | None) -> None:
-        """Prepares to write; readers void what a resumed run repeats."""
+        """Prepares to write; readers discard the records that a resumed run repeats."""
         self._directory = directory
         self._files: dict[str, BinaryIO] = {}
 
     def write(self, summary: Summary) -> None:
-        """Appends a line and flushes it; a number that is not finite is null.
+        """Appends a line and flushes it; non-finite numbers become null.
 
-        Its last member is the CRC-32 of the line without it.
+        The line's last member is the CRC-32 of the line without that member.
         """
         record: dict[str, Any] = {"step": summary.step, "time": time.time()}
         for name, value in summary.scalars.items():
@@ -61,7 +61,7 @@ class JsonLines:
 
 
 def read_training(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the records of a training run's .jsonl file in order of steps.
+    """Returns the records of a training run's .jsonl file, ordered by step.
 
     A run that was resumed or restarted repeats some steps: its records replace all
     earlier records of these steps and later ones.
@@ -80,8 +80,8 @@ def read_training(path: pathlib.Path) -> list[dict[str, Any]]:
 def read_evaluations(path: pathlib.Path) -> list[dict[str, Any]]:
     """Returns the last record of each step in an evaluation's .jsonl file, in order.
 
-    Only evaluations of a whole split are included: the images that --num_examples left
-    out may have been harder.
+    Only evaluations of a whole split are included: the images that --num_examples
+    leaves out may be harder.
 
     Raises:
         UserError: a line is damaged.
@@ -97,7 +97,7 @@ def read_evaluations(path: pathlib.Path) -> list[dict[str, Any]]:
 def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     """Yields the records in file order, without a last line that was cut off.
 
-    Earlier versions wrote lines without checksums, and after lines that were cut off.
+    Earlier versions wrote lines without checksums, and appended to cut-off lines.
     """
     signed = False
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
@@ -114,7 +114,7 @@ def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def _record(line: str, signed: bool) -> Any:
-    """Returns what a line holds; None if it is not JSON, or has no right checksum."""
+    """Returns the object on a line, or None if it is not JSON or its checksum fails."""
     match = _CHECKSUM.search(line)
     if signed and (match is None or line != _sign(line[: match.start()] + "}")):
         return None
@@ -132,7 +132,7 @@ def _sign(line: str) -> str:
 
 
 def _end_line(file: BinaryIO) -> None:
-    """Ends a file's last line; deletes it if a killed run has cut it off."""
+    """Ends a file's last line; deletes the line if a killed run has cut it off."""
     file.seek(0)
     text = file.read()
     start = text.rfind(b"\n") + 1

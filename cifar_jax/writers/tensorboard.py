@@ -12,10 +12,10 @@ from cifar_jax.writers.base import Histogram, Summary
 
 
 class TensorBoard:
-    """One event file, in which the tags of an evaluation begin with its name."""
+    """Writes one event file; tags of an evaluation begin with the evaluation's name."""
 
     def open(self, directory: pathlib.Path, resume_step: int | None) -> None:
-        """Begins a file, which tells TensorBoard what a resumed run repeats."""
+        """Starts a file that tells TensorBoard which steps a resumed run repeats."""
         # tensorboardX would overwrite a file created in the same second.
         suffix = f".{time.time_ns() % 10**9:09}"
         self._events = EventsWriter(str(directory / "events"), suffix)
@@ -30,7 +30,7 @@ class TensorBoard:
     def write(self, summary: Summary) -> None:
         """Writes and flushes an event.
 
-        TensorBoard keeps tags that consist of letters, digits and `_-./`.
+        TensorBoard leaves tags unchanged that consist of letters, digits and `_-./`.
         """
         prefix = ""
         if summary.series not in ("train", "hooks"):
@@ -57,7 +57,7 @@ class TensorBoard:
 def _display_name(name: str) -> str:
     """Returns the name that TensorBoard displays for a tag, or "" for the tag itself.
 
-    It is the tutorial's name, which has characters that tags cannot contain.
+    This is the tutorial's name, with characters that tags cannot contain.
     """
     if name == "precision_at_1":
         return "Precision @ 1"

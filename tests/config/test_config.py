@@ -168,14 +168,14 @@ def test_only_the_piecewise_schedule_accepts_drops():
 
 @pytest.mark.parametrize("drops", [(0.9, 0.8), (0.5, 0.5), (0.0,), (1.0,), (0.5, 1.5)])
 def test_drops_must_rise_within_the_run(drops):
-    with pytest.raises(UserError, match="must rise from above 0 to below 1"):
+    with pytest.raises(UserError, match="must increase from above 0 to below 1"):
         Config(learning_rate_drops=drops)
 
 
 def test_nothing_is_listed_twice():
-    with pytest.raises(UserError, match="--writers=jsonl, jsonl names jsonl 2 times"):
+    with pytest.raises(UserError, match="--writers=jsonl, jsonl lists jsonl 2 times"):
         Config(writers="jsonl, jsonl")
-    with pytest.raises(UserError, match=r"names top_k\(1\) 2 times"):
+    with pytest.raises(UserError, match=r"lists top_k\(1\) 2 times"):
         Config(eval_metrics="top_k(1), nll, top_k( 1 )")
     assert Config(eval_metrics="top_k(1), top_k(2)")
     assert Config(distortions="flip, flip")
@@ -271,13 +271,13 @@ def test_options_of_the_data_set_are_those_that_were_given():
         (
             {"optimizer": "adamw", "learning_rate": 1e-3},
             "note: --optimizer=adamw is used with --weight_decay=0.004, which "
-            "--recipe=tutorial has chosen for sgd",
+            "--recipe=tutorial chose for sgd",
         ),
         (
             {"recipe": "cuda_convnet_18pct", "optimizer": "clip(adamw)"},
             "note: --optimizer=clip(adamw) is used with --learning_rate=0.001, "
             "--weight_decay=0.004, --param_groups=group('.*/bias', learning_rate=2.0), "
-            "which --recipe=cuda_convnet_18pct has chosen for sgd(momentum=0.9)",
+            "which --recipe=cuda_convnet_18pct chose for sgd(momentum=0.9)",
         ),
     ],
 )

@@ -64,7 +64,9 @@ def test_can_be_put_elsewhere_but_not_where_others_can_write(config, tmp_path):
     assert config["jax_compilation_cache_dir"] == str(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o777)
-    with pytest.raises(UserError, match="other users can write to it; give another"):
+    with pytest.raises(
+        UserError, match="other users can write to it; pass a different"
+    ):
         compilation.enable(str(folder))
 
 
@@ -94,7 +96,7 @@ def test_without_a_home_a_start_is_only_slower(
     assert "jax_compilation_cache_dir" not in config
     error = capsys.readouterr().err
     assert error.startswith("warning: the compilation cache ")
-    assert error.endswith("; every start will compile everything again\n")
+    assert error.endswith("; every start will recompile everything\n")
     assert error.count("\n") == 1
 
 
@@ -102,7 +104,7 @@ def test_without_a_home_a_start_is_only_slower(
     "directory", ["~nobody-of-this-name", "x" * 300, "/dev/null/x", "nul\0"]
 )
 def test_an_unusable_folder_is_a_user_error(config, directory):
-    with pytest.raises(UserError, match="give another --compilation_cache"):
+    with pytest.raises(UserError, match="pass a different --compilation_cache"):
         compilation.enable(directory)
 
 
@@ -207,6 +209,6 @@ def test_a_damaged_cache_is_one_line(run_command, tmp_path, damage):
     result = run_command(*words, **options)
     assert result.returncode == 0
     warning, note = result.stderr.splitlines()
-    assert note.startswith("the network that comes with")
+    assert note.startswith("the bundled network, ")
     assert warning.startswith("warning: the compilation cache cache cannot be read (")
     assert "delete it" in warning

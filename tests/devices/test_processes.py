@@ -42,7 +42,7 @@ def test_a_process_says_what_it_waits_for_and_ends_in_one_line(tmp_path):
     assert (found.returncode, found.stdout) == (1, "")
     waiting, error = found.stderr.splitlines()
     others = "the 2 processes of this run (SLURM_NTASKS of Slurm)"
-    way = "to train in this process alone, give --num_processes=1"
+    way = "to train in this process alone, pass --num_processes=1"
     assert waiting == f"waiting for {others} to start; {way}"
     assert error == (
         f"error: {others} have not started within 3 seconds; start all of them; {way}"

@@ -30,7 +30,7 @@ def test_settings_that_do_not_work_are_refused(name, value, dataset):
     before = jax.config.values[name]
     jax.config.update(name, value)
     try:
-        with pytest.raises(UserError, match=f"^{name.upper()}={value} .*leave it out"):
+        with pytest.raises(UserError, match=f"^{name.upper()}={value} .*unset it"):
             fit(Config(max_steps=1, batch_size=8, train_dir=None), dataset)
     finally:
         jax.config.update(name, before)

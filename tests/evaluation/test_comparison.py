@@ -276,7 +276,7 @@ def test_a_damaged_line_is_named(tmp_path, name, line):
     made = write_run(tmp_path / "run")
     path = made.path / f"{name}.jsonl"
     path.write_text(line + "\n")  # as earlier versions wrote it, without a checksum
-    with pytest.raises(UserError, match=r"\.jsonl is damaged: in its line of step "):
+    with pytest.raises(UserError, match=r"\.jsonl is damaged: in its line for step "):
         comparison.read(made)
 
 

@@ -189,7 +189,7 @@ def test_a_module_that_is_not_a_network_is_refused(monkeypatch):
         (nn.Dense, "--model=wrong: Dense is no cifar_jax.Network"),
         (
             lambda **_: "network",
-            "--model=wrong: wrong makes an object of str, which must derive from "
+            "--model=wrong: wrong returns an object of str, which must derive from "
             "cifar_jax.models.network.Network",
         ),
     ):

@@ -218,7 +218,7 @@ def test_a_failed_save_that_cannot_look_for_another_is_one_line(tmp_path, monkey
 
     monkeypatch.setattr(pathlib.Path, "iterdir", no_handles)
     with pytest.raises(
-        RunError, match=r"step 2 .*open files \(earlier ones are as they"
+        RunError, match=r"step 2 .*open files \(earlier checkpoints are unch"
     ):
         checkpoints.save(tmp_path, 2, state(2))
 
@@ -246,8 +246,8 @@ def test_a_copy_under_the_name_of_another_step_is_not_used(tmp_path, run_id, cap
     assert checkpoints.named_steps(tmp_path) == [12, 20261128]
     assert checkpoints.steps(tmp_path, run_id) == [12]
     assert checkpoints.newest_step(tmp_path, run_id) == 12
-    assert "20261128 is that of step 12; rename it to 12" in capsys.readouterr().err
-    with pytest.raises(RunError, match="is that of step 12"):
+    assert "20261128 is from step 12; rename it to 12" in capsys.readouterr().err
+    with pytest.raises(RunError, match="is from step 12"):
         checkpoints.restore(tmp_path, 20261128, state(0), run_id)
 
 
@@ -261,7 +261,7 @@ def test_the_step_of_the_state_itself_counts_too(tmp_path):
     checksums.write(tmp_path / "12")
     (tmp_path / "12").rename(tmp_path / "15")
     assert checkpoints.newest_step(tmp_path, "a") == 15
-    with pytest.raises(RunError, match="15 is that of step 12; rename it to 12"):
+    with pytest.raises(RunError, match="15 is from step 12; rename it to 12"):
         checkpoints.restore(tmp_path, 15, State(jnp.int32(0)), "a")
 
 
@@ -272,9 +272,9 @@ def test_a_checkpoint_of_another_run_is_not_used(tmp_path, capsys):
     shutil.rmtree(tmp_path / "a" / "2")
     shutil.copytree(tmp_path / "b" / "2", tmp_path / "a" / "2")
     assert checkpoints.newest_step(tmp_path / "a", "a") == 1
-    assert "2 is of another run; move it elsewhere" in capsys.readouterr().err
+    assert "2 belongs to another run; move it elsewhere" in capsys.readouterr().err
     assert checkpoints.steps(tmp_path / "a", "a") == [1]
-    with pytest.raises(RunError, match="is of another run"):
+    with pytest.raises(RunError, match="belongs to another run"):
         checkpoints.restore(tmp_path / "a", 2, state(0), "a")
     # It is neither counted nor deleted.
     for step in range(3, 3 + checkpoints.KEPT):
@@ -314,7 +314,7 @@ def test_an_old_one_that_cannot_be_deleted_does_not_fail_the_save(
     checkpoints.save(tmp_path, 1, state(1))
     monkeypatch.setattr(shutil, "rmtree", busy)
     checkpoints.save(tmp_path, 2, state(2), kept=1)
-    assert "cannot be deleted: [Errno 16]" in capsys.readouterr().err
+    assert "cannot delete an old checkpoint: [Errno 16]" in capsys.readouterr().err
     assert checkpoints.newest_step(tmp_path) == 2
 
 

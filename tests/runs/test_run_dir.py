@@ -15,6 +15,8 @@ from cifar_jax import Config, UserError
 from cifar_jax.data.dataset import hold_out_validation
 from cifar_jax.runs import lock, run_dir
 
+FOREIGN = r"config.json that does not belong to a run and would"
+
 
 @pytest.fixture
 def config(tmp_path):
@@ -65,7 +67,7 @@ def test_official_data_are_recorded_as_official(config, dataset):
 def test_an_export_is_not_a_run(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_text("")
-    message = "is an export, not a run; predict and demo take it by --weights=.*/model."
+    message = "is an export, not a run; pass --weights=.*/model..* to predict or demo"
     with pytest.raises(UserError, match=message):
         run_dir.read(tmp_path)
 
@@ -111,9 +113,9 @@ def test_a_config_that_is_not_of_a_run_is_not_overwritten(config, dataset, text)
     file = pathlib.Path(config.train_dir) / "config.json"
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(UserError, match=r"config.json that is not of a run, and would"):
+    with pytest.raises(UserError, match=FOREIGN):
         claim(config, dataset)
-    with pytest.raises(UserError, match=r"config.json that is not of a run, and would"):
+    with pytest.raises(UserError, match=FOREIGN):
         run_dir.settle_dataset(config)
     assert file.read_bytes() == text.encode(errors="surrogateescape")
 
@@ -123,7 +125,7 @@ def test_what_is_no_file_is_not_overwritten_and_does_not_hang(config, dataset, m
     file = pathlib.Path(config.train_dir) / "config.json"
     file.parent.mkdir(exist_ok=True)
     make(file)
-    with pytest.raises(UserError, match=r"config.json that is not of a run, and would"):
+    with pytest.raises(UserError, match=FOREIGN):
         claim(config, dataset)
 
 
@@ -184,7 +186,7 @@ def test_a_run_can_only_be_trained_once_at_a_time(config, dataset, monkeypatch):
     run = run_dir.from_config(config, dataset)
     with run_dir.claim(run):
         assert lock.is_training(run.path)
-        message = rf"another training \(process {os.getpid()}\)"
+        message = rf"another training run \(process {os.getpid()}\)"
         for _ in range(2):
             with pytest.raises(UserError, match=message):
                 claim(config, dataset)
@@ -276,7 +278,7 @@ def test_a_config_can_be_edited_deliberately(config, dataset, capsys):
     lines[-3:] = ["  }", "}"]
     file.write_text("\n".join(lines))
     assert run_dir.read(run.path).config.log_frequency == 7
-    assert "has no sha256; it is used as it is" in capsys.readouterr().err
+    assert "has no sha256; it is used as is" in capsys.readouterr().err
     begin(config, dataset)
     run_dir.read(run.path)
     assert capsys.readouterr().err.count("has no sha256") == 1  # From the claim.

@@ -370,11 +370,11 @@ def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path, dataset, capsys):
     resumed = fit(dataclasses.replace(first, max_steps=6), dataset)
     assert resumed.steps == 2
     said = capsys.readouterr().err
-    assert "20261128 is that of step 4" in said
-    assert "6 is that of step 4" in said
+    assert "20261128 is from step 4" in said
+    assert "6 is from step 4" in said
     shutil.rmtree(tmp_path / "a/checkpoints/4")
     shutil.copytree(tmp_path / "b/checkpoints/4", tmp_path / "a/checkpoints/4")
-    with pytest.raises(RunError, match="4 is of another run"):
+    with pytest.raises(RunError, match="4 belongs to another run"):
         load_trained(read_run(tmp_path / "a"), step=4)
 
 

@@ -163,7 +163,7 @@ def test_everything_counts_updates():
 
 
 def test_a_run_is_of_whole_updates():
-    message = "--max_steps=10 must be a multiple of 4, the steps of each update"
+    message = "--max_steps=10 must be a multiple of 4, the number of steps per update"
     with pytest.raises(UserError, match=message):
         Config(optimizer="accumulate(sgd, 4)", max_steps=10)
 

@@ -154,7 +154,7 @@ def test_nothing_is_chosen_by_the_test_images(dataset, tmp_path, choice):
             {"keep_best": True, "eval_frequency": 1, "writers": "tensorboard"},
             "--keep_best needs jsonl among --writers=tensorboard",
         ),
-        ({"keep_best": True}, "--keep_best needs evaluations; give --eval_frequency"),
+        ({"keep_best": True}, "--keep_best needs evaluations; pass --eval_frequency"),
         ({"early_stopping": 1}, "--early_stopping needs evaluations"),
         (
             {"keep_best": True, "eval_frequency": 1, "train_dir": None},
