@@ -72,5 +72,5 @@ def test_a_resumed_run_ends_in_the_same_bits(uneven, tmp_path):
 
 def test_labels_that_are_mixed_have_no_class(uneven):
     config = dataclasses.replace(CONFIG, distortions="crop, mixup")
-    with pytest.raises(UserError, match=r"weighs labels.*leave out mixup"):
+    with pytest.raises(UserError, match=r"balanced needs labels.*leave out mixup"):
         fit(config, uneven, quiet)
