@@ -44,7 +44,7 @@ def test_the_real_command(runs, run_command):
     assert ["steps", "20", "20"] in words
     assert ["examples/s", "80", "160"] in words
     assert ["test", "precision", "-", "0.250"] in words
-    assert "two *: trained on other pixels than one" in notes
+    assert "two *: trained on different pixels than one" in notes
     assert "one: not evaluated at step 20:\n" in notes
     assert "  python -m cifar_jax.eval --checkpoint_dir=one\n" in notes
     assert notes.endswith("curves plotted in a/b.png\n")

@@ -34,7 +34,7 @@ def test_train_says_what_it_does(digits_run):
     assert lines[0].startswith("digits: 1400 training and 300 test images from ")
     # The banner is printed at the start and at the end.
     assert log.count("say nothing about CIFAR-10") == 2
-    assert "this may take a minute, later starts are quick" in log
+    assert "this may take a minute; later starts are quick" in log
     steps = [int(m[1]) for m in re.finditer(r": step (\d+), loss = ", log)]
     assert steps == list(range(20))
     assert "saved run/checkpoints/20" in log

@@ -1,1 +1,1 @@
-"""What a trained network predicts, and how good that is."""
+"""The predictions of trained networks, and how good they are."""

@@ -1,7 +1,7 @@
 """Compares runs by their settings, speed and precision.
 
-`compare` reduces what the runs have left on disk to a few facts of each, ready for
-JSON. The table of comparison_table.py and the plot of comparison_plot.py show these.
+`compare` reduces the files of each run to a few values, ready for JSON. The table in
+comparison_table.py and the plot in comparison_plot.py show these.
 """
 
 import dataclasses
@@ -17,15 +17,15 @@ from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY
 from cifar_jax.runs import checkpoints, records
 from cifar_jax.runs.run_dir import Run
 
-# Points of a curve of the loss: more would hide it in the noise of single batches.
+# Points on a loss curve; with more, the noise of single batches would hide it.
 _POINTS = 200
 SPLITS = ("test", "validation")
-# What plots of a comparison name as their origin, and how many runs they can show.
+# The generator named in comparison plots, and the most runs that they can show.
 GENERATOR = "python -m cifar_jax.compare --plot"
 MOST_CURVES = 8
-# Where a run and its data are says nothing about it; the pixels are compared instead.
+# The locations of a run and its data do not matter; the pixels are compared instead.
 _PLACES = ("train_dir", "data_dir")
-# What else an evaluation has, besides what --eval_metrics asked for.
+# The contents of an evaluation other than the metrics in --eval_metrics.
 _KNOWN = {
     *("step", "time", "precision_at_1", "num_examples", "examples_in_split"),
     *("largest_class", "predicted_classes", "fingerprint"),
@@ -35,14 +35,14 @@ Compared = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """What a run has left on disk.
+    """The history of a run, as recorded on disk.
 
     Attributes:
         run: its config and data.
-        saved: the step of its newest checkpoint; None if there is none.
-        training: its summaries, see `records.training`.
-        evaluations: for each of SPLITS, see `records.evaluations`.
-        log: the numbers of its log, see `records.log`.
+        saved: the step of its newest checkpoint, or None.
+        training: its summaries; see `records.training`.
+        evaluations: its evaluations for each of SPLITS; see `records.evaluations`.
+        log: the numbers in its log; see `records.log`.
     """
 
     run: Run
@@ -53,10 +53,10 @@ class History:
 
 
 def read(run: Run) -> History:
-    """Reads what a run has left on disk.
+    """Reads the history of a run from disk.
 
     Raises:
-        UserError: a file cannot be read, or is damaged.
+        UserError: a file cannot be read or is damaged.
     """
     try:
         saved = checkpoints.steps(run.checkpoints, run.id)
@@ -73,15 +73,16 @@ def read(run: Run) -> History:
 
 
 def compare(histories: Sequence[History]) -> list[Compared]:
-    """Returns what is compared, one record for each run, ready for JSON.
+    """Returns the comparison as one record per run, ready for JSON.
 
-    `settings` has those that are not the same in all runs. `other_pixels` says whether
-    a run was trained on other images or labels than the first one. `minutes` and
-    `examples_per_second` are None if there are fewer than two summaries. `evaluations`
-    has all of a split, the last and the best one (of equal ones the first), or nothing
-    if there is none. `loss` has the means of as many lines of the log as leave at most
-    200 of them; of a run of an earlier version, whose log is not known, the moving
-    average of the summaries, corrected for its start from zero.
+    `settings` contains the settings that differ between runs. `other_pixels` tells
+    whether a run was trained on different images or labels than the first one.
+    `minutes` and `examples_per_second` are None if there are fewer than two summaries.
+    `evaluations` contains, for each split, all evaluations, the last and the best one
+    (the first of equal ones), or None if there are none. `loss` contains means over
+    groups of log lines, at most 200 of them; for runs of earlier versions, which have
+    no recorded log, it contains the moving average in the summaries, corrected for its
+    start from zero.
     """
     runs = [history.run for history in histories]
     fields = [f for f in dataclasses.fields(Config) if f.name not in _PLACES]
@@ -110,7 +111,7 @@ def compare(histories: Sequence[History]) -> list[Compared]:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Returns the names of the runs' directories; their paths where these are equal."""
+    """Returns the directory names of the runs, or their paths where names are equal."""
     names = [run.path.resolve().name for run in runs]
     return [
         name if name and names.count(name) == 1 else str(run.path)
@@ -119,7 +120,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _steps(history: History) -> int:
-    """Returns how many steps a run has taken, as far as anything tells."""
+    """Returns how many steps a run has taken, as far as its history shows."""
     evaluated: list[int] = [
         r["step"] for rs in history.evaluations.values() for r in rs
     ]
@@ -130,13 +131,13 @@ def _steps(history: History) -> int:
 
 
 def _minutes(training: Sequence[Mapping[str, Any]], steps: int) -> float | None:
-    """Returns how long a run has computed its steps, each of them counted once.
+    """Returns the minutes that a run spent on its steps, counting each step once.
 
-    That is the sum over the steps of the seconds per step that the next summary gives;
-    for those after the last summary it is the last one's. The speeds contain neither
-    compilation nor checkpoints, and the times of the summaries are not used, which
-    would count stops between two starts. A first summary alone says nothing: its speed
-    is that of a single step, the slowest.
+    It sums the seconds per step over all steps, taken from the next summary, or from
+    the last one for steps after it. These speeds exclude compilation and checkpoints;
+    the times of the summaries are not used, since they would include stops between
+    starts. A first summary alone is not enough, since its speed is that of a single
+    step, the slowest.
     """
     if len(training) < 2:
         return None
@@ -150,7 +151,7 @@ def _minutes(training: Sequence[Mapping[str, Any]], steps: int) -> float | None:
 
 
 def _speed(training: Sequence[Mapping[str, Any]], batch_size: int) -> float | None:
-    """Returns the median over the summaries but the first of the examples a second."""
+    """Returns the median examples per second over all summaries except the first."""
     if len(training) < 2:
         return None
     steps_per_second = [float(r["global_step/sec"]) for r in training[1:]]
@@ -158,7 +159,7 @@ def _speed(training: Sequence[Mapping[str, Any]], batch_size: int) -> float | No
 
 
 def _curve(history: History) -> dict[str, list[Any]]:
-    """Returns the steps and values of the curve of the loss."""
+    """Returns the steps and values of the loss curve."""
     if not history.log:
         return {
             "steps": [record["step"] for record in history.training],
@@ -179,13 +180,13 @@ def _curve(history: History) -> dict[str, list[Any]]:
 
 
 def _loss(summary: Mapping[str, Any]) -> float:
-    """Returns the moving average of the loss without the bias of its start from 0."""
+    """Returns the moving average of the loss, corrected for its start from 0."""
     bias: float = LOSS_AVERAGE_DECAY ** (summary["step"] + 1)
     return float(summary["total_loss"]) / (1 - bias)
 
 
 def _evaluations(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Returns the evaluations of one split; None if there are none."""
+    """Returns the evaluations of one split, or None if there are none."""
     found = [_evaluation(record) for record in records]
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""Draws the curves of a comparison: training loss and precision over steps."""
+"""Plots the curves of a comparison: training loss and precision over steps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,9 @@ from cifar_jax.console import to_one_line
 from cifar_jax.evaluation.comparison import SPLITS, Compared
 from cifar_jax.evaluation.comparison_table import title
 
-# For each run a color of Okabe and Ito's, which color-blind readers can tell apart, but
-# gray for their yellow, which is too faint on white; and a marker, for prints in gray.
+# Each run has a color from Okabe and Ito's palette, which color-blind readers can tell
+# apart, with gray in place of yellow, which is too faint on white; and a marker, for
+# grayscale prints.
 _RUNS: tuple[dict[str, Any], ...] = tuple(
     {"color": color, "marker": marker, "lw": 1.5, "ms": 6}
     for color, marker in (
@@ -20,27 +21,27 @@ _RUNS: tuple[dict[str, Any], ...] = tuple(
         *(("#e69f00", "P"), ("#56b4e9", "X"), ("#000000", "v"), ("#999999", "*")),
     )
 )
-# Validation images are dashed, with empty markers.
+# Curves for validation images are dashed, with empty markers.
 _SPLITS: dict[str, dict[str, Any]] = {
     "test": {},
     "validation": {"ls": "--", "mfc": "white"},
 }
-# Markers on a curve of the loss.
+# Markers on a loss curve.
 _MARKERS = 8
 
 
 def draw(records: Sequence[Compared]) -> Figure:
-    """Draws the training loss and every evaluation by steps.
+    """Plots the training loss and every evaluation over steps.
 
     Args:
-        records: from `comparison.compare`; at most `comparison.MOST_CURVES`.
+        records: records from `comparison.compare`; at most `comparison.MOST_CURVES`.
     """
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)
     for number, (record, style) in enumerate(zip(records, _RUNS, strict=False)):
         loss = record["loss"]
         every = -(-len(loss["steps"]) // _MARKERS) or 1
-        # Curves that begin alike have their markers at different steps.
+        # Markers are at different steps, for curves that begin alike.
         marked = (number * every // len(records), every)
         _curve(left, loss["steps"], loss["total_loss"], markevery=marked, **style)
         for split in SPLITS:
@@ -75,7 +76,7 @@ def _finish(axis: Axes) -> None:
 
 
 def _explain_splits(figure: Figure, records: Sequence[Compared]) -> None:
-    """Says above the panels of which images the precisions are."""
+    """Adds a legend of splits above the panels."""
     used = [s for s in SPLITS if any(r["evaluations"][s] for r in records)]
     keys = [
         Line2D([], [], **_RUNS[0] | {"color": "0.3"} | _SPLITS[split]) for split in used
@@ -86,9 +87,9 @@ def _explain_splits(figure: Figure, records: Sequence[Compared]) -> None:
 
 
 def _name_runs(figure: Figure, records: Sequence[Compared]) -> None:
-    """Names the runs below the panels, and says what a mark at a name means."""
+    """Names the runs below the panels, and explains the mark next to names."""
     keys = [Line2D([], [], **style) for _, style in zip(records, _RUNS, strict=False)]
-    # The names come later: a legend leaves out those that begin with an underscore.
+    # Names are set later, since a legend omits names that begin with an underscore.
     blank = [str(number) for number in range(len(keys))]
     legend = figure.legend(
         keys, blank, loc="outside lower center", ncols=min(4, len(keys)), frameon=False
@@ -99,11 +100,11 @@ def _name_runs(figure: Figure, records: Sequence[Compared]) -> None:
         first = _short(to_one_line(records[0]["name"]))
         legend.set_title("x")  # makes the title visible
         legend.get_title().set(
-            text=f"* trained on other pixels than {first}: do not compare precisions",
+            text=f"* trained on different pixels than {first}: not comparable",
             parse_math=False,
         )
 
 
 def _short(name: str) -> str:
-    """Returns the end of a long name, which is where paths differ."""
+    """Returns the end of a long name, where paths differ."""
     return name if len(name) <= 28 else f"...{name[-25:]}"

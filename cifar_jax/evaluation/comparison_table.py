@@ -11,20 +11,20 @@ from cifar_jax.config.flags import format_value
 from cifar_jax.console import to_one_line
 from cifar_jax.evaluation.comparison import SPLITS, Compared
 
-# A narrower column could not be read.
+# A narrower column would be unreadable.
 _NARROWEST = 12
 _GAP = 2
 
 
 def table(records: Sequence[Compared], width: int) -> str:
-    """Returns a table of the records, one column for each run.
+    """Returns a table of the records, with one column per run.
 
-    Cells are wrapped to fit the width. Runs that do not fit beside each other follow
-    below, in a table of their own.
+    Cells are wrapped to fit the width. Runs that do not fit side by side follow below
+    in a separate table.
 
     Args:
-        records: from `comparison.compare`.
-        width: of the terminal, in characters.
+        records: records from `comparison.compare`.
+        width: width of the terminal, in characters.
     """
     rows = _rows(records)
     labels = max(len(label) for label, _ in rows) + _GAP
@@ -39,12 +39,12 @@ def table(records: Sequence[Compared], width: int) -> str:
 
 
 def _block(rows: Sequence[tuple[str, list[str]]], labels: int, room: int) -> str:
-    """Returns rows as lines, in columns as wide as needed, or as there is room.
+    """Returns rows as lines, with columns as wide as needed, up to a limit.
 
     Args:
-        rows: a label and a cell for each run.
+        rows: for each row, a label and a cell for each run.
         labels: the width of the labels.
-        room: the highest width of a column.
+        room: the maximum width of a column.
     """
     wrapped = [
         (label, [textwrap.wrap(cell, room) or [""] for cell in cells])
@@ -65,7 +65,7 @@ def _block(rows: Sequence[tuple[str, list[str]]], labels: int, room: int) -> str
 
 
 def _rows(records: Sequence[Compared]) -> list[tuple[str, list[str]]]:
-    """Returns the rows of the table: a label and a cell for each run."""
+    """Returns the rows of the table, each a label and a cell for each run."""
 
     def row(label: str, cell: Callable[[Any], str]) -> tuple[str, list[str]]:
         return label, [to_one_line(cell(record)) for record in records]
@@ -98,7 +98,7 @@ def _rows(records: Sequence[Compared]) -> list[tuple[str, list[str]]]:
 def _precision(
     label: str, found: Sequence[dict[str, Any] | None], which: str
 ) -> list[tuple[str, list[str]]]:
-    """Returns the rows of the last or the best evaluation of each run."""
+    """Returns the rows for the last or the best evaluation of each run."""
     chosen = [evaluations and evaluations[which] for evaluations in found]
 
     names = dict.fromkeys(name for e in chosen if e for name in e["metrics"])
@@ -123,7 +123,7 @@ def _precision(
 
 
 def title(record: Compared) -> str:
-    """Returns the name of a run, with a mark if its pixels are not the first run's."""
+    """Returns the name of a run, marked if its pixels differ from the first run's."""
     mark = " *" if record["other_pixels"] else ""
     return f"{record['name']}{mark}"
 
@@ -133,29 +133,29 @@ def _number(value: float | None, form: str) -> str:
 
 
 def notes(records: Sequence[Compared], width: int) -> str:
-    """Returns what readers of the table have to know, and the evaluations left to do.
+    """Returns what readers of the table need to know, and the evaluations left to do.
 
     Args:
-        records: from `comparison.compare`.
-        width: of the terminal, in characters; commands are not wrapped.
+        records: records from `comparison.compare`.
+        width: width of the terminal, in characters; commands are not wrapped.
     """
     found = [
         "precision: @ 1, of the averaged parameters, on all images of the split; the "
-        "interval is for other such images, not for other seeds",
-        "minutes, examples/s: without compilation, checkpoints and stops; steps that "
-        "were repeated count once",
+        "interval accounts for the sample of images, not for the seed",
+        "minutes, examples/s: excluding compilation, checkpoints and stops; repeated "
+        "steps count once",
     ]
     if _have_several(record["evaluations"]["test"] for record in records):
         found.append(
             "best on test: chosen by the test images themselves, so it is optimistic; "
-            "choose by those of eval --eval_data=validation"
+            "choose by eval --eval_data=validation instead"
         )
     first = records[0]
     for record in records:
         if record["other_pixels"]:
             found.append(
-                f"{title(record)}: trained on other pixels than {first['name']}, so "
-                f"their precisions do not compare: {record['data_source']}; "
+                f"{title(record)}: trained on different pixels than {first['name']}, "
+                f"so their precisions are not comparable: {record['data_source']}; "
                 f"{first['name']}: {first['data_source']}"
             )
     lines = [
@@ -168,7 +168,7 @@ def notes(records: Sequence[Compared], width: int) -> str:
 
 
 def _left_to_do(record: Compared) -> list[str]:
-    """Returns lines on the evaluation that a run lacks, with the command for it."""
+    """Returns lines about a run's missing evaluation, with the command for it."""
     tested = record["evaluations"]["test"]
     if record["saved"] is None:
         return [to_one_line(f"{title(record)}: has no checkpoint to evaluate")]
@@ -182,5 +182,5 @@ def _left_to_do(record: Compared) -> list[str]:
 
 
 def _have_several(found: Iterable[dict[str, Any] | None]) -> bool:
-    """Whether any run was evaluated more than once, so that there is a choice."""
+    """Returns whether any run was evaluated more than once, so there is a choice."""
     return any(split and len(split["all"]) > 1 for split in found)

@@ -1,7 +1,7 @@
 """The errors of a network on CIFAR-10-C: a table, a record and a picture.
 
 The mean corruption error is the plain mean of the errors. Hendrycks and Dietterich,
-arXiv:1903.12261, divide by AlexNet's only on ImageNet-C, not on CIFAR-10-C.
+arXiv:1903.12261, divide by AlexNet's errors only on ImageNet-C, not on CIFAR-10-C.
 """
 
 import dataclasses
@@ -34,13 +34,13 @@ def evaluate(
 ) -> tuple[Errors, str]:
     """Returns the errors on CIFAR-10-C, and the fingerprint of the evaluated images.
 
-    Progress is shown on a terminal. One severity of a corruption is in memory at a
+    Progress is shown on a terminal. Only one severity of a corruption is in memory at a
     time; all of them have the same shape, so the network is compiled once.
 
     Args:
-        network: trained on CIFAR-10.
-        images: of CIFAR-10-C.
-        count: number of images of each corruption and severity: the first ones.
+        network: a network trained on CIFAR-10.
+        images: the images of CIFAR-10-C.
+        count: number of images per corruption and severity; the first ones are used.
         batch_size: see `predict_logits`.
 
     Returns:
@@ -48,14 +48,14 @@ def evaluate(
         SEVERITIES (columns), and a SHA-256 over the fingerprints of these parts.
 
     Raises:
-        UserError: the images cannot be read any more.
+        UserError: the images can no longer be read.
     """
     # Imported here because only this evaluation takes long enough.
     from tqdm import tqdm
 
     errors = np.empty((len(CORRUPTIONS), len(SEVERITIES)))
     digest = hashlib.sha256()
-    # disable=None: unless standard error is a terminal.
+    # disable=None disables it unless standard error is a terminal.
     with tqdm(total=errors.size * count, unit=" images", disable=None) as progress:
         for row, corruption in enumerate(CORRUPTIONS):
             progress.set_description(corruption)
@@ -69,7 +69,7 @@ def evaluate(
 
 
 def means(errors: Errors) -> dict[str, float]:
-    """Returns the mean corruption error over the benchmark's 15, and over all 19."""
+    """Returns the mean corruption errors over the benchmark's 15 and over all 19."""
     return {
         f"mean_corruption_error_{count}": float(errors[:count].mean())
         for count in (len(BENCHMARK), len(CORRUPTIONS))
@@ -77,7 +77,7 @@ def means(errors: Errors) -> dict[str, float]:
 
 
 def scalars(errors: Errors) -> dict[str, float]:
-    """Returns the means, and each corruption's mean and errors by severity."""
+    """Returns the means, and the mean and the errors by severity of each corruption."""
     values = means(errors)
     for corruption, row in zip(CORRUPTIONS, errors, strict=True):
         values[corruption] = float(row.mean())
@@ -89,7 +89,8 @@ def scalars(errors: Errors) -> dict[str, float]:
 def rows(errors: Errors) -> dict[str, Float[np.ndarray, " columns"]]:
     """Returns the rows of the table by name: the error in % at each severity, the mean.
 
-    The mean over the benchmark's corruptions follows them; that over all is the last.
+    The benchmark's corruptions are followed by their mean; the last row is the mean
+    over all.
     """
     percent = 100 * np.column_stack([errors, errors.mean(axis=1)])
     found = dict(zip(CORRUPTIONS, percent, strict=True))
@@ -121,8 +122,8 @@ def contents(subject: report.Subject, errors: Errors, count: int) -> dict[str, A
 
     Args:
         subject: what was evaluated.
-        errors: from `evaluate`.
-        count: number of images of each corruption and severity.
+        errors: the errors, from `evaluate`.
+        count: number of images per corruption and severity.
     """
     return {
         "generator": report.GENERATOR,
@@ -142,8 +143,8 @@ def write(
     Args:
         directory: folder that has passed `report.check`; it is created if missing.
         subject: what was evaluated.
-        errors: from `evaluate`.
-        count: number of images of each corruption and severity.
+        errors: the errors, from `evaluate`.
+        count: number of images per corruption and severity.
 
     Raises:
         RunError: the files cannot be written.

@@ -13,22 +13,22 @@ from cifar_jax.evaluation import corruption, report
 
 
 def draw(subject: report.Subject, errors: corruption.Errors, count: int) -> bytes:
-    """Returns a picture, as PNG, of the table of errors; darker cells are worse.
+    """Returns the table of errors as a PNG heat map; darker cells are worse.
 
     Args:
         subject: what was evaluated.
-        errors: from `corruption.evaluate`.
-        count: number of images of each corruption and severity.
+        errors: the errors, from `corruption.evaluate`.
+        count: number of images per corruption and severity.
     """
     rows = corruption.rows(errors)
     cells = np.array(list(rows.values()))
     margins = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1)
     figure = Figure(figsize=(7.5, 10), layout=margins)
     axis = figure.subplots()
-    # The scale is fixed, so that pictures of two networks can be compared.
+    # The scale is fixed so that plots of two networks can be compared.
     image = axis.imshow(cells, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for (row, column), value in np.ndenumerate(cells):
-        # Whichever is used has a contrast of at least 4.5.
+        # Either color has a contrast of at least 4.5.
         color = "white" if value > 72 else "black"
         axis.text(column, row, f"{value:.1f}", ha="center", va="center", color=color)
     names = [name.replace("_", " ") for name in rows]
@@ -44,13 +44,13 @@ def draw(subject: report.Subject, errors: corruption.Errors, count: int) -> byte
     figure.colorbar(image, label="misclassified images in %", shrink=0.5)
     figure.suptitle(_title(subject, errors, count), fontsize=10, parse_math=False)
     file = io.BytesIO()
-    # Near the start of the file, where `report.check` looks for it.
+    # The metadata is near the start of the file, where `report.check` looks for it.
     figure.savefig(file, format="png", dpi=110, metadata={"Software": report.GENERATOR})
     return file.getvalue()
 
 
 def _title(subject: report.Subject, errors: corruption.Errors, count: int) -> str:
-    """Returns lines that fit into the width of the picture."""
+    """Returns title lines that fit the width of the picture."""
     whole = subject.examples_in_split // errors.size
     which = f"the first {count:,} of {whole:,}" if count < whole else f"all {whole:,}"
     facts = [

@@ -1,8 +1,8 @@
-"""Trained networks as files that are used without this package.
+"""Trained networks as files that can be used without this package.
 
 model.stablehlo     a program from bytes to probabilities, for jax.export
 model.safetensors   the variables
-config.json         what is known of both, and their checksums; written last
+config.json         a description of both, and their checksums; written last
 """
 
 import contextlib
@@ -33,16 +33,16 @@ from cifar_jax.runs.run_dir import Run
 PROGRAM, WEIGHTS, RECORD = "model.stablehlo", safetensors_files.NAME, "config.json"
 FILES = (PROGRAM, WEIGHTS, RECORD)
 GENERATOR = "python -m cifar_jax.export"
-# Those that a program runs on.
+# The platforms that a program runs on.
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def check(directory: pathlib.Path) -> None:
-    """Checks a folder before anything is exported to it, without changing it.
+    """Checks a folder before an export, without changing it.
 
     Raises:
-        UserError: the folder is not writable, or has files of these names that are not
-            those of an earlier export.
+        UserError: the folder is not writable, or contains files with these names that
+            are not from an earlier export.
     """
     check_folder(directory, "out")
     try:
@@ -53,7 +53,7 @@ def check(directory: pathlib.Path) -> None:
     if foreign:
         raise UserError(
             f"--out={directory}: {', '.join(found)} would be overwritten, but there is "
-            f"no {RECORD} of an earlier export; delete them, or choose another folder"
+            f"no {RECORD} from an earlier export; delete them, or choose another folder"
         )
 
 
@@ -67,10 +67,10 @@ def write(
     """Writes the files of a network.
 
     Args:
-        directory: that has passed `check`; it is created if missing.
-        run: that the network is of.
-        network: loaded from the run.
-        raw_params: whether its parameters are the raw ones.
+        directory: folder that has passed `check`; it is created if missing.
+        run: the run that the network is from.
+        network: the network, loaded from the run.
+        raw_params: whether its parameters are raw rather than averaged.
         float16: whether to round the variables to float16.
 
     Raises:
@@ -101,7 +101,7 @@ def write(
 
 
 def describe(run: Run, network: Trained, raw_params: bool) -> dict[str, Any]:
-    """Returns what is known of a network, for JSON."""
+    """Returns a description of a network, ready for JSON."""
     config = run.config
     return {
         "generator": GENERATOR,
@@ -129,7 +129,7 @@ def round_to_float16(variables: Variables) -> Variables:
     """Rounds variables to float16, which has three significant digits.
 
     Raises:
-        UserError: one of them is too large.
+        UserError: a value is too large.
     """
 
     def to_float16(
@@ -140,7 +140,7 @@ def round_to_float16(variables: Variables) -> Variables:
         if not np.isfinite(result).all():
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise UserError(
-                f"{name} is too large for float16, whose largest number is "
+                f"{name} is too large for float16, whose maximum is "
                 f"{np.finfo(np.float16).max:.0f}; export without --float16"
             )
         return result
@@ -149,21 +149,21 @@ def round_to_float16(variables: Variables) -> Variables:
 
 
 def serialize(network: Trained) -> bytes:
-    """Returns a serialized `jax.export.Exported`, with the variables in it.
+    """Returns a serialized `jax.export.Exported` that includes the variables.
 
     It maps uint8 images [b, h, w, 3], for any b, to float32 probabilities [b, classes]:
-    those of `classify`, except for rounding. All operations are XLA's own ones, so that
-    the same program is for all PLATFORMS.
+    those of `classify`, up to rounding. All operations are built into XLA, so the same
+    program serves all PLATFORMS.
 
     Raises:
-        UserError: the network works only for a known number of images.
+        UserError: the network works only for a fixed number of images.
     """
     model = network.model.clone(ops="plain")
 
     def probabilities(images: UInt8[Array, "b h w c"]) -> Float[Array, "b classes"]:
         logits = eval_step(
-            # In the program, so that float16 in it stays small: JAX converts NumPy's
-            # arrays at once.
+            # Converted inside the program, so that float16 keeps it small: JAX would
+            # convert NumPy arrays immediately.
             jax.tree.map(
                 lambda x: jnp.asarray(x).astype(np.float32), network.variables
             ),
@@ -181,19 +181,19 @@ def serialize(network: Trained) -> bytes:
             exported = export.export(jax.jit(probabilities), platforms=PLATFORMS)(
                 images
             )
-    # JAX and networks raise many kinds of errors where the number is not known.
+    # JAX and networks raise many types of errors if the number is not known.
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{type(model).__name__} cannot be exported for any number of images: "
-            f"{reason}; in a network, write x.shape[0] in the place of len(x)"
+            f"{type(model).__name__} cannot be exported for an arbitrary number of "
+            f"images: {reason}; in a network, use x.shape[0] instead of len(x)"
         ) from error
     return bytes(exported.serialize())
 
 
 @contextlib.contextmanager
 def _without_source_locations() -> Iterator[None]:
-    """Keeps the paths of source files, which are of this machine, out of programs."""
+    """Keeps the paths of source files on this machine out of programs."""
     name = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, name)
     jax.config.update(name, 0)

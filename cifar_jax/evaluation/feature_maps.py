@@ -1,4 +1,4 @@
-"""What the layers of a network make of pictures, as numbers and as mosaics of maps."""
+"""The activations of a network's layers, as arrays and as mosaics of feature maps."""
 
 import jax
 import numpy as np
@@ -15,9 +15,9 @@ Layers = dict[str, Float[np.ndarray, "n ..."]]
 
 
 def activations(network: Trained, images: UInt8[np.ndarray, "n h w c"]) -> Layers:
-    """Returns the input and each layer's activations in evaluation, in order.
+    """Returns the input and each layer's activations in evaluation mode, in order.
 
-    If evaluation uses several views of an image, only the first, central one is taken.
+    If evaluation uses several views of an image, only the first, central one is used.
     """
     function = jax.jit(
         _activations,
@@ -45,13 +45,13 @@ def _activations(
     _, sown = model.apply(
         variables, views[:, 0], train=False, mutable=["intermediates"]
     )
-    # A network need not record any layer.
+    # A network need not tap any layer.
     taps = models.collect_taps(sown.get("intermediates", {}))
     return {"input": views[:, 0]}, *taps
 
 
 def convolutions(layers: Layers) -> Layers:
-    """Returns the layers whose activations are maps."""
+    """Returns the layers whose activations are feature maps."""
     return {k: v for k, v in layers.items() if v.ndim == 4 and k != "input"}
 
 
@@ -61,8 +61,8 @@ def mosaic(
     """Arranges maps side by side, with NaN between them.
 
     Args:
-        maps: one or more.
-        columns: number of maps in a row; None for a near-square grid.
+        maps: one or more maps.
+        columns: number of maps per row; None for a near-square grid.
     """
     zoom = -(-24 // len(maps))  # keeps a gap of one pixel thin next to small maps
     tiles = np.moveaxis(maps, -1, 0).repeat(zoom, axis=1).repeat(zoom, axis=2)

@@ -21,11 +21,11 @@ from cifar_jax.devices import compilation, memory, sharding
 from cifar_jax.metrics import scores
 from cifar_jax.models import Network
 
-# The fastest for the tutorial's network on a CPU, of those tried from 25 to 1,000.
+# The fastest for the tutorial's network on a CPU among sizes from 25 to 1,000.
 BATCH_SIZE = 80
-# Of the images that `classify` is given, so many are computed at a time.
+# The batch size of `classify`.
 _FEW = 8
-# Images that are sent to the devices at a time: all of CIFAR-10.
+# Images sent to the devices at a time: enough for all of CIFAR-10.
 _BYTES_PER_CALL = 256 << 20
 
 
@@ -35,15 +35,15 @@ class Trained:
 
     Attributes:
         model: the network.
-        variables: its parameters and BatchNorm's statistics, averaged over the training
-            or as they were after the last step.
-        preprocessing: what is done to images before the network sees them.
-        statistics: of the training images, if inputs are normalized by them.
-        step: number of steps of the training; 0 if it was not one of ours.
+        variables: its parameters and BatchNorm statistics, averaged over training or
+            from the last step.
+        preprocessing: how images are prepared for the network.
+        statistics: statistics of the training images, if they normalize inputs.
+        step: number of training steps; 0 if it was not trained by this package.
         class_names: the name of each label, in order.
-        image_shape: height, width and channels of the images that it takes.
-        value_range: of the pictures that it was trained on, see `Dataset`; for
-            `read_picture`.
+        image_shape: height, width and channels of input images.
+        value_range: the value range of the training images, for `read_picture`; see
+            `Dataset`.
     """
 
     model: Network
@@ -69,7 +69,7 @@ def eval_step(
 ) -> Float[Array, "n classes"]:
     """Returns the logits of images.
 
-    If there are several views of an image, `Views.combine` says what their logits are.
+    If there are several views of an image, `Views.combine` combines their logits.
 
     Raises:
         UserError: the images cannot be used.
@@ -93,14 +93,14 @@ def predict_logits(
 ) -> Float[np.ndarray, "n classes"]:
     """Returns the logits of each image.
 
-    One call of the device goes through many batches, and the devices share each batch.
-    What is missing in the last call is padded, and the padding's logits are dropped; a
-    batch of more images than there are is not.
+    One device call covers many batches, and the devices share each batch. The last call
+    is padded, and the logits of the padding are dropped; a batch size above the number
+    of images is reduced instead.
 
     Args:
         network: a trained network.
         images: bytes.
-        batch_size: images computed at a time; raised to a multiple of the devices.
+        batch_size: images per batch; rounded up to a multiple of the devices.
         num_devices: number of devices to use; None: all.
 
     Raises:
@@ -110,7 +110,7 @@ def predict_logits(
     check_type(network, "network", Trained)
     check_images(images, "images", network.image_shape)
     batch_size = check_integer(batch_size, "batch_size", at_least=1)
-    # With so few images as BATCH_SIZE, each number of them would be compiled.
+    # Below BATCH_SIZE, every number of images would be compiled separately.
     batch_size = min(batch_size, max(len(images), BATCH_SIZE))
     mesh = sharding.create_mesh(num_devices)
     compilation.enable()
@@ -125,7 +125,7 @@ def predict_logits(
 def _predict(
     network: Trained, images: UInt8[Any, "n h w c"], batch_size: int, mesh: Mesh
 ) -> Float[np.ndarray, "n classes"]:
-    """Does what `predict_logits` does, with a multiple of the devices."""
+    """Implements `predict_logits` for a batch size that the devices can share."""
     whole = NamedSharding(mesh, PartitionSpec())
     weights = jax.device_put((network.variables, network.statistics), whole)
     batch_shape = (batch_size, *images.shape[1:])
@@ -144,7 +144,7 @@ def _predict(
         padded = np.pad(part, [(0, missing), (0, 0), (0, 0), (0, 0)]).reshape(shape)
         logits.append(call(weights, sharding.place(padded, shared)))
         if len(logits) > 1:
-            # Otherwise the images of all these calls could be on the devices.
+            # Otherwise the devices could hold the images of all calls at once.
             jax.block_until_ready(logits[-2])
     return np.concatenate([x.reshape(-1, x.shape[-1]) for x in logits])[: len(images)]
 
@@ -152,16 +152,16 @@ def _predict(
 def _compile(
     network: Trained, mesh: Mesh, weights: PyTree, shape: tuple[int, ...]
 ) -> tuple[jax.stages.Compiled, bool]:
-    """Returns the compiled function of the weights and of batches, or of one batch.
+    """Returns the compiled function of the weights and several batches, or one batch.
 
     Args:
         network: the network.
         mesh: the devices.
-        weights: on these devices.
-        shape: of all the batches of a call.
+        weights: the weights on these devices.
+        shape: the shape of all batches in a call.
 
     Returns:
-        The function, and whether it takes all the batches: on a CPU, a loop over them
+        The function, and whether it takes several batches; on a CPU, a loop over them
         may be slow.
     """
     what = {"model": network.model, "preprocessing": network.preprocessing}
@@ -188,7 +188,7 @@ def _compile(
 
 
 def _batches_per_call(batches: int, batch_bytes: int) -> int:
-    """Returns a number of batches for which all calls are of about the same length."""
+    """Returns a number of batches that makes all calls about the same length."""
     calls = math.ceil(batches * batch_bytes / _BYTES_PER_CALL)
     return math.ceil(batches / calls)
 
@@ -196,7 +196,7 @@ def _batches_per_call(batches: int, batch_bytes: int) -> int:
 def evaluate(network: Trained, split: Split, batch_size: int = BATCH_SIZE) -> float:
     """Returns the accuracy: the fraction of images whose highest logit is their label.
 
-    The tutorial calls it precision @ 1; logs and reports here do, too.
+    The tutorial calls it precision @ 1, and so do logs and reports here.
 
     Raises:
         UserError: an argument cannot be used.
@@ -217,8 +217,8 @@ def classify(
     """
     check_type(network, "network", Trained)
     check_images(images, "images", network.image_shape)
-    # So many at a time whatever n is: the same image always gets the same numbers, and
-    # no n needs a compilation of its own.
+    # A fixed batch size, so that the same image always gets the same probabilities, and
+    # no n needs its own compilation.
     logits = [
         predict_logits(network, images[i : i + _FEW], batch_size=_FEW)
         for i in range(0, len(images), _FEW)

@@ -1,4 +1,4 @@
-"""What evaluations measure: the precision, and what --eval_metrics asks for."""
+"""What evaluations measure: the precision, and the metrics in --eval_metrics."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from cifar_jax.metrics.splits import SplitResults
 from cifar_jax.registry import resolve_all
 from cifar_jax.writers import as_numbers
 
-# From so many images on, the interval of a precision is narrower than 0.07.
+# With at least this many images, the interval of a precision is narrower than 0.07.
 _MANY = 1_000
 
 
@@ -24,8 +24,8 @@ def measure(
     """Returns the tutorial's `precision_at_1` and the other metrics, by name.
 
     Raises:
-        UserError: a metric returns something else than numbers by name, or a name
-            that is taken.
+        UserError: a metric returns anything but numbers by name, or a name that is
+            taken.
         RunError: logits are not finite.
     """
     found = {"precision_at_1": scores.accuracy(logits, labels)}
@@ -36,7 +36,7 @@ def measure(
         if taken := sorted(found.keys() & numbers.keys()):
             raise UserError(
                 f"--eval_metrics={eval_metrics}: {kind} returned {taken[0]}, which is "
-                "there already; leave one of them out"
+                "already taken; leave one of them out"
             )
         found |= numbers
     return found
@@ -48,14 +48,14 @@ def facts(
     examples_in_split: int,
     fingerprint: str,
 ) -> dict[str, int | str]:
-    """Returns what tells what a precision is worth, and of what it is, for records.
+    """Returns details that put a precision in context, for records.
 
     Returns:
-        num_examples: how many images were evaluated.
-        examples_in_split: how many there are.
-        largest_class: how many of the evaluated ones are of the most frequent class.
-        predicted_classes: number of classes that were predicted at all.
-        fingerprint: of the data.
+        num_examples: number of evaluated images.
+        examples_in_split: number of images in the split.
+        largest_class: number of evaluated images in the most frequent class.
+        predicted_classes: number of classes predicted at least once.
+        fingerprint: fingerprint of the data.
     """
     return {
         "num_examples": len(labels),
@@ -71,10 +71,10 @@ def put_in_perspective(
     labels: Integer[np.ndarray, " n"],
     class_names: Sequence[str],
 ) -> str | None:
-    """Says what the precision on few images is worth; None if there are many.
+    """Returns what the precision on few images is worth, or None if there are many.
 
-    That is its 95% interval, see `scores.wilson_interval`, and what guessing would
-    reach; and whether the network gives the same answer always.
+    The text gives its 95% interval (see `scores.wilson_interval`), what guessing would
+    reach, and whether the network always gives the same answer.
 
     Raises:
         RunError: logits are not finite.
@@ -86,7 +86,8 @@ def put_in_perspective(
     words = [
         f"with {count} images, the 95% interval is {low:.3f} to {high:.3f} (Wilson)",
         f"guessing gives {1 / len(class_names):.3f}",
-        f"always saying {class_names[int(counts.argmax())]} {counts.max() / count:.3f}",
+        f"always predicting {class_names[int(counts.argmax())]} gives "
+        f"{counts.max() / count:.3f}",
     ]
     if (only := scores.only_prediction(logits)) is not None and count > 1:
         words.append(f"all are predicted as {class_names[only]}")
@@ -94,6 +95,6 @@ def put_in_perspective(
 
 
 def format_metrics(found: dict[str, float]) -> str:
-    """Returns the metrics besides the precision for a log line."""
+    """Returns the metrics other than the precision, for a log line."""
     _, *others = found.items()
     return "".join(f"; {name} = {value:.4g}" for name, value in others)

@@ -1,4 +1,4 @@
-"""Pictures that commands write to files that their users name."""
+"""Plots that commands write to files named by the user."""
 
 import io
 import pathlib
@@ -16,16 +16,16 @@ _KINDS = (".png", ".svg")
 
 
 def check(path: pathlib.Path, flag: str, generator: str) -> None:
-    """Checks a file before a picture is written to it, without changing it.
+    """Checks a file before a plot is written to it, without changing it.
 
     Args:
-        path: of the file.
-        flag: name of the flag that gave it, for the message.
-        generator: the command, which may replace its own earlier pictures.
+        path: path of the file.
+        flag: name of the flag that gave the path, for the message.
+        generator: the command, which may replace its own earlier plots.
 
     Raises:
-        UserError: it is of another kind, cannot be written, or belongs to others, or
-            what draws is not installed.
+        UserError: the file has an unsupported type, cannot be written, or was not
+            written by this command, or a plotting package is missing.
     """
     extras.require(f"--{flag}={path}", "report", "matplotlib")
     if path.suffix.lower() not in _KINDS:
@@ -43,19 +43,19 @@ def check(path: pathlib.Path, flag: str, generator: str) -> None:
 
 
 def write(figure: "Figure", path: pathlib.Path, flag: str, generator: str) -> None:
-    """Writes a figure to a file that has passed `check`, atomically.
+    """Writes a figure atomically to a file that has passed `check`.
 
-    Equal figures give equal files.
+    Equal figures produce identical files.
 
     Raises:
         RunError: the file cannot be written.
     """
-    # Imported here because it takes a second and only pictures need it.
+    # Imported here because it takes a second and only plots need it.
     import matplotlib
 
     file = io.BytesIO()
     kind = path.suffix.lower()[1:]
-    # Neither dates nor random numbers.
+    # No dates or random ids.
     metadata = {
         "png": {"Software": generator},
         "svg": {"Creator": generator, "Date": None, "Format": None, "Type": None},

@@ -1,4 +1,4 @@
-"""Draws predictions: each picture with what the network sees in it, and where."""
+"""Plots predictions: each picture with what the network sees in it, and where."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,12 +14,12 @@ _COLOR = "#0072b2"
 
 
 class Prediction(NamedTuple):
-    """What is drawn of a picture.
+    """What to draw for a picture.
 
     Attributes:
-        name: of its file.
-        image: as the network sees it.
-        probabilities: of classes by name, most probable first.
+        name: name of its file.
+        image: the picture as the network sees it.
+        probabilities: probabilities by class name, most probable first.
         saliency: how much the first class depends on each pixel, from 0 to 1.
     """
 
@@ -30,15 +30,15 @@ class Prediction(NamedTuple):
 
 
 def draw(predictions: Sequence[Prediction], top: int) -> Figure:
-    """Draws a row for each picture: itself, a saliency map, and bars of classes.
+    """Draws a row for each picture: the picture, a saliency map, and bars for classes.
 
     Args:
-        predictions: one or more.
-        top: number of classes to draw bars of.
+        predictions: one or more predictions.
+        top: number of classes to draw bars for.
     """
     figure = Figure(figsize=(8, 0.5 + 2.2 * len(predictions)), layout="constrained")
     figure.supxlabel(
-        "Middle: where covering the picture makes the class less probable; yellow most",
+        "Middle: where covering the picture makes the class less probable, yellow most",
         size=9,
     )
     rows = figure.subplots(len(predictions), 3, squeeze=False, width_ratios=(1, 1, 1.6))
@@ -53,7 +53,7 @@ def draw(predictions: Sequence[Prediction], top: int) -> Figure:
 
 
 def _draw_saliency(axis: Axes, prediction: Prediction) -> None:
-    """Draws the map over the picture in gray, so that one sees what it marks."""
+    """Draws the map over the picture in gray, to show what it marks."""
     axis.imshow(prediction.image.mean(axis=-1), cmap="gray", vmin=0, vmax=255)
     axis.imshow(prediction.saliency, cmap="inferno", alpha=0.65, vmin=0, vmax=1)
     likeliest = next(iter(prediction.probabilities))
@@ -74,5 +74,5 @@ def _draw_bars(axis: Axes, probabilities: dict[str, float], top: int) -> None:
 
 
 def _short(name: str) -> str:
-    """Returns the end of a long name, which is where paths differ."""
+    """Returns the end of a long name, where paths differ."""
     return name if len(name) <= 24 else f"...{name[-21:]}"

@@ -23,16 +23,16 @@ from cifar_jax.runs.files import check_folder, write_together
 PAGE, RECORD = "report.html", "report.json"
 FILES = (PAGE, RECORD)
 GENERATOR = "python -m cifar_jax.eval --report"
-# The beginning of an absolute path, of Windows or others, but not of a URL.
+# The directories in an absolute path on any system, but not in a URL.
 _DIRECTORIES = re.compile(
     r"(?<![\w.:/\\~])(?:[A-Za-z]:)?[/\\](?:[^/\\\s]+[/\\])*(?=\S)"
 )
 # All files name their generator within this many bytes.
 _HEAD = 1000
-# Numbers of right answers and of mistakes that are shown.
+# Right answers, and mistakes, to show.
 _ANSWERS = 20
 _CONFUSIONS = 40
-# With more, the matrix would take hundreds of megabytes.
+# With more classes, the matrix would take hundreds of megabytes.
 _MATRIX_CLASSES = 1_000
 
 
@@ -41,7 +41,7 @@ class Subject:
     """What was evaluated, and what a reader needs to know about it.
 
     Attributes:
-        run: name of the folder of the run.
+        run: name of the run's folder.
         step: step of the checkpoint.
         parameters: "averaged" or "raw".
         split: name of the split.
@@ -70,11 +70,11 @@ def check(directory: pathlib.Path, names: Sequence[str] = FILES) -> None:
 
     Args:
         directory: the folder, which need not exist.
-        names: of the files that the report will have.
+        names: names of the report's files.
 
     Raises:
         UserError: the folder is not writable, or contains files with the report's
-            names that are not earlier reports, or what draws is not installed.
+            names that are not earlier reports, or a plotting package is missing.
     """
     extras.require(f"--report={directory}", "report", "matplotlib", "sklearn")
     check_folder(directory, "report")
@@ -100,7 +100,7 @@ def write(
         subject: what was evaluated.
         split: evaluated images and labels.
         logits: logits of these images.
-        history: of the run, for the curves of its training; None leaves them out.
+        history: the run's history, for its training curves; None leaves them out.
 
     Raises:
         RunError: the files cannot be written.
@@ -117,23 +117,23 @@ def write(
 
 
 def without_directories(text: str) -> str:
-    """Returns a text in which absolute paths are only the names that they end in.
+    """Returns a text with absolute paths reduced to their last names.
 
-    A report is given to others, to whom the directories of this machine say nothing.
+    Reports are shared with others, to whom directories on this machine mean nothing.
     """
     return _DIRECTORIES.sub("", text)
 
 
 def as_json(contents: dict[str, Any]) -> str:
-    """Returns the text of a record."""
+    """Returns a record as JSON text."""
     return json.dumps(contents, indent=2, allow_nan=False) + "\n"
 
 
 def write_files(directory: pathlib.Path, files: dict[str, str | bytes]) -> None:
-    """Writes the files of a report by name.
+    """Writes the files of a report, given by name.
 
     Raises:
-        RunError: they cannot be written.
+        RunError: the files cannot be written.
     """
     try:
         write_together(directory, files)
@@ -144,7 +144,7 @@ def write_files(directory: pathlib.Path, files: dict[str, str | bytes]) -> None:
 
 
 def is_written_by(generator: str, path: pathlib.Path) -> bool:
-    """Whether a file names its generator at its start, as those of `write_files` do.
+    """Returns whether a file names this generator near its start, as reports do.
 
     Raises:
         OSError: the file cannot be read.
@@ -164,10 +164,10 @@ def contents(
 ) -> dict[str, Any]:
     """Returns the contents of the report, ready for JSON.
 
-    A value is None if it is undefined; so are the precision @ 5 of 5 classes or fewer,
-    which is always 1, the confusion matrix of too many classes, the only prediction if
-    there are several, the training if nothing is known of it, and a file if only the
-    number of an image is known.
+    Undefined values are None. So are the precision @ 5 with 5 classes or fewer, which
+    would always be 1; the confusion matrix of too many classes; the only prediction if
+    there are several; the training if nothing is known about it; and the file of an
+    image that is known only by number.
     """
     names = subject.class_names
     matrix = None
@@ -255,7 +255,7 @@ def _answers(
 
 
 def _training(history: comparison.History) -> dict[str, Any] | None:
-    """Returns pairs of steps and values: the loss, and the precision by split."""
+    """Returns (step, value) pairs for the loss, and for the precision by split."""
     [run] = comparison.compare([history])
     loss = list(zip(run["loss"]["steps"], run["loss"]["total_loss"], strict=True))
     precision = {

@@ -1,4 +1,4 @@
-"""Draws the figures of a report's page, as SVG, for light and for dark screens."""
+"""Draws the figures of a report page as SVG, for light and dark screens."""
 
 import dataclasses
 import io
@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-    """Colors of a figure, which is drawn on the page itself.
+    """Colors of a figure, which is drawn directly on the page's background.
 
     They are Okabe and Ito's blue, vermilion and green, which color-blind readers can
-    tell apart; on a dark page, lighter ones.
+    tell apart; on a dark page, lighter versions.
 
     Attributes:
-        ink: of texts and axes.
-        blue: of what is measured.
-        vermilion: of what is to be noticed, and of test images.
-        green: of validation images.
+        ink: color of text and axes.
+        blue: color of measurements.
+        vermilion: color of anything to notice, and of test images.
+        green: color of validation images.
     """
 
     ink: str
@@ -35,10 +35,10 @@ DARK = Scheme("#e6e6e6", "#56b4e9", "#ff9a4d", "#2fd0a0")
 
 
 def training_curves(training: dict[str, Any], scheme: Scheme) -> bytes:
-    """Plots the loss over the steps, and below it the precision, where they are known.
+    """Plots the loss over steps and, below it, the precision, where known.
 
     Args:
-        training: of a record of `report.contents`; not None.
+        training: the training in a record from `report.contents`; not None.
         scheme: the colors.
     """
     with _use_scheme(scheme):
@@ -63,7 +63,7 @@ def training_curves(training: dict[str, Any], scheme: Scheme) -> bytes:
 def _draw_precision(
     axis: Axes, precision: dict[str, list[tuple[int, float]]], scheme: Scheme
 ) -> None:
-    """Draws the evaluations of each split, from 0 to 1, whatever they are."""
+    """Plots the evaluations of each split, always on a scale from 0 to 1."""
     styles: dict[str, dict[str, Any]] = {
         "test": {"color": scheme.vermilion, "marker": "o"},
         "validation": {"color": scheme.green, "marker": "s", "ls": "--"},
@@ -71,13 +71,13 @@ def _draw_precision(
     for split, found in precision.items():
         label = f"{split} images"
         axis.plot(*zip(*found, strict=True), label=label, **styles[split])
-    # Markers at 0 and 1 are whole.
+    # Leaves room for whole markers at 0 and 1.
     axis.set(ylabel="precision @ 1", ylim=(-0.03, 1.03))
     axis.legend(frameon=False)
 
 
 def reliability_diagram(calibration: dict[str, Any], scheme: Scheme) -> bytes:
-    """Plots accuracy over confidence, with image counts below, as SVG."""
+    """Plots accuracy over confidence, with image counts below."""
     with _use_scheme(scheme):
         edges = np.array(calibration["edges"])
         counts = np.array(calibration["counts"])
@@ -90,7 +90,7 @@ def reliability_diagram(calibration: dict[str, Any], scheme: Scheme) -> bytes:
         gap = {"facecolor": "none", "edgecolor": scheme.vermilion, "hatch": "////"}
         figure = _figure(5.5)
         top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
-        # Bars have gaps between them, in which any background shows.
+        # The bars have gaps between them, where any background shows.
         bars = {"align": "edge", "linewidth": 0}
         left, width = left + 0.05 * width, 0.9 * width
         top.bar(left, accuracy, width, color=scheme.blue, label="accuracy", **bars)
@@ -108,7 +108,7 @@ def reliability_diagram(calibration: dict[str, Any], scheme: Scheme) -> bytes:
 
 
 def _use_scheme(scheme: Scheme) -> Any:
-    """Returns a context in which figures have a scheme's ink and no background."""
+    """Returns a context in which figures use a scheme's ink and no background."""
     inked = ("text", "xtick", "ytick")
     colors: dict[Any, str] = {f"{name}.color": scheme.ink for name in inked}
     colors |= {"axes.edgecolor": scheme.ink, "axes.labelcolor": scheme.ink}
@@ -120,7 +120,7 @@ def _figure(height: float) -> Figure:
 
 
 def _svg(figure: Figure) -> bytes:
-    """Returns the same file for the same figure: without a date or random ids."""
+    """Returns a figure as SVG, without a date or random ids, so files are equal."""
     file = io.BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context({"svg.hashsalt": "cifar_jax"}):

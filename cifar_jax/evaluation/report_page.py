@@ -13,7 +13,7 @@ from PIL import Image
 
 from cifar_jax.evaluation import report_figures
 
-# A larger confusion matrix would not fit a screen.
+# A larger confusion matrix would not fit on a screen.
 _MATRIX_CLASSES = 30
 _STYLE = (pathlib.Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 
@@ -24,8 +24,8 @@ def page(
     """Returns the HTML page of a record; equal arguments give equal bytes.
 
     Args:
-        record: return value of `report.contents`.
-        pictures: the images of the record's answers by their index.
+        record: the record from `report.contents`.
+        pictures: the images of the record's answers, by index.
     """
     title = f"{record['run']}, step {record['step']}: {record['split']}"
     notices = "".join(f'<p class="notice">{_text(n)}</p>\n' for n in record["notices"])
@@ -69,15 +69,15 @@ def _headline(record: dict[str, Any]) -> str:
         f"95% interval {low:.3f} to {high:.3f}</p>\n"
         f"<p>{record['correct']:,} of {record['num_images']:,} images are "
         "classified correctly. The Wilson interval shows how much the precision would "
-        "vary with another sample of as many images; the variation between runs that "
-        "differ only in their seed comes on top. Guessing would get "
-        f"{record['chance']:.3f}, always saying {_text(record['largest_class'])} "
+        "vary with another sample of the same size; it does not include the variation "
+        "between runs that differ only in their seed. Guessing would get "
+        f"{record['chance']:.3f}, always predicting {_text(record['largest_class'])} "
         f"{record['largest_share']:.3f}.</p>" + _only(record)
     )
 
 
 def _only(record: dict[str, Any]) -> str:
-    """Returns a notice if the network gives the same answer always."""
+    """Returns a notice if the network always gives the same answer."""
     if record["only_prediction"] is None or record["num_images"] == 1:
         return ""
     return (
@@ -104,15 +104,15 @@ def _facts(record: dict[str, Any]) -> str:
 
 
 def _training(training: dict[str, Any] | None) -> str:
-    """Returns the section on the training; nothing if none of it is known."""
+    """Returns the section about training, empty if nothing is known about it."""
     if training is None:
         return ""
-    alt = "The training loss and the precision of evaluations by steps"
+    alt = "Training loss and evaluation precision over steps"
     return (
         "<h2>Training</h2>\n"
-        "<p>The loss is that of the batches in the log, with distortions and weight "
-        "decay. The precision is that of the averaged parameters, wherever they have "
-        "been evaluated on all images.</p>\n"
+        "<p>The loss is that of the logged batches, including distortions and weight "
+        "decay. The precision is that of the averaged parameters, wherever they were "
+        "evaluated on all images.</p>\n"
         f"{_plot(report_figures.training_curves, training, alt)}\n"
     )
 
@@ -131,7 +131,7 @@ def _classes(classes: list[dict[str, Any]]) -> str:
     ]
     return _table(head, rows) + (
         "<p>Precision: fraction of the images predicted as the class that belong to "
-        "it. Recall: fraction of the images of the class that are predicted as it. F1: "
+        "it. Recall: fraction of the images in the class that are predicted as it. F1: "
         "harmonic mean of the two. Balanced accuracy, above, is the mean of the "
         "recalls. An en dash marks a score that is undefined because there are no "
         "images to count.</p>"
@@ -160,15 +160,15 @@ def _confusion_matrix(record: dict[str, Any]) -> str:
         body.append(f'<tr><th scope="row">{_text(name)}</th>{cells}</tr>\n')
     return (
         "<h2>Confusion matrix</h2>\n"
-        "<p>Number of images by true class (rows) and predicted class (columns); "
-        "the stronger its color, the larger a cell's share of its row.</p>\n"
+        "<p>Number of images by true class (rows) and predicted class (columns). "
+        "Stronger colors mark a larger share of the row.</p>\n"
         f'<div class="wide"><table class="heat"><thead><tr>{head}</tr></thead>\n'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
 def _heat(count: int, total: int) -> str:
-    """Returns a cell shaded by its share; with one hue, lightness alone encodes it."""
+    """Returns a cell shaded by its share, in a single hue, by lightness alone."""
     share = count / max(total, 1)
     # Above this share, text in the other color has more contrast; see report.css.
     strong = ' class="strong"' if share > 0.72 else ""
@@ -192,7 +192,7 @@ def _calibration(record: dict[str, Any]) -> str:
         "<p>Of the images classified with 80% confidence, 80% should be correct. The "
         "expected calibration error is the mean deviation from this ideal, here "
         f"{calibration['error']:.3f}, over n = {record['num_images']:,} images. The "
-        "fewer images a bar stands for, the more it varies by chance.</p>\n"
+        "fewer images a bar represents, the more it varies by chance.</p>\n"
         + _plot(report_figures.reliability_diagram, calibration, alt)
         + f"\n<details><summary>Values</summary>{_table(head, bins)}</details>"
     )
@@ -201,7 +201,7 @@ def _calibration(record: dict[str, Any]) -> str:
 def _answers(
     record: dict[str, Any], pictures: Mapping[int, UInt8[np.ndarray, "h w 3"]]
 ) -> str:
-    """Returns the right answers and the mistakes beside each other."""
+    """Returns the right answers and the mistakes side by side."""
     sides = []
     for title, answers in (
         ("Right", record["right_answers"]),
@@ -214,9 +214,9 @@ def _answers(
             "</div>\n"
         )
     return (
-        "<p>Those with the highest predicted probability; of the right ones, first the "
-        "highest of each class, then the second. In some of the mistakes the label "
-        'itself may be wrong.</p>\n<div class="sides">\n' + "".join(sides) + "</div>"
+        "<p>The answers with the highest predicted probability. The right ones start "
+        "with the highest of each class, then the second highest. In some mistakes, "
+        'the label may be wrong.</p>\n<div class="sides">\n' + "".join(sides) + "</div>"
     )
 
 
@@ -238,7 +238,7 @@ def _answer(answer: dict[str, Any], picture: UInt8[np.ndarray, "h w 3"]) -> str:
 def _table(
     head: Sequence[str], rows: Iterable[Sequence[object]], kind: str = "numbers"
 ) -> str:
-    """Returns an HTML table; rows start with their name, floats have three digits."""
+    """Returns an HTML table; rows start with a name, and floats have three decimals."""
     names = "".join(f'<th scope="col">{_text(name)}</th>' for name in head)
     body = []
     for name, *values in rows:
@@ -264,7 +264,7 @@ def _plot(
     drawn: dict[str, Any],
     alt: str,
 ) -> str:
-    """Returns a figure in the colors of the reader's screen; in print, light ones."""
+    """Returns a figure in the reader's color scheme, or in light colors for print."""
     light, dark = (
         _data(draw(drawn, scheme), "svg+xml")
         for scheme in (report_figures.LIGHT, report_figures.DARK)
@@ -276,7 +276,7 @@ def _plot(
 
 
 def _image(content: bytes, kind: str, alt: str) -> str:
-    """Returns an image embedded in the page."""
+    """Returns an image to embed in the page."""
     return f'<img class="picture" src="{_data(content, kind)}" alt="{_text(alt)}">'
 
 

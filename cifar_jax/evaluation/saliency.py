@@ -12,7 +12,7 @@ from cifar_jax.data.dataset import check_images
 from cifar_jax.data.views.crops import Center
 from cifar_jax.evaluation.inference import Trained, predict_logits
 
-# The patch's height and its steps, as parts of the image's height.
+# The patch is this fraction of the image, and moves by this fraction: 1/4 and 1/8.
 _PATCH, _STEP = 4, 8
 
 
@@ -21,18 +21,18 @@ def saliency_map(
 ) -> Float[np.ndarray, "h w"]:
     """Returns how much the probability of a class depends on each pixel.
 
-    A patch of the image's mean color is moved over the image; where it is, the class's
-    log-probability falls by the more, the more it depends on what is covered (Zeiler
-    and Fergus, [Visualizing and Understanding Convolutional
-    Networks](https://arxiv.org/abs/1311.2901), 2013, section 4.2). A pixel has the mean
-    over all patches that cover it, which count the more, the nearer their centers are.
-    Gradients were tried as well: in images this small, they fluctuate from pixel to
+    A patch of the image's mean color is moved over the image. The more the class
+    depends on the covered pixels, the more its log-probability falls (Zeiler and
+    Fergus, [Visualizing and Understanding Convolutional
+    Networks](https://arxiv.org/abs/1311.2901), 2013, section 4.2). The value of a pixel
+    is a mean over all patches that cover it, weighted toward those with nearby centers.
+    Gradients were tried as well, but in images this small, they fluctuate from pixel to
     pixel.
 
-    The patch is a quarter of the image high and wide, and moves by half of that: of an
-    image of 32x32, 81 copies are covered. The network sees only the central view of
-    each, even if it averages over several to classify, as six views take six times as
-    long.
+    The patch is a quarter as high and wide as the image, and moves by half its size, so
+    a 32x32 image requires 81 covered copies. The network sees only the central view of
+    each, even if it averages over several to classify, since six views would take six
+    times as long.
 
     Args:
         network: a trained network.
@@ -40,8 +40,8 @@ def saliency_map(
         label: number of the class.
 
     Returns:
-        Values from 0, where the class depends on nothing or speaks against what is
-        there, to 1, unless all are 0.
+        Values from 0, for pixels that do not matter or speak against the class, to 1,
+        unless all are 0.
 
     Raises:
         UserError: the image cannot be used.
@@ -55,7 +55,7 @@ def saliency_map(
         copy[_inside(rows), _inside(columns)] = image.mean(axis=(0, 1)).round()
     views = dataclasses.replace(network.preprocessing, views=Center())
     central = dataclasses.replace(network, preprocessing=views)
-    # All at once: no copy is padding, and all images of a shape have as many.
+    # In one batch: it needs no padding, and its size depends only on the image shape.
     logits = predict_logits(central, covered, batch_size=len(covered))
     whole, *others = scipy.special.log_softmax(logits, axis=-1)[:, label]
     falls = (whole - np.array(others)).reshape([len(along) for along in places])
@@ -65,7 +65,7 @@ def saliency_map(
 
 
 def _places(length: int) -> list[tuple[int, int]]:
-    """Returns the places of a patch along one side, parts of which may be outside."""
+    """Returns the places of a patch along one side, which may extend outside."""
     patch, step = max(length // _PATCH, 1), max(length // _STEP, 1)
     return [(start, start + patch) for start in range(step - patch, length, step)]
 
@@ -78,7 +78,7 @@ def _inside(place: tuple[int, int]) -> slice:
 def _weights(
     places: list[tuple[int, int]], length: int
 ) -> Float[np.ndarray, "places {length}"]:
-    """Returns how much a patch at each place counts for each pixel along one side."""
+    """Returns the weight of each patch place for each pixel along one side."""
     starts, stops = np.array(places).T[..., None]
     far = np.abs(np.arange(length) + 0.5 - (starts + stops) / 2)
     weights = np.maximum(1 - far / ((stops - starts) / 2), 0)

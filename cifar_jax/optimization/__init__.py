@@ -1,4 +1,4 @@
-"""What is minimized and how: the losses and the optimizers, by name."""
+"""Losses and optimizers, by name."""
 
 from cifar_jax.optimization.losses import (
     Balanced,

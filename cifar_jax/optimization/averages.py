@@ -1,4 +1,4 @@
-"""Averages of the params over a run, by which the network is evaluated."""
+"""Averages of the params over a run, used to evaluate the network."""
 
 import abc
 import dataclasses
@@ -13,17 +13,17 @@ from jaxtyping import Array, Int, PyTree
 from cifar_jax.checks import check_range
 from cifar_jax.registry import Registry
 
-# Of the losses, in the tutorial's `_add_loss_summaries`.
+# Decay of the loss averages in the tutorial's `_add_loss_summaries`.
 LOSS_AVERAGE_DECAY = 0.9
 
 
 class Average(abc.ABC):
-    """An average of all that a network computes with; its fields are its options.
+    """An average of a network's variables; its fields are its options.
 
     Attributes:
-        keeps: whether there is anything to keep, which is not so if the last params are
-            the average.
-        open_ended: whether an update is independent of the length of the run.
+        keeps: whether an average is kept; False if the last params serve as the
+            average.
+        open_ended: whether updates are independent of the length of the run.
     """
 
     keeps: ClassVar[bool] = True
@@ -40,9 +40,9 @@ class Average(abc.ABC):
         """Returns the next average.
 
         Args:
-            new: the variables after an update of the optimizer.
-            average: of those before it; at first, of the initial ones.
-            num_updates: the number of updates so far, this one included.
+            new: the variables after an optimizer update.
+            average: the average before it; at first, the initial variables.
+            num_updates: the number of updates so far, including this one.
             max_updates: the number of updates in the whole run.
         """
 
@@ -52,9 +52,9 @@ class EMA(Average):
     """Exponential moving average.
 
     Attributes:
-        decay: weight of the average so far; 1 - decay is that of the new variables.
-        ramp: whether it rises to that value as (1 + n) / (10 + n) after n updates, so
-            that early averages forget the initialization, as in
+        decay: weight of the average so far; the new variables have weight 1 - decay.
+        ramp: whether the decay ramps up to that value as (1 + n) / (10 + n) after n
+            updates, so that early averages forget the initialization, as in
             `tf.train.ExponentialMovingAverage` with num_updates.
     """
 
@@ -80,14 +80,14 @@ class EMA(Average):
 
 @dataclasses.dataclass(frozen=True)
 class SWA(Average):
-    """Stochastic weight averaging: the equal mean of the last part of a run.
+    """Stochastic weight averaging: the unweighted mean over the last part of a run.
 
     Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization,
-    2018, with every update counted.
+    2018, but including every update.
 
     Attributes:
-        start: the fraction of the run after which the mean begins; until then, it is
-            the variables themselves.
+        start: the fraction of the run after which averaging begins; until then, the
+            average is the variables themselves.
     """
 
     start: float = 0.75
@@ -110,7 +110,7 @@ class SWA(Average):
 
 @dataclasses.dataclass(frozen=True)
 class NoAverage(Average):
-    """The last variables."""
+    """No average: the last variables are used."""
 
     keeps: ClassVar[bool] = False
 
@@ -149,18 +149,19 @@ def average_params(
 ) -> optax.GradientTransformationExtraArgs:
     """Returns a transformation that keeps the average of the params in its state.
 
-    It is the last one of a chain: it needs the final updates, and it passes them on
-    unchanged. (`optax.ema` averages the updates, not the params.) The first average is
-    the initial params. Its update needs `opt_state`, the state of what came before it.
+    It must be the last one in a chain: it needs the final updates, and passes them on
+    unchanged. (`optax.ema` averages the updates, not the params.) The average starts
+    as the initial params. `update` takes `opt_state`, the state of the transformations
+    before it.
 
     Args:
-        average: the kind of average.
+        average: the type of average.
         max_updates: the length of the run.
-        eval_params: returns the params to average, see `Optimizer.eval_params`.
+        eval_params: returns the params to average; see `Optimizer.eval_params`.
     """
 
     def init(params: PyTree) -> AverageState:
-        # Copies: the train state is donated, and no buffer can be donated twice.
+        # Copied because the train state is donated, and no buffer can be donated twice.
         return AverageState(
             num_updates=jnp.zeros([], jnp.int32), average=jax.tree.map(jnp.copy, params)
         )
@@ -192,17 +193,17 @@ def average_batch_stats(
     max_updates: int,
     every: int,
 ) -> PyTree:
-    """Returns the average of BatchNorm's statistics after so many steps of the run.
+    """Returns the average of the BatchNorm statistics after a step.
 
-    Like that of the params, it counts updates: other steps leave it as it is.
+    Like the average of the params, it changes only in steps that update the params.
 
     Args:
-        average: the kind of average.
+        average: the type of average.
         new: the statistics after the step.
-        old: their average before it.
-        step: the number of steps taken, this one included.
-        max_updates: the length of the run.
-        every: the number of steps for each update.
+        old: their average before the step.
+        step: the number of steps taken, including this one.
+        max_updates: the length of the run, in updates.
+        every: the number of steps per update.
     """
     updated = average.update(new, old, step // every, max_updates)
     if every == 1:
@@ -212,6 +213,6 @@ def average_batch_stats(
 
 
 def averaged_params(opt_state: optax.OptState) -> PyTree | None:
-    """Returns the average in the state of a chain; None if it keeps none."""
+    """Returns the average in the state of a chain, or None if it keeps none."""
     state = optax.tree.get(opt_state, AverageState.__name__)
     return None if state is None else state.average

@@ -1,4 +1,4 @@
-"""The optax chain of a run: an optimizer for all parameters, then their average."""
+"""The optax chain of a run: an optimizer for all params, then their average."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,22 +25,22 @@ def create(
 ) -> optax.GradientTransformationExtraArgs:
     """Returns the optax chain of a run.
 
-    From the inside out: the groups, each with its decay and its learning rate; the
-    wrappers of the optimizer; the average of the params; and around all of it, the
-    accumulation of gradients.
+    From the inside out, it consists of the groups, each with its own decay and learning
+    rate; the optimizer's wrappers; the average of the params; and, around all of these,
+    gradient accumulation.
 
     Args:
         optimizer: turns gradients into updates.
-        schedule: returns the schedule of a name, that of the run for an empty name.
-        max_steps: the length of the run, in updates of the optimizer.
-        weight_decay: of each parameter.
-        average: of the params.
-        groups: parameters with settings of their own.
+        schedule: returns a schedule by name; the run's schedule for an empty name.
+        max_steps: the length of the run, in optimizer updates.
+        weight_decay: the weight decay of each parameter.
+        average: the average of the params.
+        groups: parameters with their own settings.
 
     Raises:
-        UserError: the optimizer of a group cannot be within that of the run; or when
-            the chain is given params, unless each one is in the pattern of at most one
-            group, and each pattern matches one.
+        UserError: a group's optimizer cannot be used inside the run's optimizer. Also
+            raised by the chain when it is given params, if a parameter matches the
+            patterns of more than one group or a pattern matches no parameter.
     """
     if isinstance(optimizer, Accumulate):
         updates = create(
@@ -69,7 +69,7 @@ def create(
 def _chain(
     first: optax.GradientTransformation, last: optax.GradientTransformationExtraArgs
 ) -> optax.GradientTransformationExtraArgs:
-    """Does what `optax.chain` does, and tells the last one the state of the first."""
+    """Chains like `optax.chain`, but passes the state of the first to the last."""
     first = optax.with_extra_args_support(first)
 
     def init(params: PyTree) -> tuple[optax.OptState, optax.OptState]:

@@ -1,4 +1,4 @@
-"""Groups of parameters that are updated in another way than the rest."""
+"""Groups of parameters that are updated differently from the rest."""
 
 import dataclasses
 import functools
@@ -21,19 +21,19 @@ from cifar_jax.registry import Registry, resolve
 
 @dataclasses.dataclass(frozen=True)
 class ParamGroup:
-    """Parameters that are updated in another way than the rest.
+    """Parameters that are updated differently from the rest.
 
     Attributes:
         pattern: regular expression for whole paths, such as `conv1/.*` or `.*/bias`.
         learning_rate: factor of the learning rate.
-        weight_decay: factor of the weight decay of all these parameters, even of those
-            that are not kernels; None: they decay as they would without the group.
-        schedule: a schedule in quotes; empty for that of the run.
-        optimizer: an optimizer in quotes, such as 'sgd(momentum=0.9)', inside the
-            wrappers of the run; empty for that of the run.
+        weight_decay: factor of the weight decay for all parameters in the group, even
+            those that are not kernels; None: the group has no effect on weight decay.
+        schedule: a schedule in quotes; empty for the run's schedule.
+        optimizer: an optimizer in quotes, such as 'sgd(momentum=0.9)', used inside the
+            run's wrappers; empty for the run's optimizer.
         until: fraction of the run after which the learning rate is 0.
-        frozen: whether the parameters stay as they are; a BatchNorm whose bias does
-            goes by its running averages, which stay too.
+        frozen: whether the parameters stay fixed; a BatchNorm layer whose bias is
+            frozen uses its running averages, which then stay fixed too.
     """
 
     pattern: str
@@ -57,8 +57,8 @@ class ParamGroup:
             raise ValueError(str(error).removeprefix("--")) from None
         if isinstance(own, Wrapper):
             raise ValueError(
-                f"optimizer={self.optimizer!r} is around all parameters together; give "
-                "it as --optimizer"
+                f"optimizer={self.optimizer!r} wraps all parameters together; give it "
+                "as --optimizer"
             )
         try:
             re.compile(self.pattern)
@@ -67,16 +67,16 @@ class ParamGroup:
 
     @property
     def own_optimizer(self) -> Optimizer | None:
-        """The optimizer of these parameters; None if it is that of the run."""
+        """The group's own optimizer, or None if it uses the run's."""
         if not self.optimizer:
             return None
         return resolve(self.optimizer, OPTIMIZERS, "optimizer")
 
     def pick_optimizer(self, optimizer: Optimizer) -> Optimizer:
-        """Returns the optimizer of these parameters in the wrappers of another one.
+        """Returns the group's optimizer inside the wrappers of the run's optimizer.
 
         Raises:
-            UserError: it cannot be in them.
+            UserError: the wrappers cannot hold it.
         """
         own = self.own_optimizer
         try:
@@ -85,7 +85,7 @@ class ParamGroup:
             raise UserError(f"--param_groups: {self.pattern!r}: {error}") from None
 
     def rate(self, schedule: optax.Schedule, max_steps: int) -> optax.Schedule:
-        """Returns the learning rate of these parameters."""
+        """Returns the learning rate schedule of the group."""
         if (self.learning_rate, self.until) == (1, 1):
             return schedule
         end = self.until * max_steps
@@ -94,13 +94,13 @@ class ParamGroup:
 
 
 PARAM_GROUPS: Registry[ParamGroup] = Registry(ParamGroup, {"group": ParamGroup})
-# The group of what no pattern matches, and its label.
+# The group for parameters that match no pattern, and its label.
 REST = ParamGroup(".*")
 _REST = "the rest"
 
 
 def param_name(path: tuple[DictKey, ...]) -> str:
-    """Returns the name of a parameter at this path in the tree of params."""
+    """Returns the name of the parameter at this path in the tree of params."""
     return "/".join(key.key for key in path)
 
 
@@ -108,7 +108,7 @@ def find_group(path: tuple[DictKey, ...], groups: Sequence[ParamGroup]) -> Param
     """Returns the group of a parameter, or `REST`.
 
     Raises:
-        UserError: it is in more than one group.
+        UserError: the parameter is in more than one group.
     """
     name = param_name(path)
     found = [group for group in groups if re.fullmatch(group.pattern, name)]
@@ -128,18 +128,18 @@ def partition(
 ) -> optax.GradientTransformation:
     """Returns the transformation of all parameters together.
 
-    Frozen ones are not part of anything. Gradients of those that are not trained any
-    more count as 0, by whatever norm is taken of all.
+    Frozen parameters are left out entirely. Gradients of parameters that are no longer
+    trained count as 0 in any norm over all gradients.
 
     Args:
-        groups: those that are given.
-        transform: returns the transformation of a group.
-        around: returns the transformation of all trained groups together.
+        groups: the param groups.
+        transform: returns the transformation for a group.
+        around: wraps the transformation of all trained groups together.
         max_steps: the length of the run.
 
     Raises:
-        UserError: when it is given params, unless each one is in at most one group, and
-            each group has one.
+        UserError: raised by the transformation when it is given params, if a parameter
+            is in more than one group or a group is empty.
     """
     if not groups:
         return around(transform(REST))
@@ -162,7 +162,7 @@ def partition(
 
 
 def _labels(params: PyTree, groups: Sequence[ParamGroup]) -> PyTree:
-    """Returns the pattern that each parameter matches, or `_REST`."""
+    """Returns the pattern matched by each parameter, or `_REST`."""
 
     def label(path: tuple[DictKey, ...], _: object) -> str:
         group = find_group(path, groups)
@@ -178,7 +178,7 @@ def _check(groups: Sequence[ParamGroup], params: PyTree) -> None:
         if group.pattern not in labels:
             paths = jax.tree_util.tree_leaves_with_path(params)
             raise UserError(
-                f"--param_groups: no parameter matches {group.pattern!r}; there are "
+                f"--param_groups: no param matches {group.pattern!r}; the params are "
                 + ", ".join(param_name(path) for path, _ in paths)
             )
 
@@ -186,7 +186,7 @@ def _check(groups: Sequence[ParamGroup], params: PyTree) -> None:
 def _stop_ended(
     groups: Sequence[ParamGroup], max_steps: int
 ) -> optax.GradientTransformation:
-    """Returns the transformation of gradients to 0 after the groups' ends."""
+    """Returns a transformation that zeroes a group's gradients after it ends."""
 
     def init(params: PyTree) -> Int[Array, ""]:
         return jnp.zeros([], jnp.int32)

@@ -16,10 +16,10 @@ class ScheduleSettings:
     """The settings that schedules read.
 
     Attributes:
-        learning_rate: the highest learning rate.
+        learning_rate: the peak learning rate.
         max_steps: the length of the run.
-        decay_factor: what each drop of the learning rate multiplies it by.
-        decay_steps: steps between the drops of the staircase.
+        decay_factor: factor applied to the learning rate at each drop.
+        decay_steps: steps between drops of the staircase schedule.
         drops: fractions of max_steps at which the piecewise schedule drops.
         warmup: fraction of max_steps during which the learning rate rises linearly.
     """
@@ -34,7 +34,7 @@ class ScheduleSettings:
 
 @runtime_checkable
 class Schedule(Protocol):
-    """What a class in SCHEDULES provides; its dataclass fields are its options."""
+    """The interface of classes in SCHEDULES; their dataclass fields are options."""
 
     def __call__(self, settings: ScheduleSettings) -> optax.Schedule:
         """Returns the learning rate as a function of the step."""
@@ -43,7 +43,7 @@ class Schedule(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
-    """The learning rate, always."""
+    """A constant learning rate."""
 
     def __call__(self, settings: ScheduleSettings) -> optax.Schedule:
         """Returns learning_rate."""
@@ -52,7 +52,7 @@ class Constant:
 
 @dataclasses.dataclass(frozen=True)
 class Staircase:
-    """Drops at equal distances, as in the tutorial."""
+    """Drops at regular intervals, as in the tutorial."""
 
     def __call__(self, settings: ScheduleSettings) -> optax.Schedule:
         """Returns learning_rate * decay_factor ** floor(step / decay_steps)."""
@@ -66,12 +66,12 @@ class Staircase:
 
 @dataclasses.dataclass(frozen=True)
 class Piecewise:
-    """Drops at fractions of the run."""
+    """Drops at given fractions of the run."""
 
     def __call__(self, settings: ScheduleSettings) -> optax.Schedule:
-        """Returns learning_rate, multiplied by decay_factor at each of the drops.
+        """Returns learning_rate, multiplied by decay_factor at each drop.
 
-        Two drops that fall on the same step, as in a short run they may, both count.
+        In a short run, two drops may fall on the same step; both count.
         """
         drops = [round(fraction * settings.max_steps) for fraction in settings.drops]
         factors = {
@@ -95,7 +95,7 @@ class Linear:
     """A straight line to 0.
 
     Attributes:
-        until: fraction of the run after which it stays at 0.
+        until: fraction of the run after which the learning rate stays at 0.
     """
 
     until: float = 1.0
@@ -112,12 +112,12 @@ class Linear:
 
 @dataclasses.dataclass(frozen=True)
 class Triangle:
-    """A straight line up to the learning rate and another one down from it.
+    """A straight line up to the peak learning rate and another one down from it.
 
     Attributes:
-        start: factor of the learning rate at the first step.
-        peak: fraction of the run after which the learning rate is reached.
-        end: factor of it at the end of the run.
+        start: learning rate at the first step, relative to the peak.
+        peak: fraction of the run at which the peak is reached.
+        end: learning rate at the end of the run, relative to the peak.
     """
 
     start: float = 0.0
@@ -130,8 +130,8 @@ class Triangle:
         check_range("end", self.end, at_least=0, at_most=1)
 
     def __call__(self, settings: ScheduleSettings) -> optax.Schedule:
-        """Returns the linear interpolation of the three points."""
-        # Airbench rounds the peak down to a whole step, and so it is here.
+        """Returns the linear interpolation between the three points."""
+        # Rounded down to a whole step, as in Airbench.
         peak = max(1, int(self.peak * settings.max_steps))
         points = jnp.array([0.0, peak, max(peak + 1, settings.max_steps)])
         factors = jnp.array([self.start, 1.0, self.end])
@@ -140,7 +140,7 @@ class Triangle:
 
 
 def create(text: str, settings: ScheduleSettings) -> optax.Schedule:
-    """Returns the schedule that a text such as `linear` names, with its warm-up.
+    """Returns the schedule named by a text such as `linear`, with its warm-up.
 
     Raises:
         UserError: there is no such schedule.
@@ -153,8 +153,8 @@ def create(text: str, settings: ScheduleSettings) -> optax.Schedule:
 def warm_up(schedule: optax.Schedule, steps: int) -> optax.Schedule:
     """Multiplies the first steps of a schedule by 1/steps, 2/steps, and so on.
 
-    It starts above 0, since a step at 0 would be wasted (Goyal et al., Accurate, Large
-    Minibatch SGD, 2017).
+    The warm-up starts above 0, since a step at 0 would be wasted (Goyal et al.,
+    Accurate, Large Minibatch SGD, 2017).
     """
     return lambda step: schedule(step) * jnp.minimum(1.0, (step + 1) / steps)
 

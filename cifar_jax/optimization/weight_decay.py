@@ -1,4 +1,4 @@
-"""Which parameter decays by how much, for the optimizer and for the reported loss."""
+"""The weight decay of each parameter, for the optimizer and the reported loss."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ from cifar_jax.optimization.param_groups import ParamGroup, find_group
 class WeightDecay:
     """The weight decay of every parameter; hashable.
 
-    Kernels decay; within a group with a `weight_decay`, all parameters do.
+    Only kernels decay, except in groups with a `weight_decay`, where all parameters do.
 
     Attributes:
-        coefficient: of all parameters that decay.
-        decay_in_loss: whether it is a penalty in the loss by the run's optimizer; a
-            group may have another one.
-        factors: of the coefficient for each layer's kernels, 0 for layers that are not
-            named; None: 1 for every kernel.
-        groups: parameters with settings of their own.
+        coefficient: the coefficient for all parameters that decay.
+        decay_in_loss: whether the run's optimizer makes the decay a penalty in the
+            loss; a group's own optimizer may differ.
+        factors: factors of the coefficient by layer, for its kernels; 0 for layers not
+            listed. None: 1 for every kernel.
+        groups: parameters with their own settings.
     """
 
     coefficient: float
@@ -38,7 +38,7 @@ class WeightDecay:
             object.__setattr__(self, "factors", FrozenDict(self.factors))
 
     def rate(self, path: tuple[DictKey, ...]) -> float:
-        """Returns what the parameter at this path is multiplied by in its decay."""
+        """Returns the decay rate of the parameter at this path."""
         group = find_group(path, self.groups)
         if group.frozen:
             return 0.0
@@ -51,7 +51,7 @@ class WeightDecay:
         return self.coefficient * self.factors.get(path[0].key, 0.0)
 
     def transform(self) -> optax.GradientTransformation:
-        """Returns the transformation that adds rate * W to what passes through it."""
+        """Returns the transformation that adds rate * W to the updates."""
 
         def decay(path: tuple[DictKey, ...], update: Array, param: Array) -> Array:
             rate = self.rate(path)
@@ -66,8 +66,8 @@ class WeightDecay:
     def penalties(self, params: PyTree) -> dict[str, Float[Scalar, ""]]:
         """Returns rate * ||W||^2 / 2, summed over parameters, by name of the loss term.
 
-        The half is that of `tf.nn.l2_loss`. There is a term for each layer with a
-        penalty if the network names layers, otherwise one for all. The gradient, rate *
+        The factor 1/2 is that of `tf.nn.l2_loss`. If `factors` lists layers, there is a
+        term for each layer with a penalty, otherwise one for all. The gradient, rate *
         W, is added by `transform`, not by automatic differentiation.
         """
         terms: dict[str, dict[float, list[Array]]] = {
@@ -88,6 +88,6 @@ class WeightDecay:
         }
 
     def _in_loss(self, path: tuple[DictKey, ...]) -> bool:
-        """Whether the parameter's decay is a penalty in the loss."""
+        """Returns whether the parameter's decay is a penalty in the loss."""
         own = find_group(path, self.groups).own_optimizer
         return self.decay_in_loss if own is None else own.decay_in_loss

@@ -1,1 +1,1 @@
-"""The train step, its state, and the loop that takes it."""
+"""The train step, its state, and the training loop."""

@@ -1,4 +1,4 @@
-"""The images of a step."""
+"""The batch of a step."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -20,14 +20,15 @@ from cifar_jax.errors import UserError
 
 
 class Batch(NamedTuple):
-    """The images of a step, or one device's share of them.
+    """The batch of a step, or one device's share of it.
 
     Attributes:
         images: bytes.
-        labels: of the images.
-        indices: of the images in the training set, for distortions that need them.
-        epochs: how many times each image was seen before, likewise.
-        extra: what else the loss is to know about each image.
+        labels: the label of each image.
+        indices: positions of the images in the training set, for distortions that need
+            them.
+        epochs: how many times each image has been seen before, for the same purpose.
+        extra: extra arrays for the loss, with a row for each image.
     """
 
     images: UInt8[Array, "n h w c"]
@@ -47,8 +48,8 @@ class Batch(NamedTuple):
 
         Args:
             images: bytes.
-            labels: of the images.
-            extra: what else the loss is to know about each image.
+            labels: the label of each image.
+            extra: extra arrays for the loss, with a row for each image.
 
         Raises:
             UserError: an argument cannot be used.
@@ -71,12 +72,12 @@ class Batch(NamedTuple):
     def from_batches(
         cls, data: PyTree, batches: PyTree, number: int | Array
     ) -> "Batch":
-        """Returns one of the batches of a call of the devices.
+        """Returns one of the batches of a device call.
 
         Args:
-            data: the whole training set, or None if each batch brings its own images.
-            batches: what `Feed.batch` returns, of each step.
-            number: of the step in the call.
+            data: the whole training set, or None if the batches contain their images.
+            batches: the results of `Feed.batch`, stacked over steps.
+            number: the index of the step within the call.
         """
         batch = jax.tree.map(lambda values: values[number], batches)
         if data is not None:
@@ -89,9 +90,10 @@ def check_batch(batch: Batch, num_classes: int, preprocessing: Preprocessing) ->
     """Raises UserError unless a batch can be used.
 
     Args:
-        batch: of images.
-        num_classes: labels are from 0 to one less, where their values are known.
-        preprocessing: may mix images, but not the extra arrays.
+        batch: the batch.
+        num_classes: labels must be below it, which is checked if their values are
+            known.
+        preprocessing: may mix images, but not if there are extra arrays.
     """
     check_type(batch, "batch", Batch)
     check_images(batch.images, "images")
@@ -102,10 +104,11 @@ def check_batch(batch: Batch, num_classes: int, preprocessing: Preprocessing) ->
     if batch.extra and preprocessing.mixtures:
         raise UserError(
             f"images with extra arrays ({', '.join(batch.extra)}) cannot be mixed, as "
-            "nothing is known of the mixture; leave out mixup and cutmix, or the arrays"
+            "the arrays do not apply to mixtures; leave out mixup and cutmix, or the "
+            "arrays"
         )
 
 
 def _is_known(array: Array | np.ndarray) -> bool:
-    """Whether an array has values now, and not only when a program is run."""
+    """Returns whether an array has values now, rather than being traced."""
     return not isinstance(array, jax.core.Tracer)

@@ -1,4 +1,4 @@
-"""What is settled before a training run begins."""
+"""Checks and decisions before a training run begins."""
 
 import dataclasses
 from typing import Any
@@ -17,7 +17,7 @@ from cifar_jax.optimization.losses import with_counts
 from cifar_jax.training.loop import Hook
 from cifar_jax.training.program import Program
 
-# What the training images may fill of a device's memory.
+# The fraction of a device's memory that training images may fill.
 _SHARE_OF_MEMORY = 0.25
 
 
@@ -37,8 +37,8 @@ def check_config(config: Config, dataset: Dataset, log: Log) -> Config:
     if config.batch_size > count:
         raise UserError(
             f"--batch_size={config.batch_size} is larger than the training set: "
-            f"{dataset.name} has {count} images to train on; give a smaller one, or "
-            "--recipe=finetune, which is made for few images"
+            f"{dataset.name} has {count} images to train on; pass a smaller one, or "
+            "--recipe=finetune, which is designed for few images"
         )
     if config.validation_size not in (0, dataset.validation_size):
         raise UserError(
@@ -51,9 +51,9 @@ def check_config(config: Config, dataset: Dataset, log: Log) -> Config:
         for name in ("keep_best", "early_stopping"):
             if getattr(config, name):
                 raise UserError(
-                    f"--{name} chooses by validation images, and none are held out; "
-                    "give --validation_size=5000, for example: who chooses by the test "
-                    "images overestimates the precision"
+                    f"--{name} relies on validation images, and none are held out; "
+                    "pass --validation_size=5000, for example; relying on the test "
+                    "images would overestimate the precision"
                 )
     if (note := describe_mistuning(config)) is not None:
         log(note)
@@ -66,7 +66,7 @@ def check_config(config: Config, dataset: Dataset, log: Log) -> Config:
 
 
 def _check_data_settings(config: Config, dataset: Dataset) -> None:
-    """Raises UserError unless the data set is the one that the config asks for."""
+    """Raises UserError unless the data set is the one requested by the config."""
     fields = {field.name: field for field in dataclasses.fields(Config)}
     known = {"dataset": dataset.name, **dataset.options}
     for name in ("dataset", *sorted(OPTIONS & fields.keys())):
@@ -80,34 +80,34 @@ def _check_data_settings(config: Config, dataset: Dataset) -> None:
 
 
 def balance_losses(program: Program, dataset: Dataset) -> Program:
-    """Returns the program whose `balanced` losses know the training set's classes."""
+    """Returns the program with the training set's class counts in `balanced` losses."""
     loss = with_counts(program.loss, dataset.class_counts)
     return dataclasses.replace(program, loss=loss)
 
 
 def check_calls(hooks: Any, log: Any) -> None:
-    """Raises UserError unless these are hooks and a log that can be called."""
+    """Raises UserError unless the hooks are hooks and the log can be called."""
     if not callable(log):
         raise UserError(
             f"log={log!r} must be a function of a line, such as print; for no log, "
-            "lambda line: None"
+            "pass lambda line: None"
         )
     if not isinstance(hooks, list | tuple):
         raise UserError(f"hooks must be a list of cifar_jax.Hook, not {hooks!r}")
     for hook in hooks:
         if not isinstance(hook, Hook):
-            raise UserError(f"hooks has {hook!r}, which is not a cifar_jax.Hook()")
+            raise UserError(f"hooks contains {hook!r}, which is not a cifar_jax.Hook()")
         if hook.every is not None:
             check_integer(hook.every, f"{type(hook).__name__}.every", at_least=1)
 
 
 def must_stream(config: Config, dataset: Dataset, mesh: Mesh, log: Log) -> bool:
-    """Whether images are sent batch by batch, not all at the start."""
+    """Returns whether to send images batch by batch rather than all at the start."""
     size, room = len(dataset.train) * dataset.train.row_bytes, sharding.memory(mesh)
     if config.stream is None and room is not None and size > _SHARE_OF_MEMORY * room:
         log(
-            f"the training images, {size / 1e9:.1f} GB, are read batch by batch "
-            f"(--stream), as they are too large for {room / 1e9:.1f} GB of memory"
+            "reading the training images batch by batch (--stream), as "
+            f"{size / 1e9:.1f} GB is too much for {room / 1e9:.1f} GB of memory"
         )
         return True
     return bool(config.stream)

@@ -1,4 +1,4 @@
-"""The steps of a program, compiled, over a training set."""
+"""A program's train steps, compiled for a training set."""
 
 import concurrent.futures
 import dataclasses
@@ -24,23 +24,24 @@ from cifar_jax.training.train_state import TrainState
 
 
 class _Compiled(NamedTuple):
-    """The compiled steps of a program, and how many a call may take."""
+    """The compiled steps of a program, and the most that a call may take."""
 
     call: jax.stages.Compiled
     steps_per_call: int
 
 
 class CompiledSteps:
-    """Many train steps in one call, and the inspection of one, by step numbers.
+    """Takes many train steps in one call, or inspects one, by step number.
 
-    The whole set is sent to the devices once, as bytes, and a call sends no more than
+    The whole training set is sent to the devices once, as bytes, and a call sends only
     the indices of its batches; with `stream`, a call sends their images.
 
-    A call runs a loop on the device whose length is an argument, so one program serves
-    all lengths, and the way that a run is divided into calls changes no bit of it.
+    A call runs a loop on the device. The length of the loop is an argument, so one
+    program serves all lengths, and how a run is divided into calls does not change a
+    bit of it.
 
     Attributes:
-        steps_per_call: the largest number of steps in one call of the devices.
+        steps_per_call: the largest number of steps in one device call.
     """
 
     def __init__(
@@ -55,15 +56,15 @@ class CompiledSteps:
         drop_remainder: bool = False,
         stream: bool = False,
     ):
-        """Compiles for states like this one, which is left as it is.
+        """Compiles for states like this one, which is left unchanged.
 
-        What this process has compiled for an equal program is used again. States are
-        replicated over `strategy.mesh`. `inspect` is compiled when it is first called,
-        unless it will be needed for sure. `drop_remainder` is that of `BatchOrder`.
+        Anything this process has already compiled for an equal program is reused.
+        States are replicated over `strategy.mesh`. `inspect` is compiled when first
+        called, or now if `will_inspect`. For `drop_remainder`, see `BatchOrder`.
         """
         self._program = dataclasses.replace(program, share=strategy.share)
         self._strategy = strategy
-        # This process's own copy: what is computed from it concerns no other process.
+        # The local copy, since other processes do not take part in this computation.
         key = state.key.addressable_data(0)
         order_key = train_state.streams(key).order
         order = BatchOrder(order_key, len(train), batch_size, drop_remainder)
@@ -87,12 +88,12 @@ class CompiledSteps:
     def train_steps(
         self, state: TrainState, first: int, end: int
     ) -> tuple[TrainState, Metrics]:
-        """Takes the steps first, first + 1, ..., end - 1, one at least.
+        """Takes the steps first, first + 1, ..., end - 1, at least one.
 
         Returns:
-            The state after them, and the metrics of the last one.
+            The state after these steps, and the metrics of the last one.
         """
-        # The program overwrites its argument, so that there are never more than two.
+        # The program overwrites its argument, so there are never more than two states.
         state = _copy(state)
         metrics: Metrics = {}
         while first < end:
@@ -107,12 +108,12 @@ class CompiledSteps:
             state, metrics = call(state, self._feed.data, batches, count)
             first += count
             if self._feed.data is None:
-                # Otherwise the images of all these calls could be on the devices.
+                # Otherwise the devices could hold the images of all calls at once.
                 jax.block_until_ready(before)
         return state, metrics
 
     def inspect(self, state: TrainState, step: int) -> Inspection:
-        """Looks inside the step of that number without taking it."""
+        """Looks inside the step with this number without taking it."""
         batches = Jit(self._strategy.mesh).shard(self._batches(step, 1, 1))
         return self._compiled_inspect(state)(state, self._feed.data, batches)
 
@@ -123,7 +124,7 @@ class CompiledSteps:
         return inspection.compile_inspect(self._program, mesh, arguments)
 
     def placement(self, state: TrainState) -> str:
-        """Describes where the state, the data and the compiled step are, as a table."""
+        """Returns a table of where the state, the data and the compiled step are."""
         return placement.describe(state, self._feed.data, self._phases[0][1].call)
 
     def _batches(self, first: int, count: int, room: int) -> Batches:
@@ -140,9 +141,9 @@ class CompiledSteps:
         return jax.tree.map(padded, *batches)
 
     def _compile_steps(self, program: Program, state: TrainState) -> _Compiled:
-        """Returns the compiled steps of a program: in a loop, if that is not slow.
+        """Returns the compiled steps of a program: in a loop, unless that is slow.
 
-        It needs an actual state: in many processes, pmap takes no description of one.
+        It needs an actual state: with several processes, pmap cannot use shapes alone.
         """
         room = self._feed.max_steps_per_call
 
@@ -164,7 +165,7 @@ class CompiledSteps:
         return compilation.compile_once(what, (state, self._feed.data, batch), compiled)
 
 
-# Traced once for all that is compiled of it; nothing is left of it when that runs.
+# Traced only once for all programs that contain it; inlined, so it costs nothing there.
 _train_step = jax.jit(steps.train_step, static_argnums=0, inline=True)
 
 
@@ -185,14 +186,14 @@ def take_steps(
 
     Args:
         program: what is trained and how.
-        looped: whether to do so in a loop on the device; otherwise `count` is 1.
-        state: before the steps.
-        data: the whole training set, or None if each batch brings its own images.
-        batches: what `Feed.batch` returns, of each step.
-        count: the number of steps, one at least.
+        looped: whether to loop on the device; otherwise `count` is 1.
+        state: the state before the steps.
+        data: the whole training set, or None if the batches contain their images.
+        batches: the results of `Feed.batch`, stacked over steps.
+        count: the number of steps, at least one.
 
     Returns:
-        The state after them, and the metrics of the last one.
+        The state after these steps, and the metrics of the last one.
     """
 
     def body(i: int | Array, state: TrainState) -> tuple[TrainState, Metrics]:

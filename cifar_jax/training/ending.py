@@ -1,4 +1,4 @@
-"""What is said when a training run has ended."""
+"""Messages at the end of a training run."""
 
 import contextlib
 import signal
@@ -15,7 +15,7 @@ from cifar_jax.training.loop import Moment
 
 @contextlib.contextmanager
 def explain_divergence(run: Run | None) -> Iterator[None]:
-    """Adds to the error of a run that has diverged what is left of it."""
+    """Adds to the error of a diverged run what was saved of it."""
     try:
         yield
     except DivergedError as error:
@@ -29,19 +29,19 @@ def explain_divergence(run: Run | None) -> Iterator[None]:
 
 
 def explain_shortage(config: Config) -> contextlib.AbstractContextManager[None]:
-    """Returns a context that explains what needs less memory, should it be used up."""
+    """Returns a context that explains how to save memory if there is not enough."""
     return memory.shortage_as_run_error(
         f"batches of {config.batch_size} images",
-        "lower --batch_size, --image_size or the size of --model; --use_fp16 and, if "
-        "there are many images, --stream need less, too",
+        "lower --batch_size or --image_size, or use a smaller --model; --use_fp16 and, "
+        "with many images, --stream save memory, too",
     )
 
 
 def say_why_it_ended(
     now: Moment, start: int, max_steps: int, run: Run | None, log: Log
 ) -> None:
-    """Logs why a run ended early; raises Stopped after a signal."""
-    kept = "nothing is kept without a train_dir"
+    """Logs why a run ended early; raises Stopped if it was a signal."""
+    kept = "nothing is saved without a train_dir"
     if run is not None:
         kept = f"saved {run.checkpoints / str(now.step)}; run the same command to "
         kept += "continue from it"

@@ -1,4 +1,4 @@
-"""How training images get to the devices: all at the start, or batch by batch."""
+"""Feeds training images to the devices: all at the start, or batch by batch."""
 
 import concurrent.futures
 from typing import Any, Protocol
@@ -11,34 +11,34 @@ from cifar_jax.data.arrays import empty_images, rows
 from cifar_jax.data.batches import BatchOrder
 from cifar_jax.devices import sharding
 
-# Most of the time, threads that read wait for the disk.
+# More than there may be cores, since reading threads mostly wait for the disk.
 _THREADS = 4
 _BYTES_PER_CALL = 16 << 20
 
-# "indices" and "epochs", as `BatchOrder` returns them; maybe also "images", "labels"
-# and "extra", which is a dictionary.
+# "indices" and "epochs" as returned by `BatchOrder`; when streaming, also "images",
+# "labels" and "extra", a dictionary.
 Batch = dict[str, Any]
 
 
 class Feed(Protocol):
-    """Where a step finds its images.
+    """The source of a step's images.
 
     Attributes:
         data: the images, labels and extras of the whole set on the devices, or None if
-            each batch brings its own.
-        max_steps_per_call: the largest number of batches for one call of the devices.
+            each batch contains its own.
+        max_steps_per_call: the largest number of batches in one device call.
     """
 
     data: PyTree
     max_steps_per_call: int
 
     def batch(self, step: int) -> Batch:
-        """Returns the batch of a step, as far as it is not on the devices."""
+        """Returns the part of a step's batch that is not yet on the devices."""
         ...
 
 
 class OnDevices:
-    """The whole set is sent to the devices once, as bytes."""
+    """Sends the whole set to the devices once, as bytes."""
 
     def __init__(
         self, train: Split, order: BatchOrder, max_steps_per_call: int, mesh: Mesh
@@ -49,15 +49,15 @@ class OnDevices:
         self._order = order
 
     def batch(self, step: int) -> Batch:
-        """Returns the indices and epochs of the batch of a step."""
+        """Returns the indices and epochs of a step's batch."""
         return self._order(step)
 
 
 class Streamed:
-    """The images of each batch are read shortly before the devices need them.
+    """Reads the images of each batch shortly before the devices need them.
 
-    A batch depends on its step alone, so a resumed training reads what one that was not
-    stopped reads.
+    A batch depends only on its step, so a resumed run reads the same images as an
+    uninterrupted one.
     """
 
     data = None
@@ -71,7 +71,7 @@ class Streamed:
         self._batches: dict[int, concurrent.futures.Future[Batch]] = {}
 
     def batch(self, step: int) -> Batch:
-        """Returns the batch of a step; those of two calls after it are read ahead."""
+        """Returns the batch of a step, and reads ahead those of the next two calls."""
         self._batches = {
             wanted: self._batches.get(wanted) or self._pool.submit(self._read, wanted)
             for wanted in range(step, step + 1 + 2 * self.max_steps_per_call)

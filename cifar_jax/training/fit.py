@@ -38,11 +38,11 @@ class FitResult:
     """The result of a training run.
 
     Attributes:
-        state: the last one; it is saved if there is a train_dir.
+        state: the final state, which is saved if there is a train_dir.
         trained: the network in that state, with averaged variables.
-        steps: number of steps that were taken, without those before a resumption.
-        seconds: that they took, without compilation and what hooks do.
-        precision: of that network, if it was evaluated; see `Evaluation`.
+        steps: number of steps taken, excluding those before the run was resumed.
+        seconds: time these steps took, excluding compilation and hooks.
+        precision: precision of `trained`, if it was evaluated; see `Evaluation`.
     """
 
     state: TrainState
@@ -61,24 +61,25 @@ def fit(
 ) -> FitResult:
     """Trains until config.max_steps, from the newest checkpoint if there is one.
 
-    The result is a function of config, data and devices: a run that was stopped and
-    resumed any number of times ends in the same bits as one that was not; on other
-    devices, sums may be rounded differently. Nothing is written if config.train_dir is
-    None. Each process of a run calls it, with the same config and data.
+    The result is a function of config, data and devices: a run that is stopped and
+    resumed any number of times ends with the same bits as an uninterrupted one. On
+    other devices, sums may be rounded differently. Nothing is written if
+    config.train_dir is None. Every process of a run must call this function, with the
+    same config and data.
 
     Args:
         config: what to train.
         dataset: the data.
-        log: called with each line of the log.
-        hooks: what else is to happen around the steps.
-        model: a network in place of the one that the config names, see `build`.
+        log: called with each log line.
+        hooks: anything else to do around the steps.
+        model: a network in place of the one named by the config; see `build`.
 
     Raises:
-        UserError: config or data cannot be used, or do not match what is in train_dir.
-        RunError: numbers are not finite any more, a file cannot be written, there is
-            not enough memory, or another process is lost.
-        Stopped: Ctrl-C or SIGTERM, in the main thread; the state has been saved if
-            there is a train_dir. It is a KeyboardInterrupt.
+        UserError: config or data cannot be used, or do not match train_dir.
+        RunError: training produced non-finite values, a file cannot be written, there
+            is not enough memory, or another process was lost.
+        Stopped: Ctrl-C or SIGTERM in the main thread; the state has been saved if there
+            is a train_dir. It is a KeyboardInterrupt.
     """
     beginning.check_calls(hooks, log)
     config = beginning.check_config(config, dataset, log)
@@ -141,12 +142,12 @@ def _compile(
     name: str,
     log: console.Log,
 ) -> CompiledSteps:
-    """Compiles the steps, and logs that this takes a while."""
+    """Compiles the steps, after logging that this takes a while."""
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     log(
         f"network {name} with {count:,} parameters, seed {config.seed}; "
         f"compiling for {sharding.describe(mesh, config.batch_size)}; this "
-        "may take a minute, later starts are quick"
+        "may take a minute; later starts are quick"
     )
     began = time.monotonic()
     steps = CompiledSteps(

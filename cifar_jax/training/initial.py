@@ -1,4 +1,4 @@
-"""The state that a training run starts from."""
+"""The initial state of a training run."""
 
 import functools
 import os
@@ -24,20 +24,20 @@ from cifar_jax.training import train_state, trained
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
 
-# What --init_from calls the network that comes with this package.
+# The name of the bundled network in --init_from.
 _PRETRAINED = "pretrained"
-# What its inputs depend on, and so what it makes of an image.
+# The settings that a network's inputs depend on.
 _INPUTS = ("image_size", "normalization")
 
 
 def load_weights(
     config: Config, program: Program, dataset: Dataset, log: Log
 ) -> Variables | None:
-    """Returns the weights of --init_from; None if a run is to be resumed instead.
+    """Returns the weights of --init_from, or None if a run will be resumed instead.
 
     Raises:
-        UserError: they cannot be used.
-        RunError: they are those of a damaged checkpoint.
+        UserError: the weights cannot be used.
+        RunError: they are in a damaged checkpoint.
     """
     if config.init_from is None:
         return None
@@ -49,17 +49,17 @@ def load_weights(
     found = load(config.init_from, config, program.model, dataset.class_names)
     source = config.init_from
     if source == _PRETRAINED:
-        source = f"the network that comes with cifar_jax, {trained.PRETRAINED.stem}"
+        source = f"the bundled network, {trained.PRETRAINED.stem}"
     parts = [f"starting from the weights of {source}"]
     if found.new:
-        parts.append(f"new are the layers {', '.join(found.new)}")
+        parts.append(f"new layers: {', '.join(found.new)}")
     if found.left_out:
-        parts.append(f"left out are its layers {', '.join(found.left_out)}")
+        parts.append(f"layers left out: {', '.join(found.left_out)}")
     log("; ".join(parts))
     for name, value in found.inputs.items():
         if (own := getattr(config, name)) != value:
             log(
-                f"note: the weights were trained with --{name}={value}, and this run "
+                f"note: the weights were trained with --{name}={value}, but this run "
                 f"has --{name}={own}"
             )
     return found.variables
@@ -73,14 +73,14 @@ def load_state(
     opened: Opened,
     mesh: Mesh,
 ) -> TrainState:
-    """Returns the state of a run's newest whole checkpoint, or the one at step 0.
+    """Returns the state in a run's newest intact checkpoint, or the state at step 0.
 
     Args:
         program: what is trained.
-        seed: of the run.
-        images: of the training set.
-        weights: what a new run starts from; None: random numbers.
-        opened: says whether the run is to be resumed.
+        seed: the seed of the run.
+        images: the training images.
+        weights: the initial weights of a new run; None: random ones.
+        opened: the run, and the step to resume from, if any.
         mesh: the devices, each of which gets a whole copy.
 
     Raises:
@@ -101,14 +101,14 @@ def create(
     mesh: Mesh,
     weights: Variables | None = None,
 ) -> TrainState:
-    """Returns the state at step 0; its arguments are those of `load_state`."""
+    """Returns the state at step 0; for the arguments, see `load_state`."""
     seen = train_state.seen_at_start(program, images)
     return _compile_create(program, mesh)(np.uint32(seed), *seen, weights)
 
 
 @functools.lru_cache(maxsize=16)
 def _compile_create(program: Program, mesh: Mesh) -> Callable[..., TrainState]:
-    """Returns a function of seed, statistics, images and weights, compiled once."""
+    """Returns a compiled function of seed, statistics, images and weights."""
 
     def created(seed: Array, *others: PyTree) -> TrainState:
         return train_state.from_statistics(program, jax.random.key(seed), *others)
@@ -117,14 +117,14 @@ def _compile_create(program: Program, mesh: Mesh) -> Callable[..., TrainState]:
 
 
 class Initial(NamedTuple):
-    """What a training starts from.
+    """The initial weights of a training run.
 
     Attributes:
-        variables: by collection and layer, for all layers except the new ones.
-        new: the layers of the classifier that start from random numbers.
-        inputs: settings of the run that the variables are of, as far as known, on which
-            the network's inputs depend.
-        left_out: layers of a file of Keras that the network does not have.
+        variables: variables by collection and layer, for all layers except new ones.
+        new: the layers of the classifier that are initialized randomly.
+        inputs: the settings that the network's inputs depended on when these variables
+            were trained, as far as known.
+        left_out: layers in a Keras file that the network does not have.
     """
 
     variables: Variables
@@ -139,35 +139,35 @@ def load(
     model: Network,
     class_names: tuple[str, ...],
 ) -> Initial:
-    """Reads the weights of a run, of an export or of a file of Keras.
+    """Reads the weights of a run, an export or a Keras file.
 
     Args:
-        source: "pretrained", for the network that comes with this package; the
-            directory of a run, whose averaged weights are taken; that of an export, or
-            its .safetensors file; or a .weights.h5, .h5 or .keras file.
-        config: of the training that is to start.
-        model: its network.
-        class_names: the names of its labels. The last layer of a run or an export with
-            other names is new, even if they are equally many.
+        source: "pretrained", for the bundled network; the directory of a run, whose
+            averaged weights are used; the directory of an export, or its .safetensors
+            file; or a .weights.h5, .h5 or .keras file.
+        config: the config of the run to start.
+        model: the network of the run to start.
+        class_names: its class names. If a run or export has other names, the last layer
+            is new, even if the number of classes is the same.
 
     Raises:
-        UserError: they cannot be read, or are not those of the network; only its
+        UserError: the weights cannot be read, or do not fit the network; only its
             classifier may differ, which is then new.
         RunError: the run's checkpoint is damaged.
     """
     path = trained.PRETRAINED if source == _PRETRAINED else pathlib.Path(source)
     if not os.path.exists(path):  # noqa: PTH110 - False for names that no file can have
         raise UserError(
-            f"--init_from={path} does not exist; give the directory of a run or of an "
-            f"export, a file of Keras's weights, or {_PRETRAINED}"
+            f"--init_from={path} does not exist; pass the directory of a run or of an "
+            f"export, a Keras weights file, or {_PRETRAINED}"
         )
     found = _read(path, config.model, class_names)
     if found.model != config.model:
         settings = {"model": found.model, **found.inputs}
         needs = " ".join(f"--{name}={value}" for name, value in settings.items())
         raise UserError(
-            f"--init_from={source} is of --model={found.model}, and cannot start a "
-            f"training of --model={config.model}; give {needs}"
+            f"--init_from={source} is for --model={found.model} and cannot initialize "
+            f"--model={config.model}; pass {needs}"
             + (", or --recipe=finetune" if source == _PRETRAINED else "")
         )
     known = found.variables
@@ -179,7 +179,7 @@ def load(
 
 
 class _Found(NamedTuple):
-    """Weights, the network that they are of, the names of its labels, its inputs."""
+    """Weights, and the name, class names and input settings of their network."""
 
     model: str
     class_names: tuple[str, ...]
@@ -189,7 +189,7 @@ class _Found(NamedTuple):
 
 
 def _read(path: pathlib.Path, model: str, class_names: tuple[str, ...]) -> _Found:
-    """Reads weights; a file of Keras does not say what it is of but by its shapes."""
+    """Reads weights; a Keras file identifies its network only by its shapes."""
     path = safetensors_files.find_in_export(path) or path
     if path.is_dir():
         run = run_dir.read(path)

@@ -1,4 +1,4 @@
-"""A look inside a train step, for the summaries and when numbers are not finite."""
+"""Looks inside a train step, for summaries and to locate non-finite values."""
 
 import dataclasses
 
@@ -22,10 +22,10 @@ class Inspection:
 
     Attributes:
         images: the distorted inputs.
-        taps: {layer: activations} of each tapped layer, in order.
-        params: before the step.
-        grads: of the whole loss, penalties included.
-        finite: whether all of these numbers are finite.
+        taps: {layer: activations} for each tapped layer, in order.
+        params: the params before the step.
+        grads: gradients of the whole loss, including penalties.
+        finite: whether the activations, params and gradients are all finite.
     """
 
     images: Float[Array, "n h w c"]
@@ -36,9 +36,9 @@ class Inspection:
 
     @property
     def activations(self) -> dict[str, Array]:
-        """The activations by layer, in the order of the network.
+        """The activations by layer, in network order.
 
-        Not a field: a dict that passes through jit is sorted by name.
+        Not a field, because jit sorts the keys of a dict.
         """
         return {k: v for layer in self.taps for k, v in layer.items()}
 
@@ -62,7 +62,7 @@ def inspect(program: Program, state: TrainState, batch: Batch) -> Inspection:
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether no floating-point leaf holds an infinity or a NaN."""
+    """Returns whether no floating-point leaf contains an infinity or NaN."""
     finite = [
         jnp.isfinite(leaf).all()
         for leaf in jax.tree.leaves(tree)
@@ -74,13 +74,13 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
 def compile_inspect(
     program: Program, mesh: Mesh, arguments: PyTree
 ) -> jax.stages.Compiled:
-    """Returns `inspect`, compiled for XLA to divide the work, as it is rare.
+    """Returns `inspect`, compiled so that XLA divides the work, since it is rare.
 
     Args:
         program: what is trained.
         mesh: the devices.
-        arguments: of the result: the state, the data and the batches of one step, as
-            `take_steps` has them.
+        arguments: arguments for the result: the state, the data and the batches of one
+            step, as for `take_steps`.
     """
     program = dataclasses.replace(program, share=WHOLE)
     whole = NamedSharding(mesh, PartitionSpec())

@@ -1,4 +1,4 @@
-"""Handles Ctrl-C and SIGTERM: ends the process at once or asks training to stop."""
+"""Handles Ctrl-C and SIGTERM: exits immediately or asks training to stop."""
 
 import atexit
 import contextlib
@@ -15,7 +15,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def exit_on_signals() -> None:
     """Makes Ctrl-C and SIGTERM end this process with one line and status 130 or 143.
 
-    The commands call it before their imports, which take seconds. Raising an exception
+    Commands call this before their imports, which take seconds. Raising an exception
     would not work: one raised while a library calls back into Python is swallowed.
     """
     for signum in _SIGNALS:
@@ -24,16 +24,16 @@ def exit_on_signals() -> None:
 
 
 def end_on_signals() -> None:
-    """Makes Ctrl-C and SIGTERM the usual end of this process, with status 0."""
+    """Makes Ctrl-C and SIGTERM end this process normally, with status 0."""
     for signum in _SIGNALS:
         with contextlib.suppress(ValueError, OSError):
             signal.signal(signum, _end)
 
 
 def ignore_at_exit() -> None:
-    """Makes this process ignore both signals while it ends, its status being settled.
+    """Makes this process ignore both signals while exiting with a settled status.
 
-    Python would give them back to the system then, which ends it with another status.
+    Python would otherwise restore the default handlers, which change the status.
     """
     atexit.register(_ignore)
 
@@ -60,12 +60,12 @@ def _end(signum: int, frame: FrameType | None) -> None:
 class StopRequest:
     """A context in which the first Ctrl-C or SIGTERM only sets `signum`.
 
-    The second one acts as it would outside the context: a user who asks twice does
-    not want to wait for a checkpoint. Nothing is caught in threads other than the main
-    one, because Python delivers no signals to them.
+    The second one acts as it would outside the context: a user who asks twice does not
+    want to wait for a checkpoint. Outside the main thread, nothing is caught, because
+    Python delivers no signals to other threads.
 
     Attributes:
-        signum: the number of the signal that was received, if any.
+        signum: the number of the signal received, or None.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The training loop: it calls the devices, and hooks do everything else."""
+"""The training loop, which takes the steps; hooks do everything else."""
 
 import contextlib
 import dataclasses
@@ -16,13 +16,13 @@ from cifar_jax.training.steps import Metrics
 from cifar_jax.training.train_state import TrainState
 from cifar_jax.writers import as_numbers
 
-# What a hook returns to be recorded: numbers by name.
+# Numbers that a hook returns to be recorded, by name.
 Numbers = Mapping[str, float | Array]
 
 
 @runtime_checkable
 class Steps(Protocol):
-    """What takes the steps of a run: see `CompiledSteps`."""
+    """The interface for taking a run's steps; see `CompiledSteps`."""
 
     def train_steps(
         self, state: TrainState, first: int, end: int
@@ -31,22 +31,23 @@ class Steps(Protocol):
         ...
 
     def inspect(self, state: TrainState, step: int) -> Inspection:
-        """Looks inside the step of that number without taking it."""
+        """Looks inside the step with this number without taking it."""
         ...
 
 
 @dataclasses.dataclass
 class Moment:
-    """A run between two calls of the devices, as hooks see it.
+    """A run between two device calls, as hooks see it.
 
     Attributes:
-        first: the step that the last call began with.
-        step: the number of steps taken, the number of the next one.
-        state: after these steps.
-        metrics: of the last step, `step - 1`: each loss term, `total_loss`, --metrics.
-        seconds: that the steps of this run took so far, without what hooks do.
+        first: the first step of the last call.
+        step: the number of steps taken, which is also the number of the next step.
+        state: the state after these steps.
+        metrics: metrics of the last step, `step - 1`: the loss terms, `total_loss` and
+            --metrics.
+        seconds: time the steps of this run took so far, excluding hooks.
         network: returns the network in a state.
-        stopped: why the run is to end here; None: it goes on.
+        stopped: why the run should end here; None: it continues.
     """
 
     first: int
@@ -72,28 +73,28 @@ class Moment:
 
 
 class Hook(contextlib.AbstractContextManager["Hook"]):
-    """Something that happens around the steps; a context from their start to the end.
+    """Does something around the steps; a context from their start to their end.
 
     Your own hook sets `every` and overrides `__call__`. Whatever it raises, the
     state is saved first.
 
     Attributes:
-        every: it is called whenever the number of steps is a multiple of this; None:
-            after each call of the devices.
+        every: the hook is called when the number of steps is a multiple of this; None:
+            after each device call.
     """
 
     every: int | None = None
 
     def due(self, step: int) -> int | None:
-        """Returns where a call that begins with this step must end; None: anywhere."""
+        """Returns where a call that starts at this step must end; None: anywhere."""
         return None if self.every is None else (step // self.every + 1) * self.every
 
     def __call__(self, now: Moment) -> Numbers | None:
-        """Does its work; what it returns is logged and written by all writers."""
+        """Does the hook's work; the result is logged and written by all writers."""
         raise NotImplementedError
 
     def __exit__(self, *error: object) -> None:
-        """Ends its work, after an error too."""
+        """Finishes the hook's work, even after an error."""
 
 
 def run(
@@ -106,11 +107,11 @@ def run(
     """Takes steps until max_steps, or until a hook asks to stop.
 
     Args:
-        steps: takes the steps of a call of the devices.
-        now: the start.
+        steps: takes the steps of a device call.
+        now: the moment to start from.
         max_steps: the number of steps at the end.
-        hooks: are called in this order.
-        record: is given the number of steps and what the hooks returned there.
+        hooks: the hooks, in calling order.
+        record: called with the number of steps and the numbers returned by hooks.
     """
     with contextlib.ExitStack() as stack:
         for hook in hooks:
@@ -132,7 +133,7 @@ def run(
 
 
 def _end_of_call(step: int, max_steps: int, hooks: Sequence[Hook]) -> int:
-    """Returns where the next call of the devices ends."""
+    """Returns where the next device call ends."""
     ends = {max_steps}
     for hook in hooks:
         if (due := hook.due(step)) is not None:

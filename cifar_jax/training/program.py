@@ -1,4 +1,4 @@
-"""What is trained and how: all that is constant in a training run."""
+"""What is trained and how: everything that is constant in a training run."""
 
 import dataclasses
 import functools
@@ -31,22 +31,22 @@ from cifar_jax.registry import resolve, resolve_all
 class Program:
     """A network and how it is trained; a static argument of the pure functions.
 
-    Programs that are built from equal settings are equal, so that what is compiled for
-    one is used for the other.
+    Programs built from equal settings are equal, so code compiled for one is reused for
+    the other.
 
     Attributes:
         model: the network.
-        preprocessing: what is done to images before the network sees them.
-        loss: of logits and targets.
+        preprocessing: how images are prepared for the network.
+        loss: the loss of logits and targets.
         optimizer: turns gradients into updates.
-        groups: parameters with settings of their own.
-        schedule_name: the schedule of the learning rate.
-        schedule_settings: what it reads.
-        weight_decay: of each parameter, and its penalties in the loss.
-        average: of the params and of BatchNorm's statistics.
-        metrics: what is measured in each step besides the losses.
-        frozen: patterns of the parameters whose gradients are not needed.
-        share: what a step sees of its batch.
+        groups: parameters with their own settings.
+        schedule_name: the learning rate schedule.
+        schedule_settings: the settings that it reads.
+        weight_decay: the weight decay of each parameter, and penalties in the loss.
+        average: the average of the params and the BatchNorm statistics.
+        metrics: what each step measures in addition to the losses.
+        frozen: patterns of parameters whose gradients are not needed.
+        share: the share of its batch that a step sees.
     """
 
     model: Network
@@ -65,7 +65,7 @@ class Program:
     @functools.cached_property
     def tx(self) -> optax.GradientTransformation:
         """The optax chain: weight decay, schedule, and the average of the params."""
-        # It is made when it is first used, which may be while a step is traced.
+        # It is built when first used, which may be while a step is being traced.
         with jax.ensure_compile_time_eval():
             return chain.create(
                 self.optimizer,
@@ -77,18 +77,18 @@ class Program:
             )
 
     def learning_rate(self, step: int) -> float:
-        """Returns the learning rate of a step, for parameters that are in no group."""
+        """Returns the learning rate at a step, for parameters that are in no group."""
         return float(self._schedule("")(step // self.optimizer.every))
 
     def _schedule(self, name: str) -> optax.Schedule:
-        """Returns the schedule of a name; that of the run for an empty name."""
+        """Returns a schedule by name; the run's schedule for an empty name."""
         return schedules.create(name or self.schedule_name, self.schedule_settings)
 
     def at(self, step: int) -> tuple["Program", int | None]:
-        """Returns the program of a step, and where it ends; None: never.
+        """Returns the program for a step, and the step where it ends; None: never.
 
-        It treats parameters that are no longer trained as constants: its steps give the
-        same results as those of this program, in less time.
+        That program treats parameters that are no longer trained as constants, so its
+        steps give the same results as this program's, in less time.
         """
         updates = self.schedule_settings.max_steps
         ends = [(g.pattern, math.ceil(g.until * updates)) for g in self.groups]
@@ -99,11 +99,11 @@ class Program:
 
     @property
     def never_trained(self) -> tuple[str, ...]:
-        """Patterns of the parameters that stay as they are."""
+        """Patterns of the parameters that never change."""
         return tuple(group.pattern for group in self.groups if group.frozen)
 
     def stop_frozen(self, params: PyTree) -> PyTree:
-        """Returns the params, with the frozen ones as constants of the gradient."""
+        """Returns the params, with gradients stopped at the frozen ones."""
         return jax.tree_util.tree_map_with_path(
             lambda path, param: (
                 jax.lax.stop_gradient(param)
@@ -120,7 +120,7 @@ class Program:
 
         Args:
             losses: the terms without weight decay.
-            params: of the network.
+            params: the network's params.
         """
         terms = losses | self.weight_decay.penalties(params)
         first, *rest = terms.values()
@@ -128,13 +128,13 @@ class Program:
 
 
 def build(config: Config, num_classes: int, model: Network | None = None) -> Program:
-    """Returns the program of a config, for images of this number of classes.
+    """Returns the program of a config for a given number of classes.
 
     Args:
-        config: of a run.
-        num_classes: of the images.
-        model: a network in place of the one that the config names; the number of
-            classes, the dtype and ops are set as for that one.
+        config: the config of a run.
+        num_classes: the number of classes.
+        model: a network in place of the one named by the config; its number of classes,
+            dtype and ops are set in the same way.
 
     Raises:
         UserError: an argument cannot be used.

@@ -19,24 +19,24 @@ from cifar_jax.training.batch import Batch, check_batch
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
 
-# Every loss term, and what else is measured in a step, by name.
+# Every loss term and the other metrics of a step, by name.
 Metrics = dict[str, Float[Array, "..."]]
 
-# No image has this position in a batch, so no key of an image is the batch's.
+# No image has this position in a batch, so the batch's key differs from all image keys.
 _BATCH = 2**32 - 1
 
 
 class Forward(NamedTuple):
-    """What the network makes of a batch in a step.
+    """The results of a step's forward pass.
 
     Attributes:
-        logits: of the distorted images.
-        targets: labels, or probabilities of the classes.
-        losses: the terms of the loss without weight decay: that of the logits, and
-            those that the network itself has sown.
-        batch_stats: BatchNorm's running averages after the step.
+        logits: logits of the distorted images.
+        targets: labels, or class probabilities.
+        losses: the loss terms without weight decay: the loss of the logits, and terms
+            sown by the network itself.
+        batch_stats: BatchNorm running averages after the step.
         inputs: the distorted images.
-        taps: {layer: activations} of each tapped layer, in order.
+        taps: {layer: activations} for each tapped layer, in order.
     """
 
     logits: Float[Array, "n classes"]
@@ -50,17 +50,18 @@ class Forward(NamedTuple):
 def train_step(
     program: Program, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
-    """Takes one step of training.
+    """Takes one training step.
 
     Args:
         program: what is trained and how.
-        state: before the step.
-        batch: the batch, or one device's share of it: then the function is mapped over
-            `program.share.axis_name`, and the step is that of the whole batch.
+        state: the state before the step.
+        batch: the batch, or one device's share of it. In the latter case, the function
+            must be mapped over `program.share.axis_name`; the step then uses the whole
+            batch.
 
     Returns:
-        The state after the step, and the metrics: every term of the loss before the
-        step and their sum, `total_loss`, and those that the program names.
+        The state after the step, and the metrics: every loss term before the step,
+        their sum, `total_loss`, and the program's metrics.
 
     Raises:
         UserError: the batch cannot be used, or lacks what the loss needs.
@@ -68,7 +69,7 @@ def train_step(
     check_batch(batch, program.model.num_classes, program.preprocessing)
     loss_and_grad = jax.value_and_grad(forward, argnums=1, has_aux=True)
     (loss, seen), grads = loss_and_grad(program, state.params, state, batch)
-    # No label of another class gives a loss, even where nobody can refuse it.
+    # Labels out of range make the loss NaN, since traced values cannot be rejected.
     known = ((batch.labels >= 0) & (batch.labels < program.model.num_classes)).all()
     losses = {name: jnp.where(known, x, jnp.nan) for name, x in seen.losses.items()}
     loss, losses, grads = program.share.mean((loss, losses, grads))
@@ -93,8 +94,8 @@ def train_step(
             program.schedule_settings.max_steps,
             program.optimizer.every,
         ),
-        # From zero and without bias correction, as TensorFlow averages a tensor, so
-        # these curves start low, as the tutorial's do.
+        # Averages start at zero, without bias correction, as in TensorFlow, so these
+        # curves start low, as in the tutorial.
         loss_averages=optax.incremental_update(
             {name: losses[name] for name in state.loss_averages},
             state.loss_averages,
@@ -111,16 +112,16 @@ def forward(
     batch: Batch,
     tap: bool = False,
 ) -> tuple[Float[Array, ""], Forward]:
-    """Returns the loss of a batch as a function of the params, and what led to it.
+    """Returns the loss of a batch as a function of the params, and the forward pass.
 
-    The loss is without weight decay, which the optax chain adds to the gradients.
+    The loss excludes weight decay, which the optax chain adds to the gradients.
 
     Args:
         program: what is trained and how.
-        params: of the network.
-        state: before the step; its params are not used.
+        params: the network's params.
+        state: the state before the step; its params are not used.
         batch: see `train_step`.
-        tap: whether to tap the activations of layers.
+        tap: whether to tap layer activations.
     """
     inputs, targets = distort(program, state, batch)
     streams = train_state.streams(state.key)
@@ -131,7 +132,7 @@ def forward(
             inputs,
             train=True,
             mutable=["batch_stats", "losses", *(["intermediates"] if tap else [])],
-            # Flax draws streams with other names from that of the params.
+            # Flax derives streams with other names from the params stream.
             rngs={"dropout": dropout, "params": jax.random.fold_in(dropout, _BATCH)},
         )
     extra = {**batch.extra, "index": batch.indices}
@@ -152,7 +153,7 @@ def forward(
 def distort(
     program: Program, state: TrainState, batch: Batch
 ) -> tuple[Float[Array, "n size size c"], Targets]:
-    """Returns the network's inputs and targets in this step."""
+    """Returns the network's inputs and targets for this step."""
     preprocessing = program.preprocessing
     keys = image_keys(program, state, len(batch.images))
     each = (keys, batch.images, batch.epochs, batch.indices)
@@ -173,18 +174,18 @@ def distort(
 
 
 def image_keys(program: Program, state: TrainState, count: int) -> Key[Array, " count"]:
-    """Returns the keys that the distortions of this step are drawn from, one per image.
+    """Returns the keys for the distortions of this step, one per image.
 
     Args:
-        program: says which share of the batch this is.
-        state: before the step.
-        count: number of images: of the batch, or of this share of it.
+        program: contains the share of the batch.
+        state: the state before the step.
+        count: number of images in the batch, or in this share of it.
     """
-    # By the position in the whole batch, whatever device holds it.
+    # By position in the whole batch, regardless of which device holds the image.
     positions = program.share.positions(count)
     return jax.vmap(jax.random.fold_in, (None, 0))(_step_key(state), positions)
 
 
 def _step_key(state: TrainState) -> Key[Array, ""]:
-    """Returns the key of all distortions of this step."""
+    """Returns the key for all distortions of this step."""
     return jax.random.fold_in(train_state.streams(state.key).distortion, state.step)

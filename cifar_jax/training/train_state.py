@@ -1,4 +1,4 @@
-"""All that changes while a network trains, as one pytree."""
+"""Everything that changes while a network trains, as one pytree."""
 
 import functools
 from collections.abc import Mapping
@@ -24,14 +24,15 @@ class TrainState:
     """State of a run after `step` steps.
 
     Attributes:
-        step: the number of steps taken, and the number of the next one.
-        params: of the network.
-        batch_stats: BatchNorm's running averages; empty if the network has none.
-        opt_state: of the optax chain, with the averaged params in it, if there are.
-        averaged_batch_stats: `batch_stats`, averaged as the params are.
-        loss_averages: each loss term, smoothed, for the summaries.
-        statistics: of the training images, if inputs are normalized by them; constant.
-        key: the root of all the run's randomness; constant.
+        step: the number of steps taken, which is also the number of the next step.
+        params: the network's params.
+        batch_stats: BatchNorm running averages; empty if the network has none.
+        opt_state: the state of the optax chain, including the averaged params, if any.
+        averaged_batch_stats: `batch_stats`, averaged like the params.
+        loss_averages: smoothed loss terms, for summaries.
+        statistics: statistics of the training images, if they normalize inputs;
+            constant.
+        key: the root key for all randomness in the run; constant.
     """
 
     step: Int32[Array, ""]
@@ -45,12 +46,12 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, PyTree]:
-        """All that the network computes with, as Flax calls it."""
+        """Everything the network computes with, in Flax's terms."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def averaged_variables(self) -> dict[str, PyTree]:
-        """The moving averages of `variables`, by which a network is evaluated."""
+        """The averages of `variables`, used to evaluate the network."""
         params = averaged_params(self.opt_state)
         return {
             "params": self.params if params is None else params,
@@ -59,7 +60,7 @@ class TrainState:
 
 
 class Streams(NamedTuple):
-    """The independent uses of a run's root key."""
+    """Independent keys derived from a run's root key."""
 
     initialization: Key[Array, ""]
     order: Key[Array, ""]
@@ -83,8 +84,8 @@ def create(
     Args:
         program: what is trained.
         key: the root key, such as jax.random.key(0).
-        train_images: inputs may be normalized by their statistics, and a network may be
-            initialized from the first of them (`Network.init_from_data`).
+        train_images: their statistics may normalize inputs, and the first of them may
+            initialize the network (`Network.init_from_data`).
         initial: variables by collection and layer, in place of random ones.
 
     Raises:
@@ -102,8 +103,8 @@ def create(
 def seen_at_start(
     program: Program, train_images: UInt8[Any, "n h w c"]
 ) -> tuple[Statistics | None, UInt8[np.ndarray, "m h w c"]]:
-    """Returns what `from_statistics` is given of the training images."""
-    # At least one, whose shape tells the network the number of channels.
+    """Returns the statistics and images that `from_statistics` needs."""
+    # At least one image, whose shape tells the network the number of channels.
     first = train_images[: max(1, program.model.images_for_init)]
     return program.preprocessing.statistics(train_images), first
 
@@ -116,18 +117,18 @@ def from_statistics(
     images: UInt8[Array | np.ndarray, "n h w c"],
     initial: Mapping[str, PyTree] | None = None,
 ) -> TrainState:
-    """Returns the state at step 0, as a function that can be transformed.
+    """Returns the state at step 0; unlike `create`, it can be transformed by JAX.
 
     Args:
         program: what is trained.
         key: the root key.
-        statistics: of the training images, from `Preprocessing.statistics`.
-        images: the first training images, one or as many as the network is initialized
+        statistics: those of the training images, from `Preprocessing.statistics`.
+        images: the first training images: one, or as many as the network is initialized
             from.
         initial: variables by collection and layer, in place of random ones.
     """
     model = program.model
-    # Without the barrier, XLA computes with images that are constants as it compiles.
+    # Without the barrier, XLA computes with constant images while it compiles.
     first = jax.lax.optimization_barrier(jnp.asarray(images))
     views = jax.vmap(program.preprocessing.prepare_eval, (0, None))(first, statistics)
     inputs = views[:, 0]
@@ -140,7 +141,7 @@ def from_statistics(
     if unknown:
         raise UserError(
             f"{type(model).__name__} has variables in {', '.join(sorted(unknown))}; "
-            "put those that change in training into batch_stats, which is saved"
+            "put those that change during training in batch_stats, which is saved"
         )
     params, batch_stats = (
         variables.get(collection, {}) | (initial or {}).get(collection, {})

@@ -1,4 +1,4 @@
-"""Makes trained networks of states, runs, exports and Keras's files."""
+"""Builds trained networks from states, runs, exports and Keras files."""
 
 import functools
 import math
@@ -32,13 +32,13 @@ from cifar_jax.training import train_state
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
 
-# Comes with this package; README.md beside it says how it was trained.
+# The bundled network; README.md next to it describes how it was trained.
 PRETRAINED = pathlib.Path(__file__).parents[1] / "pretrained" / "airbench94.safetensors"
-# What `safetensors_files.digest` returns of it.
+# Its `safetensors_files.digest`.
 _PRETRAINED_DIGEST = "0818694f1f1cee8c35b00a13f58b291bc5f8a720863f134a1f885eba271633fc"
-# The largest height and width of pictures that a file of others may ask for.
+# The largest image height and width that a file from others may ask for.
 _LARGEST_IMAGE = 4096
-# The settings of a run that its exports record under these names.
+# Settings of a run that its exports record under the same names.
 _RECORDED = ("model", "image_size", "normalization", "views")
 
 
@@ -48,13 +48,13 @@ def from_state(
     data: Dataset | Run,
     raw_params: bool = False,
 ) -> Trained:
-    """Returns the network as it is in a train state.
+    """Returns the network in a train state.
 
     Args:
-        program: of the training.
-        state: after some step.
+        program: the program of the run.
+        state: the state after some step.
         data: provides the class names, the image shape and the range of values.
-        raw_params: whether to use the variables of that very step, not the averages.
+        raw_params: whether to use the variables of that step instead of the averages.
     """
     return Trained(
         model=program.model,
@@ -71,7 +71,7 @@ def from_state(
 def eval_variables(
     program: Program, state: TrainState, raw_params: bool = False
 ) -> dict[str, PyTree]:
-    """Returns the variables by which the network is evaluated: see `from_state`."""
+    """Returns the variables used to evaluate the network; see `from_state`."""
     if program.average.keeps and not raw_params:
         return state.averaged_variables
     params = program.optimizer.eval_params(state.opt_state, state.params)
@@ -79,15 +79,15 @@ def eval_variables(
 
 
 def from_keras(model: str, path: str | os.PathLike[str]) -> Trained:
-    """Loads a network that Keras trained, for pictures of ImageNet's size.
+    """Loads a network trained in Keras, for images of ImageNet's size.
 
     Args:
-        model: the name of one of the networks of keras.applications.
-        path: of a .weights.h5, .h5 or .keras file with its weights.
+        model: the name of a network in keras.applications.
+        path: path of a .weights.h5, .h5 or .keras file with its weights.
 
     Raises:
-        UserError: there is no such network, or the file cannot be read or is not the
-            network's.
+        UserError: there is no such network, or the file cannot be read or belongs to
+            another network.
     """
     inputs = imagenet.inputs(model)
     found = models.from_keras(path, model)
@@ -112,24 +112,24 @@ def from_keras(model: str, path: str | os.PathLike[str]) -> Trained:
 
 
 def read_export(path: str | os.PathLike[str]) -> Contents:
-    """Reads a .safetensors file; PRETRAINED must be as it came with this package.
+    """Reads a .safetensors file; PRETRAINED must be unchanged.
 
     Raises:
-        UserError: as `safetensors_files.read` does.
+        UserError: see `safetensors_files.read`.
     """
     known = _PRETRAINED_DIGEST if path in (PRETRAINED, str(PRETRAINED)) else None
     return safetensors_files.read(path, known)
 
 
 def from_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
-    """Loads the network of a .safetensors file of python -m cifar_jax.export.
+    """Loads the network in a .safetensors file from python -m cifar_jax.export.
 
     Args:
-        path: of the file, which may come from anyone; by default, of the network that
-            comes with this package.
+        path: path of the file, which need not be trusted; by default, the bundled
+            network.
 
     Raises:
-        UserError: the file cannot be read, or what it has is not a whole network.
+        UserError: the file cannot be read, or does not contain a complete network.
     """
     contents = read_export(path)
     try:
@@ -140,18 +140,18 @@ def from_export(path: str | os.PathLike[str] = PRETRAINED) -> Trained:
         )
         jax.eval_shape(whole, network.variables, images, network.statistics)
     except KeyError as error:
-        raise UserError(f"{path} does not say its {error.args[0]}") from None
-    # What a network and its preprocessing raise if they do not fit together.
+        raise UserError(f"{path} does not specify its {error.args[0]}") from None
+    # Networks and preprocessing that do not fit together may raise anything.
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            to_one_line(f"{path} is not of a whole network: {reason}"[:500])
+            to_one_line(f"{path} is not a complete network: {reason}"[:500])
         ) from error
     return network
 
 
 def _from_contents(contents: Contents) -> Trained:
-    """Returns the network of a file, whose variables are checked."""
+    """Returns the network in a file, after checking its variables."""
     description = contents.description
     config = Config(
         **{name: description[name] for name in _RECORDED},
@@ -165,7 +165,7 @@ def _from_contents(contents: Contents) -> Trained:
     model = programs.build(config, len(class_names)).model
     variables.check(contents.variables, model, config.image_size, "it")
     statistics = contents.statistics
-    value_range = description.get("value_range")  # files of earlier exports have none
+    value_range = description.get("value_range")  # missing from earlier exports
     return Trained(
         model=model,
         variables=contents.variables,
@@ -180,7 +180,7 @@ def _from_contents(contents: Contents) -> Trained:
 
 def _range(low: float, high: float) -> tuple[float, float]:
     if not -math.inf < low < high < math.inf:
-        raise UserError(f"its value_range is {low} to {high}, which is no range")
+        raise UserError(f"its value_range is {low} to {high}, which is not a range")
     return float(low), float(high)
 
 
@@ -194,15 +194,15 @@ def load(
     """Loads the network of a checkpoint.
 
     Args:
-        run: from `run_dir.read`.
-        step: of a checkpoint of the run; None for the newest one that is whole.
-        raw_params: whether to use the variables of that very step, not the averages.
-        best: whether to use the checkpoint that --keep_best kept.
-        model: the network, if fit() was given one.
+        run: the run, from `run_dir.read`.
+        step: step of one of the run's checkpoints; None for the newest intact one.
+        raw_params: whether to use the variables of that step instead of the averages.
+        best: whether to use the checkpoint kept by --keep_best.
+        model: the network, if one was passed to fit().
 
     Raises:
         UserError: an argument cannot be used; there is no such checkpoint, or none yet,
-            or its numbers are not all finite.
+            or it contains non-finite values.
         RunError: the checkpoint is damaged or belongs to another network.
     """
     check_type(run, "run", Run)
@@ -216,7 +216,7 @@ def load(
     if step is not None and step not in checkpoints.named_steps(directory):
         saved = checkpoints.steps(directory, run.id)
         raise UserError(
-            f"there is no checkpoint of step {step!r} in {run.path}; those that exist: "
+            f"there is no checkpoint of step {step!r} in {run.path}; available steps: "
             + (", ".join(map(str, saved)) or "none")
         )
     program = programs.build(run.config, len(run.class_names), model)
@@ -226,7 +226,7 @@ def load(
         raise UserError(
             f"the network of the run in {run.path} is {run.network or named}, not "
             f"{given or named}; give load_trained(run, model=...) the network that "
-            "fit() was given; for the commands, register it and train with --import"
+            "fit() was given; to use commands, register it and train with --import"
         )
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     any_images = np.zeros((1, *run.image_shape), np.uint8)
@@ -245,8 +245,8 @@ def load(
         )
     if step is None:
         raise UserError(
-            f"no checkpoint in {run.path} yet: the training saves one every "
-            "--save_interval_secs and at its end"
+            f"no checkpoint in {run.path} yet: training saves one every "
+            "--save_interval_secs and at the end"
         )
     state = checkpoints.restore(directory, step, like, run.id)
     network = from_state(program, state, run, raw_params)

@@ -124,10 +124,10 @@ def test_other_pixels_are_marked_and_explained():
     assert lines[1].split() == ["pixels", "(SHA-256)", "5f7b5f7b5f7b", "ab12ab12ab12"]
     notes = " ".join(comparison_table.notes(records, 80).split())
     assert (
-        "$x_1 *: trained on other pixels than plain, so their precisions do not "
-        "compare: archive ab12; plain: archive 5f7b"
+        "$x_1 *: trained on different pixels than plain, so their precisions are not "
+        "comparable: archive ab12; plain: archive 5f7b"
     ) in notes
-    assert "other pixels" not in comparison_table.notes(
+    assert "different pixels" not in comparison_table.notes(
         comparison.compare([PLAIN, FAST]), 80
     )
 
@@ -333,7 +333,7 @@ def test_the_plot_can_be_read_without_color_and_covers_no_point():
     assert [text.get_text() for text in runs.get_texts()] == ["plain", "fast", "$x_1 *"]
     title = runs.get_title()
     assert title.get_visible()
-    assert title.get_text().startswith("* trained on other pixels than plain")
+    assert title.get_text().startswith("* trained on different pixels than plain")
     figure.draw_without_rendering()
     boxes = [axis.get_tightbbox() for axis in figure.axes]
     for legend in (splits, runs):

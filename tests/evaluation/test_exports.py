@@ -105,7 +105,7 @@ class FixedBatch(Network):
 def test_a_network_for_a_known_number_of_images(monkeypatch):
     monkeypatch.setitem(models.MODELS, "fixed", FixedBatch)
     message = (
-        r"^FixedBatch cannot be exported for any .*, write x.shape\[0\] in the .*$"
+        r"^FixedBatch cannot be exported for an arb.*, use x\.shape\[0\] instead of .*$"
     )
     with pytest.raises(UserError, match=message):
         exports.serialize(network("fixed", 32))

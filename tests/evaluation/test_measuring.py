@@ -19,7 +19,7 @@ def test_few_images_are_put_in_perspective():
     # Wilson's interval of 7 of 10, by R: prop.test(7, 10, correct=FALSE).
     assert measuring.put_in_perspective(answers(predictions), labels, NAMES) == (
         "with 10 images, the 95% interval is 0.397 to 0.892 (Wilson); "
-        "guessing gives 0.333; always saying dogs 0.600"
+        "guessing gives 0.333; always predicting dogs gives 0.600"
     )
     assert measuring.facts(answers(predictions), labels, 12, "a5") == {
         "fingerprint": "a5",

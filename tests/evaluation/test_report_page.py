@@ -66,7 +66,7 @@ def test_pictures_of_a_folder_have_the_names_of_their_files(answers, tmp_path):
 def test_the_page_says_what_guessing_would_reach(written, answers, tmp_path):
     text = Page((written / "report.html").read_text()).text
     share = np.bincount(answers[0].labels).max() / 60
-    assert "Guessing would get 0.333, always saying " in text
+    assert "Guessing would get 0.333, always predicting " in text
     assert f" {share:.3f}." in text
     assert "All images are predicted as" not in text
     one = np.tile([0, 0, 1.0], (60, 1))
@@ -205,7 +205,7 @@ def test_the_curves_of_the_training_are_on_the_page(answers, tmp_path):
     # The average began at 0, which is corrected for.
     assert record["loss"][0] == [0, pytest.approx(1.0)]
     curves, *_ = Page(page).images
-    assert "training loss" in curves["alt"]
+    assert "Training loss" in curves["alt"]
     drawn = content(curves, "svg+xml").decode()
     for words in ("training loss", "precision @ 1", "test images", "validation images"):
         assert f"<!-- {words} -->" in drawn

@@ -163,7 +163,7 @@ def test_noise_is_a_function_of_seed_and_image():
 
 
 def test_noise_of_probabilities_is_refused():
-    with pytest.raises(UserError, match=r"label_noise replaces .* leave out mixup"):
+    with pytest.raises(UserError, match=r"label_noise needs labels.* leave out mixup"):
         losses_of("label_noise(cross_entropy)", targets=np.eye(10)[LABELS])
 
 
@@ -215,7 +215,7 @@ def test_a_loss_of_a_whole_batch_is_part_of_no_other():
         def __call__(self, logits, targets, extra):
             return logits.mean()
 
-    with pytest.raises(UserError, match="mean returns no number for each example"):
+    with pytest.raises(UserError, match="mean does not return one number per example"):
         LabelNoise(Mean())(jnp.asarray(LOGITS), LABELS, EXTRA)
 
 
@@ -249,8 +249,8 @@ def test_a_class_without_images_has_no_share_in_the_balance():
 @pytest.mark.parametrize(
     ("text", "targets", "message"),
     [
-        ("balanced(cross_entropy, counts=(1, 2))", [0, 1], "counts of 2 classes, and"),
-        ("balanced(cross_entropy)", [0, 1], "counts of 0 classes, and there are 3"),
+        ("balanced(cross_entropy, counts=(1, 2))", [0, 1], "counts for 2 classes, but"),
+        ("balanced(cross_entropy)", [0, 1], "counts for 0 classes, but there are 3"),
         ("balanced(cross_entropy, counts=(1, 2, 3))", np.eye(3)[:2], "leave out mixup"),
     ],
 )

@@ -89,7 +89,7 @@ def test_a_frozen_group_stays_and_has_no_state(optimizer):
     [
         ("group('.*/bias'), group('conv/.*')", "conv/bias is in more than one group"),
         ("group('.*/bias'), group('.*/bias')", "conv/bias is in more than one group"),
-        ("group('conv')", "no parameter matches 'conv'; there are conv/bias, conv/k"),
+        ("group('conv')", "no param matches 'conv'; the params are conv/bias, conv/k"),
     ],
 )
 def test_every_parameter_is_in_one_group(groups, message):
@@ -107,7 +107,7 @@ def test_every_parameter_is_in_one_group(groups, message):
         ("group('.*', optimizer='x')", "optimizer=x: x is unknown"),
         (
             "group('.*', optimizer='lookahead(sgd)')",
-            "is around all parameters",
+            "wraps all parameters",
         ),
         ("group('.*', until=0)", "until=0.0 must be above 0"),
         ("group", "missing a required argument: 'pattern'"),

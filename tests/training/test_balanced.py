@@ -56,5 +56,5 @@ def test_it_is_the_loss_weighted_by_scikit_learn(uneven):
 
 def test_labels_that_are_mixed_have_no_class(uneven):
     config = dataclasses.replace(CONFIG, distortions="crop, mixup")
-    with pytest.raises(UserError, match=r"weighs labels.*leave out mixup"):
+    with pytest.raises(UserError, match=r"balanced needs labels.*leave out mixup"):
         fit(config, uneven, silent)

@@ -89,7 +89,7 @@ def test_a_sweep_ends_at_ctrl_c(dataset):
             network = fit(config(None, learning_rate=rate), dataset, log).trained
             begun.append(evaluate(network, dataset.test))
 
-    with pytest.raises(KeyboardInterrupt, match="nothing is kept without a train_dir"):
+    with pytest.raises(KeyboardInterrupt, match="nothing is saved without a train_dir"):
         sweep()
     assert begun == [0.1]
 
@@ -354,7 +354,7 @@ def test_a_run_by_epochs_says_its_steps_and_resumes(dataset, tmp_path):
 
 def test_a_batch_that_is_too_large_has_a_way_out(dataset):
     config = Config(model="small", batch_size=65, train_dir=None)
-    with pytest.raises(UserError, match="give a smaller one, or --recipe=finetune"):
+    with pytest.raises(UserError, match="pass a smaller one, or --recipe=finetune"):
         fit(config, dataset, silent)
 
 

@@ -99,7 +99,7 @@ def test_other_classes_get_a_new_head(source):
     lines = []
     result = fit(settings, four_classes(), lines.append)
     assert any(
-        line.endswith(f"from the weights of {source.path}; new are the layers head")
+        line.endswith(f"from the weights of {source.path}; new layers: head")
         for line in lines
     )
     expected = load_trained(source).variables
@@ -116,7 +116,7 @@ def test_as_many_other_classes_get_a_new_head_too(source):
     settings = config(init_from=str(source.path), learning_rate=1e-30)
     lines = []
     head = fit(settings, other, lines.append).state.params["head"]
-    assert any(line.endswith("new are the layers head") for line in lines)
+    assert any(line.endswith("; new layers: head") for line in lines)
     found = load_trained(source).variables["params"]["head"]
     assert not np.allclose(head["kernel"], found["kernel"])
 
@@ -205,7 +205,7 @@ def test_an_export_of_other_classes_has_no_head(export):
 
 
 def test_an_export_of_another_network(export, dataset):
-    with pytest.raises(UserError, match="is of --model=batch_norm, and cannot start"):
+    with pytest.raises(UserError, match="is for --model=batch_norm and cannot init"):
         fit(config(init_from=str(export), model="small"), dataset, silent)
 
 
@@ -237,9 +237,9 @@ def test_an_export_that_was_changed(export, dataset, change, message):
     [
         (
             {"model": "small"},
-            "is of --model=batch_norm, and cannot start a training of --model=small",
+            "is for --model=batch_norm and cannot initialize --model=small",
         ),
-        ({"init_from": "missing.h5"}, "--init_from=missing.h5 does not exist; give"),
+        ({"init_from": "missing.h5"}, "--init_from=missing.h5 does not exist; pass"),
         ({"init_from": "."}, "no run in ."),
     ],
 )
@@ -299,8 +299,8 @@ def test_the_network_of_the_package_has_a_name(dataset, tmp_path, monkeypatch):
     result = fit(PRETRAINED, dataset, lines.append)
     [line] = [line for line in lines if line.startswith("starting from")]
     assert line == (
-        "starting from the weights of the network that comes with cifar_jax, "
-        "airbench94; new are the layers predictions"
+        "starting from the weights of the bundled network, airbench94; new layers: "
+        "predictions"
     )
     assert not any(line.startswith("note: ") for line in lines)
     known = load_exported().variables["params"]
@@ -322,17 +322,17 @@ def test_weights_for_other_inputs_say_so(source, dataset):
     settings = config(init_from=str(source.path), image_size=32, normalization="tf")
     fit(settings, dataset, lines.append)
     assert [line for line in lines if line.startswith("note: ")] == [
-        "note: the weights were trained with --image_size=24, and this run has "
+        "note: the weights were trained with --image_size=24, but this run has "
         "--image_size=32",
-        "note: the weights were trained with --normalization=image, and this run has "
+        "note: the weights were trained with --normalization=image, but this run has "
         "--normalization=tf",
     ]
 
 
 def test_the_network_of_the_package_says_what_it_needs(dataset):
     message = (
-        "--init_from=pretrained is of --model=airbench94, and cannot start a training "
-        "of --model=batch_norm; give --model=airbench94 --image_size=32 "
+        "--init_from=pretrained is for --model=airbench94 and cannot initialize "
+        "--model=batch_norm; pass --model=airbench94 --image_size=32 "
         "--normalization=channel, or --recipe=finetune"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):

@@ -82,6 +82,6 @@ def test_the_log_says_what_is_new_and_what_is_left_out(dataset, tmp_path):
     lines: list[str] = []
     initial.load_weights(settings, program.build(settings, 3), dataset, lines.append)
     assert lines == [
-        f"starting from the weights of {path}; new are the layers conv_preds; left out "
-        "are its layers my_head"
+        f"starting from the weights of {path}; new layers: conv_preds; layers left "
+        "out: my_head"
     ]

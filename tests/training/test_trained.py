@@ -88,21 +88,21 @@ def test_numbers_that_float16_does_not_have_are_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"normalization": None}, "does not say its normalization"),
-        ({"dtype": None}, "does not say its dtype"),
-        ({"step": None}, "does not say its step"),
+        ({"normalization": None}, "does not specify its normalization"),
+        ({"dtype": None}, "does not specify its dtype"),
+        ({"step": None}, "does not specify its step"),
         ({"step": -1}, "step=-1 must be at least 0"),
         ({"model": "unknown"}, "unknown"),
         ({"model": "batch_norm"}, "it has head/kernel of shape"),
         ({"image_size": 1 << 70}, "--image_size"),
         ({"image_size": "24"}, "--image_size"),
         ({"image_size": 32, "image_shape": [24, 24, 3]}, None),
-        ({"image_shape": [32, 32]}, "not of a whole network"),
-        ({"image_shape": 32}, "not of a whole network"),
-        ({"image_shape": [32, 32, -3]}, "not of a whole network"),
-        ({"image_shape": [32, 32, 1]}, "not of a whole network"),
-        ({"image_shape": ["a", 32, 3]}, "not of a whole network"),
-        ({"image_shape": [32.0, 32, 3]}, "not of a whole network"),
+        ({"image_shape": [32, 32]}, "not a complete network"),
+        ({"image_shape": 32}, "not a complete network"),
+        ({"image_shape": [32, 32, -3]}, "not a complete network"),
+        ({"image_shape": [32, 32, 1]}, "not a complete network"),
+        ({"image_shape": ["a", 32, 3]}, "not a complete network"),
+        ({"image_shape": [32.0, 32, 3]}, "not a complete network"),
         ({"image_shape": [1_000_000, 1_000_000, 3]}, "must be at most 4096"),
         ({"image_shape": [32, 4097, 3]}, "must be at most 4096"),
         ({"image_shape": [32, 0, 3]}, "must be at least 1"),
@@ -115,9 +115,9 @@ def test_numbers_that_float16_does_not_have_are_refused():
         ({"model": "vgg16(depths=(2, 2, 3, 3, 1000000000))"}, "must be at most 200"),
         ({"model": "airbench94(depth=1000000000)"}, "must be at most 200"),
         ({"views": "shifted_mirrors(shift=1000000000)"}, "must be at most 1024"),
-        ({"value_range": [2, 1]}, "value_range is 2 to 1, which is no range"),
-        ({"value_range": [1, float("nan")]}, "which is no range"),
-        ({"value_range": "all"}, "not of a whole network"),
+        ({"value_range": [2, 1]}, "value_range is 2 to 1, which is not a range"),
+        ({"value_range": [1, float("nan")]}, "which is not a range"),
+        ({"value_range": "all"}, "not a complete network"),
     ],
 )
 def test_records_that_fit_nothing_are_refused(finished_run, tmp_path, changes, message):
@@ -149,11 +149,11 @@ def test_statistics_that_do_not_fit_are_refused(dataset, tmp_path):
     arrays = load_file(path)
     arrays["statistics/stddev"] = np.ones(7, np.float32)
     save_file(arrays, path, {"config": record})
-    with pytest.raises(UserError, match="not of a whole network"):
+    with pytest.raises(UserError, match="not a complete network"):
         load_exported(path)
     del arrays["statistics/stddev"]
     save_file(arrays, path, {"config": record})
-    with pytest.raises(UserError, match="not of a whole network"):
+    with pytest.raises(UserError, match="not a complete network"):
         load_exported(path)
 
 

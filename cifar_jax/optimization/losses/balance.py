@@ -1,4 +1,4 @@
-"""A loss that counts every class the same, however many examples it has."""
+"""A loss that weights all classes equally, however many examples they have."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -21,13 +21,13 @@ from cifar_jax.optimization.losses.base import (
 class Balanced:
     """Each example's loss times n / (classes * n of its class).
 
-    The weights are 1 on average over the training set (King and Zeng, Logistic
-    Regression in Rare Events Data, 2001). Classes without an example do not count.
+    The weights average to 1 over the training set (King and Zeng, Logistic Regression
+    in Rare Events Data, 2001). Classes without examples are not counted.
 
     Attributes:
-        loss: of labels.
-        counts: number of training images of each class; () for those that there are,
-            which `fit` knows.
+        loss: a loss of labels.
+        counts: number of training images in each class; () for the actual counts, which
+            `fit` fills in.
     """
 
     loss: Loss
@@ -45,27 +45,27 @@ class Balanced:
     ) -> Float[Array, " n"]:
         if targets.ndim != 1:
             raise UserError(
-                "--loss=balanced weighs labels, and these are probabilities of "
-                "classes; leave out mixup and cutmix, or soft_labels around it"
+                "--loss=balanced needs labels, but the targets are class "
+                "probabilities; leave out mixup and cutmix, or soft_labels around it"
             )
         if len(self.counts) != (classes := logits.shape[-1]):
             raise UserError(
-                f"--loss=balanced has the counts of {len(self.counts)} classes, and "
-                f"there are {classes}; give it counts=(...), one for each"
+                f"--loss=balanced has counts for {len(self.counts)} classes, but there "
+                f"are {classes}; give it counts=(...), one for each"
             )
         present = sum(count > 0 for count in self.counts)
-        # Noise may give an example the label of a class without any.
+        # Label noise may produce a class that has no examples.
         shares = [present * max(count, 1) / sum(self.counts) for count in self.counts]
         weights = 1 / jnp.array(shares, jnp.float32)
         return weights[targets] * per_example_loss(self.loss, logits, targets, extra)
 
 
 def with_counts(loss: Any, counts: tuple[int, ...]) -> Any:
-    """Returns a loss in which every `balanced` without counts has these.
+    """Returns a loss with these counts in every `balanced` that has none.
 
     Args:
-        loss: maybe a dataclass whose field `loss` is another one.
-        counts: number of training images of each class.
+        loss: a loss, which may wrap another one in a dataclass field `loss`.
+        counts: number of training images in each class.
     """
     fields = dataclasses.fields(loss) if dataclasses.is_dataclass(loss) else ()
     changes: dict[str, Any] = {}

@@ -13,18 +13,18 @@ from jaxtyping import Array, Float, Integer, Shaped
 from cifar_jax.checks import check_range
 from cifar_jax.errors import UserError
 
-# Labels, or the probability of each class.
+# Labels or class probabilities.
 Targets = Integer[Array | np.ndarray, " n"] | Float[Array | np.ndarray, "n classes"]
-# What else is known about each example, by name.
+# Extra arrays with a row for each example, by name.
 Extra = Mapping[str, Shaped[Array | np.ndarray, "n ..."]]
 
 
 @runtime_checkable
 class Loss(Protocol):
-    """What a class in LOSSES provides; its dataclass fields are its options.
+    """The interface of classes in LOSSES; their dataclass fields are options.
 
     Attributes:
-        name: of the term in logs and summaries.
+        name: name of the term in logs and summaries.
     """
 
     name: ClassVar[str]
@@ -32,15 +32,15 @@ class Loss(Protocol):
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, "..."]:
-        """Returns the loss of each example, of which a step takes the mean.
+        """Returns the loss of each example; a train step averages them.
 
-        A loss that is not a mean over examples may return one number instead.
+        A loss that is not a mean over examples may return a single number instead.
 
         Args:
-            logits: of the network.
-            targets: labels, or probabilities of the classes (soft targets).
-            extra: the arrays of `Split.extra`, and "index", the numbers of the examples
-                in the training set.
+            logits: the network's outputs.
+            targets: labels, or class probabilities (soft targets).
+            extra: the arrays in `Split.extra`, and "index", the positions of the
+                examples in the training set.
         """
         ...
 
@@ -65,7 +65,7 @@ class CrossEntropy:
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
         if targets.ndim == 1 and not self.label_smoothing:
-            # The same within rounding, without n x classes targets.
+            # Equal up to rounding, without targets of size n x classes.
             return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
         soft = as_probabilities(targets, logits.shape[-1])
         soft = optax.smooth_labels(soft, self.label_smoothing)
@@ -74,7 +74,7 @@ class CrossEntropy:
 
 @dataclasses.dataclass(frozen=True)
 class SquaredError:
-    """Squared distance of the logits from the targets, summed over classes.
+    """Squared distance between logits and targets, summed over classes.
 
     Hui and Belkin, Evaluation of Neural Architectures Trained with Square Loss vs
     Cross-Entropy in Classification Tasks, 2020.
@@ -90,7 +90,7 @@ class SquaredError:
 
 
 def as_probabilities(targets: Targets, num_classes: int) -> Float[Array, "n classes"]:
-    """Returns labels as one-hot vectors, and soft targets as they are."""
+    """Returns labels as one-hot vectors, and soft targets unchanged."""
     if targets.ndim == 1:
         return jax.nn.one_hot(targets, num_classes)
     return jnp.asarray(targets)
@@ -99,16 +99,16 @@ def as_probabilities(targets: Targets, num_classes: int) -> Float[Array, "n clas
 def per_example_loss(
     loss: Loss, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
 ) -> Float[Array, " n"]:
-    """Returns the loss of each example by a loss that another one is made of.
+    """Returns the loss of each example, by a loss that another loss wraps.
 
     Raises:
-        UserError: it returns one number for all.
+        UserError: the loss returns a single number for the batch.
     """
     losses = loss(logits, targets, extra)
     if losses.shape != logits.shape[:1]:
         raise UserError(
-            f"the loss {loss.name} returns no number for each example, so no other "
-            "loss can be made of it"
+            f"the loss {loss.name} does not return one number per example, so no other "
+            "loss can be built from it"
         )
     return losses
 
@@ -116,23 +116,23 @@ def per_example_loss(
 def get_extra(
     extra: Extra, name: str, loss: str, shape: tuple[int, ...]
 ) -> Float[Array, "n ..."]:
-    """Returns one of the extra arrays, as float32.
+    """Returns one of the extra arrays as float32.
 
     Args:
-        extra: what a loss was given.
-        name: of the array.
+        extra: the extra arrays passed to the loss.
+        name: name of the array.
         loss: name of the loss, for the message.
-        shape: that the array must have.
+        shape: shape that the array must have.
 
     Raises:
-        UserError: there is no such array, or it has another shape.
+        UserError: the array is missing or has another shape.
     """
     if name not in extra:
         known = ", ".join(map(repr, extra))
         raise UserError(
             f"--loss={loss} needs an array {name!r} with a row for each training "
-            f"image, and the data have only {known}; give it as Split(images, labels, "
-            f"extra={{{name!r}: ...}}), or the name of another one as by='...'"
+            f"image, but the data has only {known}; give it as Split(images, labels, "
+            f"extra={{{name!r}: ...}}), or name another array with by='...'"
         )
     if (given := extra[name].shape) != shape:
         raise UserError(
@@ -143,6 +143,6 @@ def get_extra(
 
 
 def check_loss(loss: Any) -> None:
-    """Raises ValueError unless the option of a loss is a loss."""
+    """Raises ValueError unless the inner loss is a loss."""
     if not isinstance(loss, Loss):
         raise ValueError(f"loss={loss!r} is not a loss")

@@ -1,4 +1,4 @@
-"""A loss of labels of which some are wrong on purpose."""
+"""A loss that deliberately gets some labels wrong."""
 
 import dataclasses
 from typing import ClassVar
@@ -20,16 +20,16 @@ from cifar_jax.optimization.losses.base import (
 
 @dataclasses.dataclass(frozen=True)
 class LabelNoise:
-    """Labels that are replaced by another class, each alike, with some probability.
+    """Replaces each label, with some probability, by another class drawn uniformly.
 
     This is symmetric noise (Patrini et al., Making Deep Neural Networks Robust to Label
-    Noise, 2017). Whether a label is replaced, and by which, depends on seed and image
-    alone, so it is the same in every epoch.
+    Noise, 2017). Whether a label is replaced, and by which class, depends only on the
+    seed and the image, so it is the same in every epoch.
 
     Attributes:
-        loss: of labels.
+        loss: a loss of labels.
         fraction: probability that a label is replaced.
-        seed: of the draws.
+        seed: seed of the random draws.
     """
 
     loss: Loss
@@ -47,8 +47,8 @@ class LabelNoise:
     ) -> Float[Array, " n"]:
         if targets.ndim != 1:
             raise UserError(
-                "--loss=label_noise replaces labels, and these are probabilities of "
-                "classes; leave out mixup and cutmix, or soft_labels around it"
+                "--loss=label_noise needs labels, but the targets are class "
+                "probabilities; leave out mixup and cutmix, or soft_labels around it"
             )
         indices = jnp.asarray(extra["index"])
         shifts = jax.vmap(self._shift, (0, None))(indices, logits.shape[-1])
@@ -56,7 +56,7 @@ class LabelNoise:
         return per_example_loss(self.loss, logits, labels, extra)
 
     def _shift(self, index: Int[Array, ""], num_classes: int) -> Int[Array, ""]:
-        """Returns by how much the label of an image is changed; 0 if it is kept."""
+        """Returns the shift of an image's label; 0 if the label is kept."""
         key = jax.random.fold_in(jax.random.key(self.seed), index)
         whether, which = jax.random.split(key)
         shift = jax.random.randint(which, (), 1, num_classes)

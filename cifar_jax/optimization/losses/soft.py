@@ -1,4 +1,4 @@
-"""Losses whose targets are probabilities that come with the data."""
+"""Losses whose targets are probabilities provided with the data."""
 
 import dataclasses
 from typing import ClassVar
@@ -20,13 +20,13 @@ from cifar_jax.optimization.losses.base import (
 
 @dataclasses.dataclass(frozen=True)
 class SoftLabels:
-    """A loss with probabilities of the classes in the place of labels.
+    """A loss of class probabilities in place of labels.
 
-    They may be the shares of people who chose each class (Peterson et al., Human
-    Uncertainty Makes Classification More Robust, 2019).
+    The probabilities may be the fractions of people who chose each class (Peterson et
+    al., Human Uncertainty Makes Classification More Robust, 2019).
 
     Attributes:
-        loss: of probabilities.
+        loss: a loss of probabilities.
         by: name of the array of probabilities, [n, classes].
     """
 
@@ -40,24 +40,25 @@ class SoftLabels:
     def __call__(
         self, logits: Float[Array, "n classes"], targets: Targets, extra: Extra
     ) -> Float[Array, " n"]:
-        """Returns the loss of each example; the labels play no role."""
+        """Returns the loss of each example; the labels are ignored."""
         soft = get_extra(extra, self.by, "soft_labels", logits.shape)
         return per_example_loss(self.loss, logits, soft, extra)
 
 
 @dataclasses.dataclass(frozen=True)
 class Distillation:
-    """The divergence from a teacher's probabilities, mixed with the loss of the labels.
+    """The divergence from a teacher's probabilities, mixed with a loss of the labels.
 
-    share * T^2 * KL(teacher || network) + (1 - share) * loss, the probabilities being
-    softmax(logits / T). By the factor T^2, gradients do not shrink as the temperature T
-    rises (Hinton et al., Distilling the Knowledge in a Neural Network, 2015).
+    share * T^2 * KL(teacher || network) + (1 - share) * loss, where the probabilities
+    are softmax(logits / T). The factor T^2 keeps gradients from shrinking as the
+    temperature T rises (Hinton et al., Distilling the Knowledge in a Neural Network,
+    2015).
 
     Attributes:
-        loss: of the labels.
+        loss: a loss of the labels.
         temperature: T.
-        share: of the divergence.
-        by: name of the array of the teacher's logits, [n, classes].
+        share: weight of the divergence.
+        by: name of the array of teacher logits, [n, classes].
     """
 
     loss: Loss

@@ -1,4 +1,4 @@
-"""A loss that counts some examples more than others."""
+"""A loss that weights some examples more than others."""
 
 import dataclasses
 from typing import ClassVar
@@ -24,7 +24,7 @@ class Weighted:
     of Importance Weighting in Deep Learning?, 2019).
 
     Attributes:
-        loss: of an example.
+        loss: the loss to weight.
         by: name of the array of weights, [n].
     """
 

@@ -1,4 +1,4 @@
-"""The optimizers, and the wrappers that can be around them, by name."""
+"""Optimizers and their wrappers, by name."""
 
 from cifar_jax.errors import UserError
 from cifar_jax.optimization.optimizers.adamw import AdamW
@@ -30,10 +30,10 @@ OPTIMIZERS: Registry[Optimizer] = Registry(
 
 
 def check(text: str) -> None:
-    """Raises UserError unless a text names an optimizer, and its wrappers fit."""
+    """Raises UserError unless a text names an optimizer whose wrappers fit."""
     optimizer = resolve(text, OPTIMIZERS, "optimizer")
     while isinstance(optimizer, Wrapper):
-        # Here too, as a wrapper may have a __post_init__ of its own.
+        # Checked here too, since a wrapper may override __post_init__.
         try:
             Wrapper.__post_init__(optimizer)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""The base classes of optimizers, and of wrappers around them."""
+"""Base classes for optimizers and their wrappers."""
 
 import abc
 import dataclasses
@@ -9,13 +9,13 @@ from jaxtyping import PyTree
 
 
 class Optimizer(abc.ABC):
-    """What turns gradients into updates; the fields of a subclass are its options.
+    """Turns gradients into updates; the fields of a subclass are its options.
 
-    Wherever a length or a number of steps is meant, it is in updates of the optimizer,
-    of which there is one in `every` steps of the run.
+    All lengths and step counts are in optimizer updates; there is one update every
+    `every` steps of the run.
 
     Attributes:
-        every: the number of the run's steps for one update.
+        every: the number of steps per update.
     """
 
     every: int = 1
@@ -23,41 +23,40 @@ class Optimizer(abc.ABC):
     @property
     @abc.abstractmethod
     def decay_in_loss(self) -> bool:
-        """Whether weight decay is a penalty, so that the loss contains it.
+        """Whether weight decay is a penalty that is part of the loss.
 
-        It is if the decay is added to the gradient, as SGD does; the others decay the
-        weights themselves, after the gradient was rescaled (Loshchilov and Hutter,
-        Decoupled Weight Decay Regularization, 2019).
+        It is if the decay is added to the gradient, as in SGD. The other optimizers
+        decay the weights themselves, after the gradient has been rescaled (Loshchilov
+        and Hutter, Decoupled Weight Decay Regularization, 2019).
         """
 
     @property
     def open_ended(self) -> bool:
-        """Whether what a step does is independent of the length of the run."""
+        """Whether steps are independent of the length of the run."""
         return True
 
     @property
     def has_momentum(self) -> bool:
-        """Whether updates go on in the direction of earlier ones."""
+        """Whether updates continue in the direction of earlier ones."""
         return False
 
     @property
     def has_weights(self) -> bool:
-        """Whether it keeps weights of its own beside the params, such as slow ones."""
+        """Whether it keeps its own weights alongside the params, such as slow ones."""
         return False
 
     @abc.abstractmethod
     def transform(
         self, schedule: optax.Schedule, decay: optax.GradientTransformation
     ) -> optax.GradientTransformation:
-        """Returns the transformation of gradients into updates, for a group of params.
+        """Returns the transformation from gradients to updates for a group of params.
 
-        It may need extra arguments in its update: `value` is the loss without the
-        penalty of weight decay.
+        Its update may need extra arguments: `value` is the loss without the weight
+        decay penalty.
 
         Args:
-            schedule: the learning rate of a step.
-            decay: adds the weight decay, coefficient times weight, to what passes
-                through it.
+            schedule: the learning rate as a function of the step.
+            decay: adds the weight decay, coefficient times weight, to the updates.
         """
 
     def wrap_all(
@@ -69,46 +68,49 @@ class Optimizer(abc.ABC):
         """Returns the transformation of all groups together.
 
         Args:
-            tx: transforms each group by `transform`.
+            tx: applies `transform` to each group.
             schedule: the learning rate of the run.
             max_steps: the length of the run.
         """
         return tx
 
     def eval_params(self, opt_state: optax.OptState, params: PyTree) -> PyTree:
-        """Returns the params at which the network is to be evaluated.
+        """Returns the params to evaluate the network with.
 
         Args:
-            opt_state: of what `wrap_all` returns, or of a larger transformation.
-            params: as they are trained.
+            opt_state: the state of the transformation from `wrap_all`, or of a larger
+                one that contains it.
+            params: the params being trained.
         """
         return params
 
     def replace_innermost(self, optimizer: "Optimizer") -> "Optimizer":
-        """Returns an optimizer with the wrappers of this one around another one.
+        """Returns another optimizer in the wrappers of this one.
 
         Raises:
-            ValueError: a wrapper cannot be around it.
+            ValueError: a wrapper does not fit around it.
         """
         return optimizer
 
 
 @dataclasses.dataclass(frozen=True)
 class Wrapper(Optimizer):
-    """An optimizer that changes what another one does with all params together.
+    """An optimizer that modifies another one, across all params together.
 
-    A subclass overrides `wrap`; everything else is as for the optimizer inside, which
-    may be a wrapper as well.
+    Subclasses override `wrap`; everything else is delegated to the inner optimizer,
+    which may itself be a wrapper.
 
     Attributes:
-        optimizer: the optimizer inside.
+        optimizer: the inner optimizer.
     """
 
     optimizer: Optimizer
 
     def __post_init__(self) -> None:
         if not isinstance(self.optimizer, Optimizer):
-            raise ValueError(f"optimizer={self.optimizer!r} must be one, such as sgd")
+            raise ValueError(
+                f"optimizer={self.optimizer!r} must be an optimizer, such as sgd"
+            )
         if self.optimizer.every > 1:
             name = re.sub(r"\B(?=[A-Z])", "_", type(self).__name__).lower()
             raise ValueError(
@@ -125,38 +127,38 @@ class Wrapper(Optimizer):
     ) -> optax.GradientTransformation:
         """Returns tx, which transforms all params, with this wrapper around it.
 
-        It passes the extra arguments of its update on to tx.
+        The result passes extra arguments of its update on to tx.
 
         Args:
-            tx: the optimizer inside.
+            tx: the inner optimizer's transformation.
             schedule: the learning rate of the run.
             max_steps: the length of the run.
         """
 
     @property
     def decay_in_loss(self) -> bool:
-        """As for the optimizer inside."""
+        """The inner optimizer's value."""
         return self.optimizer.decay_in_loss
 
     @property
     def open_ended(self) -> bool:
-        """As for the optimizer inside."""
+        """The inner optimizer's value."""
         return self.optimizer.open_ended
 
     @property
     def has_momentum(self) -> bool:
-        """As for the optimizer inside."""
+        """The inner optimizer's value."""
         return self.optimizer.has_momentum
 
     @property
     def has_weights(self) -> bool:
-        """As for the optimizer inside."""
+        """The inner optimizer's value."""
         return self.optimizer.has_weights
 
     def transform(
         self, schedule: optax.Schedule, decay: optax.GradientTransformation
     ) -> optax.GradientTransformation:
-        """Returns the transformation of the optimizer inside."""
+        """Returns the transformation of the inner optimizer."""
         return self.optimizer.transform(schedule, decay)
 
     def wrap_all(
@@ -170,7 +172,7 @@ class Wrapper(Optimizer):
         return self.wrap(inside, schedule, max_steps)
 
     def eval_params(self, opt_state: optax.OptState, params: PyTree) -> PyTree:
-        """Returns the params of the optimizer inside."""
+        """Returns the evaluation params of the inner optimizer."""
         return self.optimizer.eval_params(opt_state, params)
 
     def replace_innermost(self, optimizer: Optimizer) -> Optimizer:

@@ -14,7 +14,7 @@ from optax import contrib
 from cifar_jax.checks import check_range
 from cifar_jax.optimization.optimizers.base import Optimizer
 
-# Flax's attention layers whose kernels have two axes of outputs: heads and their size.
+# Flax attention layers whose kernels have two output axes: heads and head size.
 _INTO_HEADS = ("query", "key", "value")
 
 
@@ -22,19 +22,19 @@ _INTO_HEADS = ("query", "key", "value")
 class Muon(Optimizer):
     """Orthogonalized momentum for kernels, Adam for everything else.
 
-    A convolution is a matrix of all that a window contains by output channels. Kernels
-    of Flax's attention are matrices with all heads together as outputs or inputs.
-    Biases, scales and whatever else is not named kernel are no matrices, of any rank.
-    (Jordan, Muon: An Optimizer for Hidden Layers,
+    A convolution kernel is treated as a matrix from all values in a window to output
+    channels, and a Flax attention kernel as a matrix with all heads together as outputs
+    or inputs. Biases, scales and anything else not named kernel are not treated as
+    matrices, whatever their rank. (Jordan, Muon: An Optimizer for Hidden Layers,
     https://kellerjordan.github.io/posts/muon)
 
     Attributes:
         beta: weight of the previous momentum.
-        nesterov: look ahead along the momentum.
-        steps: Newton-Schulz iterations.
-        adam_factor: learning rate of the other parameters over that of kernels.
-        keep_norm: before each update, scale kernels to the norm of a matrix whose
-            output channels have norm 1, as Jordan's Airbench does.
+        nesterov: whether to look ahead along the momentum.
+        steps: number of Newton-Schulz iterations.
+        adam_factor: learning rate of the other parameters relative to kernels.
+        keep_norm: whether to scale kernels, before each update, to the norm of a matrix
+            whose output channels have norm 1, as in Jordan's Airbench.
     """
 
     beta: float = 0.95
@@ -47,7 +47,7 @@ class Muon(Optimizer):
 
     def __post_init__(self) -> None:
         check_range("beta", self.beta, at_least=0, below=1)
-        # They are compiled one after the other; five are enough.
+        # The iterations are unrolled when compiled; five are enough.
         check_range("steps", self.steps, at_least=1, at_most=30)
         check_range("adam_factor", self.adam_factor, at_least=0)
 
@@ -68,7 +68,7 @@ class Muon(Optimizer):
         return optax.chain(*parts)
 
     def _for_matrices(self, output_axes: int) -> optax.GradientTransformation:
-        """Returns Muon for kernels whose last axes, so many, are outputs."""
+        """Returns Muon for kernels whose last `output_axes` axes are outputs."""
 
         def as_matrices(params: PyTree) -> PyTree:
             def axes(param: Array) -> contrib.MuonDimensionNumbers:
@@ -87,7 +87,7 @@ class Muon(Optimizer):
             )
 
         return optax.chain(
-            # Jordan's momentum has no bias correction; optax's own Muon has.
+            # Unlike optax's Muon, Jordan's has no bias correction in its momentum.
             optax.trace(self.beta, self.nesterov),
             contrib.scale_by_muon(
                 ns_steps=self.steps,
@@ -101,10 +101,10 @@ class Muon(Optimizer):
 
 
 def _output_axes(params: PyTree) -> PyTree:
-    """Returns for each parameter how many of its last axes are outputs of a matrix.
+    """Returns, for each parameter, how many of its last axes are matrix outputs.
 
-    That is 0 for what is no matrix, 2 for a kernel whose bias has two axes, and 1 for
-    other kernels. A layer without a bias among these params goes by its name.
+    That is 0 for anything but a matrix, 2 for a kernel whose bias has two axes, and 1
+    for other kernels. If a layer has no bias among these params, its name decides.
     """
     ranks = {
         path[:-1]: param.ndim
@@ -124,12 +124,12 @@ def _output_axes(params: PyTree) -> PyTree:
 
 
 def _outputs(matrix: Array, output_axes: int) -> int:
-    """Returns the number of outputs of a kernel whose last axes, so many, they are."""
+    """Returns the number of outputs of a kernel: the size of its last axes."""
     return math.prod(matrix.shape[-output_axes:])
 
 
 def _add_normalization(updates: PyTree, params: PyTree | None) -> PyTree:
-    """Adds what scales each kernel to the norm sqrt(outputs)."""
+    """Adds the update that scales each kernel to norm sqrt(outputs)."""
 
     def scaled(output_axes: int, update: Array, param: Array) -> Array:
         if output_axes == 0:

@@ -15,8 +15,8 @@ class SGD(Optimizer):
 
     Attributes:
         momentum: weight of the previous update's direction; 0 disables it.
-        nesterov: look ahead along the momentum (Sutskever et al., On the Importance of
-            Initialization and Momentum in Deep Learning, 2013).
+        nesterov: whether to look ahead along the momentum (Sutskever et al., On the
+            Importance of Initialization and Momentum in Deep Learning, 2013).
     """
 
     momentum: float = 0.0
@@ -26,7 +26,7 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         check_range("momentum", self.momentum, at_least=0, at_most=1)
         if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs a momentum")
+            raise ValueError("nesterov needs momentum")
 
     @property
     def has_momentum(self) -> bool:

@@ -1,1 +1,1 @@
-"""Wrappers around optimizers."""
+"""Optimizer wrappers."""

@@ -1,4 +1,4 @@
-"""Gradients averaged over several steps."""
+"""Gradient accumulation: gradients averaged over several steps."""
 
 import dataclasses
 from typing import Any
@@ -13,13 +13,14 @@ from cifar_jax.optimization.optimizers.base import Wrapper
 
 @dataclasses.dataclass(frozen=True)
 class Accumulate(Wrapper):
-    """One update for the mean gradient of several steps, as for one larger batch.
+    """One update with the mean gradient of several steps, as with a larger batch.
 
-    It is around everything else, averages of params too: schedules and whatever else
-    counts steps counts the updates. Each step has its own BatchNorm.
+    It wraps everything else, including averages of the params, so schedules and
+    anything else that counts steps count updates. BatchNorm still normalizes each
+    step's batch by itself.
 
     Attributes:
-        every: the number of steps.
+        every: the number of steps per update.
     """
 
     every: int = dataclasses.field()
@@ -34,13 +35,14 @@ class Accumulate(Wrapper):
         schedule: optax.Schedule,
         max_steps: int,
     ) -> optax.GradientTransformationExtraArgs:
-        """Returns tx, which is given the means of gradients and of `value`.
+        """Returns tx, given the mean gradients and the mean `value`.
 
-        Of other extra arguments it is given those of the last step.
+        Other extra arguments are those of the last step.
         """
         tx = optax.with_extra_args_support(tx)
 
-        # MultiSteps averages what passes through it as gradients, here the loss too.
+        # MultiSteps averages whatever it is given as gradients; here that includes the
+        # loss.
         def init_inside(params: tuple[PyTree, Array]) -> optax.OptState:
             return tx.init(params[0])
 

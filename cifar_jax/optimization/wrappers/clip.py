@@ -1,4 +1,4 @@
-"""Gradients clipped by their norm."""
+"""Gradient clipping by norm."""
 
 import dataclasses
 
@@ -10,10 +10,10 @@ from cifar_jax.optimization.optimizers.base import Wrapper
 
 @dataclasses.dataclass(frozen=True)
 class Clip(Wrapper):
-    """Scales down gradients whose norm, over all trained params, is above a limit.
+    """Scales down gradients whose norm over all trained params exceeds a limit.
 
     Pascanu et al., On the Difficulty of Training Recurrent Neural Networks, 2013. The
-    gradients are those of the loss without the penalty of weight decay.
+    gradients are those of the loss without the weight decay penalty.
 
     Attributes:
         global_norm: the limit.
@@ -31,5 +31,5 @@ class Clip(Wrapper):
         schedule: optax.Schedule,
         max_steps: int,
     ) -> optax.GradientTransformation:
-        """Returns tx, which is given the clipped gradients."""
+        """Returns tx, given the clipped gradients."""
         return optax.chain(optax.clip_by_global_norm(self.global_norm), tx)

@@ -1,4 +1,4 @@
-"""Lookahead: slow weights that go part of the way of the fast ones, every few steps."""
+"""Lookahead: slow weights that move part of the way to the fast ones periodically."""
 
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
@@ -14,11 +14,11 @@ from cifar_jax.optimization.optimizers.base import Wrapper
 
 @dataclasses.dataclass(frozen=True)
 class Lookahead(Wrapper):
-    """Slow weights that follow another optimizer's, see `lookahead`.
+    """Slow weights that follow those of another optimizer; see `lookahead`.
 
     Attributes:
-        period: fast steps between two of the slow weights.
-        step_size: fraction of the way that the slow weights go.
+        period: number of fast steps per step of the slow weights.
+        step_size: fraction of the way that the slow weights move.
         cubic: whether that fraction falls from 1 to step_size, as 1 - (1 - step_size) *
             (step / max_steps) ** 3, and the run ends on the slow weights (Jordan, 94%
             on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024, section 3.4).
@@ -33,14 +33,14 @@ class Lookahead(Wrapper):
         super().__post_init__()
         if self.optimizer.has_weights:
             raise ValueError(
-                f"optimizer={self.optimizer!r} has weights beside the params already"
+                f"optimizer={self.optimizer!r} already keeps weights of its own"
             )
         check_range("period", self.period, at_least=1)
         check_range("step_size", self.step_size, above=0, at_most=1)
 
     @property
     def open_ended(self) -> bool:
-        """Whether the fraction is constant, and the optimizer inside open-ended."""
+        """Whether the fraction is constant and the inner optimizer open-ended."""
         return not self.cubic and self.optimizer.open_ended
 
     def wrap(
@@ -49,7 +49,7 @@ class Lookahead(Wrapper):
         schedule: optax.Schedule,
         max_steps: int,
     ) -> optax.GradientTransformation:
-        """Returns tx, which takes the fast steps, with slow weights."""
+        """Returns tx, which takes the fast steps, with slow weights added."""
         if not self.cubic:
             return lookahead(tx, self.period, lambda _: self.step_size)
         return lookahead(
@@ -76,17 +76,17 @@ def lookahead(
 ) -> optax.GradientTransformationExtraArgs:
     """Returns the optimizer `fast` with slow weights in its state.
 
-    After every `period` steps the slow weights move the fraction `step_size` towards
-    the params, which then continue from there (Zhang et al., Lookahead Optimizer: k
-    Steps Forward, 1 Step Back, 2019, algorithm 1). `optax.lookahead` needs the params
-    in pairs of fast and slow ones; here they are just the params.
+    Every `period` steps, the slow weights move a fraction `step_size` toward the
+    params, which then continue from there (Zhang et al., Lookahead Optimizer: k Steps
+    Forward, 1 Step Back, 2019, algorithm 1). `optax.lookahead` needs the params as
+    pairs of fast and slow ones; here they are plain params.
 
     Args:
         fast: the optimizer.
-        period: steps between two moves of the slow weights.
+        period: number of steps between moves of the slow weights.
         step_size: the fraction, as a function of the number of steps taken.
         last_step: the number of steps after which the params become the slow weights,
-            whether these have just moved or not; None: never.
+            whether or not these have just moved; None: never.
     """
     fast = optax.with_extra_args_support(fast)
 
@@ -105,7 +105,7 @@ def lookahead(
         updates, fast_state = fast.update(gradients, state.fast, params, **extra)
         n = optax.safe_increment(state.num_updates)
         synchronize = n % period == 0
-        # Frozen params must not move by rounding either.
+        # This form keeps rounding from moving frozen params.
         slow = jax.tree.map(
             lambda s, p, u: jnp.where(synchronize, s + step_size(n) * (p + u - s), s),
             state.slow,

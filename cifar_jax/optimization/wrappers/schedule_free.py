@@ -1,4 +1,4 @@
-"""Schedule-free learning: an average of the params in place of a schedule."""
+"""Schedule-free learning: averaging the params in place of a schedule."""
 
 import dataclasses
 from typing import ClassVar
@@ -14,16 +14,16 @@ from cifar_jax.optimization.optimizers.base import Wrapper
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleFree(Wrapper):
-    """Gradients between the params of an optimizer and their average.
+    """Takes gradients at points between an optimizer's params and their average.
 
-    The network is evaluated at the average. Give it a constant schedule, with a
-    warm-up. (Defazio et al., The Road Less Scheduled, 2024.) BatchNorm's statistics are
-    those of the points where gradients are taken, which are near the average.
+    The network is evaluated at the average. Use it with a constant schedule and a
+    warm-up (Defazio et al., The Road Less Scheduled, 2024). BatchNorm statistics come
+    from the points where gradients are taken, which are near the average.
 
     Attributes:
-        b1: how far from the optimizer's params to their average gradients are taken,
-            from 0 to 1. It takes the place of momentum, so the optimizer has none.
-        weight_lr_power: a step's params have the weight max(learning rates so far) **
+        b1: where gradients are taken, from 0 (the optimizer's params) to 1 (their
+            average). It takes the place of momentum, so the optimizer must have none.
+        weight_lr_power: the params of a step have weight max(learning rates so far) **
             weight_lr_power in the average.
     """
 
@@ -36,11 +36,11 @@ class ScheduleFree(Wrapper):
         if self.optimizer.has_momentum:
             raise ValueError(
                 "schedule_free takes the place of momentum; give it an optimizer "
-                "without, such as sgd or adamw(b1=0)"
+                "without momentum, such as sgd or adamw(b1=0)"
             )
         if self.optimizer.has_weights:
             raise ValueError(
-                f"optimizer={self.optimizer!r} has weights beside the params already"
+                f"optimizer={self.optimizer!r} already keeps weights of its own"
             )
         check_range("b1", self.b1, above=0, below=1)
         check_range("weight_lr_power", self.weight_lr_power, at_least=0)
@@ -51,11 +51,11 @@ class ScheduleFree(Wrapper):
         schedule: optax.Schedule,
         max_steps: int,
     ) -> optax.GradientTransformation:
-        """Returns tx, whose updates move params of its own."""
+        """Returns tx, whose updates move its own copy of the params."""
         return contrib.schedule_free(tx, schedule, self.b1, self.weight_lr_power)
 
     def eval_params(self, opt_state: optax.OptState, params: PyTree) -> PyTree:
-        """Returns the average of the optimizer's params; frozen params stay."""
+        """Returns the average of the optimizer's params, and frozen params as is."""
         state = optax.tree.get(opt_state, contrib.ScheduleFreeState.__name__)
 
         def average(own: Array | optax.MaskedNode, param: Array) -> Array:

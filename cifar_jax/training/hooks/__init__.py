@@ -1,4 +1,4 @@
-"""Everything that happens around the training steps: one hook per file."""
+"""Everything that happens around the training steps, one hook per file."""
 
 from collections.abc import Callable
 
@@ -26,9 +26,9 @@ def create_hooks(
     writers: Writers,
     log: Log,
 ) -> list[Hook]:
-    """Returns the hooks of every run, which come before others.
+    """Returns the hooks of every run, which come before any others.
 
-    The first ones see to it that nothing is lost, whatever those after them raise.
+    The first ones ensure that nothing is lost, whatever the later ones raise.
     """
     found: list[Hook] = [Finite(program, steps, state)]
     if run is not None:
@@ -45,7 +45,7 @@ def create_hooks(
 def create_recorder(
     writers: Writers, log: Log
 ) -> Callable[[int, dict[str, float]], None]:
-    """Returns the function that records what hooks return, in the log and on disk."""
+    """Returns the function that records the results of hooks in the log and on disk."""
 
     def record(step: int, numbers: dict[str, float]) -> None:
         words = ", ".join(f"{name} = {value:.4g}" for name, value in numbers.items())

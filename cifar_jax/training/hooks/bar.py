@@ -14,7 +14,7 @@ _COLUMNS = 90
 
 
 def fits() -> bool:
-    """Whether the output is a terminal that is wide enough for a bar."""
+    """Returns whether the output is a terminal that is wide enough for a bar."""
     try:
         narrowest = min(
             os.get_terminal_size(stream.fileno()).columns
@@ -26,7 +26,7 @@ def fits() -> bool:
 
 
 class ProgressBar(Hook):
-    """Shows loss, speed and the time left on one line, with log lines above it."""
+    """Shows loss, speed and remaining time on one line, with log lines above it."""
 
     def __init__(self, max_steps: int, batch_size: int):
         self._max_steps = max_steps
@@ -44,9 +44,9 @@ class ProgressBar(Hook):
             console.log(line)
 
     def __call__(self, now: Moment) -> None:
-        """Moves the bar."""
+        """Updates the bar."""
         if self._bar is None:
-            # Created now so that the time left does not count the compilation.
+            # Created now so that the remaining time excludes compilation.
             self._bar = tqdm(
                 total=self._max_steps,
                 initial=now.first,

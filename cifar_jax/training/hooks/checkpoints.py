@@ -1,4 +1,4 @@
-"""Saves the state: by the clock, and in the end, whatever ended the run."""
+"""Saves the state periodically and at the end, however the run ends."""
 
 import pathlib
 import time
@@ -15,11 +15,11 @@ from cifar_jax.training.loop import Hook, Moment
 
 
 class Checkpoints(Hook):
-    """Saves the state every `interval_secs`, and the last one that it has seen.
+    """Saves the state every `interval_secs` seconds, and the last one it has seen.
 
-    It comes before the hooks that may fail, and after the one that refuses numbers
-    which are not finite: these are never saved. If the folder is renamed or deleted,
-    the run ends here: what it would write from then on could not be resumed.
+    It comes before the hooks that may fail, and after the one that rejects non-finite
+    values, so these are never saved. If the folder is renamed or deleted, the run ends
+    here, since anything it wrote from then on could not be resumed.
     """
 
     def __init__(self, run: Run, interval_secs: float, log: Log):
@@ -33,7 +33,7 @@ class Checkpoints(Hook):
             self._config = (run.path / config_file.NAME).read_bytes()
 
     def __call__(self, now: Moment) -> None:
-        """Saves the state if it is time; the main process decides that."""
+        """Saves the state if it is due, which the main process decides."""
         self._unsaved = now
         due = time.monotonic() - self._saved_at >= self._interval_secs
         gone = processes.is_main() and _identity(self._run.path) != self._folder
@@ -47,30 +47,30 @@ class Checkpoints(Hook):
         error = details[1]
         if isinstance(error, DivergedError):
             return
-        # One process that has failed cannot save alone, and the others do not know.
+        # A failed process cannot save alone, and the others do not know that it failed.
         if error is None or jax.process_count() == 1:
             self._save()
 
     def _save(self) -> None:
         now, self._unsaved = self._unsaved, None
         if now is None or any(leaf.is_deleted() for leaf in jax.tree.leaves(now.state)):
-            return  # A call of the devices that fails may have used the state up.
+            return  # A failed device call may have consumed the state.
         checkpoints.save(self._run.checkpoints, now.step, now.state, self._run.id)
         self._log(f"saved {self._run.checkpoints / str(now.step)}")
         self._saved_at = time.monotonic()
 
     def _save_anew(self) -> None:
-        """Saves the state where the folder was, unless another one is there now."""
+        """Saves the state where the folder was, unless another run is there now."""
         now, self._unsaved = self._unsaved, None
         assert now is not None
         path = self._run.path
-        lost = f"the folder {path} was renamed or deleted while its run trained"
+        lost = f"the folder {path} was renamed or deleted during training"
 
         def begin() -> None:
             if (path / config_file.NAME).exists():
                 raise RunError(
-                    f"{lost}, and another run is there now; what was trained since the "
-                    "last checkpoint is lost: resume it from the renamed folder"
+                    f"{lost}, and another run is there now; progress since the last "
+                    "checkpoint is lost; resume from the renamed folder"
                 )
             path.mkdir(parents=True, exist_ok=True)
             write_atomically(path / config_file.NAME, self._config)
@@ -84,7 +84,7 @@ class Checkpoints(Hook):
 
 
 def _identity(path: pathlib.Path) -> tuple[int, int] | None:
-    """Returns what tells a folder from another one of the same name."""
+    """Returns what distinguishes a folder from another one with the same name."""
     try:
         status = path.stat()
     except OSError:

@@ -24,13 +24,13 @@ from cifar_jax.writers import Summary, Writers
 class Evaluation(Hook):
     """Evaluates the network every `eval_frequency` steps, and at the end.
 
-    Images are those that were held out for validation, or the test images if none were.
-    Results are logged, and written where the eval command writes them. From there a
-    resumed training knows the earlier ones, so it keeps and stops what one that was
-    never stopped does.
+    It uses the images held out for validation, or the test images if there are none.
+    Results are logged, and written where the eval command writes its own. A resumed run
+    reads the earlier results from there, so it keeps and stops exactly as an
+    uninterrupted run does.
 
     Attributes:
-        latest: the last precision, of the averaged parameters; None before the first.
+        latest: the latest precision, of the averaged parameters; None before the first.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Evaluation(Hook):
         writers: Writers,
         log: Log,
     ):
-        """Reads the results of evaluations up to the step at which training starts."""
+        """Reads earlier results, up to step `start`, where training starts."""
         self._config = config
         self._run = run
         self._writers = writers
@@ -61,7 +61,7 @@ class Evaluation(Hook):
             self._best = _Best(*processes.all_gather(*values)[0].tolist())
 
     def why_stop(self) -> str | None:
-        """Says why the training should stop; None if it should go on."""
+        """Returns why training should stop, or None if it should continue."""
         if not 0 < self._config.early_stopping <= self._best.since:
             return None
         precision = self._best.correct / len(self._split)
@@ -72,23 +72,23 @@ class Evaluation(Hook):
         )
 
     def due(self, step: int) -> int:
-        """At multiples of eval_frequency, and at the end."""
+        """Returns the next multiple of eval_frequency, or max_steps if sooner."""
         frequency = self._config.eval_frequency
         return min((step // frequency + 1) * frequency, self._config.max_steps)
 
     def __call__(self, now: Moment) -> None:
-        """Evaluates the state, if it is due; every process must call it."""
+        """Evaluates the state if it is due; every process must call this."""
         if now.step != self.due(now.first):
             return
         logits, labels = self._logits(now.to_trained()), self._split.labels[:]
         of, raw = {self._name: logits}, f"{self._name}_raw"
-        if self._averages:  # otherwise both are the same
+        if self._averages:  # otherwise, both are the same
             of[raw] = self._logits(now.to_trained(raw_params=True))
         found = {name: self._measure(own, labels) for name, own in of.items()}
         self.latest = found[self._name]["precision_at_1"]
         words = f"{self.latest:.3f}"
         if raw in found:
-            words += f", of raw parameters {found[raw]['precision_at_1']:.3f}"
+            words += f", with raw parameters {found[raw]['precision_at_1']:.3f}"
         words += format_metrics(found[self._name])
         self._log(
             f"{time_now()}: step {now.step}, {self._name} precision @ 1 = {words}"
@@ -99,7 +99,7 @@ class Evaluation(Hook):
         correct = scores.num_correct(logits, labels)
         self._best = self._best.after(now.step, correct)
         if self._best.step == now.step and self._config.keep_best:
-            assert self._run is not None, "Config makes sure of that"
+            assert self._run is not None, "Config ensures this"
             where, run_id = self._run.best, self._run.id
             checkpoints.save(
                 where, now.step, now.state, run_id, kept=1, correct=correct
@@ -115,19 +115,19 @@ class Evaluation(Hook):
         return measure(self._config.eval_metrics, logits, labels, self._class_names)
 
     def _find_earlier(self, run: Run, start: int) -> "_Best":
-        """Returns the best of the evaluations that a resumed training has made."""
+        """Returns the best of a resumed run's earlier evaluations."""
         best = self._find_kept(run, start) if self._config.keep_best else self._best
         for record in records.evaluations(run, self._name):
             step = record["step"]
             regular = step % self._config.eval_frequency == 0
-            # The last step of a run that was then extended may be any.
+            # A run that was extended may have ended at any step.
             if best.step < step <= start and (regular or step == start):
                 correct = round(record["precision_at_1"] * len(self._split))
                 best = best.after(step, correct)
         return best
 
     def _find_kept(self, run: Run, start: int) -> "_Best":
-        """Returns the best evaluation up to a step, as its checkpoint knows it."""
+        """Returns the best evaluation up to a step, as recorded in its checkpoint."""
         try:
             step = checkpoints.newest_step(run.best, run.id)
         except RunError as error:
@@ -141,14 +141,14 @@ class Evaluation(Hook):
 
 @dataclasses.dataclass(frozen=True)
 class _Best:
-    """The best evaluation: its step, correct images, and the evaluations since then."""
+    """The best evaluation: its step, number correct, and evaluations since then."""
 
     step: int
     correct: int
     since: int
 
     def after(self, step: int, correct: int) -> "_Best":
-        """Returns the best one after another evaluation."""
+        """Returns the best evaluation once another one has been made."""
         if correct > self.correct:
             return _Best(step, correct, 0)
         return dataclasses.replace(self, since=self.since + 1)

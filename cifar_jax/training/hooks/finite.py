@@ -1,4 +1,4 @@
-"""Ends a run whose numbers are no longer finite, and says where that began."""
+"""Ends a run that produces non-finite values, and reports where they first occurred."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ class Finite(Hook):
     """Checks every state before another hook uses it."""
 
     def __init__(self, program: Program, steps: Steps, state: TrainState):
-        """Begins with a finite state."""
+        """Starts from a finite state."""
         self._program = program
         self._steps = steps
         self._finite = state
@@ -33,13 +33,13 @@ class Finite(Hook):
 def divergence_error(
     program: Program, steps: Steps, state: TrainState, end: int
 ) -> DivergedError:
-    """Returns the error that says where numbers stopped being finite.
+    """Returns the error that reports where non-finite values first occurred.
 
     Args:
         program: what is trained.
-        steps: of the training.
-        state: the last finite one.
-        end: the number of steps after which numbers were not finite.
+        steps: the steps of the run.
+        state: the last finite state.
+        end: the number of steps after which non-finite values were found.
     """
     found = explain(steps, state, end)
     rate = program.learning_rate(found.step)
@@ -50,17 +50,17 @@ def divergence_error(
 
 
 class NotFinite(NamedTuple):
-    """The first step with numbers that are not finite, and their names."""
+    """The first step with non-finite values, and their names."""
 
     step: int
     where: str
 
 
 def first_non_finite(inspection: Inspection) -> str | None:
-    """Names the first numbers, in the order of computation, that are not finite.
+    """Names the first non-finite values in order of computation, or returns None.
 
-    That is forward through the tapped layers, the parameters of each before its
-    activations, then backward through the gradients. None if all are finite.
+    The order is forward through the tapped layers, with the parameters of each before
+    its activations, then backward through the gradients.
     """
     if inspection.finite:
         return None
@@ -81,14 +81,14 @@ def first_non_finite(inspection: Inspection) -> str | None:
 
 
 def explain(steps: Steps, state: TrainState, end: int) -> NotFinite:
-    """Returns the first step whose numbers are not finite, and which of them.
+    """Returns the first step with non-finite values, and which values they are.
 
-    The steps are taken again, which is exact, and each is inspected.
+    It retakes the steps, which reproduces them exactly, and inspects each.
 
     Args:
-        steps: of the training.
+        steps: the steps of the run.
         state: the last finite state.
-        end: the number of steps after which the state, or a loss, was not finite.
+        end: the number of steps after which the state or a loss was not finite.
     """
     for step in range(int(state.step), end):
         where = first_non_finite(steps.inspect(state, step))

@@ -12,16 +12,16 @@ from cifar_jax.writers import Summary, Writers
 
 
 class LogLines(Hook):
-    """Logs the loss and the speed of every `log_frequency`-th step, the first included.
+    """Logs loss and speed at every `log_frequency`-th step, including the first.
 
-    The speed is that of the steps since the last line, without what hooks do. The
-    writers get the same numbers, from which the curves of a run are drawn.
+    The speed covers the steps since the last line, excluding hooks. The writers get the
+    same numbers, from which a run's curves are drawn.
     """
 
     def __init__(
         self, config: Config, program: Program, start: int, writers: Writers, log: Log
     ):
-        """Begins at step `start`; the metrics of the program come after the loss."""
+        """Starts at step `start`; the program's metrics are logged after the loss."""
         self._writers = writers
         self._log = log
         self._log_frequency = config.log_frequency
@@ -30,11 +30,11 @@ class LogLines(Hook):
         self._before = start, 0.0
 
     def due(self, step: int) -> int:
-        """After the next step that is a multiple of log_frequency."""
+        """Returns the step after the next multiple of log_frequency."""
         return step + -step % self._log_frequency + 1
 
     def __call__(self, now: Moment) -> None:
-        """Logs a line, if the last step is to be logged."""
+        """Logs a line if the last step is due."""
         if (now.step - 1) % self._log_frequency:
             return
         step, seconds = self._before

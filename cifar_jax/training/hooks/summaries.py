@@ -1,4 +1,4 @@
-"""The tutorial's summaries: of losses, activations, parameters and gradients."""
+"""The tutorial's summaries of losses, activations, parameters and gradients."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,10 +21,10 @@ _IMAGES = 3
 
 
 class Summaries(Hook):
-    """Summarizes every `frequency`-th step, the first included.
+    """Summarizes every `frequency`-th step, including the first.
 
-    Such a step is a call of its own. All processes compute what is summarized, and the
-    main one writes it, in the background.
+    Such a step is a separate device call. All processes compute the summaries, and the
+    main one writes them in the background.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Summaries(Hook):
         frequency: int,
         writers: Writers,
     ):
-        """Begins with a state."""
+        """Starts from a state."""
         self._program = program
         self._steps = steps
         self._frequency = frequency
@@ -44,11 +44,11 @@ class Summaries(Hook):
         self._paced = int(state.step), 0.0
 
     def due(self, step: int) -> int:
-        """Before and after a summarized step."""
+        """Returns the step before or after the next summarized step."""
         return step + (-step % self._frequency or 1)
 
     def __call__(self, now: Moment) -> None:
-        """Summarizes the step that the call took, if that is to be done."""
+        """Summarizes the last step if it is due."""
         before, self._before = self._before, now.state
         step = now.first
         if step % self._frequency:
@@ -59,7 +59,7 @@ class Summaries(Hook):
         raw = {f"{name}_raw": now.metrics[name] for name in now.state.loss_averages}
         others = now.metrics.keys() - now.state.loss_averages
         measured = {name: now.metrics[name] for name in sorted(others)}
-        # This process's own copies: it reads them, and the other processes do not.
+        # Local copies, since the other processes do not read these values.
         values, inspection = sharding.to_local(
             (raw | now.state.loss_averages | measured, inspection)
         )
@@ -77,9 +77,9 @@ def summary(
 ) -> Summary:
     """Returns the tutorial's summaries of a step, under the tutorial's names.
 
-    They are its scalars, a histogram of each layer's activations and their sparsity
-    (the fraction of zeros), histograms of all parameters and gradients, and the first
-    few inputs.
+    They consist of the scalars, a histogram of each layer's activations and their
+    sparsity (the fraction of zeros), histograms of all parameters and gradients, and
+    the first few inputs.
     """
     activations = {
         f"{layer}/activations": values

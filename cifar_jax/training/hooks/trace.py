@@ -12,7 +12,7 @@ _FIRST, _END = 1, 4
 
 
 class Trace(Hook):
-    """Writes a trace of the second to the fourth device call to a folder.
+    """Writes a trace of the second through fourth device calls to a folder.
 
     XProf (TensorBoard's profile plugin) opens the folder; ui.perfetto.dev opens the
     file perfetto_trace.json.gz in it.

@@ -181,7 +181,7 @@ def test_a_run_is_of_whole_updates():
         ("accumulate(4, sgd)", "every=SGD"),
         pytest.param(
             "accumulate(3, 4)",
-            "optimizer=3 must be one, such as sgd",
+            "optimizer=3 must be an optimizer, such as sgd",
             marks=pytest.mark.wrong_types,
         ),
     ],

@@ -47,5 +47,5 @@ def test_the_last_step_returns_to_the_slow_weights():
     "optimizer", ["lookahead(clip(lookahead(sgd)))", "lookahead(schedule_free(sgd))"]
 )
 def test_nothing_else_moves_the_params_of_slow_weights(optimizer):
-    with pytest.raises(UserError, match="has weights beside the params already"):
+    with pytest.raises(UserError, match="already keeps weights of its own"):
         resolve(optimizer, OPTIMIZERS, "optimizer")

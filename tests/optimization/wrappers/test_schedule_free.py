@@ -126,7 +126,7 @@ def test_a_trained_network_has_the_params_of_evaluation(dataset, average):
         ("schedule_free(adamw)", "takes the place of momentum"),
         ("schedule_free(clip(lion))", "takes the place of momentum"),
         ("schedule_free(muon)", "takes the place of momentum"),
-        ("schedule_free(lookahead(sgd))", "has weights beside the params already"),
+        ("schedule_free(lookahead(sgd))", "already keeps weights of its own"),
         ("schedule_free(sgd, b1=0)", "b1=0.0 must be above 0"),
     ],
 )

@@ -142,7 +142,7 @@ def test_a_resumed_training_keeps_and_stops_what_an_uninterrupted_one_does(
 
 @pytest.mark.parametrize("choice", [{"keep_best": True}, {"early_stopping": 3}])
 def test_nothing_is_chosen_by_the_test_images(dataset, tmp_path, choice):
-    with pytest.raises(UserError, match="chooses by validation images, and none are"):
+    with pytest.raises(UserError, match="relies on validation images, and none are"):
         fit(config(tmp_path / "run", **choice), dataset)
     assert not (tmp_path / "run").exists()
 

@@ -8,7 +8,7 @@ from cifar_jax import Config, RunError, fit, load_trained, read_run
 from cifar_jax.data.dataset import hold_out_validation
 from cifar_jax.training.loop import Hook
 
-MESSAGE = "was renamed or deleted while its run trained"
+MESSAGE = "was renamed or deleted during training"
 
 
 class At(Hook):
