@@ -78,7 +78,7 @@ def test_a_network_of_other_pictures_refuses_floats(folder, finished_run, call_c
     flag = f"--checkpoint_dir={finished_run}"
     result = call_command("predict", flag, "new.tif", cwd=folder)
     assert result.returncode == 2
-    assert "there were no such pictures in the training" in result.stderr
+    assert "there were no such training pictures" in result.stderr
 
 
 def test_other_pictures_are_evaluated_by_the_range_of_the_run(

@@ -78,7 +78,7 @@ def test_numbers_of_an_export_that_are_not_finite(
     assert call_command("export", *exported).returncode == 0
     path = tmp_path / "out" / "model.safetensors"
     for number, message in (
-        (np.nan, "in params/conv1/kernel that are not finite"),
+        (np.nan, "non-finite values in params/conv1/kernel"),
         (1e38, "the network's outputs for 0.png are not finite"),
     ):
         arrays = load_file(path)

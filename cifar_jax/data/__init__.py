@@ -23,8 +23,8 @@ __all__ = [
     "load",
 ]
 
-# Functions of the directory that is given with --data_dir, or None, and of their own
-# options, which are keyword arguments with defaults and fields of Config.
+# Each function takes the directory from --data_dir, or None, and its own options:
+# keyword arguments with defaults that are also fields of Config.
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "auto": cifar10.load_or_digits,
     "cifar10": cifar10.load,
@@ -33,7 +33,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "folder": pictures.load,
     "npz": npz.load,
 }
-# Arguments of theirs that are no options.
+# Arguments of these functions that are not options.
 RESERVED = frozenset({"data_dir", "validation_size", "value_range"})
 
 
@@ -44,23 +44,22 @@ def load(
     value_range: tuple[float, float] | None = None,
     **options: Any,
 ) -> Dataset:
-    """Returns a data set.
+    """Loads a data set by name.
 
     Args:
         name: one of DATASETS: "cifar10", "cifar100", "folder" (your own pictures),
-            "npz" (your own arrays), "digits" (the stand-in), or "auto": cifar10, and
-            the stand-in only if cifar10 is neither on disk nor reachable.
-        data_dir: directory of the data; None for the default of the data set.
+            "npz" (your own arrays), "digits" (the stand-in), or "auto", which is
+            cifar10, or the stand-in if cifar10 is neither on disk nor reachable.
+        data_dir: data directory; None for the data set's default.
         validation_size: number of training images to hold out: the last ones, unless
-            the data set has a rule of its own.
-        value_range: the values of pictures with more than 8 bits that become 0 and 255,
-            if there are such pictures; None: those of the training pictures decide.
-        options: those of the data set; labels="coarse" of cifar100, for example.
+            the data set has its own rule.
+        value_range: the values that become 0 and 255 in pictures with more than 8 bits,
+            if there are any; None to take them from the training pictures.
+        options: options of the data set, such as labels="coarse" for cifar100.
 
     Raises:
-        UserError: an argument cannot be used, the data on disk are damaged, or there
-            are none.
-        RunError: a download or a preparation failed halfway.
+        UserError: an argument is invalid, or the data on disk are damaged or missing.
+        RunError: downloading or preparing the data failed midway.
     """
     if not isinstance(name, str) or name not in DATASETS:
         raise UserError(
@@ -81,13 +80,13 @@ def load(
         dataset = function(data_dir, validation_size=validation_size, **given)
     else:
         dataset = hold_out_validation(function(data_dir, **given), validation_size)
-    # An evaluation finds the data set of a run by the name that it was loaded by.
+    # Evaluation looks up a run's data set by the name that it was loaded under.
     name = dataset.name if name == "auto" else name
     return dataclasses.replace(dataset, name=name, options=options)
 
 
 def list_options(name: str) -> frozenset[str]:
-    """Returns the names of a data set's options; none if there is no such data set."""
+    """Returns the names of a data set's options; none if the data set is unknown."""
     if name not in DATASETS:
         return frozenset()
     return frozenset(inspect.signature(DATASETS[name]).parameters) - RESERVED

@@ -1,24 +1,24 @@
-"""Tells by their names which files are packed, or not yet downloaded."""
+"""Recognizes archives and unfinished downloads by file name."""
 
 from pathlib import Path
 
 _PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".xz", ".txz", ".7z", ".rar")
-# As browsers and download managers name files until they are complete.
+# Endings that browsers and download managers use until a file is complete.
 _UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".opdownload", ".!ut")
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a file is named as one whose download has not finished."""
+    """Returns whether a file name is that of an unfinished download."""
     return name.lower().endswith(_UNFINISHED)
 
 
 def is_packed(name: str) -> bool:
-    """Whether a file is named as an archive."""
+    """Returns whether a file name is that of an archive."""
     return name.lower().endswith(_PACKED)
 
 
 def list_archives(directory: Path) -> list[str]:
-    """Returns the sorted names of archives in a folder, complete or not.
+    """Returns the sorted names of the archives in a folder, complete or not.
 
     Raises:
         OSError: the folder cannot be read.

@@ -1,7 +1,7 @@
-"""Arrays of which only the rows that are needed are read.
+"""Arrays from which only the rows needed are read.
 
-They are NumPy's, in memory or mapped from a file, or anything else with a shape, a
-dtype, slices and increasing indices, such as the arrays in a file of HDF5 (h5py).
+These are NumPy arrays, in memory or memory-mapped, or anything else that has a shape
+and a dtype and supports slices and increasing indices, such as an HDF5 dataset (h5py).
 """
 
 import math
@@ -17,7 +17,7 @@ _BYTES_PER_BLOCK = 16 << 20
 def empty_images(
     count: int, shape: tuple[int, int, int]
 ) -> UInt8[np.ndarray, "{count} h w c"]:
-    """Allocates images at an address where XLA's CPU device uses them uncopied.
+    """Allocates images at an address that XLA's CPU device can use without a copy.
 
     Args:
         count: number of images.
@@ -35,37 +35,37 @@ def rows(
     indices: Integer[np.ndarray, " m"],
     out: Shaped[np.ndarray, "m ..."] | None = None,
 ) -> Shaped[np.ndarray, "m ..."]:
-    """Returns some rows of an array, and reads no others.
+    """Returns some rows of an array without reading the others.
 
     Args:
         array: in memory or on disk.
-        indices: of the rows, in any order; one may occur more than once.
-        out: where to put them; None: in a new array.
+        indices: row indices, in any order; repeats are allowed.
+        out: where to put the rows; None for a new array.
     """
     if not isinstance(array, np.ndarray):
-        # On disk, rows can only be asked for once and in their order.
+        # On disk, each row can be requested only once, and in order.
         increasing, indices = np.unique(indices, return_inverse=True)
         array = np.asarray(array[increasing])
-    # With another mode, NumPy would fill a copy of `out` first.
+    # In any other mode, NumPy would fill a copy of `out` first.
     return np.take(array, indices, axis=0, out=out, mode="clip")
 
 
 def blocks(array: Shaped[Any, "n ..."]) -> Iterator[Shaped[np.ndarray, "m ..."]]:
-    """Yields an array from its first row to its last, some megabytes at a time."""
+    """Yields the rows of an array in order, a few megabytes at a time."""
     count = max(1, _BYTES_PER_BLOCK // max(1, row_bytes(array)))
     for start in range(0, len(array), count):
         yield np.asarray(array[start : start + count])
 
 
 def bounds(array: Integer[Any, "n ..."]) -> tuple[int, int]:
-    """Returns the lowest and the highest value; 0 if there is none."""
+    """Returns the lowest and highest value; zeros if the array is empty."""
     found = [(int(b.min()), int(b.max())) for b in blocks(array) if b.size]
     lowest, highest = zip(*found, strict=True) if found else ((0,), (0,))
     return min(lowest), max(highest)
 
 
 def row_bytes(array: Shaped[Any, "n ..."]) -> int:
-    """Returns the size of a row."""
+    """Returns the size of a row in bytes."""
     return int(math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize)
 
 
@@ -77,7 +77,7 @@ def part(array: Shaped[Any, "n ..."], start: int, stop: int) -> Shaped[Any, "m .
 
 
 class _Part:
-    """Successive rows of an array on disk."""
+    """Consecutive rows of an array on disk."""
 
     def __init__(self, array: Any, numbers: range):
         self._array = array

@@ -71,7 +71,7 @@ def random_contrast(
 def standardize(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
     """Shifts to mean 0 and scales to standard deviation 1 over all h*w*c values.
 
-    The divisor is at least 1/sqrt(h*w*c), so an image of a single color becomes zeros
+    The divisor is at least 1/sqrt(h*w*c), so a uniformly gray image becomes all zeros
     (`tf.image.per_image_standardization`).
     """
     centered = image - image.mean()

@@ -1,25 +1,25 @@
-"""What there is to train on of each class, in words."""
+"""Describes how many training images each class has."""
 
 from collections.abc import Iterator
 
 from cifar_jax.data.dataset import Dataset
 
-# More classes than this are not listed one by one.
+# More classes than this are not listed individually.
 _LISTED = 10
-# The largest class has so many times the images of the smallest before it is a notice.
+# Above this ratio between the largest and the smallest class, there is a notice.
 _UNEVEN = 3
-# Every reader knows what is in these, which are even.
+# These are balanced and need no description.
 _KNOWN = ("cifar10", "cifar100", "digits")
 
 
 def describe(dataset: Dataset, loss: str) -> Iterator[str]:
-    """Yields lines on the number of training images of each class.
+    """Yields lines about the number of training images in each class.
 
-    There is none on CIFAR and the stand-in, unless they are uneven as well.
+    There are none for CIFAR and the stand-in, unless these are unbalanced too.
 
     Args:
         dataset: the data.
-        loss: of the training, as --loss names it.
+        loss: the training loss, as --loss names it.
     """
     counts, names = dataset.class_counts, dataset.class_names
     by_count = sorted(zip(counts, names, strict=True))
@@ -32,10 +32,10 @@ def describe(dataset: Dataset, loss: str) -> Iterator[str]:
         words = ", ".join(f"{name} {count:,}" for name, count in each)
     else:
         words = f"from {fewest:,} ({rarest}) to {most:,} ({commonest})"
-    yield f"training images of each class: {words}"
+    yield f"training images per class: {words}"
     if uneven and "balanced(" not in loss:
         yield (
             f"notice: {commonest} has more than {_UNEVEN} times as many training "
             f'images as {rarest}; --loss="balanced({loss})" gives all classes the same '
-            "weight, and eval --eval_metrics=balanced_accuracy does so too"
+            "weight, and so does eval --eval_metrics=balanced_accuracy"
         )

@@ -1,4 +1,4 @@
-"""The images in the batch of each step: a function of (key, step) alone."""
+"""Which images are in the batch of each step: a function of (key, step) alone."""
 
 import functools
 
@@ -12,9 +12,9 @@ class BatchOrder:
 
     Each epoch visits every example exactly once, in an order drawn from
     `fold_in(key, epoch)`. A batch may span the end of one epoch and the start of
-    the next, as batches of the tutorial's queue do; none is dropped or shorter. With
-    `drop_remainder`, the examples at the end of an epoch's order that do not fill a
-    batch are left out of that epoch instead.
+    the next, as in the tutorial's queue; no batch is dropped or shortened. With
+    `drop_remainder`, the examples at the end of an epoch that do not fill a batch are
+    left out of that epoch instead.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class BatchOrder:
         """Returns the batch of a step (0, 1, ...).
 
         Returns:
-            indices: of the examples.
-            epochs: how many times each of them was in a batch before.
+            indices: the numbers of the examples.
+            epochs: how many times each example was in a batch before.
         """
-        # Python integers: step * batch_size may pass 2^31.
+        # Python integers: step * batch_size may exceed 2^31.
         epoch, start = divmod(step * self.batch_size, self._examples_per_epoch)
         indices = self._epoch_order(epoch)[start : start + self.batch_size]
         epochs = np.full(self.batch_size, epoch, np.int32)

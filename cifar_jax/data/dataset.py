@@ -15,17 +15,17 @@ from cifar_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Images and their labels, and what else a loss is to know about each image.
+    """Images and labels, and whatever else a loss needs to know about each image.
 
-    Arrays may be in memory, mapped into it from a file, or on disk, as in `arrays`.
+    Arrays may be in memory, memory-mapped or on disk; see `arrays`.
 
     Attributes:
         images: pixels from 0 to 255.
         labels: from 0 to num_classes - 1.
-        extra: arrays by name, with a row for each image: weights, for example, or the
-            logits of a teacher. The devices compute with 32 bits.
-        names: of the images, for people, such as those of their files; None: images
-            are known by their numbers.
+        extra: arrays by name, with a row for each image, such as weights or a teacher's
+            logits. Devices compute in 32 bits.
+        names: names of the images to show people, such as file names; None to show
+            their numbers.
     """
 
     images: UInt8[Any, "n h w c"]
@@ -38,7 +38,7 @@ class Split:
 
     @property
     def row_bytes(self) -> int:
-        """Size of an image with what belongs to it, except for its label."""
+        """Size in bytes of an image and its extra arrays, without its label."""
         return sum(map(row_bytes, (self.images, *self.extra.values())))
 
     def part(self, start: int, stop: int) -> "Split":
@@ -53,12 +53,12 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """Images to evaluate a network on, and what a reader of the results must know.
+    """Images to evaluate a network on, and what readers of the results must know.
 
     Attributes:
         split: the images and their labels.
         source: where they came from, in one line.
-        fingerprint: SHA-256 that tells the data from others.
+        fingerprint: SHA-256 that identifies the data.
         notice: lines to show with the results; None if there is nothing to warn about.
     """
 
@@ -73,28 +73,28 @@ class ImageSet:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A data set, and what a reader of its results must know about it.
+    """A data set, and what readers of its results must know about it.
 
     Attributes:
-        name: of the data set, such as "cifar10".
+        name: its name, such as "cifar10".
         train: the training images, without those held out for validation.
         validation: the held-out training images; None when none were held out.
         test: the test images.
         class_names: the name of each label.
         source: where the pixels came from, in one line.
-        fingerprint: SHA-256 over the pixels and labels of all training images
-            (held out or not) and the test images; those that the source of the data
-            holds out come last. Only runs with equal fingerprints can be compared.
+        fingerprint: SHA-256 of the pixels and labels of all training images (held out
+            or not) and the test images; images that the source itself holds out come
+            last. Only runs with equal fingerprints can be compared.
         notice: lines that commands show before their results; None if there is nothing
             to warn about.
-        official: whether it was read from files and found to be CIFAR-10 or CIFAR-100
-            as published, pixel for pixel and in its order.
+        official: whether it was read from files and equals CIFAR-10 or CIFAR-100 as
+            published, pixel for pixel and in the same order.
         held_out: the `validation_size` with which `load` returns these splits: 0 if
-            its source has validation images of its own; more than there are if
-            some of them were damaged and left out. None: the number that there are.
-        value_range: the values of pictures with more than 8 bits that became 0 and 255;
-            None if there are no such pictures to train on.
-        options: of the data set, as far as `load` was given any.
+            the source has its own validation images; more than there are if some were
+            damaged and left out; None if it is the number of validation images.
+        value_range: the values that became 0 and 255 in pictures with more than 8 bits;
+            None if there are no such training pictures.
+        options: the options of the data set that `load` was given.
     """
 
     name: str
@@ -122,10 +122,10 @@ class Dataset:
         source: str = "arrays in memory",
         notice: str | None = None,
     ) -> "Dataset":
-        """Returns a data set with its fingerprint.
+        """Builds a data set and computes its fingerprint.
 
         Raises:
-            UserError: the parts are invalid, or do not match.
+            UserError: the parts are invalid, or inconsistent with each other.
         """
         splits = (train, test) if validation is None else (train, test, validation)
         dataset = cls(
@@ -143,7 +143,7 @@ class Dataset:
 
     @property
     def validation_size(self) -> int:
-        """The setting that belongs to these splits: how many images to hold out."""
+        """The setting that yields these splits: the number of images to hold out."""
         if self.held_out is not None:
             return self.held_out
         return 0 if self.validation is None else len(self.validation)
@@ -156,7 +156,7 @@ class Dataset:
 
     @property
     def class_counts(self) -> tuple[int, ...]:
-        """Number of training images of each class."""
+        """Number of training images in each class."""
         counts = np.zeros(len(self.class_names), np.int64)
         for block in blocks(self.train.labels):
             counts += np.bincount(block.astype(np.int64), minlength=len(counts))
@@ -191,8 +191,8 @@ class Dataset:
 def hold_out_validation(dataset: Dataset, size: int) -> Dataset:
     """Holds out the last `size` training images as the validation split.
 
-    The choice depends on nothing else, in particular not on the seed, so a checkpoint
-    is always evaluated on images that it was not trained on.
+    The choice depends on nothing else, not even the seed, so a checkpoint is always
+    evaluated on images that it was not trained on.
 
     Raises:
         UserError: size is negative or leaves nothing to train on.
@@ -201,7 +201,7 @@ def hold_out_validation(dataset: Dataset, size: int) -> Dataset:
     if not 0 <= size < count:
         raise UserError(
             f"--validation_size={size} must be at least 0 and less than {count}, the "
-            f"number of training images of {dataset.name}"
+            f"number of training images in {dataset.name}"
         )
     if size == 0:
         return dataset
@@ -242,9 +242,9 @@ def check_images(
     """Raises UserError unless images are uint8 [n, h, w, 3] with n at least 1.
 
     Args:
-        images: the argument.
-        name: of the argument, for the message.
-        shape: (h, w, 3) that they must have; None: any.
+        images: the argument to check.
+        name: the argument's name, for the message.
+        shape: the required shape (h, w, 3); None for any.
     """
     given, dtype = getattr(images, "shape", None), getattr(images, "dtype", None)
     wanted = "[n, h, w, 3]" if shape is None else f"[n, {', '.join(map(str, shape))}]"
@@ -256,8 +256,8 @@ def check_images(
     if dtype != np.uint8:
         raise UserError(
             f"{name} must be bytes (uint8, 0 to 255), not {dtype}: the network does "
-            "the preprocessing; convert them by images.astype(np.uint8), after "
-            "255 * images if they are from 0 to 1"
+            "the preprocessing; convert them with images.astype(np.uint8), after "
+            "multiplying by 255 if they range from 0 to 1"
         )
     if shape is not None and tuple(given[1:]) != tuple(shape):
         raise UserError(f"{message} of shape {list(given)}")
@@ -266,11 +266,11 @@ def check_images(
 
 
 def _conversion(shape: tuple[int, ...]) -> str:
-    """Says how images of another shape become [n, h, w, 3]."""
-    gray = "; repeat gray images for red, green and blue by"
+    """Explains how to convert images of another shape to [n, h, w, 3]."""
+    gray = "; repeat gray images for red, green and blue with"
     match shape:
         case (_, _, 3):
-            return "; a single image becomes a batch by image[None]"
+            return "; turn a single image into a batch with image[None]"
         case (_, _, _):
             return f"{gray} np.stack([images] * 3, axis=-1)"
         case (_, _, _, 1):
@@ -282,8 +282,8 @@ def check_labels(labels: Any, name: str, count: int) -> None:
     """Raises UserError unless labels are integers [count].
 
     Args:
-        labels: the argument.
-        name: of the argument, for the message.
+        labels: the argument to check.
+        name: the argument's name, for the message.
         count: number of images.
     """
     shape, dtype = getattr(labels, "shape", None), getattr(labels, "dtype", None)
@@ -301,13 +301,13 @@ def check_split(
     num_classes: int,
     shape: tuple[int, int, int] | None = None,
 ) -> None:
-    """Raises UserError unless a split has images, and for each all that belongs to it.
+    """Raises UserError unless a split has images with valid labels, extras and names.
 
     Args:
-        split: the argument.
-        name: of the argument, for the message.
-        num_classes: labels must be from 0 to one less.
-        shape: (h, w, 3) that the images must have; None: any.
+        split: the argument to check.
+        name: the argument's name, for the message.
+        num_classes: labels must be from 0 to num_classes - 1.
+        shape: the required shape (h, w, 3) of the images; None for any.
     """
     check_type(split, name, Split)
     check_images(split.images, f"{name}.images", shape)
@@ -321,21 +321,21 @@ def check_split(
 
 
 def check_label_range(labels: Integer[Any, " n"], name: str, num_classes: int) -> None:
-    """Raises UserError unless all labels are those of classes."""
+    """Raises UserError unless all labels are from 0 to num_classes - 1."""
     for label in bounds(labels):
         if not 0 <= label < num_classes:
             raise UserError(
-                f"{name} contains {label}; with {num_classes} classes labels are from "
-                f"0 to {num_classes - 1}"
+                f"{name} contains {label}; with {num_classes} classes, labels must be "
+                f"from 0 to {num_classes - 1}"
             )
 
 
 def check_extra(extra: Any, name: str, count: int) -> None:
-    """Raises UserError unless there are arrays of numbers [count, ...] by name.
+    """Raises UserError unless extra maps names to arrays of numbers [count, ...].
 
     Args:
-        extra: the argument.
-        name: of the argument, for the message.
+        extra: the argument to check.
+        name: the argument's name, for the message.
         count: number of images.
     """
     if not isinstance(extra, Mapping) or not all(isinstance(key, str) for key in extra):
@@ -349,8 +349,8 @@ def check_extra(extra: Any, name: str, count: int) -> None:
         kind, size = getattr(dtype, "kind", None), getattr(dtype, "itemsize", 0)
         if key == "index":
             raise UserError(
-                f"{own}: losses know the number of an image in the training set by "
-                "this name; choose another"
+                f"{own}: this name is taken by the number of an image in the training "
+                "set; choose another"
             )
         if not shape or kind not in ("b", "i", "u", "f"):
             what = type(array).__name__ if shape is None else f"{dtype} {list(shape)}"
@@ -362,16 +362,16 @@ def check_extra(extra: Any, name: str, count: int) -> None:
                 if not -(2**31) <= number < 2**31:
                     raise UserError(
                         f"{own} contains {number}; integers have 32 bits on the "
-                        "devices, so make them smaller, or floats"
+                        "devices, so use smaller ones, or floats"
                     )
 
 
 def check_class_names(names: Any, name: str) -> None:
-    """Raises UserError unless names are different texts that can be printed.
+    """Raises UserError unless names are distinct printable strings.
 
     Args:
-        names: the argument, which may come from anyone's file.
-        name: of the argument, for the message.
+        names: the argument to check, which may come from an untrusted file.
+        name: the argument's name, for the message.
     """
     if not (
         isinstance(names, tuple)

@@ -1,12 +1,12 @@
 """The stand-in for a machine with neither CIFAR-10 nor a network connection.
 
-1,797 handwritten digits of 8x8 pixels, as scikit-learn has them. Enlarged to CIFAR's
-shape, they exercise every line of this code base in seconds, but the results say
-nothing about CIFAR-10.
+It has scikit-learn's 1,797 handwritten digits of 8x8 pixels. Enlarged to CIFAR's shape,
+they exercise every line of this code base in seconds, but the results say nothing about
+CIFAR-10.
 
 They are the test set of E. Alpaydin and C. Kaynak, [Optical Recognition of Handwritten
-Digits](https://doi.org/10.24432/C50P49), 1998, UCI Machine Learning Repository, whose
-license is CC BY 4.0. `digits.npz` has them in the order of the split.
+Digits](https://doi.org/10.24432/C50P49), 1998, UCI Machine Learning Repository,
+licensed under CC BY 4.0. `digits.npz` stores them in the order of the split.
 """
 
 import os
@@ -30,10 +30,10 @@ _FILE = pathlib.Path(__file__).with_name("digits.npz")
 def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """Returns the digits as 1,497 training and 300 test images.
 
-    The split is stratified and always the same, whatever the seed of the run.
+    The split is stratified and always the same, whatever the run's seed.
 
     Args:
-        data_dir: not used; the digits come with this package.
+        data_dir: unused; the digits are bundled with this package.
     """
     with np.load(_FILE) as file:
         images = np.stack([_like_cifar(picture) for picture in file["images"]])

@@ -13,7 +13,7 @@ from cifar_jax.registry import Registry
 
 
 class Statistics(NamedTuple):
-    """Statistics of the training images, by which inputs are shifted and scaled."""
+    """Training image statistics by which inputs are shifted and scaled."""
 
     mean: Float[Array | np.ndarray, "h w c"]
     stddev: Float[Array | np.ndarray, " c"]
@@ -24,22 +24,22 @@ class Normalization(Protocol):
     """What a class in NORMALIZATIONS provides."""
 
     def statistics(self, images: UInt8[Any, "n h w c"]) -> Statistics | None:
-        """Returns what must be known of the training images; None if nothing."""
+        """Returns the required statistics of the training images; None if none are."""
         ...
 
     def __call__(
         self, image: Float[Array, "h w c"], statistics: Statistics | None
     ) -> Float[Array, "h w c"]:
-        """Returns the normalized image, whose values are from about 0 to 255."""
+        """Normalizes an image with values from about 0 to 255."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class PerImage:
-    """Each image to mean 0 and standard deviation 1, as in the tutorial."""
+    """Scales each image to mean 0 and standard deviation 1, as in the tutorial."""
 
     def statistics(self, images: UInt8[Any, "n h w c"]) -> None:
-        """Returns None: each image is normalized by itself."""
+        """Returns None: each image is normalized on its own."""
 
     def __call__(
         self, image: Float[Array, "h w c"], statistics: Statistics | None
@@ -49,20 +49,20 @@ class PerImage:
 
 @dataclasses.dataclass(frozen=True)
 class PerChannel:
-    """Each channel of the training set to mean 0 and standard deviation 1."""
+    """Scales channels to mean 0 and standard deviation 1 over the training set."""
 
     def statistics(self, images: UInt8[Any, "n h w c"]) -> Statistics:
         """Returns the mean and the standard deviation of each channel, in float64."""
         values = np.arange(256)
         counts = np.zeros((images.shape[-1], 256), np.int64)
-        # The images may be larger than the memory.
+        # The images may not fit into memory.
         for block in blocks(images):
             for channel, count in enumerate(counts):
                 count += np.bincount(block[..., channel].ravel(), minlength=256)
         shares = counts / counts.sum(axis=1, keepdims=True)
         mean = shares @ values
         stddev = np.sqrt(shares @ values**2 - mean**2)
-        # A channel that is constant is only shifted.
+        # A constant channel is only shifted.
         stddev = np.where(stddev > 0, stddev, 1)
         return Statistics(
             np.broadcast_to(mean, images.shape[1:]).astype(np.float32),
@@ -97,15 +97,15 @@ class MeanImage:
 
 @dataclasses.dataclass(frozen=True)
 class _Fixed:
-    """A normalization by constants, whatever the training set is."""
+    """A normalization by constants that do not depend on the training set."""
 
     def statistics(self, images: UInt8[Any, "n h w c"]) -> None:
-        """Returns None: the constants are known."""
+        """Returns None: no statistics are needed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Caffe(_Fixed):
-    """Subtracts ImageNet's mean color, and puts the channels in the order BGR.
+    """Subtracts ImageNet's mean color and reorders the channels to BGR.
 
     Keras does this for VGG16, VGG19 and ResNet50, whose weights come from Caffe:
     `imagenet_utils.preprocess_input(mode="caffe")`.
@@ -135,7 +135,7 @@ class Tf(_Fixed):
 class Torch(_Fixed):
     """Scales channels to mean 0 and standard deviation 1 over ImageNet.
 
-    PyTorch's torchvision does this, and Keras for DenseNet:
+    PyTorch's torchvision does this, and so does Keras for DenseNet:
     `imagenet_utils.preprocess_input(mode="torch")`.
     """
 

@@ -1,4 +1,4 @@
-"""Arrays of your own: a NumPy file with the four that `load_data` of Keras returns."""
+"""Your own arrays: a NumPy file with the four that `load_data` in Keras returns."""
 
 import dataclasses
 import os
@@ -13,23 +13,23 @@ from cifar_jax.data.dataset import Dataset, Split
 from cifar_jax.data.failure import reason
 from cifar_jax.errors import UserError
 
-# Arrays that a small file claims to have would fill the memory.
+# A small file can claim to have arrays that would fill the memory.
 _MAX_BYTES = 1 << 36
 _NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
 def load(data_dir: str | os.PathLike[str] | None) -> Dataset:
-    """Returns the images of a .npz file, in its order.
+    """Loads the images in a .npz file, in its order.
 
     The file has `x_train`, `y_train`, `x_test` and `y_test`, as `numpy.savez` writes
-    them: images as bytes, n x height x width x 3 or, in shades of gray, n x height x
-    width; labels as integers from 0, of shape n or n x 1. It may have `class_names`.
+    them: images as bytes, n x height x width x 3 or, in grayscale, n x height x width;
+    labels as integers from 0 up, of shape n or n x 1. It may also have `class_names`.
 
     Args:
         data_dir: the file, or a folder with one such file.
 
     Raises:
-        UserError: there is no such file, or its arrays are others.
+        UserError: there is no such file, or its arrays are not like that.
     """
     path = _file(data_dir)
     try:
@@ -59,7 +59,7 @@ def _file(data_dir: str | os.PathLike[str] | None) -> Path:
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         raise UserError(
-            f"--data_dir={path} must have exactly one .npz file, not {names}; give the "
+            f"--data_dir={path} must have exactly one .npz file, not {names}; pass the "
             "file itself"
         )
     return found[0]
@@ -74,7 +74,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         if missing := [name for name in _NAMES if name not in file.files]:
             raise ValueError(
                 f"it has no {' and no '.join(missing)}, but "
-                f"{', '.join(file.files) or 'nothing'}; save it by numpy.savez(FILE, "
+                f"{', '.join(file.files) or 'nothing'}; save it with numpy.savez(FILE, "
                 "x_train=..., y_train=..., x_test=..., y_test=...)"
             )
         return {
@@ -95,7 +95,7 @@ def _images(arrays: dict[str, np.ndarray], name: str) -> UInt8[np.ndarray, "n h 
     if images.ndim != 4 or images.shape[3] != 3:
         way = "; write x.transpose(0, 2, 3, 1)" if images.shape[1:2] == (3,) else ""
         raise ValueError(
-            f"{name} has the shape {images.shape}, not (n, height, width, 3){way}"
+            f"{name} has shape {images.shape}, not (n, height, width, 3){way}"
         )
     return images
 
@@ -104,16 +104,16 @@ def _labels(arrays: dict[str, np.ndarray], name: str) -> Integer[np.ndarray, " n
     labels, images = arrays[name], arrays[name.replace("y", "x")]
     if labels.shape not in ((len(images),), (len(images), 1)):
         raise ValueError(
-            f"{name} has the shape {labels.shape}, not ({len(images)},), a label for "
+            f"{name} has shape {labels.shape}, not ({len(images)},), one label for "
             "each image"
         )
     if labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise ValueError(f"{name} must have integers from 0 on")
+        raise ValueError(f"{name} must have integers from 0 up")
     return labels.reshape(-1).astype(np.int32)
 
 
 def _class_names(arrays: dict[str, np.ndarray], count: int) -> tuple[str, ...]:
-    """Returns the names in the file; numbers if there are none."""
+    """Returns the class names in the file, or numbers if it has none."""
     if "class_names" not in arrays:
         return tuple(map(str, range(count)))
     names = tuple(map(str, arrays["class_names"].reshape(-1)))

@@ -16,16 +16,16 @@ from cifar_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What is done to images of bytes before a network sees them.
+    """The steps that turn images of bytes into a network's inputs.
 
-    Images that are smaller than the inputs are distorted, cropped and normalized at
-    their own size, and then enlarged.
+    Images smaller than the inputs are distorted, cropped and normalized at their own
+    size, and then enlarged.
 
     Attributes:
         size: height and width of an input.
-        distortions: of single training images, in order.
-        mixtures: of batches of them, in order, after that.
-        normalization: comes last, in training and in evaluation.
+        distortions: applied to single training images, in order.
+        mixtures: applied to batches of distorted images, in order.
+        normalization: applied last, in training and in evaluation.
         views: what evaluation averages over.
     """
 
@@ -36,7 +36,7 @@ class Preprocessing:
     views: Views
 
     def statistics(self, images: UInt8[Any, "n h w c"]) -> Statistics | None:
-        """Returns what the normalization must know of the training images."""
+        """Returns the training image statistics that the normalization needs."""
         return self.normalization.statistics(images)
 
     def prepare_train(
@@ -62,11 +62,11 @@ class Preprocessing:
         """Returns one distorted image, with values from about 0 to 255.
 
         Args:
-            key: for this image in this step.
+            key: random key for this image in this step.
             image: bytes.
             epoch: how many times the image was seen before.
             index: its number in the training set.
-            root: the key of the run, for draws that are the same in every epoch.
+            root: the run's key, for draws that are the same in every epoch.
         """
         own = jax.random.fold_in(root, index)
         example = Example(epoch, index, own, self._crop_size(image.shape))
@@ -82,7 +82,7 @@ class Preprocessing:
         images: Float[Array, "n h w c"],
         targets: Float[Array, "n classes"],
     ) -> tuple[Float[Array, "n h w c"], Float[Array, "n classes"]]:
-        """Returns the mixtures of a batch of distorted images, and their targets."""
+        """Mixes the images in a batch, already distorted, and their targets."""
         keys = distortions.keys(key, self.mixtures)
         for own_key, mixture in zip(keys, self.mixtures, strict=True):
             images, targets = mixture(own_key, images, targets)
@@ -100,9 +100,9 @@ class Preprocessing:
     def finish(
         self, image: Float[Array, "h w c"], statistics: Statistics | None
     ) -> Float[Array, "{self.size} {self.size} c"]:
-        """Returns the input that a crop becomes: normalized and, if small, enlarged.
+        """Turns a crop into an input: normalizes it and enlarges it if it is small.
 
-        It is enlarged bilinearly, as by Keras's UpSampling2D and by Pillow.
+        Enlarging is bilinear, as in Keras's UpSampling2D and in Pillow.
         """
         normalized = self.normalization(image, statistics)
         if len(image) == self.size:
@@ -119,10 +119,10 @@ class Preprocessing:
         size = self._crop_size(image_shape)
         if made != (size, size, image_shape[2]):
             raise UserError(
-                f"--distortions make images of {made[0]}x{made[1]} where {size}x{size} "
-                f"are needed for --image_size={self.size}; add crop or center_crop"
+                f"--distortions make images of {made[0]}x{made[1]}, but {size}x{size} "
+                f"is needed for --image_size={self.size}; add crop or center_crop"
             )
 
     def _crop_size(self, image_shape: tuple[int, ...]) -> int:
-        """Returns the height and width of the crops of images of this shape."""
+        """Returns the height and width of crops from images of this shape."""
         return min(self.size, *image_shape[:2])

@@ -1,4 +1,4 @@
-"""What tells the training images of a run from others of the same data set."""
+"""Identifies a run's training images among those of the same data set."""
 
 import hashlib
 from typing import NamedTuple
@@ -12,15 +12,13 @@ from cifar_jax.data.dataset import Dataset
 class TrainingSet(NamedTuple):
     """Which images a run is trained on, and what its loss knows about them.
 
-    The fingerprint of a data set is that of all its pixels and labels, whichever are
-    held out.
+    A data set's fingerprint covers all its pixels and labels, whichever are held out.
 
     Attributes:
         train: number of training images.
-        validation: number of those held out.
+        validation: number of held-out images.
         train_labels: the first digits of the SHA-256 of the training labels.
-        train_extra: likewise, of what else is known about the images; empty if there
-            is nothing.
+        train_extra: the same for the extra arrays; empty if there are none.
     """
 
     train: int
@@ -30,7 +28,7 @@ class TrainingSet(NamedTuple):
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> "TrainingSet":
-        """Returns what tells the training images of a data set."""
+        """Describes the training images of a data set."""
         labels, extra = hashlib.sha256(), hashlib.sha256()
         for block in blocks(dataset.train.labels):
             labels.update(np.ascontiguousarray(block, dtype="<i4").data)

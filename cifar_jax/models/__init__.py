@@ -61,7 +61,7 @@ MODELS: Registry[Network] = Registry(
         "airbench96": airbench96,
     },
 )
-# What the program and Flax set of each network, so that these are no options.
+# Fields that the program and Flax set in each network, so they are not options.
 RESERVED = tuple(inspect.signature(Network).parameters)
 
 
@@ -71,17 +71,17 @@ def create(
     dtype: Dtype = jnp.float32,
     ops: Implementation = "auto",
 ) -> Network:
-    """Returns the network that a text names, such as `resnet18(width=32)`.
+    """Creates the network that a text describes, such as `resnet18(width=32)`.
 
     Args:
-        text: one of MODELS, with options or without.
+        text: one of MODELS, with or without options.
         num_classes: the number of logits; None for the network's default.
         dtype: the data type of the computation; parameters are float32.
-        ops: how the operations of `cifar_jax.ops` are computed.
+        ops: how the operations in `cifar_jax.ops` are computed.
 
     Raises:
         UserError: there is no network of that name, it is not a `Network`, or an
-            argument or an option cannot be used.
+            argument or an option is invalid.
     """
     try:
         given = {"dtype": dtype, "ops": as_kind("ops", ops, Implementation)}
@@ -92,7 +92,9 @@ def create(
     for name in names(text, "model"):
         kind = MODELS.get(name, Network)
         if isinstance(kind, type) and not issubclass(kind, Network):
-            raise UserError(f"--model={text}: {kind.__name__} is no cifar_jax.Network")
+            raise UserError(
+                f"--model={text}: {kind.__name__} is not a cifar_jax.Network"
+            )
     return resolve(text, MODELS, "model", RESERVED, given)
 
 
@@ -134,7 +136,7 @@ def _place(value: Any) -> str:
 
 
 def collect_losses(collections: Mapping[str, PyTree]) -> dict[str, Array]:
-    """Returns the losses that layers have sown, by path; several of one are added."""
+    """Returns the losses that layers have sown, by path; adds several at one path."""
     found: dict[str, Array] = {}
     sown = collections.get("losses", {})
     for path, value in jax.tree_util.tree_leaves_with_path(sown):
@@ -144,15 +146,15 @@ def collect_losses(collections: Mapping[str, PyTree]) -> dict[str, Array]:
 
 
 def collect_taps(intermediates: Mapping[str, PyTree]) -> tuple[dict[str, Array], ...]:
-    """Returns {layer: activations} of each tapped layer, in order.
+    """Returns {layer: activations} for each tapped layer, in order.
 
     Args:
-        intermediates: the collection of that name, which `apply` returns.
+        intermediates: the collection of that name, as returned by `apply`.
     """
     found: list[dict[str, Array]] = []
     for (*path, name), sown in flatten_dict(intermediates).items():
         if name == "activations":
-            # Layers within a transformation of Flax's are found below the whole's.
+            # Layers inside a Flax transformation are found below the whole network's.
             place = "".join(f"{part}/" for part in path)
             found += [{place + k: v for k, v in layer.items()} for layer in sown]
     return tuple(found)

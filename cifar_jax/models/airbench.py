@@ -1,4 +1,4 @@
-"""Airbench: a small network that is made to be trained in a few epochs.
+"""Airbench: a small network designed to be trained in a few epochs.
 
 Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024, and its code,
 https://github.com/KellerJordan/cifar10-airbench.
@@ -18,11 +18,11 @@ from jaxtyping import Array, Float, Key, PyTree
 from cifar_jax.checks import check_range
 from cifar_jax.models.network import Network
 
-# The exact one.
+# The exact GELU.
 _gelu = functools.partial(nn.gelu, approximate=False)
 # Uniform up to 1 / sqrt(inputs), as PyTorch initializes all its layers.
 _uniform = variance_scaling(1 / 3, "fan_in", "uniform")
-# Added to the variances before whitening divides by their roots.
+# Added to the variances before whitening divides by their square roots.
 _WHITENING_EPSILON = 5e-4
 _WHITENING_SIZE = 2
 
@@ -32,8 +32,8 @@ def partly_identity(
 ) -> Float[Array, "kh kw c k"]:
     """Returns an initial kernel whose first outputs are its inputs.
 
-    There is one of them for each input channel; the other outputs are random. (`dirac_`
-    in PyTorch.)
+    There is one such output per input channel; the other outputs are random. (In
+    PyTorch: `dirac_`.)
     """
     height, width, inputs, outputs = shape
     kernel = _uniform(key, shape, dtype)
@@ -46,7 +46,7 @@ def partly_identity(
 def unit_variance_uniform(
     key: Key[Array, ""], shape: tuple[int, ...], dtype: Dtype = jnp.float32
 ) -> Float[Array, "..."]:
-    """Returns an initial kernel whose values have exactly the standard deviation 1."""
+    """Returns an initial kernel whose values have a standard deviation of exactly 1."""
     kernel = _uniform(key, shape, dtype)
     return kernel / kernel.std(ddof=1)
 
@@ -54,7 +54,7 @@ def unit_variance_uniform(
 def uniform_bias(
     key: Key[Array, ""], shape: tuple[int, ...], dtype: Dtype = jnp.float32
 ) -> Float[Array, "..."]:
-    """Returns the initial bias of the whitening convolution of a color image.
+    """Returns the initial bias of the whitening convolution for color images.
 
     It is uniform up to 1 / sqrt(inputs of a window), which is PyTorch's default.
     """
@@ -65,11 +65,11 @@ def uniform_bias(
 def whitening_kernel(
     images: Float[Array, "n h w c"], size: int = _WHITENING_SIZE
 ) -> Float[Array, "{size} {size} c filters"]:
-    """Returns filters that make the values of patches uncorrelated, of variance 1.
+    """Returns filters that make the values of patches uncorrelated, with variance 1.
 
     These are the principal components of size x size patches of the images, by falling
-    variance and each divided by the root of it; then their negatives. The mean of the
-    patches is not subtracted, since inputs have about mean 0.
+    variance, each divided by the square root of its variance; then their negatives. The
+    mean of the patches is not subtracted, since inputs have a mean of about 0.
     """
     height, width, channels = images.shape[1:]
     patches = jnp.stack(
@@ -90,19 +90,19 @@ def whitening_kernel(
 class Airbench(Network):
     """A whitening convolution and three groups of 3x3 convolutions.
 
-    Every convolution of a group is followed by BatchNorm without a scale and an
-    activation; the first one, by max pooling before that. The filters of the whitening
+    Every convolution in a group is followed by BatchNorm without a scale and an
+    activation; the first one has max pooling before them. The filters of the whitening
     convolution come from the training images and are not meant to be trained:
     `--param_groups="group('whiten/kernel', frozen=True)"`.
 
     Attributes:
         widths: channels of each group.
-        depth: convolutions of each group. With three, the activations of the first one
+        depth: convolutions in each group. With three, the activations of the first one
             are added to the outputs of the last one.
         logit_scale: factor of the logits.
         momentum: weight of the old value in BatchNorm's running averages.
-        muon: whether it begins as it is made for Muon: not with logits of almost 0, and
-            with random biases of the whitening convolution.
+        muon: whether to initialize for Muon: without nearly zero logits, and with
+            random biases in the whitening convolution.
     """
 
     widths: tuple[int, int, int] = (64, 256, 256)
@@ -111,7 +111,7 @@ class Airbench(Network):
     momentum: float = 0.6
     muon: bool = False
 
-    # After a 2x2 convolution and three poolings, this leaves 3x3 for the last one.
+    # After a 2x2 convolution and three poolings, this leaves 3x3 for the last pooling.
     smallest_image: ClassVar[int] = 25
     images_for_init: ClassVar[int] = 5000
 
@@ -143,7 +143,7 @@ class Airbench(Network):
     def init_from_data(
         self, variables: Mapping[str, PyTree], images: Float[Array, "n h w c"]
     ) -> Mapping[str, PyTree]:
-        """Returns the variables with the whitening filters of the images."""
+        """Returns the variables with whitening filters computed from the images."""
         params = dict(variables["params"])
         params["whiten"] = params["whiten"] | {"kernel": whitening_kernel(images)}
         return {**variables, "params": params}
@@ -185,5 +185,5 @@ airbench94 = functools.partial(_muon, widths=(64, 256, 256), logit_scale=1 / 256
 airbench94_sgd = functools.partial(Airbench, widths=(64, 256, 256))
 airbench95 = functools.partial(Airbench, widths=(128, 384, 384))
 airbench96 = functools.partial(Airbench, widths=(128, 384, 512), depth=3, momentum=0.9)
-# A fourth of the computation, for a CPU.
+# A quarter of the computation, for CPUs.
 sprint = functools.partial(_muon, widths=(32, 128, 128), logit_scale=1 / 128)

@@ -1,4 +1,4 @@
-"""What BatchNorm does in training, wherever it is in a network and whoever made it."""
+"""How BatchNorm behaves in training, wherever it is in a network."""
 
 import contextlib
 import re
@@ -11,14 +11,14 @@ from flax.linen.module import InterceptorContext
 
 @contextlib.contextmanager
 def in_training(frozen: Sequence[str], axis_name: str | None) -> Iterator[None]:
-    """Makes every `flax.linen.BatchNorm` that is applied within train as it should.
+    """Makes every `flax.linen.BatchNorm` applied in this context train as it should.
 
-    Its statistics are those of the whole batch, on however many devices that is. One
-    whose parameters are all frozen normalizes by its running averages, which stay as
-    they are.
+    It uses the statistics of the whole batch, however many devices share the batch. If
+    all its parameters are frozen, it normalizes by its running averages, which then
+    stay as they are.
 
     Args:
-        frozen: patterns of the full names of parameters that are not trained.
+        frozen: patterns for the full names of parameters that are not trained.
         axis_name: the mesh axis that shares the batch, under pmap.
     """
 
@@ -43,7 +43,7 @@ def in_training(frozen: Sequence[str], axis_name: str | None) -> Iterator[None]:
 
 
 def _is_frozen(norm: nn.BatchNorm, patterns: Sequence[str]) -> bool:
-    """Whether all its parameters match; its averages, if it has no parameters."""
+    """Returns whether all parameters match, or all averages if it has no parameters."""
     uses = {"scale": norm.use_scale, "bias": norm.use_bias}
     names = [name for name, used in uses.items() if used] or ["mean", "var"]
     paths = ["/".join((*norm.path, name)) for name in names]

@@ -1,4 +1,4 @@
-"""The parts that networks are made of."""
+"""The base class of networks and their parts."""
 
 import functools
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from cifar_jax.ops import (
 )
 from cifar_jax.ops.pool import Padding
 
-# Arguments of `Block.batch_norm` that Keras's BatchNormalization has by default.
+# The defaults of Keras's BatchNormalization, as arguments of `Block.batch_norm`.
 KERAS_NORM: Mapping[str, float] = {"epsilon": 1e-3, "momentum": 0.99}
 
 
 class Block(nn.Module, kw_only=True):
-    """A network or a part of one, which is given the dtype and ops of the whole.
+    """A network or part of one, which must be given the dtype and ops of the whole.
 
     In a network: `ResidualBlock(64, dtype=self.dtype, ops=self.ops, name="block1")(x)`.
 
     Attributes:
-        dtype: of the computation; parameters are float32.
-        ops: how the operations of `cifar_jax.ops` are computed, if it uses them.
+        dtype: data type of the computation; parameters are float32.
+        ops: how the operations in `cifar_jax.ops` are computed, if it uses them.
     """
 
     dtype: Dtype = jnp.float32
@@ -36,12 +36,12 @@ class Block(nn.Module, kw_only=True):
     def convolution(
         self, features: int, kernel_size: tuple[int, int], name: str, **options: Any
     ) -> nn.Conv:
-        """Returns a convolution for images with their channels last.
+        """Returns a convolution for channels-last images.
 
         Args:
             features: number of output channels.
-            kernel_size: of any size.
-            name: of the layer.
+            kernel_size: height and width of the kernel, of any size.
+            name: layer name.
             options: further options of `flax.linen.Conv`.
         """
         return nn.Conv(
@@ -63,14 +63,14 @@ class Block(nn.Module, kw_only=True):
         momentum: float = 0.9,
         use_scale: bool = True,
     ) -> nn.BatchNorm:
-        """Returns BatchNorm: by the batch in training, by running averages otherwise.
+        """Returns BatchNorm: by the batch in training, else by running averages.
 
         Args:
-            name: of the layer.
+            name: layer name.
             train: whether this is a training step.
             epsilon: added to the variance.
             momentum: weight of the old value in the running averages.
-            use_scale: whether the outputs have a scale that is trained; a bias they do.
+            use_scale: whether to train a scale; a bias is always trained.
         """
         return nn.BatchNorm(
             use_running_average=not train,
@@ -91,7 +91,7 @@ class Block(nn.Module, kw_only=True):
         norm: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Float[Array, "n oh ow {features}"]:
-        """Applies the convolution and the BatchNorm of these names.
+        """Applies a convolution and a BatchNorm with these names.
 
         `norm` has further arguments of `batch_norm`; see also `convolution`.
         """
@@ -105,24 +105,24 @@ class Block(nn.Module, kw_only=True):
         strides: tuple[int, int],
         padding: Padding = "VALID",
     ) -> Float[Array, "n oh ow c"]:
-        """Returns the maxima of windows of images with their channels last.
+        """Max-pools channels-last images.
 
-        The padding is named as in lax, or before and after each of the two axes.
+        The padding is a name as in lax, or pairs of before and after for the two axes.
         """
         return max_pool_channels_last(x, window, strides, self.ops, padding)
 
     def tap(self, layer: str, x: Array, batch_axis: int = 0) -> Array:
-        """Returns x, and taps it as the activations of a layer.
+        """Returns x after tapping it as the activations of a layer.
 
-        Summaries show tapped layers, and the report of numbers that are not finite
-        names them; a network need not tap any. `models.collect_taps` returns them.
+        Summaries show tapped layers, and reports of non-finite values name them; a
+        network need not tap any. `models.collect_taps` returns them.
 
         Args:
-            layer: its name within this block.
+            layer: the layer's name within this block.
             x: its activations.
             batch_axis: the axis of the images.
         """
-        # In one place for the whole network, so that the order of the calls is known.
+        # In one place for the whole network, to preserve the order of the calls.
         outermost: nn.Module = self
         while isinstance(outermost.parent, nn.Module):
             outermost = outermost.parent

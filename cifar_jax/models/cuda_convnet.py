@@ -1,4 +1,4 @@
-"""cuda-convnet's networks for CIFAR-10; the tutorial's is derived from the second.
+"""cuda-convnet's networks for CIFAR-10; the tutorial's is derived from the second one.
 
 The constants come from its files layers-18pct.cfg and layers-conv-local-11pct.cfg
 and the accompanying layer-params files. (Krizhevsky, cuda-convnet, 2011,
@@ -22,7 +22,7 @@ from cifar_jax.ops.product import product
 
 
 class CudaConvnet18pct(Network):
-    """Three 5x5 convolutions with pooling and LRN within each map, one dense layer.
+    """Three 5x5 convolutions with pooling and LRN within each map, then a dense layer.
 
     It is named after its test error without augmentation. It is designed for 32x32
     images, for which it has 89,578 parameters with 10 classes.
@@ -71,7 +71,7 @@ class CudaConvnet18pct(Network):
 
 
 class CudaConvnet11pct(Network):
-    """Two 5x5 convolutions with pooling and LRN, two locally connected layers.
+    """Two 5x5 convolutions with pooling and LRN, then two locally connected layers.
 
     It is named after its test error with random crops and flips. It is designed for
     24x24 crops, for which it has 2,112,970 parameters with 10 classes.
@@ -128,7 +128,8 @@ class LocallyConnected(nn.Module):
     """A convolution with SAME padding and separate kernels at each position.
 
     Its parameters are those of `flax.linen.ConvLocal`, with as many biases as kernels.
-    It is written as products, because XLA's CPU code is slow at convolutions in loops.
+    It is written as matrix products, because XLA's CPU code is slow at convolutions in
+    loops.
     """
 
     features: int

@@ -15,20 +15,20 @@ class Network(Block, kw_only=True):
     """A network: `__call__(images, train=False)` returns float32 logits.
 
     Fields that a subclass adds are its options: `--model="resnet18(width=32)"`. In
-    training it can draw from random streams such as "dropout", which are functions of
-    the run's seed and the step (pmap draws differently than jit), and losses that it
-    sows into the collection "losses" are added.
+    training, it can draw from random streams such as "dropout", which are functions of
+    the run's seed and the step (pmap draws differently than jit). Losses that it sows
+    into the collection "losses" are added to the total.
 
     Attributes:
         num_classes: the number of logits.
         weight_decays: factor of the weight decay for each layer's kernels, 0 for layers
-            that are not named; None: 1 for every kernel.
+            that are not named; None to decay every kernel with factor 1.
         smallest_image: the smallest height and width of an image.
         images_for_init: the number of training images that `init_from_data` is given;
-            0 if it is not to be called.
-        classifier: the layers after those that compute features, in order. A training
-            that starts from other weights begins anew with the first one whose shape
-            differs.
+            0 to skip the call.
+        classifier: the layers after those that compute features, in order. A run that
+            starts from other weights reinitializes these layers from the first one
+            whose shape differs.
     """
 
     num_classes: int = 10
@@ -46,8 +46,8 @@ class Network(Block, kw_only=True):
         Whitening the first layer's inputs is an example.
 
         Args:
-            variables: as initialized from random numbers.
-            images: preprocessed as for evaluation.
+            variables: the randomly initialized variables.
+            images: training images, preprocessed as for evaluation.
         """
         return variables
 

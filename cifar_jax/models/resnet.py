@@ -1,4 +1,4 @@
-"""ResNet: stages of residual blocks, which add their output to their input.
+"""ResNet: stages of residual blocks, which add their outputs to their inputs.
 
 He et al., "Deep residual learning for image recognition", 2016.
 """
@@ -25,7 +25,7 @@ def stages(
 
     Args:
         x: Input of the first block.
-        width: Channels of the 3x3 convolutions in the first stage; each further one has
+        width: Channels of the 3x3 convolutions in the first stage; each later stage has
             twice as many.
         depths: Number of blocks in each stage.
         block: Computes a block from its input, width, strides and name.
@@ -42,7 +42,7 @@ class ResNet(Network):
     """The options that all ResNet variants share.
 
     Attributes:
-        width: Channels of the 3x3 convolutions in the first stage; each further one has
+        width: Channels of the 3x3 convolutions in the first stage; each later stage has
             twice as many.
         depths: Number of blocks in each stage, at most 200.
     """

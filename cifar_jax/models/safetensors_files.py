@@ -1,4 +1,4 @@
-"""Variables in safetensors files, named by their paths, such as params/conv1/kernel."""
+"""Variables in safetensors files, named by paths such as params/conv1/kernel."""
 
 import hashlib
 import json
@@ -22,27 +22,27 @@ from cifar_jax.models.variables import Variables, check_finite
 
 # The file in an export's folder.
 NAME = "model.safetensors"
-# Of the description; files with another one cannot be read.
+# Format of the description; files with any other one cannot be read.
 FORMAT = 1
-# The only key of the metadata, whose values are texts: the description as JSON.
+# The only key in the metadata, whose values are strings: the description as JSON.
 _KEY = "config"
-# In the description: the `digest`, which files of earlier exports do not have.
+# The key of the `digest` in the description; earlier exports do not have it.
 _DIGEST = "digest"
-# Of a file's header, which has the metadata and the names of all variables.
+# In bytes. The header has the metadata and the names of all variables.
 _LARGEST_HEADER = 16 << 20
-# What is read; all of it becomes float32.
+# The types that can be read; all become float32.
 _DTYPES = ("F32", "F16", "BF16")
 
 
 class Contents(NamedTuple):
-    """What is in a file.
+    """The contents of a file.
 
     Attributes:
-        description: what is known of the variables: at least the name of the network,
-            `model`, and the names of the labels of its last layer, `class_names`; and
-            `imports`, if the network is not of this package, see `plugins.find_used`.
-        variables: of the network, by collection, layer and name.
-        statistics: of the training images by name, if inputs are normalized by them.
+        description: details about the variables: at least the network's name, `model`,
+            and the names of its last layer's labels, `class_names`; and `imports`, if
+            the network is not from this package (see `plugins.find_used`).
+        variables: the network's variables by collection, layer and name.
+        statistics: training image statistics by name, if inputs are normalized by them.
     """
 
     description: Mapping[str, Any]
@@ -51,11 +51,11 @@ class Contents(NamedTuple):
 
 
 def find_in_export(folder: pathlib.Path) -> pathlib.Path | None:
-    """Returns the file of an export in a folder; None if it is not such a folder."""
+    """Returns the file in an export's folder; None if it is not such a folder."""
     try:
         is_run = (folder / "checkpoints").exists()
         return folder / NAME if (folder / NAME).is_file() and not is_run else None
-    except OSError:  # who reads the folder says what is wrong with it
+    except OSError:  # whoever reads the folder reports what is wrong with it
         return None
 
 
@@ -63,9 +63,9 @@ def to_bytes(description: Mapping[str, Any], variables: Mapping[str, PyTree]) ->
     """Returns the contents of a file.
 
     Args:
-        description: what is known of the variables, for JSON: `format`, `model`,
+        description: details about the variables, for JSON: `format`, `model`,
             `class_names` and whatever else readers may want to know.
-        variables: trees of arrays by collection; those of a network, and others.
+        variables: trees of arrays by collection, a network's and others.
     """
     flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
     arrays = {name: np.ascontiguousarray(value) for name, value in flat.items()}
@@ -77,11 +77,11 @@ def to_bytes(description: Mapping[str, Any], variables: Mapping[str, PyTree]) ->
 def digest(
     description: Mapping[str, Any], arrays: Mapping[str, Shaped[np.ndarray, "..."]]
 ) -> str:
-    """Returns the SHA-256 of all that a file says, whatever its layout.
+    """Returns the SHA-256 of a file's contents, regardless of its layout.
 
     Args:
-        description: of the arrays, without the digest.
-        arrays: by name, in the types that the file has them in.
+        description: the description, without the digest.
+        arrays: the arrays by name, in the types that the file stores.
     """
     names = sorted(arrays)
     layout = [(name, arrays[name].dtype.name, arrays[name].shape) for name in names]
@@ -93,18 +93,17 @@ def digest(
 
 
 def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
-    """Reads a file, which may come from anyone.
+    """Reads a file, which may be untrusted.
 
     A file with a `digest` in its description is verified.
 
     Args:
-        path: of the file.
+        path: path of the file.
         sha256: the digest that it must have, if that is known from elsewhere.
 
     Raises:
         UserError: the file cannot be read, is damaged, has no description of FORMAT, or
-            has numbers of another type than float32, float16 and bfloat16, or that are
-            not finite.
+            has values that are not finite or not float32, float16 or bfloat16.
     """
     path = check_regular_file(path)
     try:
@@ -135,7 +134,7 @@ def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
 
 
 def _check_header(path: pathlib.Path) -> None:
-    """Refuses headers that are large, as JSON takes many times its size in memory."""
+    """Refuses large headers, as JSON takes many times its size in memory."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
     if size > _LARGEST_HEADER:
@@ -146,7 +145,7 @@ def _check_header(path: pathlib.Path) -> None:
 
 
 def _description(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the description, which says at least what `Contents` has of it."""
+    """Returns the description, with at least the details that `Contents` lists."""
     try:
         description: dict[str, Any] = json.loads(metadata[_KEY])
         names = description["class_names"]
@@ -154,13 +153,13 @@ def _description(metadata: Mapping[str, str]) -> dict[str, Any]:
         texts = [*names, *description.get("imports", {}).values()]
         known = whole and all(isinstance(text, str) for text in texts)
         version = description["format"]
-    # What a text that is no description raises, even one that is nested too deeply.
+    # Raised by texts that are not a description, even by those nested too deeply.
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         known = False
     if not known:
         raise UserError(
-            "it does not say which network and classes it is of; give a file that "
-            "python -m cifar_jax.export wrote"
+            "it does not say which network and classes it is for; pass a file written "
+            "by python -m cifar_jax.export"
         )
     if version != FORMAT:
         raise UserError(

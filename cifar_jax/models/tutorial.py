@@ -17,8 +17,8 @@ from cifar_jax.ops import Conv, local_response_norm, max_pool
 class TutorialCNN(Network):
     """Two 5x5 convolutions with pooling and LRN, then three dense layers.
 
-    It has 1,068,298 parameters for 10 classes. Weights are initialized as truncated
-    normal, redrawn beyond two standard deviations and not rescaled, as by
+    It has 1,068,298 parameters for 10 classes. Weights are initialized from a truncated
+    normal distribution, redrawn beyond two standard deviations and not rescaled, as by
     `tf.truncated_normal_initializer`.
 
     Attributes:

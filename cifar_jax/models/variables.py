@@ -1,4 +1,4 @@
-"""Whether variables from elsewhere are those of a network."""
+"""Checks whether variables from elsewhere fit a network."""
 
 from collections.abc import Collection, Mapping
 
@@ -14,7 +14,7 @@ Variables = Mapping[str, Mapping[str, PyTree]]
 
 
 def num_classes(variables: Variables, network: Network, source: str) -> int:
-    """Returns the number of classes that the last layer of these variables has.
+    """Returns the number of classes in the last layer of these variables.
 
     Raises:
         UserError: there is no such layer.
@@ -23,7 +23,7 @@ def num_classes(variables: Variables, network: Network, source: str) -> int:
     kernel = variables["params"].get(head, {}).get("kernel")
     if kernel is None or not kernel.ndim:
         raise UserError(
-            f"{source} has no layer {head}, the last one of {_kind(network)}; give "
+            f"{source} has no layer {head}, the last one of {_kind(network)}; pass "
             "weights with it, which Keras saves with include_top=True"
         )
     return int(kernel.shape[-1])
@@ -32,13 +32,13 @@ def num_classes(variables: Variables, network: Network, source: str) -> int:
 def drop_misfits(
     variables: Variables, network: Network, image_size: int
 ) -> tuple[Variables, tuple[str, ...]]:
-    """Leaves out the classifier from its first layer on that does not fit.
+    """Drops the classifier's layers from the first one that does not fit.
 
-    It does not if it is missing or has another shape, because the number of classes or
-    the size of the images is another one.
+    A layer does not fit if it is missing or has another shape, because the number of
+    classes or the image size differs.
 
     Returns:
-        The other variables, and the names of the layers that are missing.
+        The remaining variables, and the names of the missing layers.
     """
     expected, found = shapes(network, image_size), _shapes(variables)
     layers = network.classifier
@@ -55,7 +55,7 @@ def drop_misfits(
 
 
 def drop_layers(variables: Variables, layers: Collection[str]) -> Variables:
-    """Leaves out some layers."""
+    """Returns the variables without some layers."""
     return {
         collection: {name: tree[name] for name in tree if name not in layers}
         for collection, tree in variables.items()
@@ -72,15 +72,15 @@ def check(
     """Checks that these are the variables of a network, no more and no fewer.
 
     Args:
-        variables: by collection, layer and name.
-        network: that is to use them.
-        image_size: of its inputs.
+        variables: the variables by collection, layer and name.
+        network: the network that will use them.
+        image_size: height and width of its inputs.
         source: where the variables come from, for the message.
         missing: layers that need not be there.
 
     Raises:
         UserError: a variable is missing, has another shape or is in another collection,
-            or is not the network's.
+            or does not belong to the network.
     """
     found, kind = _shapes(variables), _kind(network)
     expected = {
@@ -91,7 +91,7 @@ def check(
     for name in sorted(expected.keys() & found.keys()):
         if found[name] != expected[name]:
             raise UserError(
-                f"{source} has {name} of shape {found[name]}, but in {kind} it has the "
+                f"{source} has {name} of shape {found[name]}, but in {kind} it has "
                 f"shape {expected[name]}, for {network.num_classes} classes and images "
                 f"of {image_size}x{image_size}"
             )
@@ -112,28 +112,28 @@ def check(
 
 
 def check_finite(variables: PyTree, source: str) -> None:
-    """Checks that all numbers of variables are finite.
+    """Checks that all values of variables are finite.
 
     Args:
         variables: trees of arrays by name.
         source: where they come from, for the message.
 
     Raises:
-        UserError: one has NaN or an infinite number.
+        UserError: a value is NaN or infinite.
     """
     for path, value in jax.tree_util.tree_leaves_with_path(variables):
         wrong = np.size(value) - np.count_nonzero(np.isfinite(value))
         if wrong:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise UserError(
-                f"{source} has {wrong} of {np.size(value)} numbers in {name} that are "
-                "not finite, so it cannot be used: it is damaged, or its training "
-                "failed"
+                f"{source} has non-finite values in {name} ({wrong} of "
+                f"{np.size(value)}), so it cannot be used: it is damaged, or its "
+                "training failed"
             )
 
 
 def shapes(network: Network, image_size: int) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each variable of a network by its name."""
+    """Returns the shapes of a network's variables by name."""
     return _shapes(_variables(network, image_size))
 
 
@@ -144,7 +144,7 @@ def _variables(network: Network, image_size: int) -> Variables:
 
 
 def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:
-    """Returns shapes by names such as conv1/kernel."""
+    """Returns the shapes by names such as conv1/kernel."""
     return {
         "/".join(key.key for key in path[1:]): leaf.shape
         for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
@@ -152,7 +152,7 @@ def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:
 
 
 def _collections(variables: Variables) -> dict[str, str]:
-    """Returns the collections of variables, such as params, by such names."""
+    """Returns each variable's collection, such as params, by such names."""
     return {
         name: collection
         for collection, tree in variables.items()

@@ -26,7 +26,7 @@ class Stacks(Network):
         width: Channels of the convolutions in the first stack; the others have 2, 4, 8
             and 8 times as many.
         depths: Number of convolutions in each stack, at most 200.
-        dropout: Probability that an input of a dense layer but the first is dropped.
+        dropout: Probability of dropping an input of any dense layer but the first.
     """
 
     width: int = 64
@@ -70,8 +70,8 @@ class VGG(Stacks, kw_only=True):
     """VGG as published for ImageNet: three dense layers, no BatchNorm.
 
     Layer names and initialization are those of keras.applications: Glorot uniform
-    kernels, zero biases. As in Keras, there is no dropout unless it is asked for; the
-    paper's is 0.5.
+    kernels, zero biases. As in Keras, there is no dropout by default; the paper's rate
+    is 0.5.
 
     Attributes:
         hidden: Width of the first two dense layers.
@@ -90,7 +90,7 @@ class VGG(Stacks, kw_only=True):
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
-        """Returns logits; there is dropout if `train` is true."""
+        """Returns logits; applies dropout if `train` is true."""
         dense = functools.partial(
             nn.Dense, dtype=self.dtype, kernel_init=glorot_uniform()
         )

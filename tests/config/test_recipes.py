@@ -102,7 +102,7 @@ def test_fine_tuning_tells_a_few_pictures_apart(call_command, tmp_path, monkeypa
     train = ("train", "--recipe=finetune", "--dataset=folder", "--data_dir=pictures")
     result = call_command(*train, "--train_dir=run", "--num_epochs=6")
     assert result.returncode == 0, result.stderr
-    assert "training images of each class: blue 14, red 4\n" in result.stdout
+    assert "training images per class: blue 14, red 4\n" in result.stdout
     assert 'red; --loss="balanced(cross_entropy)" gives all' in result.stdout
     assert "18 images in batches of 16, 7 steps\n" in result.stdout
     again = call_command(*train, "--train_dir=run", "--num_epochs=6")

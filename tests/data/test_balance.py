@@ -24,7 +24,7 @@ def test_few_classes_are_listed():
     data = of_counts(12, 30, 1200)
     assert data.class_counts == (12, 30, 1200)
     first, notice = lines(data)
-    assert first == "training images of each class: c0 12, c1 30, c2 1,200"
+    assert first == "training images per class: c0 12, c1 30, c2 1,200"
     assert notice.startswith("notice: c2 has more than 3 times as many training images")
     assert 'as c0; --loss="balanced(cross_entropy)" gives' in notice
 
@@ -32,7 +32,7 @@ def test_few_classes_are_listed():
 def test_many_classes_are_summed_up():
     counts = range(7, 18)
     assert lines(of_counts(*counts)) == [
-        "training images of each class: from 7 (c0) to 17 (c10)"
+        "training images per class: from 7 (c0) to 17 (c10)"
     ]
     assert ", c9 10" in lines(of_counts(*[10] * 10))[0]
 

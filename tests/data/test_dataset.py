@@ -37,10 +37,10 @@ def zeros(*shape, dtype=np.uint8):
     ("changes", "message"),
     [
         ({"images": zeros(6, 32, 32, 3, dtype=np.float32)}, "must be bytes .uint8"),
-        ({"images": zeros(6, 32, 32, 3, dtype=np.float32)}, "after 255 . images"),
-        ({"images": zeros(6, 32, 32)}, r"repeat gray images.* by np\.stack"),
-        ({"images": zeros(6, 32, 32, 1)}, r"repeat gray images.* by np\.repeat"),
-        ({"images": zeros(32, 32, 3)}, r"a batch by image\[None\]"),
+        ({"images": zeros(6, 32, 32, 3, dtype=np.float32)}, "after multiplying by 255"),
+        ({"images": zeros(6, 32, 32)}, r"repeat gray images.* with np\.stack"),
+        ({"images": zeros(6, 32, 32, 1)}, r"repeat gray images.* with np\.repeat"),
+        ({"images": zeros(32, 32, 3)}, r"a batch with image\[None\]"),
         ({"images": [[1, 2]]}, "must be an array .n, h, w, 3., not list"),
         ({"images": zeros(0, 32, 32, 3)}, "is empty"),
         (
@@ -63,7 +63,7 @@ def zeros(*shape, dtype=np.uint8):
         ({"extra": {"a": np.array(["b"] * 6)}}, r"array of numbers .* not <U1 \[6\]"),
         ({"extra": {"a": np.float32(3)}}, r"array of numbers .* not float32 \[\]"),
         ({"extra": {"a": np.ones(5)}}, r"6 images but 5 rows of dataset.train.extra"),
-        ({"extra": {"index": np.ones(6)}}, "know the number of an image .* by this"),
+        ({"extra": {"index": np.ones(6)}}, "taken by the number of an image"),
         ({"extra": {"a": np.full(6, 2**31)}}, "contains 2147483648; integers have 32"),
     ],
 )
@@ -93,7 +93,7 @@ def test_objects_of_the_wrong_type_are_named():
 def test_the_advice_on_gray_images_makes_them_valid(gray):
     with pytest.raises(UserError) as caught:
         check_images(gray, "images")
-    advice = str(caught.value).partition(" by ")[2]
+    advice = str(caught.value).partition(" with ")[2]
     check_images(eval(advice, {"np": np, "images": gray}), "images")
 
 

@@ -74,9 +74,9 @@ def test_official_pixels_are_known(tmp_path, monkeypatch):
         ({"x_train": np.zeros((12, 8, 6, 4), np.uint8)}, "not .n, height, width, 3"),
         ({"x_train": np.zeros((0, 8, 6, 3), np.uint8)}, r"x_train is uint8 \(0, "),
         ({"x_test": np.zeros((4, 9, 9, 3), np.uint8)}, "9"),
-        ({"y_train": np.arange(11)}, "y_train has the shape .11,., not .12,."),
-        ({"y_train": np.full(12, -1)}, "y_train must have integers from 0 on"),
-        ({"y_train": np.zeros(12)}, "y_train must have integers from 0 on"),
+        ({"y_train": np.arange(11)}, "y_train has shape .11,., not .12,."),
+        ({"y_train": np.full(12, -1)}, "y_train must have integers from 0 up"),
+        ({"y_train": np.zeros(12)}, "y_train must have integers from 0 up"),
         ({"y_train": np.array([None] * 12)}, "allow_pickle"),
         ({"class_names": np.array(["a", "b"])}, "class_names has 2 names"),
         ({"class_names": np.array(["a", "a", "b"])}, "class_names has 3 names"),
@@ -97,7 +97,7 @@ def test_the_file_must_be_there_alone(tmp_path):
         npz.load(tmp_path)
     write(tmp_path)
     (tmp_path / "other.npz").write_bytes(b"")
-    with pytest.raises(UserError, match=r"not data.npz, other.npz; give the file"):
+    with pytest.raises(UserError, match=r"not data.npz, other.npz; pass the file"):
         npz.load(tmp_path)
     with pytest.raises(UserError, match=r"other.npz cannot be used: "):
         npz.load(tmp_path / "other.npz")

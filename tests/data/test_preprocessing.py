@@ -338,11 +338,11 @@ def test_shifted_mirrors_are_combined_as_by_airbench():
 @pytest.mark.parametrize(
     ("changes", "shape", "message"),
     [
-        ({"distortions": "flip"}, (40, 32, 3), "of 40x32 where 32x32 are needed"),
+        ({"distortions": "flip"}, (40, 32, 3), "of 40x32, but 32x32 is needed"),
         (
             {"distortions": "flip", "image_size": 48},
             (40, 32, 3),
-            "of 40x32 where 32x32 are needed for --image_size=48",
+            "of 40x32, but 32x32 is needed for --image_size=48",
         ),
     ],
 )

@@ -186,7 +186,7 @@ def test_numbers_of_classes_that_cannot_be_used_are_refused(num_classes):
 @pytest.mark.wrong_types
 def test_a_module_that_is_not_a_network_is_refused(monkeypatch):
     for wrong, message in (
-        (nn.Dense, "--model=wrong: Dense is no cifar_jax.Network"),
+        (nn.Dense, "--model=wrong: Dense is not a cifar_jax.Network"),
         (
             lambda **_: "network",
             "--model=wrong: wrong returns an object of str, which must derive from "

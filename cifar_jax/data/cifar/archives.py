@@ -21,8 +21,8 @@ from cifar_jax.data.cifar.records import Records
 from cifar_jax.data.failure import reason
 from cifar_jax.errors import UserError
 
-# The official archives unpack to at most 187 MB, their files to about 3,200 bytes for
-# each record, names of pictures included.
+# The official archives unpack to at most 187 MB, and their files to about 3,200 bytes
+# per record, image names included.
 _MAX_ARCHIVE_BYTES = 256_000_000
 _MAX_BYTES_PER_RECORD = 4_000
 
@@ -31,7 +31,7 @@ def find(published: Published, data_dir: Path) -> tuple[Path, Layout] | None:
     """Finds an archive or unpacked folder in a directory, or one level down.
 
     An archive may also have the name that a browser gives a second copy, or that TFDS
-    or Keras give it, and an unpacked folder may be the directory itself.
+    or Keras gives it, and the directory itself may be an unpacked folder.
 
     Raises:
         OSError: missing permissions make it impossible to tell.
@@ -40,18 +40,18 @@ def find(published: Published, data_dir: Path) -> tuple[Path, Layout] | None:
         return found
     if not data_dir.is_dir():
         return None
-    # TFDS keeps archives in downloads, and what it unpacks in downloads/extracted.
+    # TFDS keeps archives in downloads, and unpacks them into downloads/extracted.
     below = [data_dir, data_dir / "downloads", data_dir / "downloads" / "extracted"]
     for parent in below:
         for folder in filter(Path.is_dir, _entries(parent)):
-            with contextlib.suppress(OSError):  # one of another user, for example
+            with contextlib.suppress(OSError):  # such as another user's folder
                 if found := _find_in(published, folder):
                     return found
     return None
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Returns what is in a folder, sorted; nothing if it cannot be read."""
+    """Returns the sorted entries of a folder; none if it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -81,7 +81,7 @@ def _find_in(published: Published, folder: Path) -> tuple[Path, Layout] | None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether the path exists, even if only as a dangling symbolic link.
+    """Returns whether the path exists, even if only as a dangling symbolic link.
 
     Raises:
         OSError: missing permissions make it impossible to tell.
@@ -97,7 +97,7 @@ def read(published: Published, path: Path, layout: Layout) -> tuple[Records, Rec
     """Reads the training and test images of an archive or an unpacked folder.
 
     Raises:
-        UserError: a part of it is damaged, missing or not as expected.
+        UserError: some part of it is damaged, missing or not as expected.
     """
     train, test = (
         Records.empty(count, len(published.labels)) for count in published.counts
@@ -117,8 +117,8 @@ def read(published: Published, path: Path, layout: Layout) -> tuple[Records, Rec
     except _OtherCountError as error:
         raise UserError(
             f"{path} is not {published.title}: {error}; get a fresh copy of "
-            f"{layout.archive} from {HOME_PAGE}, or give pictures of your own as a "
-            "folder of pictures, --dataset=folder"
+            f"{layout.archive} from {HOME_PAGE}, or load your own pictures from a "
+            "folder with --dataset=folder"
         ) from error
     except Exception as error:  # parsers can raise almost anything on hostile input
         raise UserError(
@@ -139,7 +139,7 @@ def _iterate_parts(
 
 
 def _max_bytes(records: Records) -> int:
-    """Returns more than a file with these records ever has."""
+    """Returns an upper bound for the size of a file with these records."""
     return len(records) * _MAX_BYTES_PER_RECORD
 
 
@@ -160,7 +160,7 @@ def _archive_files(
 
 
 def _unpack(path: Path) -> bytes:
-    """Returns the tar archive in a file that gzip has packed, or not.
+    """Returns the tar archive in a file that may be packed by gzip.
 
     It is unpacked in full before tarfile sees it: the limit on this one read bounds all
     later ones, and gzip's trailing checksum has then verified every byte.
@@ -179,9 +179,9 @@ def _unpack(path: Path) -> bytes:
 def _members(
     archive: tarfile.TarFile, layout: Layout, names: Collection[str]
 ) -> dict[str, tarfile.TarInfo]:
-    """Returns the members of these names in the layout's folder, wherever that is.
+    """Returns the members with these names in the layout's folder, wherever that is.
 
-    In an archive that someone has packed again, the folder may have another name.
+    In a repacked archive, the folder may have another name.
     """
     folders: dict[PurePosixPath, dict[str, tarfile.TarInfo]] = {}
     for member in archive:
@@ -207,13 +207,13 @@ def _folder_files(
 
 
 class _OtherCountError(ValueError):
-    """A file has images like CIFAR's, but not as many."""
+    """A file has images like CIFAR's, but a different number of them."""
 
 
 def _decode(
     published: Published, layout: Layout, name: str, contents: bytes, into: Records
 ) -> None:
-    """Decodes and validates a file and writes it into records."""
+    """Decodes a file, validates it and writes it into records."""
     keys = [kind.key for kind in published.labels]
     try:
         pixels, labels = layout.format.decode(contents, keys, _max_bytes(into))

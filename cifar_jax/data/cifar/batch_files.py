@@ -1,9 +1,9 @@
 """The three formats of CIFAR's files: binary records, pickle and MATLAB.
 
-Each decoder takes the untrusted bytes of one file, the keys of the labels in it, and
-how many bytes it may unpack to. It returns the pixels, uint8 [n, 3072] with three
-planes per image, and the labels, one column for each key. The caller checks the number
-of images and the values of the labels. Damaged bytes may cause any exception.
+Each decoder takes the untrusted bytes of one file, the keys of its labels, and the
+number of bytes that it may unpack to. It returns the pixels, uint8 [n, 3072] with three
+planes per image, and the labels, one column per key. The caller checks the number of
+images and the label values. Damaged bytes may cause any exception.
 """
 
 import dataclasses
@@ -25,14 +25,14 @@ Batch = tuple[UInt8[np.ndarray, "n 3072"], Integer[np.ndarray, "n kinds"]]
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """How the files of a data set are written: their suffix, and how to read one."""
+    """A format of data set files: their suffix, and how to decode one."""
 
     suffix: str
     decode: Callable[[bytes, Sequence[str], int], Batch]
 
 
 def decode_binary(contents: bytes, keys: Sequence[str], max_bytes: int) -> Batch:
-    """Decodes records of a byte for each label and 3,072 pixel bytes."""
+    """Decodes records of one byte per label and 3,072 pixel bytes."""
     kinds = len(keys)
     if len(contents) % (kinds + PIXELS):
         raise ValueError(
@@ -53,7 +53,7 @@ class _Pickled:
 
 
 def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Pickled:
-    """Returns what protocol 5 knows of an array as other protocols write it."""
+    """Converts an array as protocol 5 writes it to what other protocols write."""
     array = _Pickled()
     array.state = (1, shape, dtype, order != "C", raw)
     return array
@@ -70,14 +70,14 @@ class _BatchUnpickler(pickle.Unpickler):
             ) | ("numpy", "ndarray" | "dtype"):
                 return _Pickled
             case "numpy.core.numeric" | "numpy._core.numeric", "_frombuffer":
-                return _from_buffer  # arrays, from protocol 5 on
+                return _from_buffer  # arrays since protocol 5
             case "_codecs", "encode":  # how Python 3 pickles bytes for Python 2
                 return lambda text, _: str.encode(text, "latin1")
         raise pickle.UnpicklingError(f"its pickle refers to {module}.{name}")
 
 
-# The opcodes that the protocols use for the dict of a batch: the official files have 2,
-# the last one of Python 2, and others are of files that somebody has pickled again.
+# The opcodes that the protocols use for a batch's dict. The official files have
+# protocol 2, Python 2's last; files that were pickled again may have any other.
 _OPCODES = frozenset(
     [
         *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE"),
@@ -105,7 +105,7 @@ def decode_python(contents: bytes, keys: Sequence[str], max_bytes: int) -> Batch
             raise ValueError(f"its pickle contains the memo entry {argument}")
     batch = _BatchUnpickler(io.BytesIO(contents), encoding="bytes").load()
     if isinstance(batch, dict):
-        # Python 3 reads the names as text, if it is told that all text is in Latin-1.
+        # Files that Python 3 loaded as Latin-1 and saved again have text as names.
         batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
     if not isinstance(batch, dict) or not {"data", *keys} <= batch.keys():
         raise ValueError(f"its pickle is not a dict with data and {' and '.join(keys)}")

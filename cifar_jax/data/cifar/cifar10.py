@@ -43,7 +43,7 @@ CIFAR10 = Published(
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     size=170_052_171,
     sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-    # The official python archive, where PaddlePaddle keeps it.
+    # The official python archive on PaddlePaddle's server.
     mirrors=(
         Download(
             url="https://dataset.bj.bcebos.com/cifar/cifar-10-python.tar.gz",
@@ -59,7 +59,7 @@ CIFAR10 = Published(
 
 
 def load(data_dir: str | os.PathLike[str] | None) -> Dataset:
-    """Returns CIFAR-10.
+    """Loads CIFAR-10.
 
     Args:
         data_dir: see `cifar.load`.
@@ -67,24 +67,24 @@ def load(data_dir: str | os.PathLike[str] | None) -> Dataset:
     Raises:
         UserError: data_dir cannot be used, the data on disk are damaged, or CIFAR-10 is
             neither on disk nor reachable.
-        RunError: the download or the preparation failed halfway.
+        RunError: downloading or preparing the data failed midway.
     """
     return cifar.load(CIFAR10, data_dir, LABELS)
 
 
 def load_or_digits(data_dir: str | os.PathLike[str] | None) -> Dataset:
-    """Returns CIFAR-10, or the digits if it is neither on disk nor reachable.
+    """Loads CIFAR-10, or the digits if it is neither on disk nor reachable.
 
-    A directory that somebody names and that has other things is refused: the digits
-    are not what they mean.
+    A directory that the user names but that holds other things is refused: the digits
+    are not what they meant.
 
     Args:
         data_dir: see `cifar.load`.
 
     Raises:
         UserError: data_dir cannot be used, the data on disk are damaged, or data_dir
-            has other data.
-        RunError: the download or the preparation failed halfway.
+            holds other data.
+        RunError: downloading or preparing the data failed midway.
     """
     check = near_misses.refuse if data_dir else None
     dataset, problem = cifar.find(CIFAR10, data_dir, LABELS, check)

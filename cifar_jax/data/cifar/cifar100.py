@@ -46,7 +46,7 @@ GROUPS = {
     "vehicles_2": ("lawn_mower", "rocket", "streetcar", "tank", "tractor"),
 }
 _FINE = tuple(sorted(name for group in GROUPS.values() for name in group))
-# By the names that --labels knows, in the order of the binary records.
+# Keyed by the values of --labels, in the order of the binary records.
 LABELS = {
     "coarse": Labels("coarse_labels", "coarse_label", tuple(GROUPS)),
     "fine": Labels("fine_labels", "label", _FINE),
@@ -65,7 +65,7 @@ CIFAR100 = Published(
     url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
     size=168_513_733,
     sha256="58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
-    # The official python archive, where PaddlePaddle keeps it.
+    # The official python archive on PaddlePaddle's server.
     mirrors=(
         Download(
             url="https://dataset.bj.bcebos.com/cifar/cifar-100-python.tar.gz",
@@ -84,16 +84,16 @@ CIFAR100 = Published(
 
 
 def load(data_dir: str | os.PathLike[str] | None, labels: str = "fine") -> Dataset:
-    """Returns CIFAR-100, found or downloaded like CIFAR-10.
+    """Loads CIFAR-100, which is found or downloaded like CIFAR-10.
 
     Args:
         data_dir: see `cifar.load`.
-        labels: "fine", the 100 classes, or "coarse", their 20 groups.
+        labels: "fine" for the 100 classes, or "coarse" for their 20 groups.
 
     Raises:
-        UserError: an argument cannot be used, the data on disk are damaged, or
-            CIFAR-100 is neither on disk nor reachable.
-        RunError: the download or the preparation failed halfway.
+        UserError: an argument is invalid, the data on disk are damaged, or CIFAR-100
+            is neither on disk nor reachable.
+        RunError: downloading or preparing the data failed midway.
     """
     if not isinstance(labels, str) or labels not in LABELS:
         raise UserError(

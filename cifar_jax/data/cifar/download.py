@@ -1,4 +1,4 @@
-"""Downloads published files of data sets, each with a checksum."""
+"""Downloads published data set files and verifies their checksums."""
 
 import contextlib
 import dataclasses
@@ -27,8 +27,8 @@ class Download:
         size: in bytes.
         sha256: its checksum, in hex.
         name: its name on disk.
-        title: of the data set, for messages.
-        home_page: where people find the file.
+        title: the data set's title, for messages.
+        home_page: web page where people find the file.
     """
 
     url: str
@@ -40,11 +40,11 @@ class Download:
 
 
 _SECONDS_TO_ANSWER = 8.0
-# For connecting, and for waiting for the next bytes.
+# For connecting, and for receiving the next bytes.
 _TIMEOUTS_SECS = (8.0, 60.0)
 _BLOCK_BYTES = 1 << 20
 _LOCK = ".cifar_jax.lock"
-# Servers that are busy often answer the next time.
+# Busy servers often answer the next time.
 _TRIES = 3
 _PAUSE_SECS = 2.0
 
@@ -52,9 +52,9 @@ _PAUSE_SECS = 2.0
 def fetch(download: Download, data_dir: Path) -> Path:
     """Downloads a file into data_dir, showing progress on stderr.
 
-    The file gets its final name only once it is complete and its checksum matches. What
-    an interrupted download leaves, a *.partial file, the next one goes on with, as each
-    of _TRIES does if the server can.
+    The file gets its final name only once it is complete and its checksum matches. If
+    the server can, each of the _TRIES, or the next download, resumes from the *.partial
+    file that an interrupted download leaves.
 
     Raises:
         RunError: the download fails or returns anything but the published file.
@@ -91,7 +91,7 @@ def fetch(download: Download, data_dir: Path) -> Path:
 
 
 def _receive(download: Download, partial: Path) -> None:
-    """Receives a file, or what is missing of it."""
+    """Receives a file, or the part of it that is missing."""
     import requests
     from tqdm import tqdm
 
@@ -130,15 +130,15 @@ def _receive(download: Download, partial: Path) -> None:
 
 @contextlib.contextmanager
 def lock(directory: Path, title: str, megabytes: int) -> Iterator[None]:
-    """Creates a directory and locks it, so that only one run downloads into it.
+    """Creates a directory and locks it, so that only one run at a time downloads to it.
 
     Args:
-        directory: of the data.
-        title: of the data set, for messages.
-        megabytes: room that it takes there.
+        directory: the data directory.
+        title: the data set's title, for messages.
+        megabytes: disk space that the data set takes there.
 
     Raises:
-        UserError: the directory cannot be written.
+        UserError: the directory is not writable.
         RunError: its disk is full.
     """
     try:
@@ -159,10 +159,10 @@ def lock(directory: Path, title: str, megabytes: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lock_if_free(directory: Path) -> Iterator[bool]:
-    """Locks a directory, or yields False if a run downloads into it, or may do so."""
+    """Locks a directory, or yields False if a run is or may be downloading into it."""
     try:
         lock = filelock.FileLock(directory / _LOCK, timeout=0).acquire()
-    except OSError:  # A lock that cannot be had raises one, too.
+    except OSError:  # A lock that is already held raises one, too.
         yield False
     else:
         with lock:

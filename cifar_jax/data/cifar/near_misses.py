@@ -1,4 +1,4 @@
-"""Tells what a directory has instead of CIFAR-10: other data, or a copy of it."""
+"""Recognizes what a directory has instead of CIFAR-10: other data, or an odd copy."""
 
 import os
 import re
@@ -10,24 +10,23 @@ from cifar_jax.data.folder.picture_files import has_picture_name
 from cifar_jax.data.folder.splits import list_folders
 from cifar_jax.errors import UserError
 
-# Pictures are in folders of classes, these in folders of splits, and these in one of
-# the data set.
+# Pictures are in class folders, those in split folders, and those in the data set's.
 _DEPTH = 3
 # CIFAR-10 in any spelling, but not CIFAR-100, CIFAR-10.1 or CIFAR-10-C.
 _NAMED_SO = re.compile(r"cifar[\W_]?10(?!\d|\.1|[\W_]?c(?![a-z]))")
-# So many folders are looked into.
+# At most about this many folders are searched.
 _MOST_FOLDERS = 1000
 
 
 def refuse(published: Published, directory: Path) -> None:
-    """Raises UserError if a directory has what was probably meant by its name.
+    """Raises UserError if a directory has something that the user probably meant.
 
     That is an archive of the data set with another name, packed in another way, or not
-    downloaded to its end; or a person's own pictures.
+    fully downloaded; or the user's own pictures.
 
     Args:
         published: the data set.
-        directory: that was given for it, and has none of its files.
+        directory: the directory named for it, which has none of its files.
 
     Raises:
         OSError: the directory cannot be read.
@@ -38,18 +37,18 @@ def refuse(published: Published, directory: Path) -> None:
     if place := _folder_of_pictures(directory):
         raise UserError(
             f"--data_dir={directory} has pictures in {place}, but not "
-            f"{published.title}; give --dataset=folder to train on these pictures, or "
+            f"{published.title}; pass --dataset=folder to train on these pictures, or "
             f"--dataset={published.name} to download {published.title} there"
         )
 
 
 def refuse_stand_in(published: Published, directory: Path, problem: str) -> None:
-    """Raises UserError if a directory has anything: nobody means the digits by that.
+    """Raises UserError if a directory is not empty: its user does not mean the digits.
 
     Args:
         published: the data set.
-        directory: that was given for it.
-        problem: why there is no data set.
+        directory: the directory named for it.
+        problem: why the data set was not found.
     """
     if not directory.is_dir():
         return
@@ -57,19 +56,19 @@ def refuse_stand_in(published: Published, directory: Path, problem: str) -> None
         if name != _own_partial(published):
             raise UserError(_explain_archive(published, directory / name))
     if any(path.name[:1] != "." for path in directory.iterdir()):
-        raise UserError(f"{problem}; or give --dataset=digits for a stand-in")
+        raise UserError(f"{problem}; or pass --dataset=digits for a stand-in")
 
 
 def _own_partial(published: Published) -> str:
-    """Returns the name of what a download of our own leaves when it is interrupted."""
+    """Returns the name of the file that our own interrupted downloads leave."""
     return f"{published.binary.archive}.partial"
 
 
 def _explain_archive(published: Published, path: Path) -> str:
-    """Says what to do about an archive."""
+    """Explains what to do about an archive."""
     if archive_names.is_unfinished(path.name):
         return (
-            f"{path} is a download that has not finished; wait for it, or download "
+            f"{path} is an unfinished download; wait for it, or download "
             f"{published.binary.archive} again"
         )
     if _NAMED_SO.search(path.name.lower()) and _is_packed_tar(path.name):
@@ -83,7 +82,7 @@ def _explain_archive(published: Published, path: Path) -> str:
     names = ", ".join(layout.archive for layout in published.layouts)
     return (
         f"{path} is not one of the archives of {published.title} ({names}); unpack it, "
-        "and give --data_dir the folder, for pictures with --dataset=folder"
+        "and pass the folder as --data_dir, with --dataset=folder for pictures"
     )
 
 
@@ -92,7 +91,7 @@ def _is_packed_tar(name: str) -> bool:
 
 
 def _folder_of_pictures(directory: Path) -> Path | None:
-    """Returns a folder with pictures; it may be the directory."""
+    """Returns a folder with pictures, maybe the directory itself; None without any."""
     queue = [(directory, 0)]
     for place, depth in queue:
         try:

@@ -12,10 +12,10 @@ class NpyArray:
     """An array on disk: a .npy file, or one inside an uncompressed tar archive.
 
     Attributes:
-        path: of the file or the archive.
-        offset: of the array's first byte in it.
-        dtype: of the array.
-        shape: of the array; its elements are in row-major order.
+        path: path of the file or the archive.
+        offset: position of the array's first byte in it.
+        dtype: data type of the array.
+        shape: shape of the array, whose elements are in row-major order.
     """
 
     path: Path
@@ -24,11 +24,11 @@ class NpyArray:
     shape: tuple[int, ...]
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Reads some rows, from index `start` to before `stop`, and no others.
+        """Reads the rows from `start` to `stop` - 1, and no others.
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it has become shorter.
+            ValueError: it was truncated.
         """
         row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
         with self.path.open("rb") as file:
@@ -43,13 +43,13 @@ def locate(path: Path, start: int = 0, size: int | None = None) -> NpyArray:
     """Finds an array by the header of its .npy file.
 
     Args:
-        path: of the .npy file, or of an archive that contains it.
-        start: of the .npy file in the archive.
-        size: of the .npy file in the archive, in bytes; None: it is the whole file.
+        path: path of the .npy file, or of an archive that contains it.
+        start: position of the .npy file in the archive.
+        size: bytes of the .npy file in the archive; None if it is the whole file.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not a .npy file as NumPy saves one, or not a whole one.
+        ValueError: it is not a complete .npy file as NumPy saves it.
     """
     if not path.is_file():  # opening a FIFO would block forever
         raise ValueError("it is not a regular file")

@@ -1,7 +1,7 @@
 """Reads the files in which Hugging Face publishes the CIFAR family.
 
-FOLDER/train-00000-of-00001.parquet, FOLDER/test-00000-of-00001.parquet: the columns
-`img`, a PNG of each image, and `label`, or `fine_label` and `coarse_label`.
+FOLDER/train-00000-of-00001.parquet and FOLDER/test-00000-of-00001.parquet have the
+columns `img`, a PNG of each image, and `label`, or `fine_label` and `coarse_label`.
 """
 
 import io
@@ -37,7 +37,7 @@ def read(published: Published, folder: Path) -> tuple[Records, Records]:
     """Returns the training and test images.
 
     Raises:
-        UserError: pyarrow is missing, or the files are damaged or of other data.
+        UserError: pyarrow is missing, or the files are damaged or have other data.
     """
     extras.require(f"reading .parquet files in {folder}", "parquet", "pyarrow.parquet")
     from pyarrow import parquet
@@ -50,7 +50,7 @@ def read(published: Published, folder: Path) -> tuple[Records, Records]:
     except Exception as error:  # pyarrow and decoders can raise almost anything
         raise UserError(
             f"the .parquet files in {folder} cannot be read as {published.title}: "
-            f"{reason(error)}; get fresh copies, or name another --data_dir"
+            f"{reason(error)}; get fresh copies, or pass a different --data_dir"
         ) from error
     return train, test
 
@@ -58,7 +58,7 @@ def read(published: Published, folder: Path) -> tuple[Records, Records]:
 def _files(folder: Path, split: str) -> list[Path]:
     try:
         return sorted(path for path in folder.glob(f"{split}*.parquet"))
-    except OSError:  # a folder of another user, for example
+    except OSError:  # such as another user's folder
         return []
 
 
@@ -78,7 +78,7 @@ def _read_split(
         for batch in file.iter_batches(1_000, columns=[images, *columns]):
             stop = start + batch.num_rows
             if stop > count:
-                raise ValueError(f"{path.name} ends after {count:,} images")
+                raise ValueError(f"{path.name} exceeds {count:,} images")
             for index, image in enumerate(batch.column(images), start):
                 records.images[index] = _pixels(image.as_py()["bytes"])
             for kind, name in enumerate(columns):

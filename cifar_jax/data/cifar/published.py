@@ -1,4 +1,4 @@
-"""What is known of a data set of the CIFAR family as it was published."""
+"""Describes data sets of the CIFAR family as they were published."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ HOME_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One of the files with images, in whichever layout.
+    """One of the files with images, in any layout.
 
     Attributes:
         stem: its name without the suffix.
@@ -32,7 +32,7 @@ class Layout:
     Attributes:
         archive: its name.
         folder: the folder in it.
-        format: of the files in that folder.
+        format: format of the files in that folder.
     """
 
     archive: str
@@ -66,7 +66,7 @@ class Labels:
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprints:
-    """Of official data: `fingerprint` and `unordered_fingerprint` of dataset.py."""
+    """Official data's `fingerprint` and `unordered_fingerprint`; see dataset.py."""
 
     ordered: str
     unordered: str
@@ -74,7 +74,7 @@ class Fingerprints:
 
 @dataclasses.dataclass(frozen=True)
 class RecordsMD5:
-    """Of official data: `Records.md5` of the training and test records."""
+    """Official data's `Records.md5` of the training and test records."""
 
     train: str
     test: str
@@ -85,17 +85,17 @@ class Published:
     """A data set of the CIFAR family.
 
     Attributes:
-        name: the value of --dataset, which is TFDS's name too.
-        title: its name in texts.
+        name: the value of --dataset, which is also the name in TFDS.
+        title: its name in messages.
         train: the files of the training images, in order.
         test: the files of the test images.
         labels: the kinds of labels, in the order of the binary records.
         layouts: the archives; the first one is binary.
-        url: of the binary archive.
-        size: of the binary archive, in bytes.
-        sha256: of the binary archive.
+        url: address of the binary archive.
+        size: size of the binary archive in bytes.
+        sha256: checksum of the binary archive.
         mirrors: archives on other servers, for when the official one fails.
-        official: what the official data are known by.
+        official: what identifies the official data.
     """
 
     name: str
@@ -136,7 +136,7 @@ class Published:
         return train, test
 
     def check_labels(self, labels: Integer[np.ndarray, "n kinds"]) -> None:
-        """Raises ValueError unless all labels are those of classes."""
+        """Raises ValueError unless all labels are valid."""
         for kind, column in zip(self.labels, labels.T, strict=True):
             last = len(kind.class_names) - 1
             if column.min() < 0 or column.max() > last:

@@ -1,4 +1,4 @@
-"""Images of the CIFAR family with every kind of label that they have."""
+"""Images of the CIFAR family with all kinds of labels."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ _BLOCK = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Images and their labels of all kinds: pixels 0..255."""
+    """Images, with pixels from 0 to 255, and their labels of all kinds."""
 
     images: UInt8[np.ndarray, "n 32 32 3"]
     labels: Integer[np.ndarray, "n kinds"]
@@ -28,21 +28,21 @@ class Records:
 
     @classmethod
     def empty(cls, count: int, kinds: int) -> "Records":
-        """Allocates records, which are still to be filled.
+        """Allocates records without filling them.
 
         Args:
             count: number of images.
-            kinds: number of labels of each.
+            kinds: number of labels per image.
         """
         labels = np.empty((count, kinds), np.int32)
         return cls(empty_images(count, (32, 32, 3)), labels)
 
     def split(self, kind: int) -> Split:
-        """Returns the images with one kind of labels, a column."""
+        """Returns the images with one kind of labels, named by its column."""
         return Split(self.images, np.ascontiguousarray(self.labels[:, kind]))
 
     def md5(self) -> str:
-        """Returns the MD5, in hex, of the records as binary files contain them."""
+        """Returns the MD5, in hex, of the records as stored in binary files."""
         digest = hashlib.md5(usedforsecurity=False)
         for start in range(0, len(self), _BLOCK):  # in blocks, because it makes copies
             block = self[start : start + _BLOCK]

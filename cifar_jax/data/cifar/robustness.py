@@ -1,14 +1,14 @@
 """Test sets for networks trained on CIFAR-10: CIFAR-10.1 and CIFAR-10-C.
 
-CIFAR-10.1 v6 has 2,000 new photographs, chosen as those of CIFAR-10 were: B. Recht et
-al., "Do CIFAR-10 classifiers generalize to CIFAR-10?", 2018, arXiv:1806.00451.
+CIFAR-10.1 v6 has 2,000 new photographs, chosen the way those of CIFAR-10 were: B. Recht
+et al., "Do CIFAR-10 classifiers generalize to CIFAR-10?", 2018, arXiv:1806.00451.
 
-CIFAR-10-C has the test images of CIFAR-10, each spoiled by 19 corruptions at five
+CIFAR-10-C has the test images of CIFAR-10 with each of 19 corruptions at five
 severities: D. Hendrycks and T. Dietterich, "Benchmarking neural network robustness to
 common corruptions and perturbations", 2019, arXiv:1903.12261.
 
 Both are .npy files from the internet, so nothing in them is trusted: nothing is
-unpickled or extracted to disk, no more than the published arrays is read, and types,
+unpickled or extracted to disk, nothing beyond the published arrays is read, and types,
 shapes and labels are checked.
 """
 
@@ -45,9 +45,9 @@ CORRUPTIONS = (*BENCHMARK, "speckle_noise", "gaussian_blur", "spatter", "saturat
 SEVERITIES = (1, 2, 3, 4, 5)
 
 _CIFAR10_1_IMAGES = 2_000
-_CIFAR10_C_IMAGES = 10_000  # of each corruption and severity
+_CIFAR10_C_IMAGES = 10_000  # per corruption and severity
 
-# Addresses, sizes and checksums are also those of TensorFlow Datasets.
+# TensorFlow Datasets has the same addresses, sizes and checksums.
 _CIFAR10_1 = tuple(
     Download(
         url="https://github.com/modestyachts/CIFAR-10.1/blob/master/datasets/"
@@ -81,18 +81,18 @@ _CIFAR10_C = Download(
 )
 _FOLDER = "CIFAR-10-C"
 
-# Where a .npy file is, as `npy_files.locate` takes it.
+# Where a .npy file is: the arguments of `npy_files.locate`.
 _Place = tuple[Path, int, int | None]
 
 
 @dataclasses.dataclass(frozen=True)
 class CorruptedImages:
-    """CIFAR-10-C on disk; images are read when they are asked for.
+    """CIFAR-10-C on disk; images are read on demand.
 
     Attributes:
         source: where it is, in words.
-        pixels: of each corruption, the images at all severities, the mildest first.
-        labels: of one corruption's images, from 0 to 9.
+        pixels: the images of each corruption at all severities, mildest first.
+        labels: the labels of one corruption's images, from 0 to 9.
     """
 
     source: str
@@ -112,7 +112,7 @@ class CorruptedImages:
             count: number of images, at most len(self).
 
         Raises:
-            UserError: they cannot be read any more.
+            UserError: they can no longer be read.
         """
         start = (severity - 1) * len(self)
         pixels = self.pixels[corruption]
@@ -122,7 +122,7 @@ class CorruptedImages:
 
 
 def load_cifar10_1(data_dir: str | os.PathLike[str] | None) -> ImageSet:
-    """Returns CIFAR-10.1 v6, from disk or downloaded.
+    """Loads CIFAR-10.1 v6 from disk, or downloads it.
 
     Args:
         data_dir: directory of its two files; None for TFDS's default.
@@ -130,7 +130,7 @@ def load_cifar10_1(data_dir: str | os.PathLike[str] | None) -> ImageSet:
     Raises:
         UserError: data_dir cannot be used, the files are damaged, or they are neither
             on disk nor reachable.
-        RunError: the download failed halfway.
+        RunError: the download failed midway.
     """
     directory = cifar.data_directory(data_dir)
     paths = _obtain(_CIFAR10_1, directory)
@@ -156,16 +156,16 @@ def load_cifar10_1(data_dir: str | os.PathLike[str] | None) -> ImageSet:
 
 
 def open_cifar10_c(data_dir: str | os.PathLike[str] | None) -> CorruptedImages:
-    """Returns CIFAR-10-C: its archive, downloaded if needed, or its unpacked folder.
+    """Opens CIFAR-10-C: its archive, downloaded if needed, or its unpacked folder.
 
     Args:
         data_dir: directory of CIFAR-10-C.tar or of the folder CIFAR-10-C; None for
             TFDS's default.
 
     Raises:
-        UserError: data_dir cannot be used, a part of CIFAR-10-C is damaged or missing,
-            or it is neither on disk nor reachable.
-        RunError: the download failed halfway.
+        UserError: data_dir cannot be used, part of CIFAR-10-C is damaged or missing, or
+            it is neither on disk nor reachable.
+        RunError: the download failed midway.
     """
     directory = cifar.data_directory(data_dir)
     path = directory / _FOLDER
@@ -189,7 +189,7 @@ def open_cifar10_c(data_dir: str | os.PathLike[str] | None) -> CorruptedImages:
     return CorruptedImages(f"CIFAR-10-C, from {path}", pixels, labels)
 
 
-# What --eval_data calls them.
+# Keyed by the values of --eval_data.
 SETS: dict[str, Callable[..., ImageSet | CorruptedImages]] = {
     "cifar10.1": load_cifar10_1,
     "cifar10-c": open_cifar10_c,
@@ -197,11 +197,11 @@ SETS: dict[str, Callable[..., ImageSet | CorruptedImages]] = {
 
 
 def _obtain(files: Sequence[Download], directory: Path) -> list[Path]:
-    """Returns the paths of a data set's files, and downloads those that are not there.
+    """Returns the paths of a data set's files, downloading those that are missing.
 
     Raises:
         UserError: they are neither on disk nor reachable, or cannot be written.
-        RunError: the download failed halfway.
+        RunError: the download failed midway.
     """
     paths = [directory / file.name for file in files]
     if all(map(_is_there, paths)):
@@ -272,7 +272,7 @@ def _labels(place: _Place, count: int) -> Integer[np.ndarray, " n"]:
 
 @contextlib.contextmanager
 def _reading(path: Path, file: Download) -> Iterator[None]:
-    """Turns any error of reading a part of a published file into a UserError."""
+    """Turns any error in reading part of a published file into a UserError."""
     try:
         yield
     except Exception as error:  # parsers can raise almost anything on hostile input

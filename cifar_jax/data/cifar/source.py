@@ -27,14 +27,14 @@ _VARIABLE = "TFDS_DATA_DIR"
 def load(
     published: Published, data_dir: str | os.PathLike[str] | None, labels: Labels
 ) -> Dataset:
-    """Returns a data set.
+    """Loads a data set.
 
-    It is looked for in this order: what our TFDS builder prepared in data_dir, what
-    TFDS's own builder prepared, an official archive (binary, python, matlab), an
-    unpacked one, the files of Hugging Face. If no directory is named, it is also looked
-    for where torchvision and Keras usually put it. Otherwise it is downloaded and
-    prepared, once. Whatever the source, the pixels and labels decide whether it is the
-    official data set.
+    In data_dir, this looks for data prepared by our TFDS builder, data prepared by
+    TFDS's own builder, an official archive (binary, python, matlab), an unpacked one,
+    and the files of Hugging Face, in this order. If no directory is named, it also
+    looks where torchvision and Keras usually put the data set. Otherwise the data set
+    is downloaded and prepared, once. Whatever the source, the pixels and labels decide
+    whether it is the official data set.
 
     Args:
         published: the data set.
@@ -44,7 +44,7 @@ def load(
     Raises:
         UserError: data_dir cannot be used, the data on disk are damaged, or the data
             set is neither on disk nor reachable.
-        RunError: the download or the preparation failed halfway.
+        RunError: downloading or preparing the data failed midway.
     """
     dataset, problem = find(published, data_dir, labels)
     if dataset is None:
@@ -63,15 +63,15 @@ def find(
     Args:
         published: the data set.
         data_dir: see `load`.
-        labels: likewise.
-        before_download: is called with the data set and an existing directory without
-            it, and may raise UserError.
+        labels: see `load`.
+        before_download: called with the data set and an existing directory that lacks
+            it; may raise UserError.
     """
     directory = data_directory(data_dir)
     try:
         if not stat.S_ISDIR(directory.stat().st_mode):
             raise UserError(
-                f"--data_dir={directory} is a file; give the directory with the data"
+                f"--data_dir={directory} is a file; pass the directory with the data"
             )
         directory = tfds_builder.find_data_dir(published, directory)
         tfds_builder.delete_leftovers(published, directory)
@@ -104,11 +104,11 @@ def find(
 
 
 def explain_unreadable(directory: Path, error: Exception) -> UserError:
-    """Returns the error to raise if the directory of the data cannot be read."""
+    """Returns the error to raise if the data directory cannot be read."""
     reason = getattr(error, "strerror", None) or error
     return UserError(
         f"--data_dir={directory} cannot be read ({reason}); check its permissions, or "
-        "give another directory"
+        "pass a different directory"
     )
 
 
@@ -119,7 +119,7 @@ _Found = tuple[Records, Records, Path]
 def _find_on_disk(
     published: Published, directory: Path
 ) -> tuple[_Found | None, str | None]:
-    """Returns what is there, and a remark on a copy that cannot be read."""
+    """Returns the data there, and a remark on a copy that cannot be read."""
     remark = None
     if tfds_builder.is_available():
         prepared = tfds_builder.prepared_folder(published, directory)
@@ -136,9 +136,9 @@ def _find_on_disk(
 
 
 def _find_elsewhere(published: Published) -> _Found | None:
-    """Returns what torchvision or Keras have left in their usual places.
+    """Returns the data that torchvision or Keras left in their usual places.
 
-    If that is damaged, it is as if it was not there: nobody has asked for it.
+    Damaged data are ignored, since nobody asked for them.
     """
     keras = Path(os.environ.get("KERAS_HOME") or "~/.keras")
     for place in (Path("data"), keras / "datasets"):
@@ -158,7 +158,7 @@ def _download(published: Published, directory: Path) -> _Found:
             f"cannot download to {directory}, whose name is not UTF-8; choose another "
             "directory with --data_dir"
         ) from error
-    # If several runs start at the same time, one of them does it.
+    # If several runs start at the same time, one of them downloads.
     with download.lock(directory, published.title, megabytes=350):
         found, _ = _find_on_disk(published, directory)
         if found is None:
@@ -171,7 +171,7 @@ def _download(published: Published, directory: Path) -> _Found:
 
 
 def _fetch(files: Sequence[Download], directory: Path) -> Path:
-    """Downloads the first of the files that its server gives."""
+    """Downloads the first of the files that a server delivers."""
     failure = None
     for file in files:
         if failure is not None:
@@ -211,7 +211,7 @@ def _dataset(
 def _difference(
     official: Fingerprints | RecordsMD5, dataset: Dataset, train: Records, test: Records
 ) -> str | None:
-    """Returns what data have that the official ones do not; None if they are equal."""
+    """Describes how data differ from the official ones; None if they are equal."""
     match official:
         case RecordsMD5():
             same = official == RecordsMD5(train.md5(), test.md5())
@@ -224,7 +224,7 @@ def _difference(
 
 
 def data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
-    """Returns the directory of the data; raises UserError if it cannot be one."""
+    """Returns the data directory; raises UserError if its name is invalid."""
     if not isinstance(data_dir, str | os.PathLike | None):
         raise UserError(f"--data_dir={data_dir!r} is not the name of a directory")
     given = data_dir or os.environ.get(_VARIABLE) or "~/tensorflow_datasets"

@@ -33,7 +33,7 @@ _RECORDS_PER_READ = 1_000
 
 
 def is_available() -> bool:
-    """Whether array_record files can be read and written on this platform."""
+    """Returns whether this platform can read and write array_record files."""
     return importlib.util.find_spec("array_record") is not None
 
 
@@ -43,7 +43,7 @@ def prepared_folder(published: Published, data_dir: Path) -> Path:
 
 
 def delete_leftovers(published: Published, data_dir: Path) -> None:
-    """Deletes what killed preparations have left."""
+    """Deletes what killed preparations left behind."""
     name = f"{_name(published)}/incomplete.*"
     if any(data_dir.glob(name)):
         with download.lock_if_free(data_dir) as is_free:
@@ -52,9 +52,9 @@ def delete_leftovers(published: Published, data_dir: Path) -> None:
 
 
 def find_data_dir(published: Published, folder: Path) -> Path:
-    """Returns the directory in which a folder was prepared; if it was not, the folder.
+    """Returns the directory in which a folder was prepared, or else the folder itself.
 
-    People name the folder of the data set, or that of its version.
+    People may name the folder of the data set, or that of its version.
     """
     for own in (folder, folder.parent):
         versions = own.glob("[0-9]*/dataset_info.json")
@@ -159,7 +159,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _name(published: Published) -> str:
-    # Another one than that of TFDS's own builder, which is the name of its folder.
+    # Not that of TFDS's own builder, because it also names the folder.
     return f"cifar_jax_{published.name}"
 
 

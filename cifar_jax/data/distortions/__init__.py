@@ -1,7 +1,7 @@
 """Distortions of the training images, by name.
 
 Those in DISTORTIONS change one image; those in MIXTURES change a batch and its targets.
-All are pure functions, and the draws of one do not depend on the others.
+All are pure functions, and the random draws of one do not depend on the others.
 """
 
 import zlib
@@ -45,15 +45,15 @@ MIXTURES: Registry[Mixture] = Registry(
     },
 )
 
-# The tutorial's four were the parts of one split of the key.
+# The tutorial's four distortions once used the parts of a split key.
 _STREAMS = {"Crop": 0, "Flip": 1, "Brightness": 2, "Contrast": 3}
 
 
 def keys(key: Key[Array, ""], steps: Sequence[object]) -> list[Key[Array, ""]]:
-    """Returns a key for each distortion, by its class and not by its place in the list.
+    """Returns a key for each distortion, which depends on its class, not its position.
 
-    So leaving one out changes the draws of no other. One that occurs again gets a
-    different key.
+    So leaving one out does not change the draws of the others. Repeats of a distortion
+    get different keys.
     """
     names = [type(step).__name__ for step in steps]
     found = []
@@ -66,7 +66,7 @@ def keys(key: Key[Array, ""], steps: Sequence[object]) -> list[Key[Array, ""]]:
 
 
 def parse(text: str) -> tuple[tuple[Distortion, ...], tuple[Mixture, ...]]:
-    """Returns the distortions of single images and the mixtures that a text lists.
+    """Parses a list of distortions of single images, followed by mixtures.
 
     Raises:
         UserError: the text is not such a list, or a mixture comes before a distortion.
@@ -78,6 +78,6 @@ def parse(text: str) -> tuple[tuple[Distortion, ...], tuple[Mixture, ...]]:
     if any(mixes[:count]):
         raise UserError(
             f"--distortions={text}: {' and '.join(MIXTURES)} mix whole "
-            "batches, so they come last"
+            "batches, so they must come last"
         )
     return steps[:count], steps[count:]

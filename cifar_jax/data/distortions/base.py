@@ -1,4 +1,4 @@
-"""What distortions are given, and what they return."""
+"""The inputs and outputs of distortions."""
 
 import dataclasses
 from typing import Protocol, runtime_checkable
@@ -8,15 +8,14 @@ from jaxtyping import Array, Float, Int, Key, Num
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """What is known about a training image besides its pixels.
+    """What a distortion can know about a training image besides its pixels.
 
     Attributes:
         epoch: how many times it was seen before.
         index: its number in the training set.
-        key: the same for this image in every epoch, and another in each run with
-            another seed.
-        size: height and width of the network's inputs or, if the image is smaller, its
-            own.
+        key: random key that depends on the image and the run's seed, not on the epoch.
+        size: height and width of the network's inputs, or of the image if it is
+            smaller.
     """
 
     epoch: Int[Array, ""]
@@ -35,7 +34,7 @@ class Distortion(Protocol):
         """Returns the distorted image.
 
         Args:
-            key: for this image in this step.
+            key: random key for this image in this step.
             image: bytes or floats with values from 0 to 255, or beyond: nothing is
                 clipped.
             example: what else is known about the image.
@@ -56,8 +55,8 @@ class Mixture(Protocol):
         """Returns a batch of mixed images and their targets.
 
         Args:
-            key: for this step.
-            images: of the whole batch, distorted one by one before.
-            targets: probabilities of the classes.
+            key: random key for this step.
+            images: the whole batch, already distorted one by one.
+            targets: class probabilities.
         """
         ...

@@ -16,7 +16,7 @@ class Crop:
     """A random window of the network's size.
 
     Attributes:
-        padding: black pixels added at each side before.
+        padding: black pixels to add on each side first.
     """
 
     padding: int = 0
@@ -44,7 +44,7 @@ class CenterCrop:
 
 @dataclasses.dataclass(frozen=True)
 class Translate:
-    """A random window of the network's size, of the image continued by reflection.
+    """A random window of the network's size, from the image padded by reflection.
 
     Attributes:
         by: the largest shift in pixels, in each direction.
@@ -77,7 +77,7 @@ class Flip:
 class AlternatingFlip:
     """The mirror image in every other epoch, so that two epochs show both sides.
 
-    Which half of the images begins mirrored is drawn once for a run (Jordan, 94% on
+    Which half of the images starts out mirrored is drawn once per run (Jordan, 94% on
     CIFAR-10 in 3.29 Seconds on a Single GPU, 2024, section 3.6).
     """
 

@@ -1,4 +1,4 @@
-"""Mixtures of the images of a batch, and of their targets."""
+"""Mixtures of the images in a batch, and of their targets."""
 
 import dataclasses
 
@@ -11,13 +11,13 @@ from cifar_jax.checks import check_range
 
 @dataclasses.dataclass(frozen=True)
 class Mixup:
-    """Weighted means of an image and the next one of the batch, and of their targets.
+    """Weighted means of each image and the next in the batch, and of their targets.
 
     Zhang et al., mixup: Beyond Empirical Risk Minimization, 2018. One weight is drawn
     for the whole batch.
 
     Attributes:
-        alpha: the weight is from Beta(alpha, alpha).
+        alpha: the weight is drawn from Beta(alpha, alpha).
     """
 
     alpha: float = 0.2
@@ -37,14 +37,14 @@ class Mixup:
 
 @dataclasses.dataclass(frozen=True)
 class Cutmix:
-    """A rectangle of the next image of the batch, and its share of the targets.
+    """A rectangle from the next image in the batch, and its share of the targets.
 
     Yun et al., CutMix: Regularization Strategy to Train Strong Classifiers with
     Localizable Features, 2019. One rectangle is drawn for the whole batch.
 
     Attributes:
-        alpha: the share that the image keeps is from Beta(alpha, alpha), before the
-            rectangle is cut off at the edges.
+        alpha: the share that the image keeps is drawn from Beta(alpha, alpha), before
+            the rectangle is clipped at the edges.
     """
 
     alpha: float = 1.0
@@ -71,5 +71,5 @@ class Cutmix:
 
 
 def _mean(values: Float[Array, "n ..."], weight: Float[Array, ""]) -> Array:
-    """Returns weight * values + (1 - weight) * those of the next in the batch."""
+    """Returns weight * values + (1 - weight) * the next values in the batch."""
     return weight * values + (1 - weight) * jnp.roll(values, -1, axis=0)

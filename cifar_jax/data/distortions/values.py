@@ -16,7 +16,7 @@ class Brightness:
     """A random shift of all values.
 
     Attributes:
-        delta: the largest change, of 255.
+        delta: the largest change, on the scale from 0 to 255.
     """
 
     delta: float = 63.0
@@ -35,7 +35,7 @@ class Contrast:
     """A random scaling of each channel's distance from its mean.
 
     Attributes:
-        delta: the factor is from 1 - delta to 1 + delta.
+        delta: the factor ranges from 1 - delta to 1 + delta.
     """
 
     delta: float = 0.8
@@ -52,13 +52,13 @@ class Contrast:
 
 @dataclasses.dataclass(frozen=True)
 class Cutout:
-    """A gray square at a random place, which may reach beyond the edge.
+    """A uniform square at a random position, which may extend beyond the edge.
 
     DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with
-    Cutout, 2017. Their square is 0 after normalization; here it is the image's mean.
+    Cutout, 2017. Their square is 0 after normalization; here it has the image's mean.
 
     Attributes:
-        size: of the square, in pixels.
+        size: height and width of the square in pixels.
     """
 
     size: int = 8

@@ -1,8 +1,8 @@
-"""Pictures of more than 8 bits: gray values of 16 or 32 bits, and floats.
+"""Pictures with more than 8 bits: 16- or 32-bit gray values, and floats.
 
-Networks see 8 bits. All pictures of a data set are scaled by the same range, so that a
-scene that is brighter than another stays so; the range of the training pictures is
-recorded with a run, and used for the pictures that its network is given later.
+Networks see 8 bits. All pictures in a data set are scaled by the same range, so that
+brighter scenes stay brighter. A run records the range of its training pictures, which
+is also used for the pictures that its network is given later.
 """
 
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ _SIXTEEN_BITS: Range = (0.0, 65535.0)
 
 
 class DeepValuesError(ValueError):
-    """It is not known how the values of a picture become 8 bits."""
+    """It is unknown how to convert the values of a picture to 8 bits."""
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether a picture has more than 8 bits that Pillow keeps.
+    """Returns whether a picture has more than 8 bits that Pillow keeps.
 
-    Of colors with 16 bits, it keeps the higher 8.
+    Of 16-bit colors, it keeps the upper 8 bits.
     """
     return image.mode.startswith(("I", "F"))
 
 
 def has_eight_bits(beginning: bytes) -> bool:
-    """Whether a file certainly has 8 bits a color, by its first 25 bytes or more."""
+    """Returns whether a file surely has 8-bit colors, by its first 25 or more bytes."""
     if beginning.startswith(b"\x89PNG"):
         return beginning[24:25] <= b"\x08"  # as the header says
     return beginning.startswith((b"\xff\xd8\xff", b"GIF8", b"RIFF"))
@@ -46,9 +46,9 @@ def bounds(image: Image.Image) -> Range:
 
 
 def join_ranges(ranges: Sequence[Range]) -> Range | None:
-    """Returns the range of a data set, from those of its pictures; None without any.
+    """Returns the range of a data set from those of its pictures; None without any.
 
-    If all values are the same, it becomes the middle of the range.
+    If all values are equal, they become the middle of the range.
     """
     if not ranges:
         return None
@@ -64,12 +64,12 @@ def to_gray(
 
     Args:
         image: the picture.
-        file_format: Pillow's name of the format of its file.
-        value_range: of its data set. None: that of 16 bits, if these are what it has.
+        file_format: Pillow's name for the file format.
+        value_range: range of its data set; None for that of 16 bits, if it has 16.
 
     Raises:
-        DeepValuesError: it is not known which values are black and white, or some
-            values are not finite.
+        DeepValuesError: it is unknown which values are black and white, or some values
+            are not finite.
     """
     values = _values(image)
     if value_range is None and _has_sixteen_bits(image, file_format):
@@ -77,8 +77,8 @@ def to_gray(
     if value_range is None:
         raise DeepValuesError(
             f"its values are from {values.min():g} to {values.max():g}, and there were "
-            "no such pictures in the training, so which of them are black and white is "
-            "not known; save it with 8 or 16 bits"
+            "no such training pictures, so it is unknown which values are black and "
+            "white; save it with 8 or 16 bits"
         )
     low, high = value_range
     scaled = np.clip((values - low) * (255 / (high - low)), 0, 255)
@@ -86,7 +86,7 @@ def to_gray(
 
 
 def _has_sixteen_bits(image: Image.Image, file_format: str | None) -> bool:
-    # Pillow scales PGM, and has read PNG, to 16 bits in a mode that has 32.
+    # In a mode with 32 bits, Pillow scales PGM to 16 bits, and used to do so with PNG.
     return image.mode.startswith("I;16") or file_format in ("PPM", "PNG")
 
 

@@ -1,4 +1,4 @@
-"""Draws pictures for testing and validation, by the hashes of their names."""
+"""Draws test and validation pictures by the hashes of their names."""
 
 import dataclasses
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cifar_jax.errors import UserError
 
-# Without a folder of test pictures, one in this many of each class is for testing.
+# Without a folder of test pictures, one in this many of each class becomes one.
 TEST_SHARE = 5
 
 
@@ -19,9 +19,9 @@ class Picture:
     """A file that should be a picture.
 
     Attributes:
-        path: of the file.
-        name: its path in the folder, with slashes.
-        label: of its class.
+        path: path of the file.
+        name: its path in the data set's folder, with slashes.
+        label: label of its class.
     """
 
     path: Path
@@ -49,8 +49,8 @@ def split_off_validation(
 ) -> tuple[list[Picture], list[Picture]]:
     """Splits training pictures into those that stay and those that are held out.
 
-    By systematic sampling: every so many in the order of classes, and within them in
-    that of the draw, so that each class loses its share. One of each class stays.
+    This is systematic sampling: one in every so many, in the order of classes and,
+    within them, of the draw, so that each class loses its share. One of each stays.
     """
     ordered = sorted(
         pictures, key=lambda picture: (picture.label, _rank(picture, seed))
@@ -59,7 +59,7 @@ def split_off_validation(
     if size > len(free):
         raise UserError(
             f"--validation_size={size} is too large: of {len(pictures)} training "
-            f"pictures {len(free)} can be held out, as one of each class must stay"
+            f"pictures, {len(free)} can be held out, as one of each class must stay"
         )
     held_out = {free[(2 * i + 1) * len(free) // (2 * size)] for i in range(size)}
     return _divide(pictures, held_out)

@@ -1,8 +1,8 @@
-"""Labels of pictures that are in no folders of classes, from a file beside them.
+"""Labels of pictures that are not in class folders, from a file next to them.
 
-Kaggle's layout has train/*.png and trainLabels.csv, with lines such as `17,cat`; that
-of Tiny ImageNet has val/images/*.JPEG and val/val_annotations.txt, whose first two
-columns, separated by tabs, are the file and its class.
+Kaggle's layout has train/*.png and trainLabels.csv, with lines such as `17,cat`. Tiny
+ImageNet's has val/images/*.JPEG and val/val_annotations.txt, whose first two columns,
+separated by tabs, are the file and its class.
 """
 
 import csv
@@ -21,9 +21,9 @@ class Labels(NamedTuple):
     """The labels of pictures.
 
     Attributes:
-        file: that they are from.
+        file: the file that they are from.
         names: the class of each picture.
-        unused: the number of lines that are of no picture.
+        unused: number of lines that match no picture.
     """
 
     file: Path
@@ -34,19 +34,19 @@ class Labels(NamedTuple):
 def find(
     root: Path, folder: Path, split: str, pictures: Sequence[str]
 ) -> Labels | None:
-    """Returns the labels of pictures, if there is a file of them.
+    """Returns the labels of pictures, or None if no file has them.
 
-    It is in the folder of the split, or beside that with the split's name in its own;
-    that of the training pictures may have another name, such as labels.csv.
+    The file is in the split's folder, or next to it and named after the split. The
+    training pictures' file may have another name, such as labels.csv.
 
     Args:
         root: the folder of the splits.
-        folder: that of this split.
+        folder: the folder of this split.
         split: one of `splits.TRAIN`, `splits.TEST`, `splits.VALIDATION`.
-        pictures: the names of the pictures' files.
+        pictures: the file names of the pictures.
 
     Raises:
-        UserError: the file cannot be read, lacks pictures, or there are several.
+        UserError: the file cannot be read, lacks pictures, or contradicts another one.
     """
     found = []
     for file in _candidates(root, folder, split):
@@ -68,7 +68,7 @@ def _candidates(root: Path, folder: Path, split: str) -> list[Path]:
 
 
 def _tables(folder: Path) -> list[Path]:
-    # A sample submission has the ids of pictures, but not their labels.
+    # A sample submission has picture ids, but not their labels.
     return sorted(
         file
         for file in folder.iterdir()
@@ -87,9 +87,9 @@ def _split_in(stem: str) -> str:
 
 
 def _read(file: Path) -> dict[str, str]:
-    """Returns the second column of a table by the first; nothing if it has others.
+    """Returns a table's second column by the first; empty if it has other columns.
 
-    Tables with commas have just these two columns, those with tabs may have more.
+    Comma-separated tables must have two columns; tab-separated ones may have more.
     """
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
@@ -117,8 +117,8 @@ def _read(file: Path) -> dict[str, str]:
 def _labels(
     file: Path, table: dict[str, str], pictures: Sequence[str]
 ) -> Labels | None:
-    """Returns the labels of pictures, which a table knows with or without endings."""
-    # By the name under which the table knows a picture.
+    """Returns the labels of pictures, which a table lists with or without endings."""
+    # The name that the table has for each picture.
     known = {n: n if n in table else PurePosixPath(n).stem for n in pictures}
     missing = [name for name, key in known.items() if not table.get(key)]
     if len(missing) == len(pictures):

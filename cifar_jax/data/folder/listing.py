@@ -1,7 +1,7 @@
 """The pictures in a folder: their classes, and which of them are for testing.
 
-The layout is that of most tools: a sub-folder for each class, or folders of training,
-test and validation pictures with those sub-folders, or a file of labels, for each.
+The layout is that of most tools: a sub-folder for each class; or folders of training,
+test and validation pictures, each with such sub-folders or a file of labels.
 """
 
 import dataclasses
@@ -32,9 +32,9 @@ class Listing:
         train: the training pictures.
         validation: the held-out training pictures; may be empty.
         test: the test pictures.
-        ignored: numbers of files that are no pictures by the endings of their names.
-        drawn: whether the test pictures were drawn, because there is no folder of them.
-        remarks: sentences that a reader of results must know.
+        ignored: number of files that are not pictures, by the ending of their names.
+        drawn: whether the test pictures were drawn, because they have no folder.
+        remarks: sentences that readers of the results must know.
     """
 
     root: Path
@@ -48,16 +48,17 @@ class Listing:
 
 
 def find(directory: Path, split_seed: int = 0, validation_size: int = 0) -> Listing:
-    """Lists the pictures in a folder, those of each split in the order of file names.
+    """Lists the pictures in a folder; those of each split are sorted by file name.
 
-    With folders of training and test, or training and validation pictures, the second
-    has the test pictures; with all three, the validation pictures are those of their
-    folder. Otherwise a fifth of each class is for testing, rounded down but at least
-    one of two: those whose names have the smallest SHA-256 with the seed, so that few
-    change when pictures are added. Pictures for validation are drawn likewise from all
-    training pictures, each class in proportion.
+    With two folders, one of training pictures and one of test or validation pictures,
+    the latter has the test pictures; with all three, each has its own. Otherwise a
+    fifth of each class is for testing, rounded down but at least one of two: those
+    whose names have the smallest SHA-256 with the seed, so that few change when
+    pictures are added. Validation pictures are drawn in the same way from all training
+    pictures, from each class in proportion.
 
-    What is no picture, see `picture_files`, is ignored; symbolic links are followed.
+    Files that are not pictures (see `picture_files`) are ignored; symbolic links are
+    followed.
 
     Args:
         directory: the folder.
@@ -65,15 +66,15 @@ def find(directory: Path, split_seed: int = 0, validation_size: int = 0) -> List
         validation_size: number of training pictures to hold out.
 
     Raises:
-        UserError: the layout is another one, or a split or a class is empty.
+        UserError: the layout is a different one, or a split or class is empty.
         OSError: a folder cannot be read.
     """
     reader = _Reader(splits.find_root(directory))
     found = reader.read(split_seed)
     if not found.test:
         raise UserError(
-            f"{found.root} has no test pictures; have at least two pictures in a "
-            "class, or some in train/CLASS and others in test/CLASS"
+            f"{found.root} has no test pictures; put at least two pictures into a "
+            "class, or some into train/CLASS and others into test/CLASS"
         )
     if validation_size == 0:
         return found
@@ -98,7 +99,7 @@ class _Reader:
         self._remarks: list[str] = []
 
     def read(self, split_seed: int) -> Listing:
-        """Returns the listing, for which test pictures are drawn if need be."""
+        """Returns the listing; draws test pictures if necessary."""
         folders = splits.find(self._root) or {TRAIN: self._root}
         found = {}
         for split in (TRAIN, VALIDATION, TEST):
@@ -127,7 +128,7 @@ class _Reader:
         )
 
     def _split(self, split: str, folder: Path) -> list[Picture] | None:
-        """Lists a split, in the order of file names; None if it has no labels."""
+        """Lists a split, sorted by file name; None if it has no labels."""
         flat = splits.find_flat(folder)
         found = self._find_in_classes(folder, split) if flat is None else None
         if flat is not None:
@@ -146,18 +147,18 @@ class _Reader:
         return sorted(pictures, key=lambda picture: (picture.path.name, picture.label))
 
     def _find_in_classes(self, folder: Path, split: str) -> list[_Found]:
-        """Returns the pictures in folders of classes."""
+        """Returns the pictures in class folders."""
         loose = sum(has_picture_name(file.name) for file in folder.iterdir())
         if loose:
             self._remarks.append(
-                f"{loose} pictures in {folder} are in no folder of a class; not used."
+                f"{loose} pictures in {folder} are in no class folder; not used."
             )
         entries = splits.list_folders(folder)
         if splits.are_not_classes(entry.name for entry in entries):
             names = " and ".join(sorted(entry.name for entry in entries))
             raise UserError(
                 f"{folder} has {names}, which name no classes; put the pictures of "
-                "each class into a sub-folder with the name of the class"
+                "each class into a sub-folder named after the class"
             )
         pictures = []
         for entry in entries:
@@ -180,7 +181,7 @@ class _Reader:
     def _find_in_file(
         self, flat: Path, folder: Path, split: str
     ) -> list[_Found] | None:
-        """Returns the pictures of a split by a file of labels, if there is one."""
+        """Returns the pictures of a split by a file of labels; None without a file."""
         files = sorted(self._files(flat))
         names = [path.name for path, _ in files]
         labels = label_files.find(self._root, folder, split, names) if files else None
@@ -188,13 +189,13 @@ class _Reader:
             if split == TRAIN or not files:
                 raise UserError(self._explain_unlabeled(folder, len(files)))
             self._remarks.append(
-                f"The {len(files)} pictures in {folder} have no labels, neither by "
-                "folders of classes nor in a file; not used."
+                f"The {len(files)} pictures in {folder} have no labels, neither from "
+                "class folders nor from a file; not used."
             )
             return None
         if labels.unused:
             self._remarks.append(
-                f"{labels.unused} lines of {labels.file} are of no picture in {folder}."
+                f"{labels.unused} lines of {labels.file} match no picture in {folder}."
             )
         for name in sorted(set(labels.names)):
             if not name.isprintable():
@@ -202,22 +203,22 @@ class _Reader:
         return [(*file, name) for file, name in zip(files, labels.names, strict=True)]
 
     def _explain_unlabeled(self, folder: Path, count: int) -> str:
-        """Says what is wrong with a folder that should have folders of classes."""
+        """Explains what is wrong with a folder that should have class folders."""
         problem = f"{folder} has no pictures in sub-folders"
         if not count and (packed := archive_names.list_archives(self._root)):
             return f"{problem}; unpack {packed[0]} first"
         if count:
-            problem += f" ({count} are directly in it, and so of no class)"
+            problem += f" ({count} are directly in it, and so have no class)"
         return (
-            f"{problem}; put those of each class into a sub-folder with the name of "
-            f"the class, or write their labels into {self._root / 'trainLabels.csv'}, "
+            f"{problem}; put those of each class into a sub-folder named after the "
+            f"class, or write their labels into {self._root / 'trainLabels.csv'}, "
             "a line such as 1.png,cat for each"
         )
 
     def _files(self, folder: Path) -> list[tuple[Path, str]]:
-        """Returns path and name of each picture, and counts what else there is."""
+        """Returns the path and name of each picture, and counts the other files."""
         place = "".join(f"{part}/" for part in folder.relative_to(self._root).parts)
-        # macOS stores accents as characters of their own.
+        # macOS stores accents as separate characters.
         place = unicodedata.normalize("NFC", place)
         pictures = []
         with os.scandir(folder) as entries:
@@ -232,7 +233,7 @@ class _Reader:
 
 
 def _class_folder(folder: Path) -> Path:
-    """Returns the folder of a class's pictures: itself, or the only one in it, images.
+    """Returns the folder of a class's pictures: itself, or its only one, `images`.
 
     Raises:
         UserError: it contains other folders.
@@ -242,8 +243,8 @@ def _class_folder(folder: Path) -> Path:
         if flat is None or any(has_picture_name(f.name) for f in folder.iterdir()):
             raise UserError(
                 f"{folder} should contain the pictures of a class, but has a folder "
-                f"{inner[0].name}; give --data_dir the folder of all classes, or one "
-                "with train and test in it"
+                f"{inner[0].name}; set --data_dir to the folder of all classes, or to "
+                "one with train and test in it"
             )
         return flat
     return folder

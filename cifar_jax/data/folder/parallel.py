@@ -1,4 +1,4 @@
-"""Calls a function with each of many pictures, in threads."""
+"""Calls a function on each of many pictures, in threads."""
 
 import concurrent.futures
 import os

@@ -2,13 +2,13 @@
 
 CACHE/pictures/KEY/NAME.images     the pixels of a split, one image after another
 CACHE/pictures/KEY/NAME.labels     its labels, as int32
-CACHE/pictures/KEY/contents.json   what else `Decoded` has
+CACHE/pictures/KEY/contents.json   everything else in `Decoded`
 CACHE/pictures/FOLDER.json         the sizes and times of a folder's files
 
-KEY is a hash of the contents of all files, so a picture that changes leads to a new
-cache. To find it in seconds, the files are only read if their sizes or times have
-changed. The pixels are not compressed: they are mapped into memory, so that a set which
-is larger than the memory can be used, and any images can be read at once.
+KEY is a hash of the contents of all files, so a changed picture leads to a new cache.
+To find it within seconds, files are read only if their sizes or times have changed. The
+pixels are not compressed: they are memory-mapped, so that a set may be larger than the
+memory, and any image can be read immediately.
 """
 
 import hashlib
@@ -32,23 +32,23 @@ from cifar_jax.errors import UserError
 
 _CONTENTS = "contents.json"
 _FORMAT = 2  # of the cache and of how pictures are decoded
-# The pixels of larger sets are not hashed each time that they are used.
+# The pixels of larger sets are not hashed on every use.
 _MAX_VERIFIED_BYTES = 1 << 30
 
 Pictures = Mapping[str, Sequence[Picture]]
 
 
 class Decoded(NamedTuple):
-    """The pixels of pictures, and what is known of them.
+    """The pixels of pictures, and details about them.
 
     Attributes:
-        splits: the images and labels by the name of their split.
-        fingerprint: of the splits that are not empty, in order.
+        splits: the images and labels by split name.
+        fingerprint: fingerprint of the splits that are not empty, in order.
         damaged: the name of each picture that is left out, with the reason.
         value_range: the values of deep pictures that became 0 and 255; None if there
-            are no such pictures to train on.
+            are no deep training pictures.
         levels: the darkest and the lightest value, from 0 to 255, of the training
-            pictures, without the tenth of them that is extreme.
+            pictures, without the most extreme tenth of them.
     """
 
     splits: dict[str, Split]
@@ -72,13 +72,13 @@ def read(
 
     Args:
         directory: the folder that they are in.
-        found: the pictures by the name of their split; one is "train".
+        found: the pictures by split name; one split is "train".
         size: height and width of the images to return.
-        value_range: the values of deep pictures that become 0 and 255; None: the
+        value_range: the values of deep pictures that become 0 and 255; None for the
             smallest and the largest in the training pictures.
 
     Raises:
-        UserError: a picture is damaged in the cache.
+        UserError: the cached pixels are damaged.
         OSError: the cache cannot be read or written.
     """
     cache = user_cache() / "pictures"
@@ -106,7 +106,7 @@ def _key(
     size: int,
     value_range: deep.Range | None,
 ) -> str:
-    """Returns the key of the pictures' pixels."""
+    """Returns the cache key of the pictures' pixels."""
     everything = [p for split in found.values() for p in split]
     # The order of the pictures in their splits follows from their names.
     names = [
@@ -119,7 +119,7 @@ def _key(
 
 
 def _contents(cache: Path, directory: Path, everything: Sequence[Picture]) -> str:
-    """Returns a hash of the contents of all pictures, by reading them if need be."""
+    """Returns a hash of the contents of all pictures, reading them if necessary."""
     ordered = sorted(everything, key=lambda picture: picture.name)
     status = hashlib.sha256()
     for picture in ordered:
@@ -138,7 +138,7 @@ def _contents(cache: Path, directory: Path, everything: Sequence[Picture]) -> st
         contents = hashlib.sha256()
         for picture, digest in digests.items():
             contents.update(f"{picture.name!r} {digest}\n".encode())
-        # What cannot be read now may be readable later, with the same size and times.
+        # An unreadable file may be readable later, with the same size and times.
         if None not in digests.values():
             record = {"status": status.hexdigest(), "contents": contents.hexdigest()}
             with unfinished.create(known) as partial:
@@ -148,7 +148,7 @@ def _contents(cache: Path, directory: Path, everything: Sequence[Picture]) -> st
 
 
 def _status(path: Path) -> tuple[int, ...] | None:
-    """Returns what changes when a file is written; None if there is no such file."""
+    """Returns a file's size and times, which show changes; None without such a file."""
     try:
         status = path.stat()
     except OSError:
@@ -170,7 +170,7 @@ def _digest(picture: Picture) -> str | None:
 def _write(
     folder: Path, found: Pictures, size: int, value_range: deep.Range | None
 ) -> None:
-    """Decodes pictures into a folder that gets its name once it is complete."""
+    """Decodes pictures into a folder that gets its final name once it is complete."""
     with unfinished.create(folder) as partial:
         partial.mkdir()
         _fill(partial, found, size, value_range)
@@ -216,16 +216,16 @@ def _value_range(split: Sequence[Picture]) -> deep.Range | None:
     def bounds(picture: Picture) -> deep.Range | None:
         try:
             return pictures.deep_bounds(picture.path)
-        except UserError:  # as decoding it will say
+        except UserError:  # which decoding will report
             return None
 
     with pictures.quiet_decoders():
-        ranges = [found for _, found in in_parallel(bounds, split, "Looking for range")]
+        ranges = [found for _, found in in_parallel(bounds, split, "Finding the range")]
     return deep.join_ranges([found for found in ranges if found is not None])
 
 
 def _ordinary(levels: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Returns the lowest and highest value, without the tenth of extreme pictures."""
+    """Returns the lowest and highest value, without the most extreme tenth of each."""
     if not levels:
         return 0, 255
     low, high = np.array(levels).T
@@ -254,7 +254,7 @@ def _decode(
 
 
 def _verify(folder: Path, size: int) -> Decoded:
-    """Returns what is in a folder of the cache."""
+    """Returns the contents of a cache folder."""
     contents: dict[str, Any] = json.loads(_regular(folder / _CONTENTS).read_bytes())
     splits = _splits(folder, contents["counts"], size)
     if sum(split.images.nbytes for split in splits.values()) <= _MAX_VERIFIED_BYTES:
@@ -278,14 +278,14 @@ def _splits(folder: Path, counts: Mapping[str, int], size: int) -> dict[str, Spl
     for name, count in counts.items():
         shape, path = (count, size, size, 3), _regular(folder / f"{name}.images")
         if path.stat().st_size != np.prod(shape, dtype=np.int64):
-            raise CacheDamagedError(f"{path.name} has another size")
+            raise CacheDamagedError(f"{path.name} has the wrong size")
         # An empty file cannot be mapped.
         images = np.memmap(path, np.uint8, "r", shape=shape) if count else None
         labels = np.fromfile(_regular(folder / f"{name}.labels"), "<i4").astype(
             np.int32
         )
         if len(labels) != count:
-            raise CacheDamagedError(f"{name}.labels has another size")
+            raise CacheDamagedError(f"{name}.labels has the wrong size")
         splits[name] = Split(
             np.empty(shape, np.uint8) if images is None else images, labels
         )
@@ -293,7 +293,7 @@ def _splits(folder: Path, counts: Mapping[str, int], size: int) -> dict[str, Spl
 
 
 def _regular(path: Path) -> Path:
-    """Returns the path of a file, unless reading it could block or never end."""
+    """Returns the path, unless reading the file could block or never end."""
     if path.exists() and not path.is_file():
         raise CacheDamagedError(f"{path.name} is not a regular file")
     return path

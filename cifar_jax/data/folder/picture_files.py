@@ -1,4 +1,4 @@
-"""Tells which files are pictures: by the ends of their names, else by their bytes."""
+"""Recognizes pictures by the endings of file names, or else by the files' bytes."""
 
 import os
 import warnings
@@ -17,11 +17,11 @@ else:
     pillow_heif.register_heif_opener()
 
 _HEIF = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
-# The kinds of HEIF that need pillow-heif, as bytes 4 to 12 of a file tell them.
+# The kinds of HEIF that need pillow-heif, by bytes 4 to 12 of a file.
 _HEIF_BRANDS = frozenset(
     b"ftyp" + brand for brand in b"heic heix heim heis hevc hevx mif1 msf1".split()
 )
-# Of the raw files of cameras, Pillow would read the small preview.
+# Of camera raw files, Pillow would read the small preview.
 _RAW = frozenset(
     {
         *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".nef", ".nrw", ".orf"),
@@ -30,7 +30,7 @@ _RAW = frozenset(
 )
 _OTHER_PICTURES = _RAW | {".jxl", ".svg", ".svgz"}
 _UNREADABLE = _HEIF | _OTHER_PICTURES
-# Some of them are among the files that Pillow can write, but not read.
+# Some of these Pillow can write, but not read.
 _NO_PICTURES = frozenset(
     {
         *(".txt", ".md", ".rst", ".log", ".csv", ".tsv", ".json", ".jsonl", ".xml"),
@@ -43,33 +43,33 @@ _NO_PICTURES = frozenset(
     }
 )
 # What a file with an unknown ending may be. Formats with shorter signatures, or none,
-# would take other files for pictures, so of the short ones the header must be right.
+# would mistake other files for pictures; those with short ones need a valid header.
 _SIGNED = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PSD", "HEIF")
 _SHORTLY_SIGNED = ("BMP", "PPM", "ICO")
-# What macOS and storage servers put beside the folders of people.
+# What macOS and storage servers put next to people's folders.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "lost+found"})
 
 
 def ending(name: str) -> str:
-    """Returns the end of a file's name in lower case, with its dot; may be empty."""
+    """Returns the ending of a file name in lower case, with its dot; may be empty."""
     return os.path.splitext(name)[1].lower()  # noqa: PTH122
 
 
 def is_own_folder(name: str) -> bool:
-    """Whether a folder is a person's, not a hidden one or one of a system."""
+    """Returns whether a folder is the user's own, not a hidden or system folder."""
     return name[:1] != "." and name not in _SYSTEM_FOLDERS
 
 
 def has_picture_name(name: str) -> bool:
-    """Whether a file's name has the ending of a picture, readable here or not."""
+    """Returns whether a file name has a picture ending, readable here or not."""
     return name[:1] != "." and _is_picture_ending(ending(name))
 
 
 def is_picture(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is to be read as a picture.
+    """Returns whether a file should be read as a picture.
 
-    Its name decides if its ending is known or there is none, as photographs often have
-    none. Otherwise the beginning of the file does. Hidden files are no pictures.
+    Its name decides if it has a known ending or none, as photographs often have none.
+    Otherwise the beginning of the file decides. Hidden files are not pictures.
     """
     name = os.path.basename(path)  # noqa: PTH119
     end = ending(name)
@@ -79,11 +79,11 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
 
 
 def find_obstacle(name: str, beginning: bytes = b"") -> str | None:
-    """Returns why a picture cannot be read here, by its kind; None: it may be.
+    """Returns why this kind of picture cannot be read here, or None if it may be.
 
     Args:
-        name: of a file; its ending counts.
-        beginning: of its contents, if they are known; at least 12 bytes.
+        name: file name; only its ending counts.
+        beginning: the first 12 or more bytes of the file, if known.
     """
     is_heif = ending(name) in _HEIF or beginning[4:12] in _HEIF_BRANDS
     if is_heif and not HAS_HEIF:
@@ -108,7 +108,7 @@ def _begins_like_picture(path: str | os.PathLike[str]) -> bool:
         with path.open("rb") as file:
             beginning = file.read(16)
     except OSError:
-        return True  # as reading it will say
+        return True  # reading it will report the error
     Image.init()
     accepts = [Image.OPEN[name][1] for name in _SIGNED if name in Image.OPEN]
     if beginning[4:12] in _HEIF_BRANDS or any(f and f(beginning) for f in accepts):

@@ -1,4 +1,4 @@
-"""Reads image files at the size that networks take; shows what networks are given."""
+"""Reads image files at the size that networks take, and shows network inputs."""
 
 import contextlib
 import errno
@@ -20,24 +20,24 @@ from cifar_jax.data.failure import reason
 from cifar_jax.data.folder import deep, picture_files
 from cifar_jax.errors import RunError, UserError
 
-# Editors put megabytes of text and color profiles into PNG files, of which Pillow takes
-# 1 MB for an attack. This, too, bounds the memory that a hostile file can use.
+# Editors put megabytes of text and color profiles into PNG files, while Pillow takes
+# 1 MB for an attack. This limit, too, bounds the memory that a hostile file can use.
 _MOST_TEXT = 64 << 20
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MOST_TEXT
-# Numbers of errors that are not the file's fault.
+# Error numbers that are not the file's fault.
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
-_BEGINNING = 32  # bytes that tell the kind of a file
-# How pictures get the size that a network takes, see `read_picture`.
+_BEGINNING = 32  # bytes that identify the kind of a file
+# How pictures get the size that a network takes; see `read_picture`.
 Resizing = Literal["crop", "stretch"]
 
 
 def find(name: str) -> list[str]:
-    """Returns the files that an argument of a command stands for.
+    """Returns the files that a command-line argument stands for.
 
     A folder stands for the pictures in it and in its sub-folders, and a pattern with *,
-    ? or [] for the files that it matches, where ** stands for any folders. The shells
-    of Windows leave patterns to commands. What a pattern could be, but is the name of a
-    file, is that file.
+    ? or [] for the files that it matches, where ** stands for any folders. (Windows
+    shells leave patterns to commands.) A name that could be a pattern but is that of a
+    file stands for the file.
 
     Raises:
         UserError: there are no such pictures, or a folder cannot be read.
@@ -66,7 +66,7 @@ def _find_in_folder(path: pathlib.Path) -> list[str]:
 
     found = []
     for folder, folders, files in os.walk(path, onerror=fail):
-        # The walk goes on in this order.
+        # The walk continues in this order.
         folders[:] = sorted(filter(picture_files.is_own_folder, folders))
         paths = [pathlib.Path(folder, name) for name in sorted(files)]
         found += [str(path) for path in paths if picture_files.is_picture(path)]
@@ -80,7 +80,7 @@ def read_picture(
     value_range: deep.Range | None = None,
     resize: Resizing = "crop",
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Reads a picture of any size and of any format and mode that Pillow supports.
+    """Reads a picture of any size, and of any format and mode that Pillow supports.
 
     It is rotated according to its EXIF data, composited onto white where it is
     transparent, and resized.
@@ -89,12 +89,13 @@ def read_picture(
         file: a file name, or a binary stream such as sys.stdin.buffer; None stands for
             a closed standard input.
         image_shape: the height, width and channels that the network takes.
-        formats: those to accept, by Pillow's names; None for all. Some of the others
+        formats: the formats to accept, by Pillow's names; None for all. Some formats
             start a program: EPS, for example, starts Ghostscript.
-        value_range: the values of deep gray pictures that become 0 and 255, as
-            `Dataset` and `Trained` have it; None: 0 and 65535, and floats are refused.
-        resize: "crop": to the center in the right proportions, then by Lanczos;
-            "stretch": the whole picture to the nearest pixels, as `load_img` of Keras.
+        value_range: the values of deep gray pictures that become 0 and 255, as in
+            `Dataset` and `Trained`; None for 0 and 65535, which refuses floats.
+        resize: "crop" cuts out the center in the right proportions, then resizes by
+            Lanczos; "stretch" resizes the whole picture to the nearest pixels, like
+            Keras's `load_img`.
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
@@ -130,12 +131,12 @@ class _Quiet:
                 self._before.close()
 
 
-# Pillow's warnings of sizes below the limit and of damaged metadata do not matter.
+# Pillow's warnings about sizes below the limit and damaged metadata do not matter.
 _QUIET = _Quiet()
 
 
 def quiet_decoders() -> contextlib.AbstractContextManager[None]:
-    """Returns a context without Pillow's warnings, in all threads."""
+    """Returns a context that suppresses Pillow's warnings in all threads."""
     return _QUIET
 
 
@@ -148,7 +149,7 @@ def decode(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Does what `read_picture` does, but lets Pillow warn.
 
-    Several threads may call it at the same time, inside of one `quiet_decoders`.
+    Several threads may call it at the same time, inside one `quiet_decoders`.
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
@@ -166,7 +167,7 @@ def count_pixels(
     file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
     formats: tuple[str, ...] | None = None,
 ) -> int:
-    """Returns the number of pixels of a picture, which is not decoded.
+    """Returns the number of pixels in a picture without decoding it.
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
@@ -178,7 +179,7 @@ def count_pixels(
 def deep_bounds(file: str | os.PathLike[str]) -> deep.Range | None:
     """Returns the smallest and largest value of a picture; None if it has 8 bits.
 
-    Most pictures have, and are not decoded.
+    Most pictures have 8 bits, and are not decoded.
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture.
@@ -195,16 +196,16 @@ def _open(
     file: str | os.PathLike[str] | BufferedReader | BytesIO | None,
     formats: tuple[str, ...] | None = None,
 ) -> Iterator[Image.Image]:
-    """Opens a picture; raises what is wrong with it as a UserError.
+    """Opens a picture; raises UserError if something is wrong with it.
 
-    What this machine lacks is a RunError: the picture may be whole.
+    If this machine lacks something, it raises RunError: the picture may be intact.
     """
     source: pathlib.Path | BufferedReader | BytesIO
     if isinstance(file, str | os.PathLike):
         name, source = os.fspath(file), _regular_file(file)
     elif file is None or getattr(file, "closed", False):
         name = getattr(file, "name", "standard input")
-        raise UserError(f"{name} is closed; give a file name instead")
+        raise UserError(f"{name} is closed; pass a file name instead")
     elif hasattr(file, "read"):
         name, source = str(getattr(file, "name", "stdin")), file
     else:
@@ -227,7 +228,7 @@ def _open(
         raise UserError(f"cannot read {name}: {why}") from None
     except MemoryError as error:
         raise RunError(
-            f"there is not enough memory for {name}; scale it down, or end other "
+            f"there is not enough memory for {name}; scale it down, or close other "
             "programs"
         ) from error
     except deep.DeepValuesError as error:
@@ -236,7 +237,7 @@ def _open(
         if "MAX_TEXT" in str(error):
             raise UserError(
                 f"{name} has more than {_MOST_TEXT >> 20} MB of text or color profile; "
-                "save it without"
+                "save it without them"
             ) from None
         raise UserError(f"{name} is damaged: {reason(error)}") from None
 
@@ -262,7 +263,7 @@ def as_picture(image: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _regular_file(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Returns the path, unless its file may not be seekable or may block forever."""
+    """Returns the path, unless its file may block forever or not be seekable."""
     try:
         mode = pathlib.Path(path).stat().st_mode
     except (OSError, ValueError) as error:

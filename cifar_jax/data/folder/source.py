@@ -32,22 +32,23 @@ def load(
     validation_size: int = 0,
     value_range: deep.Range | None = None,
 ) -> Dataset:
-    """Returns the pictures in a folder, in the order of their file names.
+    """Loads the pictures in a folder, in the order of their file names.
 
-    They are decoded once, see `picture_cache`, as `read_picture` does it, and mapped
-    into memory. The layout and the test pictures are as in `folder_listing.find`.
+    They are decoded as by `read_picture`, only once (see `picture_cache`), and
+    memory-mapped. `folder_listing.find` describes the layout and the test pictures.
 
     Args:
         data_dir: the folder.
         picture_size: height and width that pictures are cropped and resized to.
-        split_seed: seed of the draw of test and validation pictures.
-        skip_damaged: whether pictures that cannot be read are left out, or an error.
+        split_seed: seed for drawing test and validation pictures.
+        skip_damaged: whether to leave out pictures that cannot be read, instead of
+            raising an error.
         validation_size: number of training pictures to hold out.
-        value_range: the values of deep pictures that become 0 and 255; None: the
+        value_range: the values of deep pictures that become 0 and 255; None for the
             smallest and the largest in the training pictures.
 
     Raises:
-        UserError: an argument cannot be used, the layout is another one, or a picture
+        UserError: an argument is invalid, the layout is a different one, or a picture
             cannot be read.
         RunError: the cache cannot be written.
     """
@@ -65,7 +66,7 @@ def load(
     everything = [picture for split in named.values() for picture in split]
     unreadable = _unreadable_kinds(everything)
     if unreadable and not skip_damaged:
-        raise UserError(f"{unreadable}; or leave them out by --skip_damaged")
+        raise UserError(f"{unreadable}; or leave them out with --skip_damaged")
     try:
         decoded = picture_cache.read(listing.root, named, size, value_range)
     except (OSError, RuntimeError) as error:
@@ -78,7 +79,7 @@ def load(
     damage = _damage(decoded.damaged, len(everything))
     if damage and not skip_damaged:
         raise UserError(
-            f"{damage}; repair or delete them, or leave them out by --skip_damaged"
+            f"{damage}; repair or delete them, or leave them out with --skip_damaged"
         )
     _check_counts(listing, decoded)
     left_out, splits = {name for name, _ in decoded.damaged}, decoded.splits
@@ -108,7 +109,7 @@ def _list_pictures(directory: Path, split_seed: int, validation_size: int) -> Li
             raise UserError(
                 f"--data_dir={directory} is "
                 + ("an archive; unpack it, and " if packed else "a file; ")
-                + "give the folder of the pictures"
+                + "pass the folder of the pictures"
             )
         return folder_listing.find(directory, split_seed, validation_size)
     except (OSError, ValueError) as error:
@@ -121,7 +122,7 @@ def _list_pictures(directory: Path, split_seed: int, validation_size: int) -> Li
 
 
 def _unreadable_kinds(pictures: Sequence[Picture]) -> str | None:
-    """Says how many pictures are of kinds that cannot be read here."""
+    """Describes how many pictures are of kinds that cannot be read here."""
     names = [picture.path.name for picture in pictures]
     kinds = Counter(
         (picture_files.ending(name), obstacle)
@@ -136,7 +137,7 @@ def _unreadable_kinds(pictures: Sequence[Picture]) -> str | None:
 
 
 def _check_counts(listing: Listing, decoded: Decoded) -> None:
-    """Raises UserError unless there is something left to train on and to test."""
+    """Raises UserError unless pictures are left to train on and to test."""
     for name in ("train", "test"):
         if not len(decoded.splits[name]):
             raise UserError(f"all {name} pictures in {listing.root} are damaged")
@@ -150,20 +151,20 @@ def _check_counts(listing: Listing, decoded: Decoded) -> None:
 
 
 def _few_levels(decoded: Decoded) -> list[str]:
-    """Returns a notice if nearly all training pictures are almost of one gray."""
+    """Returns a notice if nearly all training pictures are almost uniformly gray."""
     low, high = decoded.levels
     if high - low + 1 >= _FEW_LEVELS:
         return []
     return [
-        f"Nearly all values of the training pictures are from {low} to {high}, of 0 to "
-        "255: networks\nhardly see differences. Scale the pictures to the whole range; "
-        "in gray ones of 16 bits or\nfloats look for extreme values, and of colors "
-        "with 16 bits only 8 are read."
+        f"Nearly all values of the training pictures are from {low} to {high}, on a "
+        "scale from 0 to 255:\nnetworks hardly see differences. Scale the pictures to "
+        "the full range. In gray ones with\n16 bits or floats, look for extreme "
+        "values; of 16-bit colors, only 8 bits are read."
     ]
 
 
 def _damage(damaged: list[tuple[str, str]], count: int) -> str | None:
-    """Says how many pictures are damaged, and what is wrong with the first."""
+    """Describes how many pictures are damaged, and what is wrong with the first."""
     damaged = [found for found in damaged if not picture_files.find_obstacle(found[0])]
     if not damaged:
         return None
@@ -188,5 +189,5 @@ def _source(
     if listing.ignored:
         kinds = sorted(listing.ignored.items())
         counts = ", ".join(f"{count} {end}" for end, count in kinds)
-        parts.append(f"files that are no pictures ignored: {counts}")
+        parts.append(f"ignored files that are not pictures: {counts}")
     return "; ".join(parts)

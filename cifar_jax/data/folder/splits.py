@@ -20,14 +20,14 @@ _NAMES = {
     split: re.compile(f"{_MORE}(?:{words}){_MORE}") for split, words in _WORDS.items()
 }
 _PICTURES = re.compile("images?|imgs?|pictures?|pics|photos?")
-# What detection and segmentation put beside them.
+# What detection and segmentation data sets put next to them.
 _ANNOTATIONS = re.compile("masks?|labels?|annotations?|boxes|groundtruth|gt")
-# So deep are folders of nothing but one folder looked into.
+# Down to this depth, folders with only one folder in them are entered.
 _DEPTH = 4
 
 
 def find_split(name: str) -> str | None:
-    """Returns which split a name says: TRAIN, TEST or VALIDATION; None if it does not.
+    """Returns the split that a name stands for: TRAIN, TEST or VALIDATION, or None.
 
     Case, digits and punctuation do not matter: Train, training_set, val2017.
     """
@@ -36,7 +36,7 @@ def find_split(name: str) -> str | None:
 
 
 def list_folders(directory: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """Returns the folders in a folder, except for those that are hidden or a system's.
+    """Returns the folders in a folder, except for hidden and system folders.
 
     Raises:
         OSError: the folder cannot be read.
@@ -46,7 +46,7 @@ def list_folders(directory: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
 
 
 def are_not_classes(names: Iterable[str]) -> bool:
-    """Whether names are those of pictures and their annotations: images and masks."""
+    """Returns whether names are those of pictures and annotations: images and masks."""
     names = [name.lower() for name in names]
     pictures = sum(map(bool, map(_PICTURES.fullmatch, names)))
     annotations = sum(map(bool, map(_ANNOTATIONS.fullmatch, names)))
@@ -54,7 +54,7 @@ def are_not_classes(names: Iterable[str]) -> bool:
 
 
 def find_flat(directory: Path) -> Path | None:
-    """Returns the folder whose pictures are in no folders of classes, if there is one.
+    """Returns the folder whose pictures are not in class folders, or None.
 
     It is the given one, or the folder `images` in it, if there is no other.
     """
@@ -67,10 +67,10 @@ def find_flat(directory: Path) -> Path | None:
 
 
 def find_root(directory: Path) -> Path:
-    """Returns the folder of splits or classes, of which others may be the only folder.
+    """Returns the folder of splits or classes, which may be the only one in others.
 
-    Archives often have one folder with everything; and with no other folder beside it,
-    train has all classes.
+    Archives often have one folder with everything; and with no other folder next to
+    it, train has all classes.
 
     Raises:
         OSError: a folder cannot be read.
@@ -89,13 +89,13 @@ def find_root(directory: Path) -> Path:
 
 
 def find(directory: Path) -> dict[str, Path]:
-    """Returns the folder of each split; none if the folders are those of classes.
+    """Returns the folder of each split; none if the folders are class folders.
 
-    The folders are those of splits if all their names say so, or one says that it has
-    the training pictures and another one the test or validation pictures.
+    They are split folders if all are named like one, or if one is named like training
+    pictures and another one like test or validation pictures.
 
     Raises:
-        UserError: it is unclear which folders are those of splits.
+        UserError: it is unclear which folders are split folders.
         OSError: the folder cannot be read.
     """
     found: dict[str, list[str]] = {}
@@ -122,7 +122,7 @@ def find(directory: Path) -> dict[str, Path]:
     if TRAIN not in found:
         present = " and ".join(sorted(first.values()))
         raise UserError(
-            f"{directory} has no folder train beside {present}; rename the folder of "
+            f"{directory} has no folder train next to {present}; rename the folder of "
             "training pictures to train, or if these are classes, rename them"
         )
     return {split: directory / name for split, name in first.items()}

@@ -1,8 +1,8 @@
-"""Files and folders of the cache that are being written.
+"""Files and folders in the cache that are being written.
 
-NAME.partial is NAME.json or the folder NAME until it is complete. Who writes it holds
-NAME.lock, which the end of a process releases, so that what killed ones have left is
-known.
+NAME.partial is NAME.json or the folder NAME until it is complete. Its writer holds
+NAME.lock, which is released when the process ends, so that leftovers of killed
+processes can be recognized.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ _SUFFIX = ".partial"
 
 @contextlib.contextmanager
 def create(path: Path) -> Iterator[Path]:
-    """Yields the path to write to; what does not get its name there is deleted.
+    """Yields the path to write to; whatever is not renamed from there is deleted.
 
-    The lock must be held.
+    The caller must hold the lock.
     """
     partial = path.with_suffix(_SUFFIX)
     try:
@@ -31,7 +31,7 @@ def create(path: Path) -> Iterator[Path]:
 def delete_leftovers(folder: Path) -> None:
     """Deletes what killed processes were writing."""
     for partial in folder.glob(f"*{_SUFFIX}"):
-        # The lock of what is being written cannot be had.
+        # The lock of anything still being written is held.
         with (
             contextlib.suppress(OSError),
             filelock.FileLock(partial.with_suffix(".lock"), timeout=0),

@@ -1,4 +1,4 @@
-"""What evaluation averages over."""
+"""The protocol of views, which evaluation averages over."""
 
 from typing import Protocol, runtime_checkable
 
@@ -20,7 +20,7 @@ class Views(Protocol):
     def combine(
         self, logits: Float[Array, "n views classes"]
     ) -> Float[Array, "n classes"]:
-        """Returns the logits of images: the logarithms of the mean probabilities."""
+        """Returns the images' logits: the logs of the mean probabilities of views."""
         log_probabilities = jax.nn.log_softmax(logits)
         mean = jax.nn.logsumexp(log_probabilities, axis=1)
         return mean - jnp.log(logits.shape[1])

@@ -1,20 +1,20 @@
-"""Finds damage of files of HDF5 that HDF5 itself does not notice."""
+"""Finds damage in HDF5 files that HDF5 itself does not notice."""
 
 import itertools
 import mmap
 from typing import Any
 
-# How a heap of texts begins, in the only version that there is.
+# How a heap of strings begins, in its only version.
 _HEAP = b"GCOL\x01\0\0\0"
 _HEADER = 16
 
 
 def is_endless(contents: bytes | mmap.mmap) -> bool:
-    """Whether a heap has free space of the size 0, as where a file is zeroed.
+    """Returns whether a heap has free space of size 0, as where a file is zeroed.
 
-    HDF5 goes from one object in a heap to the next by their sizes, and by a size of 0
-    (`H5HG__cache_heap_deserialize`, HDF5 2.0.0) never to an end. The HDF5 File Format
-    Specification 3.0, III.E, has the layout of heaps.
+    HDF5 steps from one object in a heap to the next by their sizes, and with a size of
+    0 never reaches the end (`H5HG__cache_heap_deserialize`, HDF5 2.0.0). The layout of
+    heaps is described in the HDF5 File Format Specification 3.0, III.E.
     """
 
     def number(place: int, size: int) -> int:
@@ -36,10 +36,10 @@ def is_endless(contents: bytes | mmap.mmap) -> bool:
 
 
 def find_shared(file: Any) -> str | None:
-    """Returns a name of what has several, or of an array in another's bytes, if any.
+    """Returns an object with several names or an array that overlaps another, if any.
 
-    Keras writes none. A wrong bit in an address makes one, and so does who wants a
-    small file to take much memory.
+    Keras writes none. They come from a wrong bit in an address, or from someone who
+    wants a small file to take much memory.
     """
     from h5py import h5o
 

@@ -1,4 +1,4 @@
-"""Reads Keras's weight files by h5py, without Keras."""
+"""Reads Keras weight files with h5py, without Keras."""
 
 import contextlib
 import io
@@ -15,10 +15,10 @@ from cifar_jax.errors import UserError
 from cifar_jax.models.keras import damage, named_files, numbered_files
 from cifar_jax.models.keras.layer import Layer
 
-# In the archive that a .keras file is.
+# The files in a .keras file, which is an archive.
 _WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
-# Bytes that a part of an archive of any size may have, and how many times the size of
-# the archive weights may have, which hardly become smaller by compression.
+# Bytes that a file in an archive may always have, and how many times as large as the
+# archive weights may be, which hardly compress.
 _ALWAYS_READ = 16 << 20
 _MOST_COMPRESSION = 10
 
@@ -28,7 +28,7 @@ def read(path: str | pathlib.Path) -> list[Layer]:
 
     Raises:
         UserError: h5py is not installed; the file does not exist, is damaged, or has no
-            weights of Keras; or a layer is of an unknown kind.
+            Keras weights; or a layer is of an unknown kind.
     """
     path = check_regular_file(path)
     extras.require(f"reading {path}", "weights", "h5py")
@@ -60,7 +60,7 @@ def read(path: str | pathlib.Path) -> list[Layer]:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            to_one_line(f"{path} is damaged, or not a weights file of Keras: {reason}")
+            to_one_line(f"{path} is damaged, or not a Keras weights file: {reason}")
         ) from None
     if not layers:
         raise UserError(f"{path} has no weights of Keras layers")
@@ -75,7 +75,7 @@ def _contents(
         if not zipfile.is_zipfile(file):
             return path, {}
         with zipfile.ZipFile(file) as archive:
-            # By their last names, as programs for Windows pack them with backslashes.
+            # By their last parts, as Windows programs pack them with backslashes.
             names = {
                 name.replace("\\", "/").split("/")[-1]: name
                 for name in archive.namelist()
@@ -93,8 +93,8 @@ def _part(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     size = archive.getinfo(name).file_size
     if size > most:
         raise UserError(
-            f"its {name} would have {size:,} bytes, of which at most {most:,} are read "
-            "from an archive of its size"
+            f"its {name} would have {size:,} bytes; at most {most:,} are read from an "
+            "archive of this size"
         )
     return archive.read(name)
 
@@ -110,7 +110,7 @@ def _check_heaps(contents: pathlib.Path | io.BytesIO) -> None:
         ):
             endless = damage.is_endless(mapped)
     if endless:
-        raise UserError("it is damaged: a part of its texts is zeroed")
+        raise UserError("it is damaged: part of its text is zeroed")
 
 
 def _link(name: str, link: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""How Keras trained its networks on ImageNet, and the names of the classes."""
+"""How Keras trained its networks on ImageNet, and the class names."""
 
 import importlib.resources
 from typing import NamedTuple
@@ -38,8 +38,7 @@ def inputs(model: str) -> Inputs:
     """
     if model not in INPUTS:
         raise UserError(
-            f"--model={model} is not a network of Keras; choose from "
-            f"{', '.join(INPUTS)}"
+            f"--model={model} is not a Keras network; choose from {', '.join(INPUTS)}"
         )
     return INPUTS[model]
 
@@ -47,11 +46,11 @@ def inputs(model: str) -> Inputs:
 def class_names(count: int) -> tuple[str, ...]:
     """Returns the names of the 1,000 classes, as in Keras's decode_predictions.
 
-    Two names are given to two classes each there; the second one of each is told apart
-    in parentheses.
+    There, two names are each given to two classes; here, the second class of each has
+    an addition in parentheses.
 
     Args:
-        count: the number of classes; if it is not 1,000, numbers stand for the names.
+        count: the number of classes; if it is not 1,000, the names are numbers.
     """
     path = importlib.resources.files(__package__) / "imagenet_classes.txt"
     names = tuple(path.read_text(encoding="utf-8").split())

@@ -1,4 +1,4 @@
-"""Inception: modules whose branches look at an image through windows of several sizes.
+"""Inception: modules with branches that view an image through windows of several sizes.
 
 Szegedy et al., "Rethinking the Inception architecture for computer vision", 2016, and
 "Inception-v4, Inception-ResNet and the impact of residual connections on learning",
@@ -38,9 +38,9 @@ Branch = Callable[..., Array]
 class Inception(Network):
     """The common parts of both networks, as in keras.applications.
 
-    Layer names and initialization are Keras's. Keras numbers the convolutions without a
-    name of their own in the order in which it makes them, conv2d, conv2d_1 and so on,
-    and their BatchNorms likewise.
+    Layer names and initialization are Keras's. Keras numbers unnamed convolutions in
+    the order in which it creates them, conv2d, conv2d_1 and so on, and their BatchNorms
+    in the same way.
     """
 
     num_classes: int = 1000
@@ -90,8 +90,8 @@ class Inception(Network):
         Args:
             x: the input.
             branch: applies convolutions.
-            plain: channels of the branch that is one convolution.
-            averaged: channels of the branch that averages before.
+            plain: channels of the branch that is a single convolution.
+            averaged: channels of the branch that averages first.
         """
         return _concatenate(
             branch(x, (plain, 1, 1)),
@@ -198,9 +198,9 @@ class InceptionResNetV2(Inception):
     def residual(
         self, x: Array, mixed: Array, scale: float, name: str, relu: bool = True
     ) -> Array:
-        """Adds a module's output, with as many channels and scaled down, to its input.
+        """Adds a module's output to its input, with matching channels and scaled down.
 
-        Without scaling, residuals of so many channels make training unstable.
+        Without scaling, residuals with so many channels make training unstable.
         """
         conv = self.convolution(
             x.shape[-1], (1, 1), f"{name}_conv", kernel_init=glorot_uniform()

@@ -13,11 +13,11 @@ class Layer(NamedTuple):
     """A layer of a Keras model.
 
     Attributes:
-        name: of the layer; None if the file does not say.
-        weights: by their names, such as kernel.
+        name: layer name; None if the file has none.
+        weights: weights by name, such as kernel.
         kind: its class as Keras 3 writes it, such as conv2d; empty if the file does not
             say.
-        place: the models in the model that it is in; empty for the outermost one.
+        place: the nested models that it is in; empty for the outermost model.
     """
 
     name: str | None
@@ -30,8 +30,8 @@ def value(group: Any, key: str, layer: str, weight: str) -> Float[np.ndarray, ".
     """Returns a weight of a layer.
 
     Raises:
-        UserError: it is missing or damaged, is no array of floats, or its bytes are not
-            all in the file, as Keras writes them.
+        UserError: it is missing or damaged, is not an array of floats, or not all of
+            its bytes are in the file, as Keras writes them.
     """
     name = f"{weight} of layer {layer!r}"
     try:
@@ -40,14 +40,14 @@ def value(group: Any, key: str, layer: str, weight: str) -> Float[np.ndarray, ".
         array = np.asarray(dataset[()])
     except (KeyError, OSError):
         raise UserError(f"{name} is missing or damaged") from None
-    # h5py knows no bfloat16: for it, these are two bytes of no meaning.
+    # To h5py, which does not know bfloat16, these are two bytes without meaning.
     if array.dtype == np.dtype("V2"):
         array = array.view(ml_dtypes.bfloat16).astype(np.float32)
     return array
 
 
 def _check(dataset: Any, name: str) -> None:
-    """Raises UserError unless what is in a file of HDF5 can be read as a weight."""
+    """Raises UserError unless an HDF5 object can be read as a weight."""
     from h5py import h5t
 
     if getattr(dataset, "shape", None) is None:
@@ -57,15 +57,15 @@ def _check(dataset: Any, name: str) -> None:
     known = (h5t.IEEE_F16LE, h5t.IEEE_F32LE, h5t.IEEE_F64LE)
     if kind not in known and dataset.dtype != np.dtype("V2"):
         raise UserError(
-            f"{name} is of the type {dataset.dtype}; supported are float16, bfloat16, "
-            "float32 and float64 in IEEE's formats, little-endian"
+            f"{name} is of type {dataset.dtype}; supported are little-endian float16, "
+            "bfloat16, float32 and float64 in IEEE's formats"
         )
     if dataset.is_virtual or dataset.external:
         raise UserError(f"{name} is in another file, which is not read")
     if dataset.id.get_create_plist().get_nfilters():
         raise UserError(
-            f"{name} is compressed, which Keras does not do; h5repack -f NONE writes a "
-            "file that is not"
+            f"{name} is compressed, which Keras does not do; uncompress the file with "
+            "h5repack -f NONE"
         )
     if dataset.id.get_storage_size() < dataset.nbytes:
         raise UserError(f"{name} is damaged: not all of its bytes are in the file")

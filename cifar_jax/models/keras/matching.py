@@ -1,4 +1,4 @@
-"""Which layers of a Keras model are those of a network."""
+"""Matches the layers of a Keras model to those of a network."""
 
 import collections
 import functools
@@ -11,9 +11,9 @@ from cifar_jax.errors import UserError
 from cifar_jax.models.keras import names
 from cifar_jax.models.keras.layer import Layer
 
-# The layers that make classes of features, which a model may have others for.
+# The layers that turn features into classes, which a model may replace by its own.
 HEADS = frozenset({"fc1", "fc2", "predictions", "conv_preds"})
-# Of what a model may have more than the network, for a head of its own.
+# The kinds of layers that a model may have more of, for its own head.
 _KINDS_OF_HEADS = ("dense", "batch_normalization")
 
 
@@ -21,7 +21,7 @@ class Matched(NamedTuple):
     """The layers of a network in a model.
 
     Attributes:
-        layers: by the names that the network has for them.
+        layers: the layers by the names that the network has for them.
         others: the names of the layers that the network does not have.
     """
 
@@ -31,10 +31,10 @@ class Matched(NamedTuple):
 
 @functools.cache
 def known_networks() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
-    """Returns the names of the layers of Keras's networks, by network and kind.
+    """Returns the layer names of Keras's networks, by network and kind.
 
-    Those of a kind are in the order of Keras's `model.layers`, in which it saves them;
-    it is known from tests/golden/keras.npz.
+    Those of a kind are in the order of Keras's `model.layers`, which is also that of
+    its files; it was taken from tests/golden/keras.npz.
     """
     text = importlib.resources.files(__package__) / "layers.txt"
     networks: dict[str, dict[str, tuple[str, ...]]] = {}
@@ -45,13 +45,12 @@ def known_networks() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
 
 
 def match(layers: Sequence[Layer], model: str | None) -> Matched:
-    """Returns the layers of a network in a model, by names or, without them, by order.
+    """Returns the layers of a network in a model, by name or, without names, by order.
 
     Args:
-        layers: of the model, those of a kind in its order.
-        model: the network, with or without options; None: the one of Keras's whose
-            layers these are, if there is one. In other networks, layers have the names
-            that they have here.
+        layers: layers of the model; those of a kind must be in its order.
+        model: the network, with or without options; None to find the Keras network that
+            has these layers, if any. In other networks, layers keep their names.
 
     Raises:
         UserError: the layers are not those of the network, or cannot be told apart.
@@ -69,7 +68,7 @@ def match(layers: Sequence[Layer], model: str | None) -> Matched:
 
 
 def _recognize(layers: Sequence[Layer]) -> str | None:
-    """Returns the network of Keras whose layers are all there, but for its head."""
+    """Returns the Keras network whose layers are all there, except for its head."""
     others: dict[str, int] = {}
     for network in known_networks():
         try:
@@ -80,23 +79,23 @@ def _recognize(layers: Sequence[Layer]) -> str | None:
 
 
 def _match_own_names(layers: Sequence[Layer], model: str | None) -> dict[str, Layer]:
-    """Returns layers by their own names, for a network of one's own."""
+    """Returns layers by their own names, for a user's own network."""
     for layer in layers:
         if layer.name is None or (model is None and names.is_automatic(layer.name)):
             known = " or ".join(known_networks())
             raise UserError(
-                f"it cannot be told which layer {_name(layer)} is: it has no name of "
-                f"its own, and not all layers are there of {known}"
+                f"it is unclear which layer {_name(layer)} is: it has no name of its "
+                f"own, and the file does not have all layers of {known}"
             )
     return _match_names(layers, None)
 
 
 def _match(layers: Sequence[Layer], network: str, whole: bool) -> Matched:
-    """Returns the layers of a network of Keras.
+    """Returns the layers of a Keras network.
 
     Raises:
-        UserError: a layer is missing though the network is to be whole but for its
-            head, or one that it does not have comes before others that it does.
+        UserError: a layer is missing though the network must be whole except for its
+            head, or a layer that it does not have comes before others that it has.
     """
     if any(layer.name is None for layer in layers):
         found = _match_order(layers, network)
@@ -116,20 +115,20 @@ def _match(layers: Sequence[Layer], network: str, whole: bool) -> Matched:
             for other in others:
                 if (other.kind, other.place) == (layer.kind, layer.place):
                     raise UserError(
-                        f"it has a layer {_name(other)} before {_name(layer)}, and "
-                        f"{network} has not"
+                        f"it has a layer {_name(other)} before {_name(layer)}, but "
+                        f"{network} does not"
                     )
     return Matched(found, tuple(map(_name, others)))
 
 
 def _match_names(layers: Sequence[Layer], network: str | None) -> dict[str, Layer]:
-    """Returns the layers that a network has, by the names that they have in it."""
+    """Returns the layers that a network has, by their names in the network."""
     own = () if network is None else sum(known_networks()[network].values(), ())
     given = names.to_current([_name(layer) for layer in layers], network)
     found: dict[str, Layer] = {}
     for layer, name in zip(layers, given, strict=True):
         if own and name not in own and not names.is_automatic(name):
-            # As in the second network of a graph of TensorFlow 1.
+            # As in the second network of a TensorFlow 1 graph.
             name = re.sub(r"_\d+$", "", name)
         if own and name not in own:
             continue
@@ -143,9 +142,9 @@ def _match_order(layers: Sequence[Layer], network: str) -> dict[str, Layer]:
     """Returns layers by their order among those of their kind.
 
     Raises:
-        UserError: they are too few, or too many for the network with any head.
+        UserError: there are too few, or too many for the network with any head.
     """
-    # The network may be inside of a model that has a head around it.
+    # The network may be nested in a model that adds a head.
     place, _ = collections.Counter(layer.place for layer in layers).most_common(1)[0]
     inside = [layer for layer in layers if layer.place == place]
     found: dict[str, Layer] = {}
@@ -157,7 +156,7 @@ def _match_order(layers: Sequence[Layer], network: str) -> dict[str, Layer]:
             body = own
         elif len(there) < len(body) or (len(there) > len(body) and not may_be_more):
             raise UserError(
-                f"it does not say the names of its layers, and has {len(there)} of the "
+                f"it does not name its layers, and has {len(there)} of the "
                 f"kind {kind}, but {network} has {len(own)}"
             )
         found |= dict(zip(body, there, strict=False))
@@ -165,5 +164,5 @@ def _match_order(layers: Sequence[Layer], network: str) -> dict[str, Layer]:
 
 
 def _name(layer: Layer) -> str:
-    """Returns the name of a layer, or what it is if it has none."""
+    """Returns the name of a layer, or its place and kind if it has none."""
     return layer.name or "/".join((*layer.place, layer.kind))

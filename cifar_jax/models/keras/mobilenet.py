@@ -17,8 +17,8 @@ from cifar_jax.checks import check_range
 from cifar_jax.models.block import KERAS_NORM
 from cifar_jax.models.network import Network
 
-# Width, as a multiple of the first convolution's, and stride of each pair of depthwise
-# and pointwise convolutions.
+# For each pair of depthwise and pointwise convolutions: the width, as a multiple of the
+# first convolution's, and the stride.
 PAIRS = (
     (2, 1),
     (4, 2),
@@ -39,7 +39,7 @@ class MobileNet(Network, kw_only=True):
     Keras's dropout of 0.001 before the last layer is omitted.
 
     Attributes:
-        width: channels of the first convolution; the others scale.
+        width: channels of the first convolution; the others scale with it.
     """
 
     width: int = 32

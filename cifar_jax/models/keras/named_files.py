@@ -1,4 +1,4 @@
-"""The .h5 files that all versions of Keras can write, with the names of layers."""
+"""The .h5 files that all versions of Keras can write, with layer names."""
 
 import re
 from typing import Any
@@ -8,8 +8,8 @@ import numpy as np
 from cifar_jax.errors import UserError
 from cifar_jax.models.keras.layer import Layer, value
 
-# Keras 1 named the weights of block1_conv1 block1_conv1_W and block1_conv1_b. What it
-# called running_std is the variance: later versions read it as moving_variance.
+# Keras 1 named the weights of block1_conv1 block1_conv1_W and block1_conv1_b. Its
+# running_std is really the variance: later versions read it as moving_variance.
 _FIRST_VERSION = re.compile(
     r"(.+)_(W|b|gamma|beta|running_mean|running_std|depthwise_kernel|pointwise_kernel)"
     r"(?:_\d+)?"
@@ -20,12 +20,12 @@ _RENAMED = {
     "running_mean": "moving_mean",
     "running_std": "moving_variance",
 }
-# Kernels of the networks here are at most that high and wide.
+# Kernels of the networks here are at most this high and wide.
 _LARGEST_KERNEL = 7
 
 
 def is_named_file(file: Any) -> bool:
-    """Whether an HDF5 file is one of these."""
+    """Returns whether an HDF5 file is one of these."""
     return "model_weights" in file or bool(_texts(file, "layer_names"))
 
 
@@ -34,7 +34,7 @@ def layers(file: Any, name: str) -> list[Layer]:
 
     Args:
         file: the HDF5 file.
-        name: of the file, which may say that its kernels are Theano's.
+        name: its name, which may say that its kernels are Theano's.
 
     Raises:
         UserError: a weight is damaged, or kernels have their channels first.
@@ -66,15 +66,15 @@ def _weights(group: Any, layer: str) -> dict[str, dict[str, np.ndarray]]:
         if found.setdefault(own, {}).setdefault(weight, array) is not array:
             raise UserError(f"it has two weights {weight} of layer {own!r}")
     if len(found) == 1:
-        # What a weight's name begins with may differ from the layer's own name: the
-        # second of two models with a block1_conv1 has block1_conv1_1/kernel.
+        # A weight's name may begin differently than the layer's own name: the second
+        # of two models with a block1_conv1 has block1_conv1_1/kernel.
         (weights,) = found.values()
         return {layer: weights}
     return found
 
 
 def _split(text: str, layer: str) -> tuple[str, str]:
-    """Returns the layer and the weight of a name such as block1_conv1/kernel:0."""
+    """Splits a name such as block1_conv1/kernel:0 into layer and weight."""
     *places, last = text.split(":")[0].split("/")
     if places:
         return places[-1], last
@@ -84,11 +84,11 @@ def _split(text: str, layer: str) -> tuple[str, str]:
 
 
 def _turn(weight: str, array: np.ndarray) -> np.ndarray:
-    """Returns a weight of Keras on Theano as other backends have it.
+    """Converts a weight of Keras on Theano to what other backends have.
 
-    Theano convolves, others correlate: kernels are turned by 180 degrees. Those of
-    depthwise convolutions are not, as Keras turned them itself before it called Theano
-    (`_preprocess_conv2d_depthwise_kernel` of its Theano backend).
+    Theano convolves while others correlate, so kernels are rotated by 180 degrees.
+    Those of depthwise convolutions are not, as Keras rotated them itself before it
+    called Theano (`_preprocess_conv2d_depthwise_kernel` in its Theano backend).
     """
     return array[::-1, ::-1] if weight == "kernel" and array.ndim == 4 else array
 
@@ -98,13 +98,13 @@ def _refuse_channels_first(layer: str, weights: dict[str, np.ndarray]) -> None:
         if array.ndim == 4 and max(array.shape[2:]) <= _LARGEST_KERNEL < array.shape[0]:
             raise UserError(
                 f"{weight} of layer {layer!r} has its channels first, as Keras 1 wrote "
-                f"it for Theano (its shape is {array.shape}); give a file with them "
+                f"it for Theano (its shape is {array.shape}); pass a file with them "
                 "last, whose published name has tf_dim_ordering"
             )
 
 
 def _texts(group: Any, name: str) -> list[str]:
-    """Returns a text or a list of texts, which is in numbered parts if it is long."""
+    """Returns a string or a list of strings; long lists are in numbered parts."""
     parts = [name] if name in group.attrs else []
     while (part := f"{name}{len(parts)}") in group.attrs:
         parts.append(part)

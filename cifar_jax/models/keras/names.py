@@ -3,11 +3,11 @@
 import re
 from collections.abc import Sequence
 
-# A layer that was not given a name is named by its kind, in Keras 1 convolution2d, and
-# a number, except for the first one that a process has made.
+# An unnamed layer is named by its kind, convolution2d in Keras 1, and a number, except
+# for the first one that a process creates.
 _CONV = r"(?:depthwise_?|separable_?)?conv(?:olution)?2d"
 _AUTOMATIC = re.compile(rf"(?:{_CONV}|batch_?normalization|dense)(?:_\d+)?")
-# Those of them that networks here have.
+# The ones that networks here have.
 _KINDS = {
     "conv2d": "conv2d",
     "convolution2d": "conv2d",
@@ -15,7 +15,7 @@ _KINDS = {
     "batchnormalization": "batch_normalization",
 }
 _NUMBERED = re.compile(rf"({'|'.join(_KINDS)})(?:_(\d+))?")
-# Until 2019, the layers of ResNet50 had their names in Caffe, but for the last one.
+# Until 2019, the layers of ResNet50 had their Caffe names, except for the last one.
 _RESNET50 = {
     "conv1": "conv1_conv",
     "bn_conv1": "conv1_bn",
@@ -27,18 +27,18 @@ _BRANCHES = {"1": 0, "2a": 1, "2b": 2, "2c": 3}
 
 
 def is_automatic(name: str) -> bool:
-    """Whether Keras named a layer that was not given a name."""
+    """Returns whether a name is one that Keras gives to unnamed layers."""
     return _AUTOMATIC.fullmatch(name) is not None
 
 
 def to_current(names: Sequence[str], network: str | None) -> list[str]:
     """Returns the names of layers as they are in today's Keras.
 
-    Layers without a name of their own are numbered as in the first model of a process.
+    Unnamed layers are numbered as in the first model of a process.
 
     Args:
-        names: of all layers of a model.
-        network: of Keras that they are of, if it is one.
+        names: the names of all layers of a model.
+        network: the Keras network that they belong to, if any.
     """
     if network == "resnet50":
         names = [_rename_resnet50(name) for name in names]

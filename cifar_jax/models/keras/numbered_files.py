@@ -1,7 +1,7 @@
 """The .weights.h5 and .keras files that Keras 3 and late versions of Keras 2 write.
 
-They number layers of a class, and the weights of a layer: layers/conv2d_1/vars/0. Since
-3.6, they also have the layer's own name.
+They number the layers of a class, and the weights of a layer: layers/conv2d_1/vars/0.
+Since 3.6, they also have the layer's own name.
 """
 
 import collections
@@ -11,11 +11,11 @@ from typing import Any
 from cifar_jax.errors import UserError
 from cifar_jax.models.keras.layer import Layer, value
 
-# The groups of a model's layers. Keras 2.12 to 2.14 have the second one, where every
+# The groups with a model's layers. Keras 2.12 to 2.14 have the second one, where every
 # layer with weights counts twice: conv2d is followed by conv2d_2.
 _DOUBLED = "_layer_checkpoint_dependencies"
 _CONTAINERS = {"layers", _DOUBLED}
-# Names of a layer's weights, by the kind of the layer and the number of its weights.
+# Names of a layer's weights, by its kind and their number.
 _WEIGHTS = {
     ("conv2d", 1): ("kernel",),
     ("conv2d", 2): ("kernel", "bias"),
@@ -33,8 +33,8 @@ def layers(file: Any, config: dict[str, Any]) -> list[Layer]:
 
     Args:
         file: the HDF5 file.
-        config: what config.json says of the model, with the names of its layers; empty
-            if there is none.
+        config: the model's config.json, which has the layer names; empty if there is
+            none.
 
     Raises:
         UserError: a layer is of an unknown kind, or a weight is damaged.
@@ -53,7 +53,7 @@ def layers(file: Any, config: dict[str, Any]) -> list[Layer]:
         for path in sorted(
             groups, key=lambda path: [_split_number(part) for part in path]
         )
-        # The random numbers of dropout and distortions.
+        # The random number generators of dropout and distortions.
         if not path[-1].startswith("seed_generator")
     ]
 
@@ -80,7 +80,7 @@ def _layer(path: tuple[str, ...], values: Any, name: str | None) -> Layer:
 def _names(
     config: dict[str, Any], place: tuple[str, ...] = ()
 ) -> dict[tuple[str, ...], str]:
-    """Returns the names of layers by their paths, which are made of their classes."""
+    """Returns the names of layers by their paths, which consist of their classes."""
     names: dict[tuple[str, ...], str] = {}
     counts: collections.Counter[str] = collections.Counter()
     for layer in config.get("config", {}).get("layers", []):
@@ -93,19 +93,19 @@ def _names(
 
 
 def _snake_case(name: str) -> str:
-    """Returns conv2d of Conv2D, as keras.src.utils.naming.to_snake_case does."""
+    """Turns Conv2D into conv2d, as keras.src.utils.naming.to_snake_case does."""
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def _parts(name: str) -> list[str]:
-    """Returns the groups that a name leads through; Windows has backslashes."""
+    """Returns the groups in a name, which has backslashes on Windows."""
     return re.split(r"[/\\]", name)
 
 
 def _path(places: list[str]) -> tuple[str, ...]:
-    """Returns the layers that groups are of, by their numbers without doubling."""
+    """Returns the layers that groups belong to, with doubled numbers halved."""
     path = []
     doubled = False
     for place in places:
@@ -122,7 +122,7 @@ def _group(kind: str, number: int) -> str:
 
 
 def _split_number(part: str) -> tuple[str, int]:
-    """Returns conv2d and 1 of conv2d_1, and 0 if there is no number."""
+    """Splits conv2d_1 into conv2d and 1; the number is 0 if there is none."""
     found = re.fullmatch(r"(.*?)(?:_(\d+))?", part)
     assert found is not None
     return found[1], int(found[2] or 0)

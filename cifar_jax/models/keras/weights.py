@@ -15,7 +15,7 @@ from cifar_jax.models.variables import check_finite
 
 Collection = dict[str, dict[str, Float32[np.ndarray, "..."]]]
 
-# The collection and the name in it of each weight of Keras.
+# The collection of each Keras weight, and its name there.
 _LEAVES: Mapping[str, tuple[str, str]] = {
     "kernel": ("params", "kernel"),
     "depthwise_kernel": ("params", "kernel"),
@@ -27,8 +27,8 @@ _LEAVES: Mapping[str, tuple[str, str]] = {
     "moving_variance": ("batch_stats", "var"),
 }
 
-# HDF5 has no checksums. One wrong bit of an exponent makes of 0.01 a number of 2e17 or
-# 3e36, for example; even variances of sums of pixels, from 0 to 255, stay below this.
+# HDF5 has no checksums. One wrong bit in an exponent can turn 0.01 into 2e17 or 3e36,
+# for example; even variances of sums of pixels, from 0 to 255, stay below this.
 _LARGEST = 1e12
 
 
@@ -37,7 +37,7 @@ class Converted(NamedTuple):
 
     Attributes:
         variables: {"params": ..., "batch_stats": ...}.
-        left_out: the layers that the network does not have: a head of the model's own.
+        left_out: the layers that the network does not have: the model's own head.
     """
 
     variables: dict[str, Collection]
@@ -63,8 +63,8 @@ def from_keras(source: Any, model: str | None = None) -> dict[str, Collection]:
         source: the name of a .weights.h5, .h5 or .keras file, which h5py reads without
             Keras; or a Keras model on any backend, or any object whose `layers` have a
             `name` and `weights`, which are arrays with a `name`.
-        model: the network; None: the one of these seven that the layers are of. Layers
-            of other networks keep their names.
+        model: the network; None to find the one of these seven that has these layers.
+            Layers of other networks keep their names.
 
     Returns:
         {"params": ..., "batch_stats": ...}; without BatchNorm, the latter is empty, and
@@ -77,14 +77,14 @@ def from_keras(source: Any, model: str | None = None) -> dict[str, Collection]:
     variables, left_out = convert(source, model)
     if left_out:
         raise UserError(
-            f"{_name(source)} is not of the network alone: it also has the layers "
+            f"{_name(source)} has more than the network: it also has the layers "
             f"{', '.join(left_out)}; train --init_from can start from it without them"
         )
     return variables
 
 
 def convert(source: Any, model: str | None) -> Converted:
-    """Does what `from_keras` does, but leaves out the head of another network.
+    """Does what `from_keras` does, but drops a head that is not the network's.
 
     Raises:
         UserError: as `from_keras` does.
@@ -93,7 +93,7 @@ def convert(source: Any, model: str | None) -> Converted:
         layers = keras_files.read(os.fspath(source))
     elif not hasattr(source, "layers"):
         raise UserError(
-            f"source={source!r} must be the name of a file of Keras, or a Keras model"
+            f"source={source!r} must be the name of a Keras file, or a Keras model"
         )
     else:
         layers = list(_layers(source))
@@ -119,7 +119,7 @@ def _variables(layers: Mapping[str, Layer]) -> dict[str, Collection]:
             collection, leaf = _LEAVES[weight]
             own = name
             if "pointwise_kernel" in layer.weights:
-                # Two layers here, whose names end differently.
+                # Here these are two layers, whose names end differently.
                 own += "_" + weight.removesuffix("_kernel")
             if _is_depthwise(name, weight, value):
                 # In Flax, this is a grouped convolution with one channel per group.
@@ -135,31 +135,31 @@ def _single(
     """Returns a weight in float32.
 
     Raises:
-        UserError: no network that works has such numbers.
+        UserError: no working network has such values.
     """
     value = np.asarray(value)
     largest = np.abs(value).max(initial=0)
     if _LARGEST < largest < np.inf:
         raise UserError(
-            f"{weight} of layer {layer!r} has a number of {largest:.3g}, too large for "
+            f"{weight} of layer {layer!r} has the value {largest:.3g}, too large for "
             "a weight, so it is damaged"
         )
-    with np.errstate(over="ignore"):  # beside NaN, a number may be larger
+    with np.errstate(over="ignore"):  # next to NaN, a value may be larger
         single: np.ndarray = value.astype(np.float32, copy=False)
     return single
 
 
 def _is_depthwise(name: str, weight: str, value: np.ndarray) -> bool:
-    """Whether a weight is a depthwise kernel, which some versions call kernel."""
-    # Of these networks' convolutions, only a depthwise one has one output per input;
-    # and a head may have a single class.
+    """Returns whether it is a depthwise kernel, which some versions call kernel."""
+    # Of these networks' convolutions, only depthwise ones have one output per input;
+    # but a head may have a single class.
     one_output = value.shape[-1:] == (1,) and name not in matching.HEADS
     named = weight == "depthwise_kernel" or (weight == "kernel" and one_output)
     return named and value.ndim == 4
 
 
 def _layers(model: Any) -> Iterator[Layer]:
-    """Yields the layers of a Keras model, also of those inside of it."""
+    """Yields the layers of a Keras model, including those of models inside it."""
     for layer in model.layers:
         if hasattr(layer, "layers"):
             yield from _layers(layer)

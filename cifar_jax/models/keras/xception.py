@@ -62,8 +62,8 @@ class Xception(Network):
             widths: output channels of each convolution.
             name: of the block.
             train: whether this is a training step.
-            shortcut: the number of the convolution that halves the input, as its name
-                has it; None if the block keeps the size.
+            shortcut: the number of the convolution that halves the input, as in its
+                name; None if the block keeps the size.
             relu_first: whether the first convolution is preceded by a ReLU.
         """
         residual = x

@@ -34,7 +34,7 @@ def write(directory, *names):
 )
 def test_pictures_are_not_taken_for_cifar10(tmp_path, name):
     write(tmp_path, name)
-    with pytest.raises(UserError, match=r"has pictures in .*give --dataset=folder"):
+    with pytest.raises(UserError, match=r"has pictures in .*pass --dataset=folder"):
         load_data("auto", tmp_path)
 
 
@@ -47,9 +47,9 @@ def test_pictures_are_not_taken_for_cifar10(tmp_path, name):
         ("cifar10.tgz", "not named cifar-10-binary.tar.gz; rename it"),
         ("CIFAR-10.zip", "unpack it"),
         ("cifar-10.rar", "unpack it"),
-        ("cifar-10-binary.tar.gz.crdownload", "has not finished"),
-        ("cifar-10-python.tar.gz.part", "has not finished"),
-        ("cifar-10-binary.tar.gz.download", "has not finished"),
+        ("cifar-10-binary.tar.gz.crdownload", "is an unfinished download"),
+        ("cifar-10-python.tar.gz.part", "is an unfinished download"),
+        ("cifar-10-binary.tar.gz.download", "is an unfinished download"),
     ],
 )
 def test_an_archive_that_is_not_quite_right_is_named(tmp_path, name, way_out):

@@ -176,7 +176,7 @@ def test_files_that_are_no_pictures_are_counted_by_their_endings(folder):
     for name in ("a.txt", "b.TXT", "c.xyz", "Thumbs.db", ".DS_Store"):
         (folder / "cat" / name).write_bytes(b"x")
     source = load_data("folder", folder).source
-    assert "files that are no pictures ignored: 1 .db, 2 .txt, 1 .xyz" in source
+    assert "ignored files that are not pictures: 1 .db, 2 .txt, 1 .xyz" in source
 
 
 def test_a_single_class_is_announced(folder):
@@ -192,7 +192,7 @@ def test_an_archive_is_to_be_unpacked(tmp_path):
     with pytest.raises(UserError, match=r"sub-folders; unpack p.RAR first"):
         load_data("folder", tmp_path)
     (tmp_path / "1.png").touch()
-    with pytest.raises(UserError, match=r"1.png is a file; give the folder"):
+    with pytest.raises(UserError, match=r"1.png is a file; pass the folder"):
         load_data("folder", tmp_path / "1.png")
 
 

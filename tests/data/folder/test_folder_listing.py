@@ -127,7 +127,7 @@ def test_files_that_are_not_pictures_are_ignored_and_counted(tmp_path):
     ]
     assert found.ignored == {".txt": 1, ".db": 1}
     assert found.remarks == (
-        f"1 pictures in {tmp_path} are in no folder of a class; not used.",
+        f"1 pictures in {tmp_path} are in no class folder; not used.",
         "There is only one class, 'a', so every network is always right.",
     )
 
@@ -156,7 +156,7 @@ REFUSED = {
     "no classes": (["1.png"], "has no pictures in sub-folders"),
     "an empty class": (["a/1.png", "a/2.png", "b/x.txt"], "b contains no pictures"),
     "one picture": (["a/1.png"], "has no test pictures"),
-    "a folder too deep": (["a/b/1.png", "c/1.png"], "has a folder b; give --data_dir"),
+    "a folder too deep": (["a/b/1.png", "c/1.png"], "has a folder b; set --data_dir"),
     "more than splits": (
         ["train/a/1.png", "test/a/1.png", "cat/1.png"],
         "also cat; move classes",

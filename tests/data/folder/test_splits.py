@@ -49,8 +49,8 @@ def test_folders_of_splits(tmp_path, folders, expected):
     [
         ("Train training test", "has Train and training, which both stand for train"),
         ("train val valid", "has val and valid, which both stand for val"),
-        ("test", "has no folder train beside test; rename"),
-        ("val Test", "has no folder train beside Test and val; rename"),
+        ("test", "has no folder train next to test; rename"),
+        ("val Test", "has no folder train next to Test and val; rename"),
         ("train test cat", "has train and test, but also cat; move classes"),
     ],
 )

@@ -127,9 +127,9 @@ def a_directory(path):
 @pytest.mark.parametrize(
     ("ending", "damage", "message"),
     [
-        (".weights.h5", truncate, "damaged, or not a weights file of Keras: .*trunc"),
-        (".keras", truncate, "damaged, or not a weights file of Keras"),
-        (".h5", overwrite_with(b""), "damaged, or not a weights file of Keras"),
+        (".weights.h5", truncate, "damaged, or not a Keras weights file: .*trunc"),
+        (".keras", truncate, "damaged, or not a Keras weights file"),
+        (".h5", overwrite_with(b""), "damaged, or not a Keras weights file"),
         (".h5", overwrite_with(b"\n".join([b"no weights"] * 99)), "damaged, or not"),
         (".keras", without_weights, "damaged, or not .*model.weights.h5"),
         (".weights.h5", drop_a_value, "kernel of layer 'conv' is missing or dam"),
@@ -175,8 +175,8 @@ def test_variables_that_fit(mobilenet):
         ({"conv1": {}}, r"FILE has no conv1/kernel of shape \(3, 3, 3, 32\), which M"),
         (
             {"conv1": {"kernel": array(3, 3, 4, 32)}},
-            r"FILE has conv1/kernel of shape \(3, 3, 4, 32\), but in MobileNet it has t"
-            r"he shape \(3, 3, 3, 32\), for 7 classes and images of 32x32",
+            r"FILE has conv1/kernel of shape \(3, 3, 4, 32\), but in MobileNet it has s"
+            r"hape \(3, 3, 3, 32\), for 7 classes and images of 32x32",
         ),
         (
             {"conv9": {"kernel": array(2, 2)}},

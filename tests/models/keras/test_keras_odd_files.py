@@ -64,15 +64,15 @@ def other_floats(file, place):
 
 ELSEWHERE = "is a link to another place, which is not followed"
 ODD = {
-    "text": (put("secret"), "kernel of layer 'head' is of the type object"),
-    "texts": (put(np.array([b"a", b"bc"])), "kernel of layer 'head' is of the type |S"),
+    "text": (put("secret"), "kernel of layer 'head' is of type object"),
+    "texts": (put(np.array([b"a", b"bc"])), "kernel of layer 'head' is of type |S"),
     "empty": (put(h5py.Empty("f4")), "kernel of layer 'head' is not an array"),
     "type": (put(np.dtype("f4")), "kernel of layer 'head' is not an array"),
     "group": (lambda file, place: file.create_group(place), "is not an array"),
-    "complex": (put(KERNEL.astype(complex)), "is of the type complex128; supported"),
-    "integers": (put(KERNEL.astype(int)), "is of the type int64; supported"),
-    "fields": (put(np.zeros(3, [("a", "f4"), ("b", "f4")])), "is of the type ["),
-    "big-endian": (put(KERNEL.astype(">f4")), "is of the type >f4; supported"),
+    "complex": (put(KERNEL.astype(complex)), "is of type complex128; supported"),
+    "integers": (put(KERNEL.astype(int)), "is of type int64; supported"),
+    "fields": (put(np.zeros(3, [("a", "f4"), ("b", "f4")])), "is of type ["),
+    "big-endian": (put(KERNEL.astype(">f4")), "is of type >f4; supported"),
     "other floats": (other_floats, "float64 in IEEE's formats"),
     "virtual": (virtual, "kernel of layer 'head' is in another file"),
     "external": (external, "kernel of layer 'head' is in another file"),
@@ -82,13 +82,13 @@ ODD = {
     "unwritten": (large, "damaged: not all of its bytes are in the file"),
     "too large": (
         put(KERNEL * np.float64(1e300)),
-        "has a number of 1.1e+301, too large",
+        "has the value 1.1e+301, too large",
     ),
-    "large": (put(KERNEL * np.float32(1e30)), "has a number of 1.1e+31, too large"),
-    "NaN": (put(np.array([[np.nan, 1e300]])), "2 of 2 numbers in params/head/kernel"),
+    "large": (put(KERNEL * np.float32(1e30)), "has the value 1.1e+31, too large"),
+    "NaN": (put(np.array([[np.nan, 1e300]])), "in params/head/kernel (2 of 2)"),
     "infinite": (
         put(np.full((3, 4), -np.inf)),
-        "in params/head/kernel that are not finite",
+        "non-finite values in params/head/kernel",
     ),
 }
 
@@ -168,7 +168,7 @@ def test_texts_that_are_zeroed(tmp_path, ending):
     if ending == ".keras":
         content = with_right_sums(path, content)
     path.write_bytes(content)
-    assert "a part of its texts is zeroed" in refusal(path)
+    assert "part of its text is zeroed" in refusal(path)
 
 
 @pytest.mark.parametrize("ending", PLACES)
@@ -217,5 +217,5 @@ def with_right_sums(path, content):
 
 @pytest.mark.parametrize("source", [None, b"model.h5", 3])
 def test_what_is_no_source(source):
-    with pytest.raises(UserError, match="must be the name of a file of Keras, or a K"):
+    with pytest.raises(UserError, match="must be the name of a Keras file, or a Keras"):
         models.from_keras(source)
