@@ -136,7 +136,7 @@ def test_the_same_can_be_registered_again(fresh):
     with pytest.raises(UserError, match="there is already a model own"):
         register("model", "own")(lambda: None)
     register("model", "nameless")(lambda: None)
-    with pytest.raises(UserError, match="there is a model nameless already"):
+    with pytest.raises(UserError, match="there is already a model nameless"):
         register("model", "nameless")(lambda: None)
 
 
