@@ -36,9 +36,8 @@ class CompiledSteps:
     The whole training set is sent to the devices once, as bytes, and a call sends only
     the indices of its batches; with `stream`, a call sends their images.
 
-    A call runs a loop on the device. The length of the loop is an argument, so one
-    program serves all lengths, and how a run is divided into calls does not change a
-    bit of it.
+    A call runs a loop on the device with its length as an argument, so one program
+    serves all lengths, and results do not depend on how a run is divided into calls.
 
     Attributes:
         steps_per_call: the largest number of steps in one device call.

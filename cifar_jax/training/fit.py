@@ -64,8 +64,7 @@ def fit(
     The result is a function of config, data and devices: a run that is stopped and
     resumed any number of times ends with the same bits as an uninterrupted one. On
     other devices, sums may be rounded differently. Nothing is written if
-    config.train_dir is None. Every process of a run must call this function, with the
-    same config and data.
+    config.train_dir is None. All processes must call it with the same config and data.
 
     Args:
         config: what to train.

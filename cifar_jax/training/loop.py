@@ -43,8 +43,7 @@ class Moment:
         first: the first step of the last call.
         step: the number of steps taken, which is also the number of the next step.
         state: the state after these steps.
-        metrics: metrics of the last step, `step - 1`: the loss terms, `total_loss` and
-            --metrics.
+        metrics: of the last step, `step - 1`: loss terms, `total_loss`, --metrics.
         seconds: time the steps of this run took so far, excluding hooks.
         network: returns the network in a state.
         stopped: why the run should end here; None: it continues.

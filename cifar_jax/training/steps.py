@@ -55,9 +55,8 @@ def train_step(
     Args:
         program: what is trained and how.
         state: the state before the step.
-        batch: the batch, or one device's share of it. In the latter case, the function
-            must be mapped over `program.share.axis_name`; the step then uses the whole
-            batch.
+        batch: the batch, or one device's share of it if the function is mapped over
+            `program.share.axis_name`; the step is then that of the whole batch.
 
     Returns:
         The state after the step, and the metrics: every loss term before the step,

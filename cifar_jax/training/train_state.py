@@ -30,8 +30,7 @@ class TrainState:
         opt_state: the state of the optax chain, including the averaged params, if any.
         averaged_batch_stats: `batch_stats`, averaged like the params.
         loss_averages: smoothed loss terms, for summaries.
-        statistics: statistics of the training images, if they normalize inputs;
-            constant.
+        statistics: those of the training images, if they normalize inputs; constant.
         key: the root key for all randomness in the run; constant.
     """
 
