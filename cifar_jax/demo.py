@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     with _listen(options.host, options.port) as listener:
         console.say(note)
         console.say(
-            "compiling the network; this may take a minute, later starts are quick"
+            "compiling the network; this may take a minute; later starts are quick"
         )
         answer.answer(network, np.zeros(network.image_shape, np.uint8))
         host = f"[{options.host}]" if ":" in options.host else options.host
