@@ -31,6 +31,8 @@ def test_all_experiments_can_be_imported_together_and_on_windows(monkeypatch):
     # Import them again, with all their dependencies already imported.
     for name in MODULES:
         monkeypatch.delitem(sys.modules, name)
+        room, _, module = name.rpartition(".")
+        monkeypatch.delattr(sys.modules[room], module)
     defined: list[str] = []
     monkeypatch.setattr(
         flags.FlagValues, "__setitem__", lambda self, name, flag: defined.append(name)

@@ -1,4 +1,4 @@
-"""What is measured, by name: of a train step (METRICS), and of a whole split."""
+"""Metrics by name: of a train step (METRICS) and of a whole split (EVAL_METRICS)."""
 
 from cifar_jax.metrics.splits import (
     ECE,

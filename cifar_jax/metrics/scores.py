@@ -85,10 +85,10 @@ def accuracy_at(
 def balanced_accuracy(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> float:
-    """Returns the mean over the classes with images of the accuracy among their images.
+    """Returns the mean accuracy of the classes that have images.
 
-    A network that always gives the same one of k classes has 1/k, however many images
-    are of that class (Brodersen et al., The Balanced Accuracy and Its Posterior
+    A network that always predicts the same one of k classes gets 1/k, however many
+    images that class has (Brodersen et al., The Balanced Accuracy and Its Posterior
     Distribution, 2010).
     """
     found = recall(logits, labels)
@@ -98,7 +98,7 @@ def balanced_accuracy(
 def recall(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> Float[np.ndarray, " classes"]:
-    """Returns the accuracy among the images of each class; NaN if it has none."""
+    """Returns the accuracy on the images of each class; NaN if it has none."""
     counts = np.bincount(labels, minlength=logits.shape[-1])
     right = np.bincount(labels, _predictions(logits) == labels, len(counts))
     with np.errstate(invalid="ignore"):
@@ -158,7 +158,7 @@ def confusions(
     """Returns up to `most` cells off the confusion matrix's diagonal, largest first.
 
     Returns:
-        The label, the predicted class and the number of images of each.
+        The label, the predicted class and the number of images of each cell.
     """
     pairs = zip(labels.tolist(), _predictions(logits).tolist(), strict=True)
     counts = Counter(pair for pair in pairs if pair[0] != pair[1])
@@ -235,7 +235,7 @@ def confident_right_answers(
 
 
 def _predictions(logits: Float[np.ndarray, "n classes"]) -> Integer[np.ndarray, " n"]:
-    """Returns the class of the highest logit of each image."""
+    """Returns the class with the highest logit for each image."""
     return _finite(logits).argmax(axis=-1)
 
 
@@ -245,7 +245,7 @@ def _finite(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n clas
     if not finite.all():
         raise RunError(
             f"the logits of {np.sum(~finite)} of {len(logits)} images are not finite, "
-            "so nothing can be said about them; the network has diverged or is damaged"
+            "so they have no predictions; the network has diverged or is damaged"
         )
     return logits
 

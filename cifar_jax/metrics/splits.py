@@ -1,4 +1,4 @@
-"""What can be measured of a whole split, by name."""
+"""Metrics of a whole split."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ class SplitResults(NamedTuple):
     """What a metric of a split can be computed from.
 
     Attributes:
-        logits: of the network for all images.
-        labels: of the same images.
+        logits: the network's logits for all images.
+        labels: the labels of the same images.
         class_names: the name of each label.
     """
 
@@ -30,7 +30,7 @@ class SplitMetric(Protocol):
     """What a class in EVAL_METRICS provides; its dataclass fields are its options."""
 
     def __call__(self, split: SplitResults) -> dict[str, float]:
-        """Returns numbers by name: one, or one for each class, for example."""
+        """Returns values by name: a single one, or one per class, for example."""
         ...
 
 
@@ -44,7 +44,7 @@ class Accuracy:
 
 @dataclasses.dataclass(frozen=True)
 class BalancedAccuracy:
-    """Mean of the accuracies of the classes, see `scores.balanced_accuracy`."""
+    """Mean accuracy of the classes; see `scores.balanced_accuracy`."""
 
     def __call__(self, split: SplitResults) -> dict[str, float]:
         found = scores.balanced_accuracy(split.logits, split.labels)
@@ -74,7 +74,7 @@ class NLL:
 
 @dataclasses.dataclass(frozen=True)
 class ECE:
-    """Expected calibration error, see `scores.calibration`."""
+    """Expected calibration error; see `scores.calibration`."""
 
     bins: int = 15
 
@@ -87,7 +87,7 @@ class ECE:
 
 @dataclasses.dataclass(frozen=True)
 class PerClass:
-    """Accuracy among the images of each class that has any."""
+    """Accuracy on the images of each class that has any."""
 
     def __call__(self, split: SplitResults) -> dict[str, float]:
         recall = scores.recall(split.logits, split.labels)

@@ -1,6 +1,6 @@
-"""What can be measured in a train step besides its losses, by name.
+"""Metrics of a train step, in addition to its losses.
 
-Metrics are computed on the devices, of the batch of each step. Those of a whole split
+They are computed on the devices, from the batch of each step. Metrics of a whole split
 are in `splits.py`.
 """
 
@@ -21,11 +21,11 @@ class StepResults(NamedTuple):
     """What a metric of a train step can be computed from.
 
     Attributes:
-        logits: of the network for the batch, or for this device's share of it.
-        targets: of the same examples.
-        grads: of the loss of the whole batch, without weight decay.
-        updates: what is added to the params.
-        params: before the step.
+        logits: the network's logits for the batch, or for this device's share of it.
+        targets: the targets of the same examples.
+        grads: gradients of the loss on the whole batch, without weight decay.
+        updates: what the step adds to the params.
+        params: the params before the step.
     """
 
     logits: Float[Array, "n classes"]
@@ -40,13 +40,13 @@ class Metric(Protocol):
     """What a class in METRICS provides; its dataclass fields are its options.
 
     Attributes:
-        name: of the numbers in logs and summaries.
+        name: name of the values in logs and summaries.
     """
 
     name: ClassVar[str]
 
     def __call__(self, step: StepResults) -> Float[Array, ""]:
-        """Returns the number; those of several devices are averaged."""
+        """Returns the value; the values of several devices are averaged."""
         ...
 
 
@@ -62,7 +62,7 @@ class GradNorm:
 
 @dataclasses.dataclass(frozen=True)
 class UpdateNorm:
-    """L2 norm of what the step adds to the params: learning rate and all."""
+    """L2 norm of what the step adds to the params, learning rate included."""
 
     name: ClassVar[str] = "update_norm"
 
@@ -82,7 +82,7 @@ class ParamNorm:
 
 @dataclasses.dataclass(frozen=True)
 class BatchAccuracy:
-    """Share of the batch whose highest logit is that of its likeliest target."""
+    """Share of the examples whose highest logit is that of their likeliest target."""
 
     name: ClassVar[str] = "accuracy"
 
@@ -101,11 +101,11 @@ def measure(
 
     Args:
         metrics: what to measure.
-        results: of the step.
-        losses: names that are taken.
+        results: the results of the step.
+        losses: the names of the losses, which are already taken.
 
     Raises:
-        UserError: a metric has no name, or one that is taken, or returns no number.
+        UserError: a metric has no name or one that is taken, or returns no number.
     """
     found: dict[str, Array] = {}
     for metric in metrics:

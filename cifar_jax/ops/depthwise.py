@@ -12,8 +12,8 @@ from cifar_jax.ops.implementation import Pair
 
 Padding = tuple[Pair, Pair]
 
-# How many columns, or else pixels of a whole image, have their products added in one
-# loop by the gradient of the kernel. More would take longer to compile.
+# How many columns, or else pixels of a whole image, the kernel's gradient adds up in
+# one loop. More would take longer to compile.
 _COLUMNS = 8
 _PIXELS = 16
 
@@ -26,9 +26,9 @@ def conv(
 ) -> Float[Array, "n oh ow c"]:
     """Convolves each channel with its own kernel, of any size.
 
-    It is a sum of products with strided slices, one for each kernel tap: XLA's CPU code
-    for convolutions with feature groups takes many times as long. Values and gradients
-    differ from lax's by a few rounding errors.
+    This is a sum of products with strided slices, one per kernel tap, since XLA's CPU
+    code for convolutions with feature groups takes many times as long. Values and
+    gradients differ from lax's by a few rounding errors.
     """
     image, taps = (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1])
     grad_x = functools.partial(_grad_x, strides, padding, image)
@@ -63,7 +63,7 @@ def _grad_x(
     kernel: Float[Array, "kh kw 1 c"],
     dy: Array,
 ) -> Float[Array, "n h w c"]:
-    """Adds up what each pixel of a block of stride x stride pixels receives."""
+    """Adds up what each pixel in a block of stride x stride pixels receives."""
     sh, sw = strides
     (top, _), (left, _) = padding
     bh, bw = -(-(top + image[0]) // sh), -(-(left + image[1]) // sw)
@@ -96,8 +96,8 @@ def _grad_kernel(
     image = x.shape[1:3]
     # XLA computes this only once: `_convolve` does the same.
     x = _pad_behind_barrier(x, *padding)
-    # The products of some columns, or of all pixels of a small image, are added in one
-    # loop over contiguous memory, which leaves less to XLA's slower reductions.
+    # The products of some columns, or of all pixels of a small image, are added up in
+    # one loop over contiguous memory, which leaves less to XLA's slower reductions.
     oh, ow = dy.shape[1:3]
     period = (oh if oh * ow <= _PIXELS else 1, min(ow, _COLUMNS))
     extra = -ow % period[1]  # columns of zeros, so that the period divides them
@@ -128,7 +128,7 @@ def _grad_kernel(
 
 
 def _pad_behind_barrier(x: Float[Array, "n h w c"], rows: Pair, columns: Pair) -> Array:
-    """Pads images, with a barrier: XLA would compute x anew for every slice of it."""
+    """Pads images behind a barrier: XLA would recompute x for every slice of it."""
     return lax.optimization_barrier(_pad(x, rows, columns))
 
 

@@ -22,7 +22,7 @@ def conv(
     x: Float[Array, "n h w c"],
     kernel: Float[Array, "kh kw c k"],
 ) -> Float[Array, "n oh ow k"]:
-    """Convolves; values and gradients are the bits of lax's for finite numbers."""
+    """Convolves; finite values and gradients equal lax's bit for bit."""
     convolve = functools.partial(_conv, window_strides=strides, padding=padding)
     x_type, kernel_type = jax.typeof(x), jax.typeof(kernel)
 
@@ -31,8 +31,8 @@ def conv(
 
     def grad_kernel(x: Array, dy: Array) -> Array:
         # XLA transposes x here, and would fuse that with everything that x was computed
-        # from: with slow, strided access to all of these arrays. It fuses nothing with
-        # a convolution, such as this one by the identity.
+        # from, with slow, strided access to all of these arrays. It fuses nothing with
+        # a convolution, such as this one with the identity.
         identity = jnp.eye(x.shape[3], dtype=x.dtype)[None, None]
         x = _conv(x, identity, (1, 1), "VALID")
         return jax.linear_transpose(lambda k: convolve(x, k), kernel_type)(dy)[0]

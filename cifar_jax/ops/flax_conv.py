@@ -1,4 +1,4 @@
-"""The convolution of `flax.linen.Conv`, in the way that is fastest on a CPU."""
+"""The convolution of `flax.linen.Conv`, by the fastest method on a CPU."""
 
 import functools
 from collections.abc import Callable
@@ -28,8 +28,8 @@ def conv_general_dilated(
     """Replaces lax's function in `flax.linen.Conv`.
 
     The fast implementation computes in float32, by the method that suits the shapes;
-    values and gradients differ from lax's by at most 3e-6 of their norm. There is none
-    for dilation, and for feature groups only if each channel is one of them.
+    values and gradients differ from lax's by at most 3e-6 of their norm. It does not
+    support dilation, and supports feature groups only if each channel is a group.
 
     Args:
         x: Images.
@@ -89,7 +89,7 @@ def _method(
         and min(channels, features) >= MIN_WINOGRAD_CHANNELS
     ):
         return winograd.conv
-    # XLA makes one product of a 1x1 convolution; few channels are quickly transposed.
+    # XLA turns a 1x1 convolution into one product; few channels are quickly transposed.
     if (kh, kw, *strides) == (1, 1, 1, 1) or channels < 16:
         return None
     return functools.partial(direct.conv, strides, padding)

@@ -167,7 +167,7 @@ def _grad_x(dtype: Dtype, kernel: Array, dy: Array) -> Array:
 
 
 def _grad_kernel(dtype: Dtype, taps: Size, x: Array, dy: Array) -> Array:
-    # XLA computes both only once: these are the expressions of the other two maps.
+    # XLA computes both only once: the other two maps have the same expressions.
     z, dz = (_analyze(values, taps).astype(dtype) for values in (x, dy))
 
     def of_shares(dz: Array, z: Array) -> Array:

@@ -56,7 +56,7 @@ def _grad_x(dtype: Dtype, shape: tuple[int, ...], kernel: Array, dy: Array) -> A
 
 
 def _grad_kernel(dtype: Dtype, shape: tuple[int, ...], x: Array, dy: Array) -> Array:
-    # XLA computes the patches only once: this is the expression of `_convolve`.
+    # XLA computes the patches only once: `_convolve` has the same expression.
     patches = _patches(x.astype(dtype), shape[:2])
     dkernel = shares.sum_over_shares(
         functools.partial(_grad_matrix, dtype), jnp.moveaxis(dy, 2, 0), patches

@@ -10,7 +10,7 @@ from jaxtyping import Array
 Pair = tuple[int, int]
 
 # "plain" is XLA's own operation; "fast" computes the same values in a way that is
-# fast in XLA's CPU code; "auto" means "fast" on CPUs and what is fastest elsewhere.
+# fast in XLA's CPU code; "auto" is "fast" on CPUs and whatever is fastest elsewhere.
 Implementation = Literal["auto", "fast", "plain"]
 
 
@@ -27,8 +27,8 @@ def run(
         implementation: the choice.
         fast: the implementation for CPUs.
         plain: XLA's own operation.
-        operands: its arguments.
-        cuda: the implementation for NVIDIA GPUs; None: plain, as on other devices.
+        operands: the operation's arguments.
+        cuda: the implementation for NVIDIA GPUs; None for plain, as on other devices.
     """
     if implementation == "auto":
         return lax.platform_dependent(

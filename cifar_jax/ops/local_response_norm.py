@@ -25,11 +25,11 @@ def local_response_norm(
     """Divides x by (bias + alpha * sum of squares over nearby channels)^beta.
 
     The channels lie along `axis`; the sum runs over those at most `depth_radius`
-    away, so over fewer at the edges. Given two axes, such as height and width, it runs
-    over a square of that radius.
-    As in `tf.nn.lrn`, alpha multiplies the sum, not the mean, which is why the
-    tutorial divides it by the 9 channels. (Krizhevsky, Sutskever and Hinton,
-    ImageNet Classification with Deep Convolutional Neural Networks, 2012, 3.3.)
+    away, and thus over fewer at the edges. Given two axes, such as height and width, it
+    runs over a square of that radius. As in `tf.nn.lrn`, alpha multiplies the sum, not
+    the mean, which is why the tutorial divides it by the 9 channels. (Krizhevsky,
+    Sutskever and Hinton, ImageNet Classification with Deep Convolutional Neural
+    Networks, 2012, 3.3.)
 
     Both implementations compute in float32; their values and gradients differ by less
     than 1e-6 of the norm.

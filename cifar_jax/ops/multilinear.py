@@ -1,13 +1,13 @@
 """Maps that are linear in every argument, with a fast map for each derivative.
 
-The derivatives of a convolution are convolutions. To be exact, three maps belong
-together: from x and kernel to y, and the gradients, from kernel and y to x and from x
-and y to kernel. Each is linear in both of its arguments, so that its tangent is the sum
-of two values of the same map, and its transpose with respect to one argument is the map
-that has this argument as its result. JAX is told no more than this, and so it computes
-derivatives of every order and in every mode, forward, reverse and mixed, by the three
-maps. (`jax.custom_vjp` excludes forward mode, and leaves the gradient of the gradient
-to JAX.)
+The derivatives of a convolution are convolutions. More precisely, three maps belong
+together: one from x and kernel to y, and the gradients, from kernel and y to x and from
+x and y to kernel. Each is linear in both arguments, so its tangent is the sum of two
+values of the same map, and its transpose with respect to one argument is the map that
+returns this argument. This is all that JAX is told, so it computes derivatives of
+every order and in every mode (forward, reverse and mixed) by the three maps.
+(`jax.custom_vjp` excludes forward mode, and leaves the gradient of the gradient to
+JAX.)
 """
 
 import functools
@@ -20,8 +20,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, ArrayLike
 
-# For each variable, what computes it from all others in their order; None for one that
-# nothing is differentiated by, such as indices.
+# For each variable, the function that computes it from all others, in order; None for a
+# variable that nothing is differentiated with respect to, such as indices.
 Maps = tuple[Callable[..., Array] | None, ...]
 
 
@@ -29,10 +29,10 @@ def apply(maps: Maps, *operands: ArrayLike) -> Array:
     """Computes the last variable from all others, and derivatives by the other maps.
 
     Args:
-        maps: the gradients with respect to the operands, and then the map itself. The
-            gradient with respect to an operand has it as its result, and as its
-            arguments the other operands and, last, the gradient of the result.
-        operands: what the map is applied to.
+        maps: the gradients with respect to the operands, then the map itself. The
+            gradient with respect to an operand takes the other operands and, last, the
+            gradient of the result.
+        operands: the map's arguments.
     """
     return _primitive.bind(*operands, maps=maps, result=len(operands))
 
@@ -86,7 +86,7 @@ def _batch(
 
     def over_batch(i: int, one: Callable[..., Array]) -> Callable[..., Array]:
         many = jax.vmap(one, (*axes[:i], *axes[i + 1 :]))
-        # What the whole batch shares receives the sum of its gradients.
+        # A variable that the whole batch shares receives the sum of its gradients.
         return many if axes[i] == 0 else lambda *others: many(*others).sum(axis=0)
 
     batch_first = [

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, UInt
 from cifar_jax.ops import multilinear
 from cifar_jax.ops.implementation import Implementation, Pair, run
 
-# By name as in lax, or before and after each of the two axes.
+# A name as in lax, or pairs of before and after for the two axes.
 Padding = str | Sequence[Pair]
 
 
@@ -47,7 +47,7 @@ def max_pool_channels_last(
     implementation: Implementation = "auto",
     padding: Padding = "SAME",
 ) -> Float[Array, "n oh ow c"]:
-    """Does the same for images in Flax's layout."""
+    """Does what `max_pool` does, for images in Flax's layout."""
 
     def pool(image: Float[Array, "h w c"]) -> Float[Array, "oh ow c"]:
         batch = image[..., None]
@@ -155,12 +155,12 @@ def _scatter(
     margins += [(0, 0, 0), (0, 0, 0)]
     padded = tuple(lax.pad(a, jnp.zeros((), a.dtype), margins) for a in (argmax, dy))
     if reach != [0, 0]:
-        # The barrier keeps XLA from computing both anew for every term of the sum. It
-        # holds because these are padded; otherwise they would be fused all the same.
+        # The barrier keeps XLA from recomputing both for every term of the sum. It
+        # works because these are padded; otherwise they would be fused anyway.
         padded = lax.optimization_barrier(padded)
     argmax, dy = padded
 
-    # All pixels of a block in one loop, since concatenation is slow if fused.
+    # All pixels of a block in one loop, since concatenation is slow when fused.
     dx = jnp.zeros((), dy.dtype)
     for down, right in np.ndindex(reach[0] + 1, reach[1] + 1):
         # The position of each pixel of a block in the window that starts in the block

@@ -13,8 +13,8 @@ def sum_over_shares(function: Callable[..., Array], *operands: Array) -> Array:
     """Applies a function that sums over the batch, the last axis of every operand.
 
     Under `jax.set_mesh`, each device applies it to its own share of the batch, and the
-    results are added up. Left to XLA, the batch would be gathered wherever it is merged
-    with another axis, and sums would be exchanged before they are made smaller.
+    results are added up. If left to XLA, the batch would be gathered wherever it is
+    merged with another axis, and sums would be exchanged before they become smaller.
     """
     mesh = jax.sharding.get_abstract_mesh()
     axes = mesh.auto_axes

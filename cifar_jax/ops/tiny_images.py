@@ -1,4 +1,4 @@
-"""Convolution of images that are smaller than its kernel."""
+"""Convolution of images that are smaller than the kernel."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +16,8 @@ def conv(
     """Multiplies all patches, which are few, by the kernel in one product.
 
     At the end of a deep network, an image may be smaller than the kernel. For 2x2
-    images, XLA's CPU code takes tens of times as long for the same
-    (`experiments.speed.convolutions`).
+    images, XLA's CPU code takes tens of times as long (see
+    `experiments.speed.convolutions`).
     """
     kh, kw, _, features = kernel.shape
     x_padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))

@@ -30,7 +30,7 @@ def transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return np.vstack([finite, np.eye(coefficients)[-1:]])
 
     matrices = np.linalg.inv(values(INPUTS)).T, values(TAPS), values(OUTPUTS).T
-    # For both axes at once, since the data are moved only once that way.
+    # For both axes together, so that the data are moved only once.
     inputs, kernels, products = (np.kron(matrix, matrix) for matrix in matrices)
     return inputs, kernels, products
 

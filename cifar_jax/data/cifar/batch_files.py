@@ -53,7 +53,7 @@ class _Pickled:
 
 
 def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Pickled:
-    """Converts an array as protocol 5 writes it to what other protocols write."""
+    """Converts an array pickled by protocol 5 to the form of other protocols."""
     array = _Pickled()
     array.state = (1, shape, dtype, order != "C", raw)
     return array

@@ -43,7 +43,7 @@ def refuse(published: Published, directory: Path) -> None:
 
 
 def refuse_stand_in(published: Published, directory: Path, problem: str) -> None:
-    """Raises UserError if a directory is not empty: its user does not mean the digits.
+    """Raises UserError unless a directory is empty: nobody means the digits by it.
 
     Args:
         published: the data set.

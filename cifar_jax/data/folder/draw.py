@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cifar_jax.errors import UserError
 
-# Without a folder of test pictures, one in this many of each class becomes one.
+# Without a test folder, one in this many pictures of each class is for testing.
 TEST_SHARE = 5
 
 
@@ -49,8 +49,9 @@ def split_off_validation(
 ) -> tuple[list[Picture], list[Picture]]:
     """Splits training pictures into those that stay and those that are held out.
 
-    This is systematic sampling: one in every so many, in the order of classes and,
-    within them, of the draw, so that each class loses its share. One of each stays.
+    This is systematic sampling: pictures are taken at regular intervals, sorted by
+    class and, within a class, by the draw, so that each class loses its share. At least
+    one picture of each class stays.
     """
     ordered = sorted(
         pictures, key=lambda picture: (picture.label, _rank(picture, seed))

@@ -233,7 +233,7 @@ class _Reader:
 
 
 def _class_folder(folder: Path) -> Path:
-    """Returns the folder of a class's pictures: itself, or its only one, `images`.
+    """Returns the folder of a class's pictures: itself, or its only folder, `images`.
 
     Raises:
         UserError: it contains other folders.

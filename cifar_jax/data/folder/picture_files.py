@@ -21,7 +21,7 @@ _HEIF = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 _HEIF_BRANDS = frozenset(
     b"ftyp" + brand for brand in b"heic heix heim heis hevc hevx mif1 msf1".split()
 )
-# Of camera raw files, Pillow would read the small preview.
+# Camera raw files, of which Pillow would read only the small preview.
 _RAW = frozenset(
     {
         *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".nef", ".nrw", ".orf"),
@@ -30,7 +30,7 @@ _RAW = frozenset(
 )
 _OTHER_PICTURES = _RAW | {".jxl", ".svg", ".svgz"}
 _UNREADABLE = _HEIF | _OTHER_PICTURES
-# Some of these Pillow can write, but not read.
+# Pillow can write some of these, but not read them.
 _NO_PICTURES = frozenset(
     {
         *(".txt", ".md", ".rst", ".log", ".csv", ".tsv", ".json", ".jsonl", ".xml"),

@@ -67,7 +67,7 @@ def find_flat(directory: Path) -> Path | None:
 
 
 def find_root(directory: Path) -> Path:
-    """Returns the folder of splits or classes, which may be the only one in others.
+    """Returns the folder of splits or classes, descending while there is only one.
 
     Archives often have one folder with everything; and with no other folder next to
     it, train has all classes.

@@ -20,7 +20,7 @@ class Views(Protocol):
     def combine(
         self, logits: Float[Array, "n views classes"]
     ) -> Float[Array, "n classes"]:
-        """Returns the images' logits: the logs of the mean probabilities of views."""
+        """Returns the images' logits: the logs of the views' mean probabilities."""
         log_probabilities = jax.nn.log_softmax(logits)
         mean = jax.nn.logsumexp(log_probabilities, axis=1)
         return mean - jnp.log(logits.shape[1])
