@@ -81,7 +81,8 @@ def _write_plot(path: pathlib.Path, records: Sequence[Compared]) -> None:
     plot_files.write(comparison_plot.draw(records), path, "plot", GENERATOR)
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines the flags of this command."""
     flags.DEFINE_boolean("json", False, "Print everything as JSON, curves included.")
     command.define_path(
         "plot",
@@ -94,5 +95,5 @@ def _define_flags() -> None:
 if __name__ == "__main__":
     # Printing asks JAX for its devices; a GPU may be busy with one of the runs.
     jax.config.update("jax_platforms", "cpu")
-    _define_flags()
+    define_flags()
     command.run(main, __doc__)

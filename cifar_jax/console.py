@@ -38,7 +38,7 @@ def say(*lines: str) -> None:
     try:
         print("\n".join(map(to_one_line, lines)), flush=True)
     except OSError as error:
-        _discard_output()
+        discard_output()
         raise OutputError(error) from None
 
 
@@ -69,7 +69,7 @@ def to_one_line(message: str) -> str:
     )
 
 
-def _discard_output() -> None:
+def discard_output() -> None:
     """Discards buffered and further output instead of failing again.
 
     Python flushes the buffer once more at exit, which would fail as well.

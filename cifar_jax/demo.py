@@ -56,7 +56,8 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines the flags of this command."""
     network_flags.define()
     flags.DEFINE_string(
         "host",
@@ -80,5 +81,5 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
+    define_flags()
     command.run(main, __doc__)

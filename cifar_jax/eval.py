@@ -199,11 +199,11 @@ def _evaluate_split(
     if not options.report:
         return None
     subject = _subject(run, network, task, len(images), images.fingerprint, now)
-    history = _history(run)
+    history = read_history(run)
     return report.write(pathlib.Path(options.report), subject, part, logits, history)
 
 
-def _history(run: Run) -> comparison.History | None:
+def read_history(run: Run) -> comparison.History | None:
     """Returns the run's history, or None, with a warning, if it is damaged."""
     try:
         return comparison.read(run)
@@ -283,7 +283,8 @@ def _wait_for_run(directory: pathlib.Path) -> None:
         time.sleep(_POLL_SECS)
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines the flags of this command."""
     command.define_path(
         "checkpoint_dir", "cifar10_train", "Folder of the run, its --train_dir."
     )
@@ -355,5 +356,5 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
+    define_flags()
     command.run(main, __doc__)

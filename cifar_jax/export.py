@@ -44,7 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines the flags of this command."""
     command.define_path(
         "checkpoint_dir", "cifar10_train", "Folder of the run, its --train_dir."
     )
@@ -62,5 +63,5 @@ def _define_flags() -> None:
 if __name__ == "__main__":
     # Nothing is computed; a GPU may be busy with the run.
     jax.config.update("jax_platforms", "cpu")
-    _define_flags()
+    define_flags()
     command.run(main, __doc__)

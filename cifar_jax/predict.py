@@ -35,7 +35,7 @@ _BAR_WIDTH = 30
 # Number of pictures in memory at a time.
 _BLOCK = 64
 # A plot of more would be too tall to view.
-_MOST_DRAWN = 20
+MOST_DRAWN = 20
 
 
 class _Picture(NamedTuple):
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
             records.append({"file": name, **origin, "probabilities": by_class})
             if not options.json:
                 console.say(*table(name, by_class, options.top))
-        drawn += block[: _MOST_DRAWN - len(drawn)]
+        drawn += block[: MOST_DRAWN - len(drawn)]
     if options.json and records:
         console.say(*json.dumps(records, indent=2).splitlines())
     if options.show and drawn:
@@ -173,14 +173,15 @@ def _sort_by_class(
     return {network.class_names[i]: float(probabilities[i]) for i in order}
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines the flags of this command."""
     network_flags.define()
     flags.DEFINE_integer("top", 3, "Number of classes to show.", lower_bound=1)
     flags.DEFINE_boolean("json", False, "Print all class probabilities as JSON.")
     flags.DEFINE_boolean(
         "show",
         False,
-        f"Draw up to {_MOST_DRAWN} pictures, with bars of their classes and maps of "
+        f"Draw up to {MOST_DRAWN} pictures, with bars of their classes and maps of "
         "the pixels that the first class depends on.",
     )
     command.define_path(
@@ -191,5 +192,5 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
+    define_flags()
     command.run(main, __doc__)

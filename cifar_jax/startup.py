@@ -9,7 +9,7 @@ from cifar_jax.training import interrupts
 
 _TUNABLES = "GLIBC_TUNABLES"
 _HUGE_PAGES = "glibc.malloc.hugetlb"
-_MODE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+MODE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def prepare() -> None:
@@ -59,7 +59,7 @@ def environment() -> dict[str, str]:
     """
     tunables = os.environ.get(_TUNABLES, "")
     try:
-        can_ask = "[madvise]" in _MODE.read_text(encoding="utf-8")
+        can_ask = "[madvise]" in MODE.read_text(encoding="utf-8")
     except OSError:  # Not Linux.
         can_ask = False
     if not can_ask or _HUGE_PAGES in tunables:

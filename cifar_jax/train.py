@@ -111,7 +111,8 @@ def _format_rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines the flags of this command."""
     config_flags.define()
     flags.DEFINE_enum(
         "progress",
@@ -142,5 +143,5 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
+    define_flags()
     command.run(main, __doc__, _MAIN_FLAGS, config_flags.GROUPS | _GROUPS)

@@ -144,7 +144,7 @@ def call_in_process(
         contextlib.redirect_stderr(err),
     ):
         try:
-            module._define_flags()
+            module.define_flags()
             command_lib.run(module.main, module.__doc__)
         except SystemExit as exit_:
             code = exit_.code

@@ -20,8 +20,8 @@ CORRUPTIONS = [
 
 
 def expect_few_images(monkeypatch) -> None:
-    monkeypatch.setattr(robustness, "_CIFAR10_1_IMAGES", IMAGES)
-    monkeypatch.setattr(robustness, "_CIFAR10_C_IMAGES", IMAGES)
+    monkeypatch.setattr(robustness, "CIFAR10_1_IMAGES", IMAGES)
+    monkeypatch.setattr(robustness, "CIFAR10_C_IMAGES", IMAGES)
 
 
 def images(count: int, seed: int) -> np.ndarray:

@@ -88,7 +88,7 @@ def test_a_setting_reaches_the_training():
 def search_flags():
     """Defines the experiment's flags, with 24 trials, of which 8 are random."""
     before = set(flags.FLAGS)
-    bayesian_search._define_flags()
+    bayesian_search.define_flags()
     flags.FLAGS(["test"])
     yield flags.FLAGS
     for flag in set(flags.FLAGS) - before:

@@ -17,7 +17,7 @@ def full_disk(monkeypatch):
 
     monkeypatch.setattr(console, "print", fail, raising=False)
     discard = lambda: written.append("discarded")  # noqa: E731
-    monkeypatch.setattr(console, "_discard_output", discard)
+    monkeypatch.setattr(console, "discard_output", discard)
     return written
 
 

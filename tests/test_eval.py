@@ -182,7 +182,7 @@ def test_a_result_that_cannot_be_printed_is_a_failure(
         print(*words, file=file)
 
     monkeypatch.setattr("cifar_jax.console.print", fail, raising=False)
-    monkeypatch.setattr("cifar_jax.console._discard_output", lambda: None)
+    monkeypatch.setattr("cifar_jax.console.discard_output", lambda: None)
     result = call_command("eval", "--checkpoint_dir=run")
     assert result.returncode == status
     if output == "full":

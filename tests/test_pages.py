@@ -118,7 +118,7 @@ def test_commands_of_the_package_can_be_parsed(name, tmp_path, monkeypatch):
 
 @every_page
 def test_commands_of_experiments_can_be_parsed(name, monkeypatch):
-    monkeypatch.setattr(common, "_guarded", lambda *_: None)
+    monkeypatch.setattr(common, "run_guarded", lambda *_: None)
     for experiment, *arguments in commands(
         code(TEXTS[name]), "python", "-m", "experiments."
     ):

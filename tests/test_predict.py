@@ -157,7 +157,7 @@ def test_folders_and_patterns(flag, call_command, tmp_path):
 def test_show_draws_the_first_pictures(
     pictures, flag, call_command, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(predict, "_MOST_DRAWN", 2)
+    monkeypatch.setattr(predict, "MOST_DRAWN", 2)
     for i in range(3):
         shutil.copy(tmp_path / "0.png", tmp_path / f"copy{i}.png")
     before = set(tmp_path.iterdir())

@@ -9,7 +9,7 @@ TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "robustness.md").read_text(
 
 
 def test_the_page_has_the_published_files():
-    for file in (*robustness._CIFAR10_1, robustness._CIFAR10_C):
+    for file in (*robustness.CIFAR10_1, robustness.CIFAR10_C):
         row = f"[`{file.name}`]({file.home_page}) | {file.size:,} | `{file.sha256}` |"
         assert row in TEXT
 

@@ -15,7 +15,7 @@ ON = "glibc.malloc.hugetlb=1"
 def mode(tmp_path, monkeypatch):
     """The kernel's file; there are no tunables in the environment."""
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(startup, "_MODE", tmp_path / "enabled")
+    monkeypatch.setattr(startup, "MODE", tmp_path / "enabled")
     return tmp_path / "enabled"
 
 
@@ -51,7 +51,7 @@ SCRIPT = """
 import os, pathlib, sys
 from cifar_jax import startup
 
-startup._MODE = pathlib.Path(sys.argv[1])
+startup.MODE = pathlib.Path(sys.argv[1])
 print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), sys.argv[2:], flush=True)
 {extra}
 startup.prepare()

@@ -66,7 +66,7 @@ def test_a_run_by_the_commands_is_evaluated_once(monkeypatch, tmp_path):
         if name == "train":
             output.write(done.stdout)
 
-    monkeypatch.setattr(runs, "_command", command)
+    monkeypatch.setattr(runs, "run_command", command)
     folder = tmp_path / "run"
     flags = ("--dataset=digits", "--model=small", "--batch_size=8", "--max_steps=12")
     figures = runs.train_and_evaluate(folder, flags)
@@ -76,7 +76,7 @@ def test_a_run_by_the_commands_is_evaluated_once(monkeypatch, tmp_path):
     assert figures["train_seconds"] == runs.train_seconds(folder / "log.txt")
     assert figures["precision"]["test"] == runs.evaluated(folder, "test", 12)
     assert runs.evaluated(folder, "test", 10) is None
-    assert runs._precision(folder, "test") == figures["precision"]["test"]
+    assert runs.read_precision(folder, "test") == figures["precision"]["test"]
     assert commands == ["train", "eval"]
 
 
@@ -96,7 +96,7 @@ def test_ctrl_c_while_a_command_ends_is_not_lost(monkeypatch, status, error):
 
     monkeypatch.setattr(subprocess, "Popen", Command)
     with pytest.raises(error):
-        runs._command(subprocess.DEVNULL, "eval")
+        runs.run_command(subprocess.DEVNULL, "eval")
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_no_run():
 
 
 def test_another_training(monkeypatch):
-    monkeypatch.setattr(lock, "_LOCK_SECS", 0)
+    monkeypatch.setattr(lock, "LOCK_SECS", 0)
     monkeypatch.setattr(lock.os, "getpid", lambda: 4711)
     directory = pathlib.Path("cifar10_train")
     with (

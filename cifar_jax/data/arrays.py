@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 
-_BYTES_PER_BLOCK = 16 << 20
+BYTES_PER_BLOCK = 16 << 20
 
 
 def empty_images(
@@ -52,7 +52,7 @@ def rows(
 
 def blocks(array: Shaped[Any, "n ..."]) -> Iterator[Shaped[np.ndarray, "m ..."]]:
     """Yields the rows of an array in order, a few megabytes at a time."""
-    count = max(1, _BYTES_PER_BLOCK // max(1, row_bytes(array)))
+    count = max(1, BYTES_PER_BLOCK // max(1, row_bytes(array)))
     for start in range(0, len(array), count):
         yield np.asarray(array[start : start + count])
 

@@ -24,7 +24,7 @@ NOTICE = (
 )
 _TEST_SIZE = 300
 _MAX_INK = 16  # each pixel counts the inked pixels of a 4x4 block
-_FILE = pathlib.Path(__file__).with_name("digits.npz")
+FILE = pathlib.Path(__file__).with_name("digits.npz")
 
 
 def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
@@ -35,7 +35,7 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     Args:
         data_dir: unused; the digits are bundled with this package.
     """
-    with np.load(_FILE) as file:
+    with np.load(FILE) as file:
         images = np.stack([_like_cifar(picture) for picture in file["images"]])
         labels = file["labels"].astype(np.int32)
     train, test = (

@@ -14,7 +14,7 @@ from cifar_jax.data.failure import reason
 from cifar_jax.errors import UserError
 
 # A small file can claim to have arrays that would fill the memory.
-_MAX_BYTES = 1 << 36
+MAX_BYTES = 1 << 36
 _NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -68,7 +68,7 @@ def _file(data_dir: str | os.PathLike[str] | None) -> Path:
 def _read(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as packed:
         size = sum(member.file_size for member in packed.infolist())
-    if size > _MAX_BYTES:
+    if size > MAX_BYTES:
         raise ValueError(f"it unpacks to {size:,} bytes")
     with np.load(path, allow_pickle=False) as file:
         if missing := [name for name in _NAMES if name not in file.files]:

@@ -24,8 +24,8 @@ from cifar_jax.errors import RunError, UserError
 # A process that has been silent for this long is considered dead.
 _HEARTBEAT_SECS = 60
 # How long a process waits for the others to start, and how long it does so silently.
-_WAIT_SECS = 300
-_SILENT_SECS = 5
+WAIT_SECS = 300
+SILENT_SECS = 5
 # Variables that hold the number of processes, and the launchers that set them.
 _CLUSTERS = {
     "SLURM_NTASKS": "Slurm",
@@ -48,7 +48,7 @@ def start(
 
     Without arguments, jax.distributed's own detection is used (SLURM, Open MPI, Cloud
     TPU, Kubernetes); if it finds nothing, this process is the only one. If the others
-    have not started after _WAIT_SECS, this process ends with an error message.
+    have not started after WAIT_SECS, this process ends with an error message.
 
     Args:
         coordinator_address: host:port on which process 0 listens.
@@ -79,7 +79,7 @@ def start(
             jax.distributed.initialize(
                 *given,
                 # JAX would abort the process with pages of C++ messages.
-                initialization_timeout=2 * _WAIT_SECS,
+                initialization_timeout=2 * WAIT_SECS,
                 heartbeat_timeout_seconds=_HEARTBEAT_SECS,
             )
     except jax.errors.JaxRuntimeError as error:
@@ -118,12 +118,12 @@ def _waiting(num_processes: int | None) -> Iterator[None]:
 
     def end() -> None:
         console.note(
-            f"error: the {what} have not started within {_WAIT_SECS} seconds; start "
+            f"error: the {what} have not started within {WAIT_SECS} seconds; start "
             f"all of them; {way}"
         )
         os._exit(RunError.exit_code)
 
-    timers = [threading.Timer(_SILENT_SECS, say), threading.Timer(_WAIT_SECS, end)]
+    timers = [threading.Timer(SILENT_SECS, say), threading.Timer(WAIT_SECS, end)]
     for timer in timers:
         timer.daemon = True
         timer.start()

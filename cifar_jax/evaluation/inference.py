@@ -26,7 +26,7 @@ BATCH_SIZE = 80
 # The batch size of `classify`.
 _FEW = 8
 # Images sent to the devices at a time: enough for all of CIFAR-10.
-_BYTES_PER_CALL = 256 << 20
+BYTES_PER_CALL = 256 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _predict(
     weights = jax.device_put((network.variables, network.statistics), whole)
     batch_shape = (batch_size, *images.shape[1:])
     batches = math.ceil(len(images) / batch_size)
-    count = _batches_per_call(batches, math.prod(batch_shape))
+    count = batches_per_call(batches, math.prod(batch_shape))
     call, looped = _compile(network, mesh, weights, (count, *batch_shape))
     if looped:
         shape, spec = (count, *batch_shape), PartitionSpec(None, sharding.AXIS)
@@ -187,9 +187,9 @@ def _compile(
     return compilation.compile_once(key, weights, compiled)
 
 
-def _batches_per_call(batches: int, batch_bytes: int) -> int:
+def batches_per_call(batches: int, batch_bytes: int) -> int:
     """Returns a number of batches that makes all calls about the same length."""
-    calls = math.ceil(batches * batch_bytes / _BYTES_PER_CALL)
+    calls = math.ceil(batches * batch_bytes / BYTES_PER_CALL)
     return math.ceil(batches / calls)
 
 

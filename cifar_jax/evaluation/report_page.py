@@ -15,7 +15,7 @@ from cifar_jax.evaluation import report_figures
 
 # A larger confusion matrix would not fit on a screen.
 _MATRIX_CLASSES = 30
-_STYLE = (pathlib.Path(__file__).parent / "report.css").read_text(encoding="utf-8")
+STYLE = (pathlib.Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 
 
 def page(
@@ -36,7 +36,7 @@ def page(
 <meta name="generator" content="{_text(record["generator"])}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{_text(title)}</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <main>
@@ -156,7 +156,7 @@ def _confusion_matrix(record: dict[str, Any]) -> str:
     )
     body = []
     for name, counts in zip(names, record["confusion_matrix"], strict=True):
-        cells = "".join(_heat(count, sum(counts)) for count in counts)
+        cells = "".join(color_cell(count, sum(counts)) for count in counts)
         body.append(f'<tr><th scope="row">{_text(name)}</th>{cells}</tr>\n')
     return (
         "<h2>Confusion matrix</h2>\n"
@@ -167,7 +167,7 @@ def _confusion_matrix(record: dict[str, Any]) -> str:
     )
 
 
-def _heat(count: int, total: int) -> str:
+def color_cell(count: int, total: int) -> str:
     """Returns a cell shaded by its share, in a single hue, by lightness alone."""
     share = count / max(total, 1)
     # Above this share, text in the other color has more contrast; see report.css.

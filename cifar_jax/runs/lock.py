@@ -12,7 +12,7 @@ from cifar_jax.errors import UserError
 _LOCK = ".lock"
 # An evaluation that checks whether training is running holds the lock for an instant;
 # training that starts at that moment waits this long before it gives up.
-_LOCK_SECS = 1.0
+LOCK_SECS = 1.0
 
 
 def is_training(path: pathlib.Path) -> bool:
@@ -37,7 +37,7 @@ def hold(path: pathlib.Path) -> Iterator[None]:
     file = path / _LOCK
     try:
         path.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(file, timeout=_LOCK_SECS).acquire()
+        held = filelock.FileLock(file, timeout=LOCK_SECS).acquire()
     except filelock.Timeout:
         raise UserError(
             f"another training run (process {_owner(file)}) is using "

@@ -113,7 +113,7 @@ def create(
         except RunError as error:  # not enough memory
             raise HTTPException(503, str(error)) from None
 
-    page = _page(network, title)
+    page = render_page(network, title)
     return Starlette(
         routes=[
             Route("/", _file(page, "text/html")),
@@ -259,7 +259,8 @@ async def _explained(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": detail}, error.status_code, error.headers)
 
 
-def _page(network: Trained, title: str) -> str:
+def render_page(network: Trained, title: str) -> str:
+    """Returns the HTML of the page, with all names escaped."""
     names = network.class_names
     some = ", ".join(names[:10])
     more = " and others" if len(names) > 10 else ""

@@ -13,7 +13,7 @@ from cifar_jax.devices import sharding
 
 # More than there may be cores, since reading threads mostly wait for the disk.
 _THREADS = 4
-_BYTES_PER_CALL = 16 << 20
+BYTES_PER_CALL = 16 << 20
 
 # "indices" and "epochs" as returned by `BatchOrder`; when streaming, also "images",
 # "labels" and "extra", a dictionary.
@@ -63,7 +63,7 @@ class Streamed:
     data = None
 
     def __init__(self, train: Split, order: BatchOrder, max_steps_per_call: int):
-        affordable = _BYTES_PER_CALL // (order.batch_size * train.row_bytes)
+        affordable = BYTES_PER_CALL // (order.batch_size * train.row_bytes)
         self.max_steps_per_call = max(1, min(max_steps_per_call, affordable))
         self._train = train
         self._order = order

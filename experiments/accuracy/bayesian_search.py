@@ -63,7 +63,8 @@ QUICK = {
 NOISE = 0.01
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines the flags of this experiment."""
     flags.DEFINE_integer("trials", 24, "Trials per search.", lower_bound=1)
     flags.DEFINE_integer(
         "initial", 8, "Random trials that start both searches.", lower_bound=1
@@ -240,4 +241,4 @@ def report(study: Study, last: str, known: Sequence[Job]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main, _define_flags, draw)
+    common.run(main, define_flags, draw)

@@ -43,7 +43,7 @@ def run(
     define_flags()
     # Child processes, including PyTorch's, get our commands' memory settings.
     os.environ.update(startup.environment())
-    app.run(functools.partial(_guarded, main, draw), flags_parser=_parse)
+    app.run(functools.partial(run_guarded, main, draw), flags_parser=_parse)
 
 
 def _parse(words: list[str]) -> list[str]:
@@ -57,9 +57,10 @@ def _parse(words: list[str]) -> list[str]:
         sys.exit(0)
 
 
-def _guarded(
+def run_guarded(
     main: Callable[[list[str]], None], draw: output.Draw | None, argv: list[str]
 ) -> None:
+    """Runs an experiment, and ends the process with one line if it fails."""
     # app.run makes absl and JAX log at level INFO; our commands do not.
     logging.set_verbosity(logging.WARNING)
     try:

@@ -46,8 +46,8 @@ def train_and_evaluate(
     train_dir.mkdir(parents=True, exist_ok=True)
     print(f"training; log: {log}", flush=True)
     with log.open("a", encoding="utf-8") as file:
-        _command(file, "train", f"--train_dir={train_dir}", *train_flags)
-    precision = {name: _precision(train_dir, name) for name in names}
+        run_command(file, "train", f"--train_dir={train_dir}", *train_flags)
+    precision = {name: read_precision(train_dir, name) for name in names}
     lines = _log_lines(log)
     rates = [float(lines[step][1]) for step in lines if step]
     return {
@@ -119,18 +119,19 @@ def _read(log: pathlib.Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")
 
 
-def _precision(train_dir: pathlib.Path, name: str) -> float:
+def read_precision(train_dir: pathlib.Path, name: str) -> float:
     """Returns the precision at the run's last step, evaluating it if necessary."""
     last = read_run(train_dir).config.max_steps
     if evaluated(train_dir, name, last) is None:
         flags = (f"--checkpoint_dir={train_dir}", f"--raw_params={name == 'test_raw'}")
-        _command(subprocess.DEVNULL, "eval", *flags)
+        run_command(subprocess.DEVNULL, "eval", *flags)
     found = evaluated(train_dir, name, last)
     assert found is not None  # The command succeeded.
     return found
 
 
-def _command(output: Any, name: str, *flags: str) -> None:
+def run_command(output: Any, name: str, *flags: str) -> None:
+    """Runs a command of the package, and ends this process if it fails."""
     command = [sys.executable, "-m", f"cifar_jax.{name}", *flags, *plugins.as_flags()]
     process = subprocess.Popen(command, stdout=output)
     try:

@@ -55,7 +55,7 @@ def test_no_other_rows_are_read():
 
 
 def test_blocks_are_the_whole_array(array, monkeypatch):
-    monkeypatch.setattr("cifar_jax.data.arrays._BYTES_PER_BLOCK", 24)
+    monkeypatch.setattr("cifar_jax.data.arrays.BYTES_PER_BLOCK", 24)
     found = list(blocks(array))
     assert [len(block) for block in found] == [3] * 6 + [2]
     np.testing.assert_array_equal(np.concatenate(found), ARRAY)
@@ -63,7 +63,7 @@ def test_blocks_are_the_whole_array(array, monkeypatch):
 
 
 def test_a_row_may_be_larger_than_a_block(array, monkeypatch):
-    monkeypatch.setattr("cifar_jax.data.arrays._BYTES_PER_BLOCK", 1)
+    monkeypatch.setattr("cifar_jax.data.arrays.BYTES_PER_BLOCK", 1)
     assert [len(block) for block in blocks(array)] == [1] * 20
 
 

@@ -139,7 +139,7 @@ def test_a_fingerprint_is_the_sha256_of_pixels_and_labels():
 def test_a_fingerprint_is_taken_in_blocks(monkeypatch):
     split = make_dataset(6, 4).train
     on_disk = Split(OnDisk(split.images), OnDisk(split.labels))
-    monkeypatch.setattr("cifar_jax.data.arrays._BYTES_PER_BLOCK", 2 * 32 * 32 * 3)
+    monkeypatch.setattr("cifar_jax.data.arrays.BYTES_PER_BLOCK", 2 * 32 * 32 * 3)
     assert fingerprint(on_disk) == fingerprint(split)
     assert on_disk.images.read == [[0, 1], [2, 3], [4, 5]]
 

@@ -39,7 +39,7 @@ def test_the_file_is_scikit_learns():
         random_state=0,
         stratify=found.target,
     )
-    with np.load(digits._FILE) as file:
+    with np.load(digits.FILE) as file:
         np.testing.assert_array_equal(file["images"], np.concatenate(parts[:2]))
         np.testing.assert_array_equal(file["labels"], np.concatenate(parts[2:]))
 

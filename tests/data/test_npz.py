@@ -107,7 +107,7 @@ def test_the_file_must_be_there_alone(tmp_path):
 
 
 def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(npz, "_MAX_BYTES", 10_000)
+    monkeypatch.setattr(npz, "MAX_BYTES", 10_000)
     with zipfile.ZipFile(tmp_path / "data.npz", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("x_train.npy", bytes(20_000))
     with pytest.raises(UserError, match="it unpacks to 20,000 bytes"):

@@ -388,7 +388,7 @@ def test_mixup_and_cutmix_must_come_last():
 def test_statistics_are_taken_of_blocks_of_images(monkeypatch, name):
     pixels = np.random.default_rng(0).integers(0, 256, (25, 4, 4, 3), np.uint8)
     whole = NORMALIZATIONS[name]().statistics(pixels)
-    monkeypatch.setattr("cifar_jax.data.arrays._BYTES_PER_BLOCK", 10 * 4 * 4 * 3)
+    monkeypatch.setattr("cifar_jax.data.arrays.BYTES_PER_BLOCK", 10 * 4 * 4 * 3)
     on_disk = OnDisk(pixels)
     parts = NORMALIZATIONS[name]().statistics(on_disk)
     assert [len(read) for read in on_disk.read] == [10, 10, 5]

@@ -48,7 +48,7 @@ def test_arrays_on_disk_are_read_in_blocks(monkeypatch):
     on_disk = Split(
         train.images, OnDisk(train.labels), {"weight": OnDisk(np.arange(6.0))}
     )
-    monkeypatch.setattr("cifar_jax.data.arrays._BYTES_PER_BLOCK", 16)
+    monkeypatch.setattr("cifar_jax.data.arrays.BYTES_PER_BLOCK", 16)
     found = TrainingSet.from_dataset(dataclasses.replace(dataset, train=on_disk))
     assert found == TrainingSet.from_dataset(dataset)
     assert on_disk.labels.read == [[0, 1, 2, 3], [4, 5]]

@@ -20,7 +20,7 @@ SLURM = {
 PROGRAM = """
 from cifar_jax.devices import processes
 
-processes._SILENT_SECS, processes._WAIT_SECS = 0.5, 3
+processes.SILENT_SECS, processes.WAIT_SECS = 0.5, 3
 processes.start(*{})
 print("started")
 """

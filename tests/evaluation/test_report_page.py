@@ -250,9 +250,9 @@ def test_only_curves_that_are_known_are_drawn(answers, known, shown):
 
 def test_a_damaged_log_of_the_training_costs_only_its_curves(tmp_path, capsys):
     made = dataclasses.replace(history(0, {}).run, path=tmp_path)
-    assert eval_command._history(made).training == []
+    assert eval_command.read_history(made).training == []
     (tmp_path / "train.jsonl").write_text('{"step": 0}\n')
-    assert eval_command._history(made) is None
+    assert eval_command.read_history(made) is None
     assert "train.jsonl is damaged" in capsys.readouterr().err
 
 
@@ -272,10 +272,10 @@ def test_numbers_can_be_read_on_every_cell_of_the_matrix():
             return np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
         return np.array(value.split(), float) / 255
 
-    for scheme in re.findall(r":root \{([^}]+)\}", report_page._STYLE):
+    for scheme in re.findall(r":root \{([^}]+)\}", report_page.STYLE):
         heat, paper = parsed("heat", scheme), parsed("paper", scheme)
         for count in range(101):
-            cell = report_page._heat(count, 100)
+            cell = report_page.color_cell(count, 100)
             kind = "strong" if 'class="strong"' in cell else "weak"
             ink = parsed(f"on-{kind}", scheme)
             share = float(re.search(r"--share:(\S+)\"", cell)[1])

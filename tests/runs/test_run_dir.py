@@ -182,7 +182,7 @@ def test_a_run_that_did_not_record_its_training_images_can_be_resumed(config, da
 
 
 def test_a_run_can_only_be_trained_once_at_a_time(config, dataset, monkeypatch):
-    monkeypatch.setattr(lock, "_LOCK_SECS", 0.1)
+    monkeypatch.setattr(lock, "LOCK_SECS", 0.1)
     run = run_dir.from_config(config, dataset)
     with run_dir.claim(run):
         assert lock.is_training(run.path)

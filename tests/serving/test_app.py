@@ -329,14 +329,14 @@ def test_too_little_memory_is_no_damage(address, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr("cifar_jax.data.folder.pictures._resize", fail)
+    monkeypatch.setattr("PIL.ImageOps.fit", fail)
     response = post(address, png())
     assert response.status_code == 503
     assert "not enough memory for the file" in error_of(response)
 
 
 def test_names_that_cannot_be_encoded_are_escaped(network):
-    page = app._page(network, "r\udce9sum\ud800 \x1b[31m")
+    page = app.render_page(network, "r\udce9sum\ud800 \x1b[31m")
     assert r"r\udce9sum\ud800 \x1b[31m" in page.encode().decode()
 
 

@@ -66,7 +66,7 @@ def test_calls_take_the_steps_of_the_program(program, steps, dataset):
 
 def test_streamed_images_change_no_bit(program, steps, dataset, monkeypatch):
     two_batches = 2 * 8 * dataset.train.images[0].nbytes
-    monkeypatch.setattr("cifar_jax.training.feeds._BYTES_PER_CALL", two_batches)
+    monkeypatch.setattr("cifar_jax.training.feeds.BYTES_PER_CALL", two_batches)
     streamed = CompiledSteps(
         program, dataset.train, 8, fresh(program), 4, strategy(), stream=True
     )

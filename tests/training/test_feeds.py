@@ -88,11 +88,11 @@ def test_a_call_takes_no_more_images_than_the_memory_may_hold(
     train, order, monkeypatch
 ):
     assert Streamed(train, order, 100).max_steps_per_call == 100
-    monkeypatch.setattr(feeds, "_BYTES_PER_CALL", 3 * 8 * 12)
+    monkeypatch.setattr(feeds, "BYTES_PER_CALL", 3 * 8 * 12)
     assert Streamed(train, order, 100).max_steps_per_call == 3
-    monkeypatch.setattr(feeds, "_BYTES_PER_CALL", 1)
+    monkeypatch.setattr(feeds, "BYTES_PER_CALL", 1)
     assert Streamed(train, order, 100).max_steps_per_call == 1
     # Twelve bytes more for each image.
     heavy = dataclasses.replace(train, extra={"a": np.zeros((20, 3), np.float32)})
-    monkeypatch.setattr(feeds, "_BYTES_PER_CALL", 4 * 8 * 12)
+    monkeypatch.setattr(feeds, "BYTES_PER_CALL", 4 * 8 * 12)
     assert Streamed(heavy, order, 100).max_steps_per_call == 2

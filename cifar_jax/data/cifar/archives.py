@@ -23,8 +23,8 @@ from cifar_jax.errors import UserError
 
 # The official archives unpack to at most 187 MB, and their files to about 3,200 bytes
 # per record, image names included.
-_MAX_ARCHIVE_BYTES = 256_000_000
-_MAX_BYTES_PER_RECORD = 4_000
+MAX_ARCHIVE_BYTES = 256_000_000
+MAX_BYTES_PER_RECORD = 4_000
 
 
 def find(published: Published, data_dir: Path) -> tuple[Path, Layout] | None:
@@ -140,7 +140,7 @@ def _iterate_parts(
 
 def _max_bytes(records: Records) -> int:
     """Returns an upper bound for the size of a file with these records."""
-    return len(records) * _MAX_BYTES_PER_RECORD
+    return len(records) * MAX_BYTES_PER_RECORD
 
 
 def _archive_files(
@@ -170,9 +170,9 @@ def _unpack(path: Path) -> bytes:
     with path.open("rb") as file:
         is_packed = file.read(2) == b"\x1f\x8b"
     with gzip.open(path) if is_packed else path.open("rb") as file:
-        unpacked = file.read(_MAX_ARCHIVE_BYTES + 1)
-    if len(unpacked) > _MAX_ARCHIVE_BYTES:
-        raise ValueError(f"it unpacks to more than {_MAX_ARCHIVE_BYTES:,} bytes")
+        unpacked = file.read(MAX_ARCHIVE_BYTES + 1)
+    if len(unpacked) > MAX_ARCHIVE_BYTES:
+        raise ValueError(f"it unpacks to more than {MAX_ARCHIVE_BYTES:,} bytes")
     return unpacked
 
 

@@ -39,14 +39,14 @@ class Download:
     home_page: str
 
 
-_SECONDS_TO_ANSWER = 8.0
+ANSWER_SECS = 8.0
 # For connecting, and for receiving the next bytes.
-_TIMEOUTS_SECS = (8.0, 60.0)
-_BLOCK_BYTES = 1 << 20
+TIMEOUTS_SECS = (8.0, 60.0)
+BLOCK_BYTES = 1 << 20
 _LOCK = ".cifar_jax.lock"
 # Busy servers often answer the next time.
 _TRIES = 3
-_PAUSE_SECS = 2.0
+PAUSE_SECS = 2.0
 
 
 def fetch(download: Download, data_dir: Path) -> Path:
@@ -75,7 +75,7 @@ def fetch(download: Download, data_dir: Path) -> Path:
                 raise RunError(
                     f"the download of {download.url} failed ({error}); {by_hand}"
                 ) from error
-            time.sleep(_PAUSE_SECS)
+            time.sleep(PAUSE_SECS)
     with partial.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if sha256 != download.sha256:
@@ -105,7 +105,7 @@ def _receive(download: Download, partial: Path) -> None:
     if size:
         headers["Range"] = f"bytes={size}-"
     with requests.get(
-        download.url, stream=True, timeout=_TIMEOUTS_SECS, headers=headers
+        download.url, stream=True, timeout=TIMEOUTS_SECS, headers=headers
     ) as response:
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:
@@ -121,7 +121,7 @@ def _receive(download: Download, partial: Path) -> None:
                 file=sys.stderr,
             ) as progress,
         ):
-            for block in response.iter_content(_BLOCK_BYTES):
+            for block in response.iter_content(BLOCK_BYTES):
                 file.write(block)
                 progress.update(len(block))
                 if file.tell() > download.size:
@@ -180,7 +180,7 @@ def why_unreachable(url: str) -> str | None:
     def ask() -> None:
         try:
             request = urllib.request.Request(url, method="HEAD")
-            with urllib.request.urlopen(request, timeout=_SECONDS_TO_ANSWER):
+            with urllib.request.urlopen(request, timeout=ANSWER_SECS):
                 answer.put(None)
         except urllib.error.HTTPError as error:
             error.close()
@@ -191,6 +191,6 @@ def why_unreachable(url: str) -> str | None:
     # In a thread, because no timeout of urllib covers a silent name server.
     threading.Thread(target=ask, daemon=True).start()
     try:
-        return answer.get(timeout=_SECONDS_TO_ANSWER)
+        return answer.get(timeout=ANSWER_SECS)
     except queue.Empty:
-        return f"no answer within {_SECONDS_TO_ANSWER:g} s"
+        return f"no answer within {ANSWER_SECS:g} s"

@@ -44,11 +44,11 @@ BENCHMARK = (
 CORRUPTIONS = (*BENCHMARK, "speckle_noise", "gaussian_blur", "spatter", "saturate")
 SEVERITIES = (1, 2, 3, 4, 5)
 
-_CIFAR10_1_IMAGES = 2_000
-_CIFAR10_C_IMAGES = 10_000  # per corruption and severity
+CIFAR10_1_IMAGES = 2_000
+CIFAR10_C_IMAGES = 10_000  # per corruption and severity
 
 # TensorFlow Datasets has the same addresses, sizes and checksums.
-_CIFAR10_1 = tuple(
+CIFAR10_1 = tuple(
     Download(
         url="https://github.com/modestyachts/CIFAR-10.1/blob/master/datasets/"
         f"{name}?raw=true",
@@ -71,7 +71,7 @@ _CIFAR10_1 = tuple(
         ),
     )
 )
-_CIFAR10_C = Download(
+CIFAR10_C = Download(
     url="https://zenodo.org/record/2535967/files/CIFAR-10-C.tar",
     size=2_918_471_680,
     sha256="c72763e101c723b7c507b96205f7e938912a5d587376173b825850cf3cb876a7",
@@ -116,7 +116,7 @@ class CorruptedImages:
         """
         start = (severity - 1) * len(self)
         pixels = self.pixels[corruption]
-        with _reading(pixels.path, _CIFAR10_C):
+        with _reading(pixels.path, CIFAR10_C):
             images = pixels.read(start, start + count)
         return Split(images, self.labels[start : start + count])
 
@@ -133,18 +133,18 @@ def load_cifar10_1(data_dir: str | os.PathLike[str] | None) -> ImageSet:
         RunError: the download failed midway.
     """
     directory = cifar.data_directory(data_dir)
-    paths = _obtain(_CIFAR10_1, directory)
+    paths = _obtain(CIFAR10_1, directory)
     images_path, labels_path = paths
-    with _reading(images_path, _CIFAR10_1[0]):
-        images = _images((images_path, 0, None), _CIFAR10_1_IMAGES)
-        pixels = images.read(0, _CIFAR10_1_IMAGES)
-    with _reading(labels_path, _CIFAR10_1[1]):
-        labels = _labels((labels_path, 0, None), _CIFAR10_1_IMAGES)
+    with _reading(images_path, CIFAR10_1[0]):
+        images = _images((images_path, 0, None), CIFAR10_1_IMAGES)
+        pixels = images.read(0, CIFAR10_1_IMAGES)
+    with _reading(labels_path, CIFAR10_1[1]):
+        labels = _labels((labels_path, 0, None), CIFAR10_1_IMAGES)
     split = Split(pixels, labels)
     found = ImageSet(split, f"CIFAR-10.1 v6, from {directory}", fingerprint(split))
     if all(
         hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
-        for path, file in zip(paths, _CIFAR10_1, strict=True)
+        for path, file in zip(paths, CIFAR10_1, strict=True)
     ):
         return dataclasses.replace(found, source=f"official {found.source}")
     return dataclasses.replace(
@@ -169,22 +169,22 @@ def open_cifar10_c(data_dir: str | os.PathLike[str] | None) -> CorruptedImages:
     """
     directory = cifar.data_directory(data_dir)
     path = directory / _FOLDER
-    if _is_there(directory / _CIFAR10_C.name) or not _is_there(path):
-        (path,) = _obtain((_CIFAR10_C,), directory)
-    with _reading(path, _CIFAR10_C):
+    if _is_there(directory / CIFAR10_C.name) or not _is_there(path):
+        (path,) = _obtain((CIFAR10_C,), directory)
+    with _reading(path, CIFAR10_C):
         places = _find_in_folder(path) if path.is_dir() else _find_in_archive(path)
     missing = [name for name in (*CORRUPTIONS, "labels") if name not in places]
     if missing:
         raise UserError(
             f"{path} has no {', '.join(f'{name}.npy' for name in missing)}; get a "
-            f"fresh copy of {_CIFAR10_C.name} from {_CIFAR10_C.home_page}"
+            f"fresh copy of {CIFAR10_C.name} from {CIFAR10_C.home_page}"
         )
-    count = len(SEVERITIES) * _CIFAR10_C_IMAGES
+    count = len(SEVERITIES) * CIFAR10_C_IMAGES
     pixels = {}
     for name in CORRUPTIONS:
-        with _reading(path / f"{name}.npy", _CIFAR10_C):
+        with _reading(path / f"{name}.npy", CIFAR10_C):
             pixels[name] = _images(places[name], count)
-    with _reading(path / "labels.npy", _CIFAR10_C):
+    with _reading(path / "labels.npy", CIFAR10_C):
         labels = _labels(places["labels"], count)
     return CorruptedImages(f"CIFAR-10-C, from {path}", pixels, labels)
 

@@ -131,7 +131,7 @@ def prepare(published: Published, data_dir: Path, archive: Path) -> None:
 
     try:
         with _quiet():
-            builder_class = _builder_class(published)
+            builder_class = make_builder_class(published)
             builder = builder_class(data_dir=data_dir, file_format="array_record")
             builder.archive = archive
             builder.download_and_prepare(
@@ -164,7 +164,8 @@ def _name(published: Published) -> str:
 
 
 @functools.cache
-def _builder_class(published: Published) -> Any:
+def make_builder_class(published: Published) -> Any:
+    """Returns a TFDS builder class for a published data set."""
     # Defined in a function because importing TFDS is slow and not always needed.
     import tensorflow_datasets as tfds
 

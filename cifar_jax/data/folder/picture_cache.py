@@ -33,7 +33,7 @@ from cifar_jax.errors import UserError
 _CONTENTS = "contents.json"
 _FORMAT = 2  # of the cache and of how pictures are decoded
 # The pixels of larger sets are not hashed on every use.
-_MAX_VERIFIED_BYTES = 1 << 30
+MAX_VERIFIED_BYTES = 1 << 30
 
 Pictures = Mapping[str, Sequence[Picture]]
 
@@ -257,7 +257,7 @@ def _verify(folder: Path, size: int) -> Decoded:
     """Returns the contents of a cache folder."""
     contents: dict[str, Any] = json.loads(_regular(folder / _CONTENTS).read_bytes())
     splits = _splits(folder, contents["counts"], size)
-    if sum(split.images.nbytes for split in splits.values()) <= _MAX_VERIFIED_BYTES:
+    if sum(split.images.nbytes for split in splits.values()) <= MAX_VERIFIED_BYTES:
         now = fingerprint(*filter(len, splits.values()))
         if now != contents["fingerprint"]:
             raise CacheDamagedError("they are not those that were written")

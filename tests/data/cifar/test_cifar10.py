@@ -198,7 +198,7 @@ def mirror(monkeypatch):
 @pytest.mark.usefixtures("official")
 @pytest.mark.parametrize("failure", [{"status": 503}, {"length": 10**6}])
 def test_a_mirror_stands_in_for_the_server(tmp_path, monkeypatch, mirror, failure):
-    monkeypatch.setattr(download, "_PAUSE_SECS", 0)
+    monkeypatch.setattr(download, "PAUSE_SECS", 0)
     with small_cifar.served(b"half", **failure) as url:
         small_cifar.change(monkeypatch, url=url, mirrors=(mirror,))
         downloaded = load("cifar10", tmp_path)
@@ -209,7 +209,7 @@ def test_a_mirror_stands_in_for_the_server(tmp_path, monkeypatch, mirror, failur
 
 
 def test_a_mirror_must_have_the_published_file(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(download, "_PAUSE_SECS", 0)
+    monkeypatch.setattr(download, "PAUSE_SECS", 0)
     with small_cifar.served(b"other") as url:
         mirror = dataclasses.replace(MIRROR, url=f"{url}?mirror")
         small_cifar.change(monkeypatch, url=url, mirrors=(mirror,))
@@ -244,7 +244,7 @@ def test_a_failed_preparation_is_reported_and_keeps_the_archive(tmp_path, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(
-            tfds_builder._builder_class(cifar10.CIFAR10), "_generate_examples", full
+            tfds_builder.make_builder_class(cifar10.CIFAR10), "_generate_examples", full
         )
         with pytest.raises(RunError, match=r"could not be prepared .* No space left"):
             load("cifar10", tmp_path)

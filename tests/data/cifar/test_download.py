@@ -24,7 +24,7 @@ EXPECTED = dataclasses.replace(
 
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch):
-    monkeypatch.setattr(download, "_PAUSE_SECS", 0)
+    monkeypatch.setattr(download, "PAUSE_SECS", 0)
 
 
 def fetch(data_dir, *served, published=EXPECTED, **options):
@@ -60,7 +60,7 @@ def test_another_file_is_refused(tmp_path):
 
 
 def test_an_endless_response_does_not_fill_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(download, "BLOCK_BYTES", 1000)
     written = []
     unlink = Path.unlink
     monkeypatch.setattr(
@@ -93,7 +93,7 @@ def test_an_interrupted_download_is_reported_and_can_be_repeated(tmp_path):
 def test_a_broken_download_goes_on_where_it_stopped(
     tmp_path, knows_ranges, monkeypatch
 ):
-    monkeypatch.setattr(download, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr(download, "BLOCK_BYTES", 100)
     sent = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -135,14 +135,14 @@ def test_an_error_status_of_the_server_is_reported(tmp_path):
 
 
 def test_a_server_that_stalls_halfway_times_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "_TIMEOUTS_SECS", (5, 0.2))
+    monkeypatch.setattr(download, "TIMEOUTS_SECS", (5, 0.2))
     with pytest.raises(RunError, match=r"failed .*[Tt]imed? ?out"):
         fetch(tmp_path, ARCHIVE[:1000], length=10**6, stall=True)
     assert archives.find(EXPECTED, tmp_path) is None
 
 
 def test_a_server_that_never_answers_times_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "_TIMEOUTS_SECS", (0.2, 0.2))
+    monkeypatch.setattr(download, "TIMEOUTS_SECS", (0.2, 0.2))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         there = dataclasses.replace(EXPECTED, url=f"http://127.0.0.1:{port}/archive")
@@ -164,14 +164,14 @@ def test_the_download_is_the_one_that_tfds_checks(published):
 
 
 def test_a_silent_server_is_unreachable(monkeypatch):
-    monkeypatch.setattr(download, "_SECONDS_TO_ANSWER", 0.3)
+    monkeypatch.setattr(download, "ANSWER_SECS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         assert download.why_unreachable(f"http://127.0.0.1:{port}/") is not None
 
 
 def test_a_silent_name_server_is_unreachable(monkeypatch):
-    monkeypatch.setattr(download, "_SECONDS_TO_ANSWER", 0.01)
+    monkeypatch.setattr(download, "ANSWER_SECS", 0.01)
     # The deadline holds no matter what blocks inside the request.
     released = download.threading.Event()
     monkeypatch.setattr(

@@ -131,8 +131,8 @@ def test_official_files_are_far_from_implausible():
         for part in (*published.train, *published.test):
             # CIFAR-100's train, as pickled, is 155,249,918 bytes long.
             size = part.records * 3_105
-            assert size < 0.8 * part.records * archives._MAX_BYTES_PER_RECORD
-        assert sum(published.counts) * 3_105 < 0.8 * archives._MAX_ARCHIVE_BYTES
+            assert size < 0.8 * part.records * archives.MAX_BYTES_PER_RECORD
+        assert sum(published.counts) * 3_105 < 0.8 * archives.MAX_ARCHIVE_BYTES
 
 
 def test_declared_size_is_not_allocated(tmp_path, published):
@@ -148,7 +148,7 @@ def test_gzip_bomb_is_not_unpacked(tmp_path, published, monkeypatch):
     with gzip.open(path, "wb", compresslevel=1) as file:
         for _ in range(64):
             file.write(bytes(1_000_000))
-    monkeypatch.setattr(archives, "_MAX_ARCHIVE_BYTES", 1_000_000)
+    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 1_000_000)
     peak = small_cifar.peak_bytes(
         assert_rejected, path, published, "binary", "unpacks to more"
     )

@@ -54,9 +54,9 @@ def publish(monkeypatch, data_dir, url):
         dataclasses.replace(
             file, url=url, **small_cifar.described((data_dir / file.name).read_bytes())
         )
-        for file in robustness._CIFAR10_1
+        for file in robustness.CIFAR10_1
     ]
-    monkeypatch.setattr(robustness, "_CIFAR10_1", tuple(published))
+    monkeypatch.setattr(robustness, "CIFAR10_1", tuple(published))
 
 
 def test_the_checksums_of_the_files_decide_whether_they_are_official(
@@ -89,7 +89,7 @@ def test_an_archive_of_the_real_layout_has_the_published_size(tmp_path, monkeypa
     monkeypatch.undo()
     path = tmp_path / "CIFAR-10-C.tar"
     files.write_sparse_archive(path)
-    assert path.stat().st_size == robustness._CIFAR10_C.size
+    assert path.stat().st_size == robustness.CIFAR10_C.size
     found = robustness.open_cifar10_c(tmp_path)
     assert len(found) == 10_000
     assert found.split("saturate", 5, 2).images.shape == (2, 32, 32, 3)
@@ -274,9 +274,9 @@ def test_cifar10_c_is_downloaded_once(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "why_unreachable", lambda url: None)
     with small_cifar.served(archive) as url:
         published = dataclasses.replace(
-            robustness._CIFAR10_C, url=url, **small_cifar.described(archive)
+            robustness.CIFAR10_C, url=url, **small_cifar.described(archive)
         )
-        monkeypatch.setattr(robustness, "_CIFAR10_C", published)
+        monkeypatch.setattr(robustness, "CIFAR10_C", published)
         robustness.open_cifar10_c(tmp_path / "data")
     assert (tmp_path / "data" / "CIFAR-10-C.tar").read_bytes() == archive
     found = robustness.open_cifar10_c(tmp_path / "data")  # Nothing is served any more.
@@ -297,8 +297,8 @@ def test_only_the_missing_file_of_cifar10_1_is_downloaded(tmp_path, monkeypatch)
 def test_a_download_with_another_checksum_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "why_unreachable", lambda url: None)
     with small_cifar.served(b"other") as url:
-        other = dataclasses.replace(robustness._CIFAR10_C, url=url)
-        monkeypatch.setattr(robustness, "_CIFAR10_C", other)
+        other = dataclasses.replace(robustness.CIFAR10_C, url=url)
+        monkeypatch.setattr(robustness, "CIFAR10_C", other)
         with pytest.raises(
             RunError, match=r"not the official CIFAR-10-C\.tar of 2,918,471,680 bytes"
         ):
@@ -313,8 +313,8 @@ def test_without_a_network_the_answer_comes_from_asking_the_server(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/CIFAR-10-C.tar"
-    gone = dataclasses.replace(robustness._CIFAR10_C, url=url)
-    monkeypatch.setattr(robustness, "_CIFAR10_C", gone)
+    gone = dataclasses.replace(robustness.CIFAR10_C, url=url)
+    monkeypatch.setattr(robustness, "CIFAR10_C", gone)
     with pytest.raises(UserError, match="Connection refused"):
         robustness.open_cifar10_c(tmp_path)
 
@@ -323,7 +323,7 @@ def test_cifar10_1_of_the_real_layout_has_the_published_sizes():
     shapes = (2_000, 32, 32, 3), (2_000,)
     arrays = [np.zeros(shapes[0], np.uint8), np.zeros(shapes[1], np.int32)]
     assert [len(files.npy(array)) for array in arrays] == [
-        file.size for file in robustness._CIFAR10_1
+        file.size for file in robustness.CIFAR10_1
     ]
 
 
@@ -333,8 +333,8 @@ def test_published_sizes_and_checksums_are_those_of_tfds():
         pytest.skip("TFDS is not installed")
     folder = pathlib.Path(spec.submodule_search_locations[0]) / "url_checksums"
     for name, published in (
-        ("cifar10_1", robustness._CIFAR10_1),
-        ("cifar10_corrupted", [robustness._CIFAR10_C]),
+        ("cifar10_1", robustness.CIFAR10_1),
+        ("cifar10_corrupted", [robustness.CIFAR10_C]),
     ):
         lines = (folder / f"{name}.txt").read_text().splitlines()
         assert {

@@ -72,7 +72,7 @@ def test_killed_preparation_is_done_again(tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
 
         small = small_cifar.CIFAR10
-        tfds_builder._builder_class(small)._generate_examples = killed
+        tfds_builder.make_builder_class(small)._generate_examples = killed
         folder = Path(sys.argv[1])
         tfds_builder.prepare(small, folder, small_cifar.write_archive(folder))
     """

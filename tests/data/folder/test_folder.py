@@ -318,7 +318,7 @@ def test_one_class_and_one_picture_in_each_split_are_enough(tmp_path):
 
 def test_large_sets_are_not_hashed_again(folder, monkeypatch):
     before = load_data("folder", folder)
-    monkeypatch.setattr(picture_cache, "_MAX_VERIFIED_BYTES", 0)
+    monkeypatch.setattr(picture_cache, "MAX_VERIFIED_BYTES", 0)
     monkeypatch.setattr(picture_cache, "fingerprint", lambda *_: pytest.fail("hashed"))
     assert load_data("folder", folder).fingerprint == before.fingerprint
 

@@ -280,7 +280,7 @@ def test_an_error_unknown_to_pillow_blames_the_file(monkeypatch, error, words):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("cifar_jax.data.folder.pictures._resize", fail)
+    monkeypatch.setattr("PIL.ImageOps.fit", fail)
     with pytest.raises(UserError, match=f"stdin is damaged: {words}$"):
         read_picture(saved(Image.fromarray(gradient())))
 
