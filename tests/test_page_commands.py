@@ -101,7 +101,7 @@ def run(words: list[str], folder: pathlib.Path) -> None:
     module, *flags = words
     flags = [flag.replace("$SCRATCH", str(folder)) for flag in flags]
     flags += SHORT.get(module, "").split()
-    package, name = module.split(".")
+    package, _, name = module.partition(".")
     if package == "experiments":
         call_experiment(name, *flags)
         return

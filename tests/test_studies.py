@@ -110,7 +110,7 @@ def run_study(tmp_path):
                 lambda: common.run(study.main, studies.define_flags, study.draw),
                 *("--quick", "--dataset=digits", *folders),
             )
-        return read(tmp_path, study.__name__.removeprefix("experiments."))
+        return read(tmp_path, study.__name__.rpartition(".")[2])
 
     return run
 
@@ -189,7 +189,7 @@ def test_ctrl_c_lets_the_training_save(tmp_path, name, endless):
     folder, results = tmp_path / "runs", tmp_path / "results"
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", f"experiments.{name}", "--dataset=digits", endless),
+            *(sys.executable, "-m", f"experiments.course.{name}", "--dataset=digits", endless),
             *(f"--out_dir={folder}", f"--results_dir={results}"),
         ],
         cwd=ROOT,
