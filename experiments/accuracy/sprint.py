@@ -28,9 +28,10 @@ from absl import flags
 from cifar_jax import plugins, read_run
 from experiments.accuracy import sprint_report
 from experiments.harness import children, common, machine, output, runs
+from experiments.harness.contenders import PEERS
 
 RUNS = ["--recipe=sprint", "--recipe=sprint --max_steps=240"]
-PEER = pathlib.Path(__file__).parent / "peers" / "airbench_original.py"
+PEER = PEERS / "airbench_original.py"
 
 FLAGS = flags.FLAGS
 
