@@ -5,7 +5,7 @@ import json
 import pytest
 from run_experiments import quoted
 
-from experiments.accuracy import sprint_report
+from experiments.accuracy import sprint, sprint_report
 
 # As airbench94_muon.py prints it: a run's epochs, and its evaluation with six views.
 LINES = """
@@ -75,3 +75,7 @@ def test_the_kept_pictures_show_all_runs_of_their_table():
         [axis] = sprint_report.draw(record).axes
         labels = [text.get_text() for text in axis.texts if text.get_text()]
         assert len(record["runs"]) == len(labels) == count
+
+
+def test_the_original_is_where_it_is_run_from():
+    assert sprint.PEER.is_file()

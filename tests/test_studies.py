@@ -189,8 +189,8 @@ def test_ctrl_c_lets_the_training_save(tmp_path, name, endless):
     folder, results = tmp_path / "runs", tmp_path / "results"
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", f"experiments.course.{name}", "--dataset=digits", endless),
-            *(f"--out_dir={folder}", f"--results_dir={results}"),
+            *(sys.executable, "-m", f"experiments.course.{name}", endless),
+            *("--dataset=digits", f"--out_dir={folder}", f"--results_dir={results}"),
         ],
         cwd=ROOT,
         env=environment(tmp_path),
