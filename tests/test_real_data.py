@@ -5,12 +5,11 @@ import subprocess
 import sys
 
 import pytest
-import test_notebook
 from helpers import UNPACK
 from PIL import Image
 from test_own_pictures import follow_readme, write_pictures
 
-from cifar_jax import evaluate, load_data, load_exported
+from cifar_jax import Dataset, Split, evaluate, load_data, load_exported
 from cifar_jax.training.trained import PRETRAINED
 from cifar_jax.writers import jsonl as summaries
 
@@ -45,27 +44,34 @@ def test_photographs_of_three_classes_can_be_told_apart(
 
 def test_the_pretrained_network_is_as_good_as_its_card_says(data_dir):
     card = (PRETRAINED.parent / "README.md").read_text()
-    (stated,) = re.findall(r"as it is here, (0\.\d+)", card)
-    found = evaluate(load_exported(), load_data("cifar10", data_dir).test)
+    (stated,) = re.findall(r"as in this file, (0\.\d+)", card)
+    test = load_data("cifar10", data_dir).test
+    found = evaluate(load_exported(), Split(test.images[:2000], test.labels[:2000]))
     print(found)
-    # Another processor may round a few images to the other side.
-    assert found == pytest.approx(float(stated), abs=0.0005)
+    # A fifth of the images, which has a standard error of 0.005, takes a fifth of the
+    # time. The network's digest is checked wherever it is loaded.
+    assert found == pytest.approx(float(stated), abs=0.015)
 
 
-def test_cifar10_as_60_000_files_has_the_fingerprint_of_the_archive(
+def test_cifar10_as_files_has_the_fingerprint_of_the_archive(
     data_dir, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     archive = load_data("cifar10", data_dir)
-    for name, split in (("train", archive.train), ("test", archive.test)):
-        folders = [tmp_path / "files" / name / label for label in archive.class_names]
+    train, test = (
+        Split(split.images[:3000], split.labels[:3000])
+        for split in (archive.train, archive.test)
+    )
+    some = Dataset.create("some", train, test, class_names=archive.class_names)
+    for name, split in (("train", train), ("test", test)):
+        folders = [tmp_path / "files" / name / label for label in some.class_names]
         for folder in folders:
             folder.mkdir(parents=True)
         for i, image in enumerate(split.images):
             path = folders[split.labels[i]] / f"{i:05}.png"
             Image.fromarray(image).save(path, compress_level=1)
     found = load_data("folder", tmp_path / "files")
-    assert found.fingerprint == archive.fingerprint
+    assert found.fingerprint == some.fingerprint
 
 
 def test_train_eval_and_predict(data_dir, tmp_path):
@@ -100,12 +106,3 @@ def test_train_eval_and_predict(data_dir, tmp_path):
     Image.fromarray(images[0]).resize((300, 200)).save(tmp_path / "photo.jpg")
     table = run("-m", "cifar_jax.predict", "--checkpoint_dir=run", "photo.jpg")
     assert table.startswith("photo.jpg\n")
-
-
-def test_the_notebook_runs(data_dir, tmp_path):
-    text = test_notebook.run(tmp_path, DATA_DIR=str(data_dir))
-    print(text)
-    assert "50,000 + 10,000 images, official CIFAR-10" in text
-    first, second = test_notebook.check(text)
-    # Chance level is 0.1; this seed reached 0.40 and 0.46.
-    assert 0.3 < first < second
