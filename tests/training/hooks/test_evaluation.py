@@ -37,7 +37,8 @@ def test_evaluations_come_every_so_many_steps_and_at_the_end(dataset, tmp_path):
     last = records(tmp_path / "run", "test")[-1]
     assert last["num_examples"] == last["examples_in_split"] == len(dataset.test)
     assert result.precision == last["precision_at_1"]
-    assert f"step 12, test precision @ 1 = {result.precision:.3f}, with raw" in printed[2]
+    said = f"step 12, test precision @ 1 = {result.precision:.3f}, with raw"
+    assert said in printed[2]
 
 
 @pytest.mark.slow
