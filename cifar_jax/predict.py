@@ -2,7 +2,7 @@
 
 Pictures may have any format and size; a folder stands for the pictures in it, and - for
 a picture on stdin. The network is that of the run in --checkpoint_dir; without a run,
-the bundled network is used. It can also be one of the ImageNet networks of Keras:
+the bundled network is used. It can also be an ImageNet network from Keras:
 
     python -m cifar_jax.predict --model=resnet50 --weights=resnet50.weights.h5 cat.jpg
 """

@@ -1,11 +1,11 @@
-"""Experiments on the course's questions, all of which draw what they find."""
+"""Experiments on the course's questions; all of them draw their results."""
 
 import sys
 
 from cifar_jax import extras
 from cifar_jax.errors import UserError
 
-# Here, as they import what they draw with when they are imported themselves.
+# Checked here because the experiments import matplotlib at the top of their files.
 try:
     extras.require("an experiment", "report", "matplotlib")
 except UserError as error:

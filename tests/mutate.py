@@ -1,13 +1,14 @@
-"""Breaks the core in one place at a time and tells whether a test notices.
+"""Breaks the core in one place at a time and reports whether a test catches it.
 
     python tests/mutate.py --mutants=100 --json=mutants.json
     python tests/mutate.py --only=cifar_jax/ops/pool.py
 
-Each mutant is one operator, comparison or constant of the core that is not what it was.
-The choice of them depends on the package and the seed alone, so that the same mutants
-can be tried before and after a change of the tests. For each, the tests that mirror its
-module run in a copy of the tree, until one fails. Those that survive are printed with
-their places; each is a gap in the tests, or a change that changes nothing.
+Each mutant changes one operator, comparison, or constant in the core. The choice
+depends only on the package and the seed, so that the same mutants can be tried before
+and after the tests change. For each mutant, a few of the fast tests that mirror its
+module run in a copy of the tree until one fails. The script prints the mutants that
+survive: each is a gap in these tests, is caught only by other or slow tests, or has no
+effect.
 """
 
 import argparse
@@ -36,7 +37,7 @@ CORE = (
     *("models/resnet.py", "models/vgg.py", "models/airbench.py"),
     *("optimization", "runs", "training", "devices/share.py", "registry.py"),
 )
-# A survivor runs all tests that are chosen for it, so that they must not be many.
+# A surviving mutant runs all tests chosen for it, so they must be few.
 MOST_FILES = 5
 IMPORTED = (
     *("jax", "flax.linen", "optax", "orbax.checkpoint", "tensorboardX"),
@@ -54,7 +55,7 @@ SWAPS: dict[type, type] = {
 
 @dataclasses.dataclass(frozen=True)
 class Mutant:
-    """One change: the nth place of a file that can be changed."""
+    """A change to the nth changeable place in a file."""
 
     file: str
     place: int
@@ -63,7 +64,7 @@ class Mutant:
 
 
 def places(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yields what can be changed: no annotation, text, decorator or version."""
+    """Yields the changeable nodes: no annotations, strings, decorators, or versions."""
     for name, value in ast.iter_fields(tree):
         if name in ("annotation", "returns", "decorator_list", "type_params"):
             continue
@@ -80,7 +81,7 @@ def places(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def changed(node: ast.AST) -> str:
-    """Changes a place; returns what it was and what it is."""
+    """Changes a node; returns its code before and after."""
     before = ast.unparse(node)
     if isinstance(node, ast.Constant):
         value = node.value
@@ -99,14 +100,14 @@ def changed(node: ast.AST) -> str:
 
 
 def core() -> list[pathlib.Path]:
-    """Returns the files of the core."""
+    """Returns the core's files."""
     folder = ROOT / "cifar_jax"
     found = (sorted((folder / name).rglob("*.py")) or [folder / name] for name in CORE)
     return [file for files in found for file in files]
 
 
 def mutants(file: pathlib.Path) -> list[Mutant]:
-    """Returns all mutants of a file."""
+    """Returns all mutants in a file."""
     text = file.read_text()
     found = []
     for place, node in enumerate(list(places(ast.parse(text)))):
@@ -117,7 +118,7 @@ def mutants(file: pathlib.Path) -> list[Mutant]:
 
 
 def tests_of(file: str) -> list[str]:
-    """Returns the tests that mirror a module, first those that bear its name.
+    """Returns the tests that mirror a module, those with its name first.
 
     They are those in the same folder of tests, or the nearest above it, that mention
     the module or anything in it, the smallest first; any, if none does; and the golden
@@ -170,7 +171,7 @@ def run_tests(copy: pathlib.Path, tests: list[str], limit: float) -> str:
 
 
 def _run_here(copy: pathlib.Path, tests: list[str]) -> None:
-    """Runs tests, and ends this process with pytest's code."""
+    """Runs tests, then exits with pytest's exit code."""
     os.setsid()
     os.chdir(copy)
     with (copy / "out.txt").open("w") as out:
@@ -193,7 +194,7 @@ def _run_here(copy: pathlib.Path, tests: list[str]) -> None:
 
 
 def prepare(copy: pathlib.Path) -> None:
-    """Copies the tree, and imports what the tests need of others, once for all."""
+    """Copies the tree, and imports the libraries that the tests need, once."""
     ignored = shutil.ignore_patterns(".git", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, copy, ignore=ignored)
     own = {str(ROOT), str(ROOT / "tests")}
@@ -209,15 +210,17 @@ def prepare(copy: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Tries the mutants and writes what became of each."""
+    """Tries the mutants and writes the result of each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mutants", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, default=240, help="seconds for each")
-    parser.add_argument("--only", nargs="*", help="files, in the place of the core")
-    parser.add_argument("--json", type=pathlib.Path, help="where the results go")
+    parser.add_argument("--only", nargs="*", help="files to change instead of the core")
+    parser.add_argument("--json", type=pathlib.Path, help="file for the results")
     parser.add_argument(
-        "--after", type=pathlib.Path, help="former results: try their killers first"
+        "--after",
+        type=pathlib.Path,
+        help="earlier results, whose killers are tried first",
     )
     options = parser.parse_args()
     files = [ROOT / name for name in options.only] if options.only else core()
@@ -252,7 +255,7 @@ def main() -> None:
                 f"({seconds:.0f} s)",
                 flush=True,
             )
-        # What fails without a change too would kill every mutant.
+        # A test that fails without any change would kill every mutant.
         named = {r["killed_by"] for r in results if "::" in r["killed_by"]}
         if failed := run_tests(copy, sorted(named), 3600):
             sys.exit(f"without any change, this fails too: {failed}")

@@ -1,4 +1,4 @@
-"""Builds the sdist and the wheel, and uses them as somebody who has nothing else.
+"""Builds the sdist and the wheel, and uses them as a user who has nothing else.
 
     python tests/package.py [--keep=dist]
 
@@ -26,7 +26,7 @@ PICTURE = ROOT / "docs" / "demo.png"
 
 
 def main() -> None:
-    """Runs all checks, and ends with an error if one fails."""
+    """Runs all checks; exits with an error if one fails."""
     parser = argparse.ArgumentParser(description="Builds and tries the package.")
     parser.add_argument("--keep", help="folder for the sdist and the wheel")
     keep = parser.parse_args().keep
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def run(*words: object, status: int = 0, **options) -> subprocess.CompletedProcess:
-    """Runs a command, shows it, and ends with an error if its status is another."""
+    """Shows and runs a command; exits with an error if its status is unexpected."""
     shown = " ".join(pathlib.Path(str(word)).name for word in words)
     print("$", shown, flush=True)
     options = {"text": True, "capture_output": True, "timeout": 1_200} | options
@@ -57,7 +57,7 @@ def run(*words: object, status: int = 0, **options) -> subprocess.CompletedProce
 
 
 def check_contents(wheel: pathlib.Path) -> None:
-    """Checks that a wheel has all of the package, and nothing else."""
+    """Checks that a wheel contains all of the package and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     listed = run("git", "ls-files", "cifar_jax", cwd=ROOT).stdout.splitlines()
@@ -66,7 +66,7 @@ def check_contents(wheel: pathlib.Path) -> None:
 
 
 def check_sdist(sdist: pathlib.Path, folder: pathlib.Path) -> None:
-    """Runs a part of the tests in an unpacked sdist."""
+    """Runs some of the tests in an unpacked sdist."""
     with tarfile.open(sdist) as archive:
         archive.extractall(folder / "sdist", filter="data")
     (tree,) = (folder / "sdist").iterdir()
@@ -76,10 +76,10 @@ def check_sdist(sdist: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 class User:
-    """Somebody with the wheel in an environment, and an empty folder."""
+    """A user with an empty folder and the wheel in a fresh environment."""
 
     def __init__(self, home: pathlib.Path, wheel: pathlib.Path):
-        """Makes the environment and the folder."""
+        """Creates the environment and the folder."""
         venv.create(home, with_pip=True)
         self._wheel = wheel
         self._bin = home / ("Scripts" if os.name == "nt" else "bin")
@@ -102,7 +102,7 @@ class User:
         assert "pip install 'cifar-jax[report]'" in done.stderr
 
     def check_demo(self) -> None:
-        """Starts the demo on the bundled network, opens its page, ends it."""
+        """Starts the demo with the bundled network, opens its page, and stops it."""
         shutil.rmtree(self._folder / "cifar10_train")
         self._install("[demo]")
         self._call("cifar-jax", "predict", "--show", "picture.png")
@@ -121,7 +121,7 @@ class User:
                     assert "airbench94" in page.read().decode()
             finally:
                 process.terminate()
-        # Windows has no way to ask a program to end.
+        # Windows cannot ask a program to exit.
         assert os.name == "nt" or process.returncode == 0, process.returncode
 
     def _install(self, extras: str) -> None:

@@ -1,4 +1,4 @@
-"""Tests commands without what extras install: one line, and the way out."""
+"""Tests that commands name the extra they lack, in one line."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ from cifar_jax import UserError, extras
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# The modules that the extras for users install, which a core installation lacks.
+# Modules that the extras install and a core installation lacks.
 MODULES = {
     "report": ("matplotlib", "sklearn"),
     "demo": ("matplotlib", "sklearn", "starlette", "uvicorn"),
@@ -38,7 +38,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def run(folder: Path, module: str, *words: str) -> subprocess.CompletedProcess:
-    """Runs a module in a folder, as if nothing but the core were installed."""
+    """Runs a module in a folder as if only the core were installed."""
     return subprocess.run(
         [sys.executable, "-c", PRELUDE.format(names=EVERY), module, *words],
         cwd=folder,

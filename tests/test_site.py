@@ -1,4 +1,4 @@
-"""Tests the site that docs/site makes of the pages."""
+"""Tests the site that docs/site builds from the pages."""
 
 import html
 import json

@@ -1,7 +1,8 @@
-"""What makes a site of pages that are written to be read in the repository.
+"""MkDocs hooks that build a site from pages written to be read in the repository.
 
-The README is the home page, links to files that are not pages lead to the repository,
-pictures of experiments come along, and around Chinese pages everything is in Chinese.
+The README becomes the home page, links to files outside the site lead to the
+repository, pictures of experiments are included, and Chinese pages get Chinese
+navigation.
 """
 
 import dataclasses
@@ -31,16 +32,16 @@ CHINESE = {
 # The classes and functions of the package are those in `__all__`.
 REFERENCE = """# Reference
 
-What `import cifar_jax` offers; [the page on Python](python.md) shows it at work. Shapes
-are in the signatures: `UInt8[np.ndarray, "n h w c"]` is an array of bytes with four
+The public names of `cifar_jax`; [the page on Python](python.md) shows them in use.
+Signatures include shapes: `UInt8[np.ndarray, "n h w c"]` is an array of bytes with four
 axes, and axes of the same name have the same length.
 
 ## Settings
 
-The fields of `Config`, which are the flags of `train` as well. A recipe has defaults of
-its own.
+The fields of `Config`, which are also the flags of `train`. Recipes change some of the
+defaults.
 
-| setting | default | what it is |
+| setting | default | meaning |
 | --- | --- | --- |
 {settings}
 
@@ -68,7 +69,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> str:
-    """Makes links to what is not in docs lead to the site or to the repository."""
+    """Points links to files outside docs to the site or to the repository."""
     if page.file.generated_by:
         return markdown
     folder = (ROOT / "docs" / page.file.src_uri).parent
@@ -78,7 +79,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
 def on_page_context(
     context: dict, page: Page, config: MkDocsConfig, nav: Navigation
 ) -> None:
-    """Chooses the language of what is around a page: labels, and titles of sections."""
+    """Sets the language of the labels and section titles around a page."""
     chinese = page.file.src_uri.startswith("lab/zh-TW/")
     config.theme["language"] = "zh-TW" if chinese else "en"
     names = CHINESE if chinese else {name: english for english, name in CHINESE.items()}
@@ -87,24 +88,24 @@ def on_page_context(
 
 
 def _reference() -> str:
-    """Returns the page of the reference, with a table of all settings."""
+    """Returns the reference page, with a table of all settings."""
     fields = ((f.name, f.metadata) for f in dataclasses.fields(Config))
     rows = (f"| `{name}` | `{m['default']}` | {m['help']} |" for name, m in fields)
     return REFERENCE.format(settings="\n".join(rows))
 
 
 def _target(target: str, folder: pathlib.Path, source: str, files: Files) -> str:
-    """Returns what a link in a file of the repository leads to from a page.
+    """Returns the target that a link in a repository file has on the site.
 
     Args:
-        target: of the link, without the part after #.
-        folder: the target is relative to.
-        source: the page, as MkDocs names it.
-        files: of the site.
+        target: the link's target in the repository, without the part after #.
+        folder: the folder that the target is relative to.
+        source: MkDocs' name for the page that contains the link.
+        files: all files of the site.
     """
     path = pathlib.Path(os.path.normpath(folder / target))
     if not path.exists():
-        return target  # MkDocs complains
+        return target  # MkDocs reports it
     name = path.relative_to(ROOT).as_posix()
     page = name.removeprefix("docs/")
     if not files.get_file_from_path(page):

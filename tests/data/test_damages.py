@@ -1,4 +1,4 @@
-"""Tests that any damage of a file is refused on one line, or changes nothing."""
+"""Tests that any damage to a file is refused in one line, or changes nothing."""
 
 import pathlib
 from collections.abc import Callable
@@ -24,11 +24,11 @@ HEAD = {"kernel": np.ones((3, 2), np.float32), "bias": np.zeros(2, np.float32)}
 
 
 class Kind(NamedTuple):
-    """How a file is written into a folder, and read from where that says."""
+    """How to write a file into a folder, and how to read it from the returned path."""
 
     write: Callable[[pathlib.Path], pathlib.Path]
     read: Callable[[pathlib.Path], PyTree]
-    name: str = "."  # of the file, if what is read is a folder
+    name: str = "."  # of the file, if a folder is read
     has_sums: bool = True
 
 
@@ -80,7 +80,7 @@ def write_safetensors(folder: pathlib.Path) -> pathlib.Path:
 
 def read_safetensors(path: pathlib.Path) -> PyTree:
     found = safetensors_files.read(path)
-    # A damage of its name leaves only the digest without a meaning.
+    # Damage to its name only makes the digest unusable.
     names = ("format", "model", "class_names")
     return found.variables, found.statistics, [found.description[x] for x in names]
 
@@ -117,7 +117,7 @@ KINDS = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def whole(request, tmp_path_factory):
-    """Returns a kind, where it is read, and what is then read."""
+    """Returns a kind, the path to read, and its contents."""
     kind = KINDS[request.param]
     path = kind.write(tmp_path_factory.mktemp("whole"))
     return kind, path, kind.read(path), (path / kind.name).read_bytes()

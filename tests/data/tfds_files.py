@@ -1,4 +1,4 @@
-"""Data sets as TFDS writes them."""
+"""Writes data sets as TFDS does."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from cifar_jax.data.cifar import archives
 
 
 def write_tfds(data_dir, published=small_cifar.CIFAR10):
-    """Writes what TFDS's own builder writes: shuffled PNG images with ids."""
+    """Writes shuffled PNG images with ids, as TFDS's own builder does."""
     import tensorflow_datasets as tfds
 
     class Own(tfds.core.GeneratorBasedBuilder, skip_registration=True):

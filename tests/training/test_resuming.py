@@ -1,4 +1,4 @@
-"""Tests that a run that was stopped goes on to the same bits as one that was not."""
+"""Tests that a stopped run resumes to the same bits as an uninterrupted one."""
 
 import dataclasses
 import signal
@@ -10,7 +10,7 @@ from helpers import Dropping, assert_equal_states, latest, silent
 from cifar_jax import Config, Stopped, fit, models
 
 MOMENTUM = {"optimizer": "sgd(momentum=0.9)"}
-# What the state of a run consists of, one kind in each row.
+# The parts of a run's state, one kind per row.
 QUICK = {
     "params and their average": {},
     "running statistics": {"model": "batch_norm", **MOMENTUM},
@@ -73,7 +73,7 @@ def test_the_end_is_the_same(dataset, tmp_path, changes):
     assert_equal_states(resumed.state, whole.state)
     assert_equal_states(latest(tmp_path / "checkpoints", whole.state), whole.state)
     assert_equal_states(resumed.trained.variables, whole.trained.variables)
-    # The rest of the run does change what is compared.
+    # The rest of the run does change the compared values.
     kernels = [state.params["head"]["kernel"] for state in (stopped, whole.state)]
     assert not np.array_equal(*kernels)
 

@@ -31,7 +31,7 @@ class Matched(NamedTuple):
 
 @functools.cache
 def known_networks() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
-    """Returns the layer names of Keras's networks, by network and kind.
+    """Returns the layer names in Keras networks, by network and kind.
 
     Those of a kind are in the order of Keras's `model.layers`, which is also that of
     its files; it was taken from tests/golden/keras.npz.
