@@ -27,7 +27,7 @@ _FORMER_EMITTERS = {
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
 }
-_OPTIMIZED = ("test_golden.py", "test_airbench.py", "test_real_data.py", "ops")
+_OPTIMIZED = ("test_golden.py", "test_airbench.py", "test_real_data.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,8 +70,7 @@ def _compile_by_former_emitters() -> None:
 @pytest.fixture(scope="module", autouse=True)
 def compile_as_for_users(request):
     """Optimizes as for users if other programs' results matter or data is large."""
-    path = request.path
-    if path.name in _OPTIMIZED or path.parent.name in _OPTIMIZED:
+    if request.path.name in _OPTIMIZED:
         compilation.forget()
         jax.config.update("jax_disable_most_optimizations", False)
         yield
