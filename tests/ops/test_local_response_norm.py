@@ -25,7 +25,7 @@ def by_definition(x, depth_radius, bias, alpha, beta):
     return out
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(
     batch=st.lists(st.integers(1, 3), max_size=3),
     channels=st.integers(1, 20),
@@ -81,8 +81,10 @@ def test_gradient(implementation):
     check_grads(norm, (x,), order=1, modes=["rev"], eps=1.0)
 
 
-@pytest.mark.parametrize("beta", [0.75, 0.6])
-@pytest.mark.parametrize("axis", [-1, 0, 2, (0, 1), (1, -1)])
+@pytest.mark.parametrize(
+    ("axis", "beta"),
+    [(-1, 0.75), (-1, 0.6), (0, 0.75), (2, 0.6), ((0, 1), 0.75), ((1, -1), 0.6)],
+)
 def test_implementations_agree_along_any_axis_in_jit_and_scan(axis, beta):
     x = 50 * jax.random.normal(jax.random.key(0), (2, 12, 5, 11, 3))
     dy = jax.random.normal(jax.random.key(1), x.shape)
