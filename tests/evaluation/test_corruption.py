@@ -1,12 +1,13 @@
 """Tests the errors on CIFAR-10-C, their table, record and picture."""
 
-import io
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 import robustness_files as files
+from helpers import files_of
 from PIL import Image
 
 from cifar_jax import (
@@ -62,8 +63,9 @@ def errors():
     return np.linspace(0.01, 0.95, 95).reshape(19, 5)
 
 
-def naive_errors(network: Trained, count: int) -> list[list[float]]:
-    """Counts the mistakes image by image."""
+@pytest.fixture(scope="module")
+def mistakes(network) -> list[list[bool]]:
+    """Returns whether each image of each corruption is classified wrongly."""
     arrays = files.cifar10_c()
     labels = arrays.pop("labels")
     found = []
@@ -75,16 +77,23 @@ def naive_errors(network: Trained, count: int) -> list[list[float]]:
             model=network.model,
             preprocessing=network.preprocessing,
         )
-        wrong = [int(np.argmax(x)) != y for x, y in zip(logits, labels, strict=True)]
-        starts = range(0, len(wrong), files.IMAGES)
-        found.append([sum(wrong[i : i + count]) / count for i in starts])
+        found.append(
+            [int(np.argmax(x)) != y for x, y in zip(logits, labels, strict=True)]
+        )
     return found
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 80), (4, 4), (files.IMAGES, 4)])
-def test_errors_are_those_of_a_plain_loop(network, images, count, batch_size):
+def test_errors_are_those_of_a_plain_loop(
+    network, mistakes, images, count, batch_size, capsys
+):
     errors, _ = corruption.evaluate(network, images, count, batch_size)
-    expected = naive_errors(network, count)
+    # No progress is shown where there is no terminal.
+    assert capsys.readouterr() == ("", "")
+    starts = range(0, len(mistakes[0]), files.IMAGES)
+    expected = [
+        [sum(wrong[i : i + count]) / count for i in starts] for wrong in mistakes
+    ]
     assert len({tuple(row) for row in expected}) > 3 or count == 1
     np.testing.assert_allclose(errors, expected, atol=1e-12)
 
@@ -106,19 +115,14 @@ def test_the_network_is_compiled_once(network, images):
 
 
 def test_the_fingerprint_tells_images_apart(network, images):
-    _, whole = corruption.evaluate(network, images, files.IMAGES, 80)
-    assert corruption.evaluate(network, images, files.IMAGES, 4)[1] == whole
-    assert corruption.evaluate(network, images, 2, 80)[1] != whole
+    _, whole = corruption.evaluate(network, images, files.IMAGES, 4)
+    assert corruption.evaluate(network, images, files.IMAGES, 80)[1] == whole
+    assert corruption.evaluate(network, images, 4, 4)[1] != whole
     path = images.pixels["saturate"].path
     contents = bytearray(path.read_bytes())
     contents[images.pixels["saturate"].offset] ^= 1
     path.write_bytes(contents)
-    assert corruption.evaluate(network, images, files.IMAGES, 80)[1] != whole
-
-
-def test_no_progress_is_shown_where_there_is_no_terminal(network, images, capsys):
-    corruption.evaluate(network, images, 1, 80)
-    assert capsys.readouterr() == ("", "")
+    assert corruption.evaluate(network, images, files.IMAGES, 4)[1] != whole
 
 
 def test_means_are_over_the_benchmarks_15_and_over_all_19(errors):
@@ -167,14 +171,20 @@ def test_errors_of_100_percent_fit_into_the_table():
     assert last.split()[-6:] == ["100.0"] * 6
 
 
-def test_the_report_has_the_numbers_as_strict_json_and_a_picture(errors, tmp_path):
-    folder = tmp_path / "a" / "b"
+@pytest.fixture(scope="module")
+def written(errors, tmp_path_factory):
+    """Returns the folder of a report."""
+    folder = tmp_path_factory.mktemp("report") / "a" / "b"
     report.check(folder, corruption.FILES)
     path = corruption.write(folder, SUBJECT, errors, count=60)
     assert path == folder / "corruptions.png"
-    assert sorted(p.name for p in folder.iterdir()) == sorted(corruption.FILES)
+    return folder
+
+
+def test_the_report_has_the_numbers_as_strict_json_and_a_picture(errors, written):
+    assert sorted(p.name for p in written.iterdir()) == sorted(corruption.FILES)
     record = json.loads(
-        (folder / "corruptions.json").read_text(), parse_constant=pytest.fail
+        (written / "corruptions.json").read_text(), parse_constant=pytest.fail
     )
     assert record["errors"] == dict(
         zip(files.CORRUPTIONS, errors.tolist(), strict=True)
@@ -183,23 +193,19 @@ def test_the_report_has_the_numbers_as_strict_json_and_a_picture(errors, tmp_pat
     assert record["mean_corruption_error_15"] == pytest.approx(errors[:15].mean())
     assert record["severities"] == [1, 2, 3, 4, 5]
     assert record["data_fingerprint"] == SUBJECT.data_fingerprint
-    picture = Image.open(io.BytesIO(path.read_bytes()))
+    picture = Image.open(written / "corruptions.png")
     assert picture.format == "PNG"
     assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 9
 
 
-def test_the_same_errors_give_the_same_bytes(errors, tmp_path):
-    for name in ("a", "b"):
-        corruption.write(tmp_path / name, SUBJECT, errors, count=60)
-    for name in corruption.FILES:
-        assert (tmp_path / "a" / name).read_bytes() == (
-            tmp_path / "b" / name
-        ).read_bytes()
+def test_the_same_errors_give_the_same_bytes(errors, written, tmp_path):
+    corruption.write(tmp_path, SUBJECT, errors, count=60)
+    assert files_of(tmp_path) == files_of(written)
 
 
 @pytest.mark.parametrize("name", ["corruptions.png", "corruptions.json"])
-def test_only_earlier_reports_are_overwritten(errors, tmp_path, name):
-    corruption.write(tmp_path, SUBJECT, errors, count=60)
+def test_only_earlier_reports_are_overwritten(written, tmp_path, name):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     report.check(tmp_path, corruption.FILES)
     (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match=rf"{name} was not written by --report"):
