@@ -83,7 +83,7 @@ def test_whitened_patches_are_uncorrelated_and_of_variance_one():
     random = np.random.RandomState(0)
     images = random.standard_normal((200, 9, 9, 3)).cumsum(1).cumsum(2)
     images = jnp.asarray((images - images.mean()) / images.std(), jnp.float32)
-    kernel = whitening_kernel(images)
+    kernel = jax.jit(whitening_kernel)(images)
     assert kernel.shape == (2, 2, 3, 24)
     np.testing.assert_array_equal(kernel[..., 12:], -kernel[..., :12])
     values = jax.lax.conv_general_dilated(
@@ -105,7 +105,8 @@ def test_whitened_patches_are_uncorrelated_and_of_variance_one():
 
 @pytest.mark.parametrize(("inner", "outer"), [(4, 6), (6, 4)])
 def test_the_first_outputs_of_a_kernel_are_its_inputs(inner, outer):
-    kernel = np.array(partly_identity(jax.random.key(0), (3, 3, inner, outer)))
+    init = jax.jit(partly_identity, static_argnums=1)
+    kernel = np.array(init(jax.random.key(0), (3, 3, inner, outer)))
     copies, rest = np.split(kernel, [min(inner, outer)], axis=3)
     center = copies[1, 1].copy()
     copies[1, 1] = 0
@@ -115,7 +116,8 @@ def test_the_first_outputs_of_a_kernel_are_its_inputs(inner, outer):
 
 
 def test_the_head_of_muons_network_has_the_deviation_1():
-    kernel = np.array(unit_variance_uniform(jax.random.key(0), (256, 10)))
+    init = jax.jit(unit_variance_uniform, static_argnums=1)
+    kernel = np.array(init(jax.random.key(0), (256, 10)))
     assert kernel.std(ddof=1) == pytest.approx(1)
     # Of a uniform distribution, the highest value is sqrt(3) deviations from the mean.
     assert np.abs(kernel).max() == pytest.approx(3**0.5, rel=0.02)

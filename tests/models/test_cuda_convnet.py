@@ -228,7 +228,7 @@ def test_no_convolution_on_the_cpu(network):
 
 
 # The last window is larger than the image.
-@pytest.mark.parametrize("size", [(5, 3), (2, 4), (3, 2), (6, 7)])
+@pytest.mark.parametrize("size", [(5, 3), (2, 4), (6, 7)])
 def test_locally_connected_equals_flax(size):
     features = 7
     ours = LocallyConnected(features, size, normal(1.0))
@@ -237,15 +237,17 @@ def test_locally_connected_equals_flax(size):
     def batch_first(params, x):
         return jnp.moveaxis(ours.apply(params, jnp.moveaxis(x, 0, -1)), -1, 0)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def value_and_gradient(apply, params, x):
-        y, pullback = jax.vjp(apply, params, x)
-        return y, pullback(jnp.cos(y))
+    @jax.jit
+    def values_and_gradients(params, x):
+        found = []
+        for apply in (batch_first, oracle.apply):
+            y, pullback = jax.vjp(apply, params, x)
+            found.append((y, pullback(jnp.cos(y))))
+        return found
 
     x = jax.random.normal(jax.random.key(0), (2, 3, 4, 2))
     params = jax.jit(oracle.init)(jax.random.key(1), x)
-    expected = value_and_gradient(oracle.apply, params, x)
-    values = value_and_gradient(batch_first, params, x)
+    values, expected = values_and_gradients(params, x)
     errors = jax.tree.map(relative_error, values, expected)
     assert max(jax.tree.leaves(errors)) < 1e-6, errors  # measured: 2e-7
 

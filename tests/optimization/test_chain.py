@@ -69,11 +69,11 @@ VALUES = (4.0, 3.0, 3.0, 3.0, 2.0)
 
 def descend(tx, values=VALUES, every=1):
     """Returns the params after updates by these losses."""
-    params, state = PARAMS, tx.init(PARAMS)
+    params, state, update = PARAMS, tx.init(PARAMS), jax.jit(tx.update)
     for value in values:
         for part in range(every):
             share = value + (part - (every - 1) / 2)
-            updates, state = tx.update(ONES, state, params, value=share)
+            updates, state = update(ONES, state, params, value=share)
             params = optax.apply_updates(params, updates)
     return params
 

@@ -16,35 +16,40 @@ from cifar_jax.optimization.losses import (
 )
 from cifar_jax.registry import resolve
 
+RANDOM = np.random.RandomState(1)
+LOGITS = 3 * RANDOM.standard_normal((16, 10)).astype(np.float32)
+LABELS = RANDOM.randint(10, size=16)
+EXTRA = {
+    "index": np.arange(16),
+    "weight": RANDOM.uniform(0, 3, 16),
+    "teacher": 5 * RANDOM.standard_normal((16, 10)),
+    "soft_labels": RANDOM.dirichlet(np.ones(10), 16),
+}
+
+
+def losses_of(text, targets=LABELS, **changes):
+    """Returns the losses of the examples above by a loss as --loss names it."""
+    loss = resolve(text, LOSSES, "loss")
+    return np.asarray(loss(jnp.asarray(LOGITS), targets, EXTRA | changes))
+
 
 def test_cross_entropy():
-    random = np.random.RandomState(0)
-    logits = 5 * random.standard_normal((16, 10))
-    labels = random.randint(10, size=16)
-    expected = logsumexp(logits, axis=1) - logits[np.arange(16), labels]
-    loss = CrossEntropy()(jnp.asarray(logits, jnp.float32), labels, {})
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    expected = logsumexp(LOGITS, axis=1) - LOGITS[np.arange(16), LABELS]
+    np.testing.assert_allclose(losses_of("cross_entropy"), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("label_smoothing", [0.1, 1.0])
 def test_label_smoothing_mixes_in_the_uniform_distribution(label_smoothing):
-    random = np.random.RandomState(0)
-    logits = 5 * random.standard_normal((16, 10))
-    labels = random.randint(10, size=16)
-    targets = (1 - label_smoothing) * np.eye(10)[labels] + label_smoothing / 10
-    log_probabilities = logits - logsumexp(logits, axis=1, keepdims=True)
-    expected = -np.sum(targets * log_probabilities, axis=1)
-    loss = CrossEntropy(label_smoothing)(jnp.asarray(logits, jnp.float32), labels, {})
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    targets = (1 - label_smoothing) * np.eye(10)[LABELS] + label_smoothing / 10
+    expected = -np.sum(targets * log_softmax(LOGITS, axis=1), axis=1)
+    found = losses_of(f"cross_entropy({label_smoothing})")
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_labels_and_their_one_hot_vectors_give_the_same_loss():
-    random = np.random.RandomState(0)
-    logits = jnp.asarray(5 * random.standard_normal((16, 10)), jnp.float32)
-    labels = random.randint(10, size=16)
-    for loss in (CrossEntropy(), CrossEntropy(0.1), SquaredError()):
-        soft = loss(logits, jnp.eye(10)[labels], {})
-        np.testing.assert_allclose(loss(logits, labels, {}), soft, rtol=1e-5)
+    for text in ("cross_entropy", "cross_entropy(0.1)", "squared_error"):
+        soft = losses_of(text, jnp.eye(10)[LABELS])
+        np.testing.assert_allclose(losses_of(text), soft, rtol=1e-5)
 
 
 def test_soft_targets_are_weighted():
@@ -64,23 +69,6 @@ def test_squared_error_is_summed_over_classes():
 def test_cross_entropy_of_huge_logits_is_finite():
     logits = jnp.array([[1e4, 0.0], [0.0, 1e4]])
     assert CrossEntropy()(logits, jnp.array([0, 0]), {}).tolist() == [0, 1e4]
-
-
-RANDOM = np.random.RandomState(1)
-LOGITS = RANDOM.standard_normal((16, 10)).astype(np.float32)
-LABELS = RANDOM.randint(10, size=16)
-EXTRA = {
-    "index": np.arange(16),
-    "weight": RANDOM.uniform(0, 3, 16),
-    "teacher": 5 * RANDOM.standard_normal((16, 10)),
-    "soft_labels": RANDOM.dirichlet(np.ones(10), 16),
-}
-
-
-def losses_of(text, targets=LABELS, **changes):
-    """Returns the losses of the examples above by a loss as --loss names it."""
-    loss = resolve(text, LOSSES, "loss")
-    return np.asarray(loss(jnp.asarray(LOGITS), targets, EXTRA | changes))
 
 
 def test_weights_multiply_the_losses():

@@ -26,9 +26,10 @@ from cifar_jax import read_picture, serving
 from cifar_jax.serving import app
 
 
-def png(size: int = 32) -> bytes:
+def png(height: int = 32, width: int = 32) -> bytes:
     """Returns a file with random pixels."""
-    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
@@ -68,7 +69,7 @@ def error_of(response: requests.Response) -> str:
 
 
 def test_a_picture_gets_an_answer(address):
-    response = post(address, png(50))
+    response = post(address, png(50, 50))
     assert response.status_code == 200
     answer = response.json()
     probabilities = [c["probability"] for c in answer["classes"]]
@@ -112,12 +113,14 @@ def test_the_largest_file(address, chunked, excess, status):
     assert message in error_of(response)
 
 
-def test_a_body_without_an_end_is_not_read_on(network):
-    received, sent = [], []
+def post_directly(page, body: bytes, more_body: bool = False) -> tuple[int, int]:
+    """Posts a body, without an end if there is more; returns the status and reads."""
+    sent, reads = [], 0
 
     async def receive():
-        received.append(1 << 20)
-        return {"type": "http.request", "body": bytes(1 << 20), "more_body": True}
+        nonlocal reads
+        reads += 1
+        return {"type": "http.request", "body": body, "more_body": more_body}
 
     async def send(message):
         sent.append(message)
@@ -126,64 +129,42 @@ def test_a_body_without_an_end_is_not_read_on(network):
         **{"type": "http", "method": "POST", "path": "/classify", "root_path": ""},
         **{"query_string": b"", "headers": [(b"host", b"localhost")]},
     }
-    asyncio.run(app.create(network, "", "localhost")(scope, receive, send))
-    assert sum(received) == app.MOST_BYTES + (1 << 20)
-    assert sent[0]["status"] == 413
+    asyncio.run(page(scope, receive, send))
+    return sent[0]["status"], reads
+
+
+def test_a_body_without_an_end_is_not_read_on(network):
+    page = app.create(network, "", "localhost")
+    status, reads = post_directly(page, bytes(1 << 20), more_body=True)
+    assert reads << 20 == app.MOST_BYTES + (1 << 20)
+    assert status == 413
 
 
 @pytest.mark.parametrize("value_range", [None, (0.0, 2.0)])
 def test_floats_are_scaled_by_the_range_of_the_network(network, value_range):
-    file, sent = io.BytesIO(), []
+    file = io.BytesIO()
     Image.fromarray(np.ones((32, 32), np.float32)).save(file, "TIFF")
-
-    async def receive():
-        return {"type": "http.request", "body": file.getvalue(), "more_body": False}
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {
-        **{"type": "http", "method": "POST", "path": "/classify", "root_path": ""},
-        **{"query_string": b"", "headers": [(b"host", b"localhost")]},
-    }
     network = dataclasses.replace(network, value_range=value_range)
-    asyncio.run(app.create(network, "", "localhost")(scope, receive, send))
-    assert sent[0]["status"] == (400 if value_range is None else 200)
+    status, _ = post_directly(app.create(network, "", "localhost"), file.getvalue())
+    assert status == (400 if value_range is None else 200)
 
 
 @pytest.mark.parametrize("resize", ["crop", "stretch"])
 def test_pictures_are_resized_as_asked_for(network, resize, monkeypatch):
     seen = []
     monkeypatch.setattr(app, "answer", lambda _, picture: seen.append(picture) or {})
-    random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (50, 90, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-
-    async def receive():
-        return {"type": "http.request", "body": file.getvalue()}
-
-    async def send(message):
-        assert message.get("status", 200) == 200
-
-    scope = {
-        **{"type": "http", "method": "POST", "path": "/classify", "root_path": ""},
-        **{"query_string": b"", "headers": [(b"host", b"localhost")]},
-    }
+    file = png(50, 90)
     own = app.create(network, "", "localhost", resize=resize)
-    asyncio.run(own(scope, receive, send))
-    file.seek(0)
-    expected = read_picture(file, network.image_shape, resize=resize)
+    assert post_directly(own, file)[0] == 200
+    expected = read_picture(io.BytesIO(file), network.image_shape, resize=resize)
     np.testing.assert_array_equal(seen[0], expected)
 
 
 @pytest.mark.parametrize(
     ("host", "is_own"),
     [
-        *(
-            (host, True)
-            for host in ("127.0.0.1", "localhost", "[::1]:80", "MY-machine")
-        ),
+        *((host, True) for host in ("127.0.0.1", "localhost", "[::1]:80")),
+        ("MY-machine", True),
         *((host, True) for host in ("127.0.0.1:9", "192.168.1.5:8000")),
         *((host, True) for host in ("proxy.example", "Proxy.example:443")),
         *((host, False) for host in ("evil.example", "evil.example:8000", "")),
