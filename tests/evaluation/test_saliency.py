@@ -79,7 +79,7 @@ def test_the_smallest_image():
     assert saliency_map(network(1), image, label=0).shape == (1, 1)
 
 
-@pytest.mark.parametrize("size", [2, 7, 9, 15, 31, 33, 47, 64])
+@pytest.mark.parametrize("size", [2, 7, 15, 33, 64])
 def test_any_pixel_of_an_image_of_any_size_is_found(size):
     for row, column in ((0, 0), (size // 3, size - 1), (size // 2, size // 2)):
         image = np.zeros((size, size, 3), np.uint8)

@@ -112,9 +112,6 @@ def test_decoupled_decay_is_a_share_of_the_weight(optimizer):
     "optimizer",
     [
         "sgd(momentum=0.9)",
-        pytest.param("adamw", marks=pytest.mark.slow),
-        pytest.param("muon", marks=pytest.mark.slow),
-        pytest.param("lion", marks=pytest.mark.slow),
         pytest.param("lookahead(adamw, period=2)", marks=pytest.mark.slow),
     ],
 )
