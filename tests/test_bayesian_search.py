@@ -124,13 +124,13 @@ def test_the_process_finds_what_chance_does_not(search_flags):
 
 def test_the_next_trial_follows_from_the_others_and_from_those_running(search_flags):
     known = [
-        finished_trial("random", i, bayesian_search.random_point(i)) for i in range(8)
+        finished_trial("random", i, bayesian_search.random_point(i)) for i in range(4)
     ]
-    first = bayesian_search.expected_improvement(known, 8)
-    assert bayesian_search.expected_improvement(known, 8) == first
-    assert bayesian_search.expected_improvement(known, 9) != first
-    running = Job("running", {"method": "random", "number": 8, "point": first})
-    other = bayesian_search.expected_improvement([*known, running], 8)
+    first = bayesian_search.expected_improvement(known, 4)
+    assert bayesian_search.expected_improvement(known, 4) == first
+    assert bayesian_search.expected_improvement(known, 5) != first
+    running = Job("running", {"method": "random", "number": 4, "point": first})
+    other = bayesian_search.expected_improvement([*known, running], 4)
     assert max(abs(first[name] - other[name]) for name in SPACE) > 0.01
 
 
