@@ -11,6 +11,7 @@ import jaxtyping
 import pytest
 from helpers import (
     DIGITS,
+    FORMER_EMITTERS,
     SmallBatchNorm,
     SmallNetwork,
     call_in_process,
@@ -23,10 +24,6 @@ from cifar_jax import Config, Dataset, fit, models
 from cifar_jax.devices import compilation
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
-_FORMER_EMITTERS = {
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
 _OPTIMIZED = ("test_golden.py", "test_airbench.py", "test_real_data.py")
 
 
@@ -46,11 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _compile_by_former_emitters() -> None:
-    """Halves the time of unoptimized compilations, for which JAX 0.12 has no option.
+    """Sets FORMER_EMITTERS for unoptimized compilations.
 
     XLA_FLAGS would also affect the tests that compile the way users do.
     """
-    if jax.__version_info__ >= (0, 11):
+    if not FORMER_EMITTERS:
         return
     # A private module, which later versions of JAX may not have.
     from jax._src import compiler
@@ -59,7 +56,7 @@ def _compile_by_former_emitters() -> None:
 
     def faster(*arguments, env_options_overrides=None, **others):
         if jax.config.values["jax_disable_most_optimizations"]:
-            env_options_overrides = _FORMER_EMITTERS | (env_options_overrides or {})
+            env_options_overrides = FORMER_EMITTERS | (env_options_overrides or {})
         return options_of(
             *arguments, env_options_overrides=env_options_overrides, **others
         )

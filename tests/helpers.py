@@ -24,6 +24,15 @@ from cifar_jax.runs import checkpoints
 
 # Writes the official CIFAR-10 archive, if a copy of the images is available.
 UNPACK = pathlib.Path(__file__).parents[2] / "shared" / "cifar10" / "unpack.py"
+# They halve the time of unoptimized compilations, but JAX 0.12 does not have them.
+FORMER_EMITTERS = (
+    {
+        "xla_cpu_use_fusion_emitters": False,
+        "xla_cpu_parallel_codegen_split_count": 1,
+    }
+    if jax.__version_info__ < (0, 11)
+    else {}
+)
 # The flags of `digits_run` except for --max_steps.
 DIGITS = (
     *("--dataset=digits", "--batch_size=8", "--train_dir=run"),
@@ -119,11 +128,19 @@ def command(name: str, *arguments: object) -> list[str]:
 
 
 def environment(tmp_path: pathlib.Path) -> dict[str, str]:
-    """Returns an environment that keeps the user's own files out of reach."""
-    return os.environ | {
+    """Returns an environment that keeps the user's own files out of reach.
+
+    Commands compile as fast as the tests do, if those do: see conftest.py.
+    """
+    variables = {
         "TFDS_DATA_DIR": str(tmp_path / "tfds"),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }
+    if jax.config.values["jax_disable_most_optimizations"]:
+        flags_ = (f"--{k}={str(v).lower()}" for k, v in FORMER_EMITTERS.items())
+        variables["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *flags_))
+        variables["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "True"
+    return os.environ | variables
 
 
 def call_in_process(

@@ -61,10 +61,7 @@ def run_experiment(name: str, *arguments: object, tmp_path: pathlib.Path) -> str
     done = subprocess.run(
         [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)],
         cwd=ROOT,
-        env=environment(tmp_path)
-        | {"TMPDIR": str(tmp_path)}
-        # Most of them take longer to compile than to run.
-        | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "True"},
+        env=environment(tmp_path) | {"TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=300,

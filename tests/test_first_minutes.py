@@ -74,6 +74,10 @@ def test_the_first_minutes(terminal, tmp_path):
     assert "loss = 4.6" in first[0]
     assert first.end() < shown.index("/20 [") < second.start()
     assert second.end() < shown.index("20/20 [") < shown.index("20 steps in 0:")
+    assert "100%" in shown
+    assert "step/s, loss = " in shown
+    for step in (0, 10):
+        assert len(re.findall(rf"[\r\n][^\r\n]*: step {step}, loss = ", shown)) == 1
 
     shown = terminal.run("eval")
     assert re.search(r"precision @ 1 = 0\.\d{3}", shown)

@@ -28,7 +28,8 @@ LAB = [name for name in sorted(TEXTS) if "lab/en/" in name]
 PAGES = {name: text for name, text in TEXTS.items() if "lab/" not in name}
 PAGES["docs/lab/en"] = "\n".join(TEXTS[name] for name in LAB)
 
-# What is appended to a command, and so counts.
+# What is appended to a command, and so counts. Flags of other parts than the network
+# are tried on one that compiles fast.
 SHORT = {
     "cifar_jax.train": "--max_steps=2 --batch_size=8 --log_frequency=1",
     "cifar_jax.demo": "--port=0",
@@ -105,8 +106,12 @@ def run(words: list[str], folder: pathlib.Path) -> None:
     if package == "experiments":
         call_experiment(name, *flags)
         return
-    if name == "train" and not any("--train_dir=" in flag for flag in flags):
-        flags.append("--train_dir=")
+    if name == "train":
+        given = {flag.partition("=")[0] for flag in flags}
+        if "--train_dir" not in given:
+            flags.append("--train_dir=")
+        if not given & {"--model", "--recipe", "--param_groups"}:
+            flags.append("--model=small")
     done = call_in_process(name, *flags, cwd=folder)
     assert done.returncode == 0, (words, done.stderr)
 

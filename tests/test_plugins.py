@@ -211,7 +211,6 @@ def test_a_module_is_found_as_python_finds_it(tmp_path):
     assert run(sys.executable, "script.py").stdout == "3\n"
     evaluation = command("eval", "--checkpoint_dir=run", "--num_examples=20")
     assert_one_line(run(*evaluation, code=2), 2, REFUSAL.format("parts_module"))
-    run(*evaluation, "--import=parts_module")
     # A script that registers what it trains knows it again, and can be imported.
     script.write_text(
         SOURCE + "from cifar_jax import Config, fit, load_data, read_run\n"

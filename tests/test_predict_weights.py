@@ -1,11 +1,12 @@
 """Tests the predict command with weights of exports and of Keras."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from golden.keras_weights import KERAS_NAMES
-from helpers import assert_one_line
+from helpers import assert_one_line, call_in_process
 from keras_files import Layer, write
 from PIL import Image
 from safetensors import safe_open
@@ -37,13 +38,22 @@ def flag(digits_run):
     return f"--checkpoint_dir={digits_run / 'run'}"
 
 
-def test_with_the_weights_of_an_export(digits_run, pictures, call_command):
-    exported = ("--out=exported", f"--checkpoint_dir={digits_run / 'run'}")
-    assert call_command("export", *exported).returncode == 0
-    weights = "--weights=exported/model.safetensors"
+@pytest.fixture
+def export(flag, make_once, tmp_path):
+    """Returns a copy of an export of the run in `out`, which tests may change."""
+
+    def make(folder):
+        done = call_in_process("export", flag, "--out=out", cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+    return shutil.copytree(make_once("export", make) / "out", tmp_path / "out")
+
+
+def test_with_the_weights_of_an_export(digits_run, export, pictures, call_command):
+    weights = "--weights=out/model.safetensors"
     result = call_command("predict", weights, "--json", "0.png")
     assert result.returncode == 0, result.stderr
-    assert result.stderr == "the network of exported/model.safetensors\n"
+    assert result.stderr == "the network of out/model.safetensors\n"
     (record,) = json.loads(result.stdout)
     expected = classify(load_trained(read_run(digits_run / "run")), pictures[:1])[0]
     for label, probability in record["probabilities"].items():
@@ -52,15 +62,13 @@ def test_with_the_weights_of_an_export(digits_run, pictures, call_command):
     assert_one_line(result, 2, "knows its own network; omit --model")
 
 
-@pytest.mark.parametrize("flag", ["--weights=out", "--checkpoint_dir=out"])
-def test_with_the_folder_of_an_export(flag, digits_run, pictures, call_command):
-    exported = ("--out=out", f"--checkpoint_dir={digits_run / 'run'}")
-    assert call_command("export", *exported).returncode == 0
+@pytest.mark.parametrize("words", ["--weights=out", "--checkpoint_dir=out"])
+def test_with_the_folder_of_an_export(words, export, pictures, call_command):
     expected = call_command("predict", "--weights=out/model.safetensors", "0.png")
-    result = call_command("predict", flag, "0.png")
+    result = call_command("predict", words, "0.png")
     assert (result.returncode, result.stdout) == (0, expected.stdout)
     assert result.stderr == "the network of out/model.safetensors\n"
-    result = call_command("predict", flag, "--best", "0.png")
+    result = call_command("predict", words, "--best", "0.png")
     assert_one_line(result, 2, "--best applies to runs")
     result = call_command("eval", "--checkpoint_dir=out")
     assert_one_line(result, 2, "out is an export, not a run")
@@ -71,12 +79,8 @@ def test_a_run_is_no_weights(digits_run, call_command):
     assert_one_line(result, 2, "is the folder of a run; pass it as --checkpoint_dir")
 
 
-def test_numbers_of_an_export_that_are_not_finite(
-    digits_run, pictures, call_command, tmp_path
-):
-    exported = ("--out=out", f"--checkpoint_dir={digits_run / 'run'}")
-    assert call_command("export", *exported).returncode == 0
-    path = tmp_path / "out" / "model.safetensors"
+def test_numbers_of_an_export_that_are_not_finite(export, pictures, call_command):
+    path = export / "model.safetensors"
     for number, message in (
         (np.nan, "non-finite values in params/conv1/kernel"),
         (1e38, "the network's outputs for 0.png are not finite"),
@@ -96,10 +100,8 @@ def test_numbers_of_an_export_that_are_not_finite(
         save_file(arrays, path, metadata)
 
 
-def test_a_damaged_export_is_refused(digits_run, pictures, call_command, tmp_path):
-    exported = ("--out=out", f"--checkpoint_dir={digits_run / 'run'}")
-    assert call_command("export", *exported).returncode == 0
-    path = tmp_path / "out" / "model.safetensors"
+def test_a_damaged_export_is_refused(export, pictures, call_command):
+    path = export / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -124,8 +126,8 @@ def test_names_that_no_file_can_have(ending, call_command):
     assert_one_line(call_command("train", *training), 2, f"{name} does not exist")
 
 
-@pytest.fixture
-def mobilenet(tmp_path):
+@pytest.fixture(scope="module")
+def mobilenet(tmp_path_factory):
     """Returns a file of MobileNet's weights that is sure of class 281."""
     names = {"scale": "gamma", "mean": "moving_mean", "var": "moving_variance"}
     weights: dict[str, dict[str, np.ndarray]] = {}
@@ -139,7 +141,7 @@ def mobilenet(tmp_path):
         weights.setdefault(layer, {})[names.get(leaf, leaf)] = value
     weights["conv_preds"]["bias"][281] = 100
     layers = [Layer(layer, "", own) for layer, own in weights.items()]
-    return write(tmp_path / "mobilenet.h5", layers)
+    return write(tmp_path_factory.mktemp("keras") / "mobilenet.h5", layers)
 
 
 def test_with_weights_of_keras(mobilenet, tmp_path, call_command):
@@ -153,12 +155,8 @@ def test_with_weights_of_keras(mobilenet, tmp_path, call_command):
     assert result.stderr == f"mobilenet with the weights of {mobilenet}\n"
 
 
-@pytest.mark.parametrize(
-    ("flags", "resize"),
-    [([], "stretch"), (["--resize=crop"], "crop"), (["--resize=stretch"], "stretch")],
-)
 def test_pictures_for_keras_are_stretched(
-    mobilenet, tmp_path, call_command, monkeypatch, flags, resize
+    mobilenet, tmp_path, call_command, monkeypatch
 ):
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (300, 400, 3), dtype=np.uint8)
@@ -170,10 +168,11 @@ def test_pictures_for_keras_are_stretched(
         return np.full((len(images), 1000), 1e-3, np.float32)
 
     monkeypatch.setattr(predict, "classify", classified)
-    words = ("--model=mobilenet", f"--weights={mobilenet}", "cat.png", *flags)
-    assert call_command("predict", *words).returncode == 0
-    expected = read_picture(tmp_path / "cat.png", (224, 224, 3), resize=resize)
-    np.testing.assert_array_equal(seen[0], expected)
+    words = ("--model=mobilenet", f"--weights={mobilenet}", "cat.png")
+    for flags, resize in (([], "stretch"), (["--resize=crop"], "crop")):
+        assert call_command("predict", *words, *flags).returncode == 0
+        expected = read_picture(tmp_path / "cat.png", (224, 224, 3), resize=resize)
+        np.testing.assert_array_equal(seen.pop(), expected)
 
 
 def test_pictures_of_runs_are_cropped(pictures, flag, call_command, monkeypatch):

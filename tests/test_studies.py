@@ -15,7 +15,7 @@ from unittest import mock
 
 import pytest
 from helpers import call_in_process, environment
-from run_experiments import ROOT, call, run_experiment
+from run_experiments import ROOT, call, call_experiment, run_experiment
 
 from cifar_jax import models, read_run
 from experiments.course import ablation, augmentation, pooling, why_pooling
@@ -165,14 +165,12 @@ def test_what_pooling_is_good_for(run_study):
 
 @pytest.mark.slow
 def test_max_steps_continues_one_run(tmp_path):
-    def run() -> list[dict]:
-        folders = (f"--out_dir={tmp_path / 'runs'}", f"--results_dir={tmp_path}")
-        flags = ("--quick", "--dataset=digits", *folders)
-        run_experiment("course.max_steps", *flags, tmp_path=tmp_path)
-        return read(tmp_path, "max_steps")[1]
-
-    rows = run()
-    assert run() == rows  # Nothing remains to be computed.
+    folders = (f"--out_dir={tmp_path / 'runs'}", f"--results_dir={tmp_path}")
+    flags = ("--quick", "--dataset=digits", *folders)
+    run_experiment("course.max_steps", *flags, tmp_path=tmp_path)
+    _, rows = read(tmp_path, "max_steps")
+    call_experiment("course.max_steps", *flags)
+    assert read(tmp_path, "max_steps")[1] == rows  # Nothing remained to be computed.
     assert [(row["steps"], row["parameters"]) for row in rows] == [
         (steps, f"{kind} parameters")
         for steps in ("2", "4", "6")

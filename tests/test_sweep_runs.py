@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from helpers import assert_one_line, environment
+from helpers import assert_one_line, environment, read_until
 from run_experiments import ROOT
 
 from experiments.harness import machine
@@ -110,14 +110,18 @@ def test_ctrl_c_lets_the_runs_save_and_the_same_command_goes_on(start, tmp_path)
 
 
 def test_a_sweep_that_was_killed_waits_for_its_training(start, tmp_path):
-    # Enough steps to outlast the start of the second command on a busy machine.
-    process = start("1600", "--grid=seed=0")
-    wait_for_step(tmp_path / "out" / "seed=0" / "log.txt", process)
+    run = tmp_path / "out" / "seed=0"
+    process = start("300", "--grid=seed=0")
+    wait_for_step(run / "log.txt", process)
     process.kill()
-    done = finish(start("1600", "--grid=seed=0"))
+    training = int((run / ".lock").read_text())
+    os.kill(training, signal.SIGSTOP)
+    second = start("300", "--grid=seed=0")
+    read_until(second, "seed=0: waiting for the run in progress there")
+    os.kill(training, signal.SIGCONT)
+    done = finish(second)
     assert done.returncode == 0, done.stderr
-    assert "seed=0: waiting for the run in progress there" in done.stdout
-    assert "seed=0: resuming from step 1600, " in done.stdout
+    assert "seed=0: resuming from step 300, " in done.stdout
 
 
 def test_own_code_is_imported_in_all_runs(start, tmp_path):
