@@ -1,13 +1,14 @@
 """Runs training steps and an evaluation on several devices, for test_parallel.py.
 
-    python tests/steps_on_devices.py MODE NUM_DEVICES NETWORK OUT.npz \
+    python tests/steps_on_devices.py MODE NUM_DEVICES NETWORK,... FOLDER \
         [ADDRESS PROCESSES ID]
 
-The network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm,
+A network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm,
 mixtures, which mixes images, or streamed, which sends images batch by batch. For
 batch_norm and streamed, an array of weights that accompanies the images scales the
-loss. The main process writes the loss of every step, the state after the last step, the
-logits of the test images and, for the tutorial's network, the random draws of a step.
+loss. The main process writes FOLDER/NETWORK.npz: the loss of every step, the state
+after the last step, the logits of the test images and, for the tutorial's network, the
+random draws of a step.
 """
 
 import dataclasses
@@ -110,18 +111,26 @@ def run(
 
 
 if __name__ == "__main__":
-    mode, num_devices, network, out, *rest = sys.argv[1:]
-    settings = {}
-    if network != "tutorial":
-        models.MODELS["tutorial"] = SmallBatchNorm
-    if network == "mixtures":
-        settings["distortions"] = "crop, alternating_flip, mixup(1), cutmix"
-    if network in ("batch_norm", "streamed"):
-        settings["loss"] = "weighted(cross_entropy)"
+    mode, num_devices, networks, folder, *rest = sys.argv[1:]
+    models.MODELS["batch_norm"] = SmallBatchNorm
+    settings = {
+        "tutorial": {},
+        "batch_norm": {"model": "batch_norm", "loss": "weighted(cross_entropy)"},
+        "mixtures": {
+            "model": "batch_norm",
+            "distortions": "crop, alternating_flip, mixup(1), cutmix",
+        },
+    }
+    settings["streamed"] = settings["batch_norm"]
     if rest:
         processes.start(rest[0], int(rest[1]), int(rest[2]))
-    result = run(
-        mode, int(num_devices), network == "tutorial", network == "streamed", **settings
-    )
-    if processes.is_main():
-        np.savez(out, **result)
+    for network in networks.split(","):
+        result = run(
+            mode,
+            int(num_devices),
+            network == "tutorial",
+            network == "streamed",
+            **settings[network],
+        )
+        if processes.is_main():
+            np.savez(f"{folder}/{network}.npz", **result)

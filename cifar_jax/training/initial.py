@@ -1,5 +1,6 @@
 """The initial state of a training run."""
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -89,9 +90,12 @@ def load_state(
     created = create(program, seed, images, mesh, weights)
     if opened.run is None or opened.step is None:
         return created
-    return checkpoints.restore(
+    state = checkpoints.restore(
         opened.run.checkpoints, opened.step, created, opened.run.id
     )
+    # Orbax gives a key an equivalent sharding, for which all would compile once more.
+    key = jax.device_put(state.key, created.key.sharding)
+    return dataclasses.replace(state, key=key)
 
 
 def create(

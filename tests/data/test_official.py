@@ -114,28 +114,10 @@ def test_the_official_pixels_are_recognized_in_every_packaging(
     unpacked = tmp_path / "unpacked"
     unpack(tmp_path / layout.archive, unpacked)
     assert load("cifar10", unpacked).official
-    repacked = tmp_path / "repacked"
-    repacked.mkdir()
-    with tarfile.open(repacked / layout.archive, "w:gz", compresslevel=1) as archive:
-        archive.add(unpacked / layout.folder, layout.folder)
-    assert load("cifar10", repacked).official
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not UNPACK.exists(), reason="../shared is not there")
-@pytest.mark.parametrize("swap", [False, True])
-def test_a_change_to_the_official_pixels_is_reported(tmp_path, monkeypatch, swap):
-    subprocess.run([sys.executable, UNPACK, tmp_path], check=True, capture_output=True)
-    monkeypatch.setattr(cifar10, "CIFAR10", CIFAR10)
-    unpack(tmp_path / "cifar-10-binary.tar.gz", tmp_path)
-    (tmp_path / "cifar-10-binary.tar.gz").unlink()
-    file = tmp_path / "cifar-10-batches-bin" / "data_batch_5.bin"
-    records = np.fromfile(file, np.uint8).reshape(-1, 3073)
-    if swap:
+    if kind == "binary":
+        file = unpacked / layout.folder / "data_batch_5.bin"
+        records = np.fromfile(file, np.uint8).reshape(-1, 3073)
         records[[0, 1]] = records[[1, 0]]
-    else:
-        records[0, 5] ^= 1
-    records.tofile(file)
-    found = load("cifar10", tmp_path)
-    reason = "the same pixels in another order" if swap else "other pixels"
-    assert f"it has {reason}." in found.notice
+        records.tofile(file)
+        reason = "it has the same pixels in another order."
+        assert reason in load("cifar10", unpacked).notice

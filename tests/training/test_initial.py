@@ -17,6 +17,7 @@ from cifar_jax import (
     Config,
     Dataset,
     UserError,
+    build_program,
     fit,
     load_exported,
     load_trained,
@@ -49,11 +50,14 @@ def four_classes() -> Dataset:
     )
 
 
-@pytest.fixture
-def source(dataset, tmp_path):
+@pytest.fixture(scope="module")
+def source(dataset, make_once):
     """Returns a run of three classes."""
-    fit(config(train_dir=str(tmp_path / "source")), dataset, silent)
-    return read_run(tmp_path / "source")
+
+    def make(folder):
+        fit(config(train_dir=str(folder / "source")), dataset, silent)
+
+    return read_run(make_once("of_three_classes", make) / "source")
 
 
 @pytest.fixture
@@ -113,7 +117,9 @@ def test_other_classes_get_a_new_head(source):
 def test_as_many_other_classes_get_a_new_head_too(source):
     data = make_dataset()
     other = Dataset.create("other", data.train, data.test, class_names=("x", "y", "z"))
-    settings = config(init_from=str(source.path), learning_rate=1e-30)
+    settings = config(
+        init_from=str(source.path), learning_rate=1e-30, param_groups=FROZEN
+    )
     lines = []
     head = fit(settings, other, lines.append).state.params["head"]
     assert any(line.endswith("; new layers: head") for line in lines)
@@ -121,8 +127,8 @@ def test_as_many_other_classes_get_a_new_head_too(source):
     assert not np.allclose(head["kernel"], found["kernel"])
 
 
-def test_layers_that_are_not_frozen_are_trained(source):
-    result = fit(config(init_from=str(source.path)), four_classes(), silent)
+def test_layers_that_are_not_frozen_are_trained(source, dataset):
+    result = fit(config(init_from=str(source.path)), dataset, silent)
     expected = load_trained(source).variables
     for found, before in (
         (result.state.params["conv"]["kernel"], expected["params"]["conv"]["kernel"]),
@@ -320,7 +326,7 @@ def test_the_network_of_the_package_has_a_name(dataset, tmp_path, monkeypatch):
 def test_weights_for_other_inputs_say_so(source, dataset):
     lines = []
     settings = config(init_from=str(source.path), image_size=32, normalization="tf")
-    fit(settings, dataset, lines.append)
+    initial.load_weights(settings, build_program(settings, 3), dataset, lines.append)
     assert [line for line in lines if line.startswith("note: ")] == [
         "note: the weights were trained with --image_size=24, but this run has "
         "--image_size=32",

@@ -86,6 +86,7 @@ def test_clipping_limits_the_norm_of_all_updates(dataset, tmp_path, groups):
     )
     fit(config, dataset, silent)
     for record in jsonl.read_training(tmp_path / "train.jsonl"):
+        assert record["learning_rate"] == 1.0
         assert record["grad_norm"] > 0.1
         if groups:
             assert 0.005 <= record["update_norm"] < 0.01

@@ -271,9 +271,8 @@ def test_fit_takes_a_network_that_has_no_name(dataset, tmp_path):
         fit(longer, dataset, silent, model=nn.Dense(3))
 
 
-@pytest.mark.parametrize("schedule", ["constant", "triangle(end=0.1)"])
-def test_any_schedule_is_summarized(dataset, tmp_path, schedule):
-    settings = config("small", schedule=schedule, train_dir=str(tmp_path))
+def test_any_schedule_is_summarized(dataset, tmp_path):
+    settings = config("small", schedule="triangle(end=0.1)", train_dir=str(tmp_path))
     fit(settings, dataset, silent)
     (first,) = summaries.read_training(tmp_path / "train.jsonl")
     assert 0 <= first["learning_rate"] <= settings.learning_rate

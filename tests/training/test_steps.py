@@ -291,19 +291,20 @@ def test_a_batch_has_as_many_extras_as_images(dataset):
         Batch.from_arrays(images, np.array([0, 1]), {"weight": np.ones(3)})
 
 
-@pytest.mark.parametrize("label", [-1, 3, 10])
-def test_labels_of_no_class_never_give_a_loss(dataset, label):
+def test_labels_of_no_class_never_give_a_loss(dataset):
     program = build_program(Config(model="small"), num_classes=3)
     state = init_state(program, jax.random.key(0), dataset.train.images)
-    images, labels = dataset.train.images[:8], dataset.train.labels[:8].copy()
-    labels[0] = label
+    images = dataset.train.images[:8]
 
     @jax.jit
     def step(images, labels):
         return train_step(program, state, Batch.from_arrays(images, labels))[1]
 
-    losses = step(images, labels)
-    assert np.isnan(losses["cross_entropy"])
-    assert np.isnan(losses["total_loss"])
-    with pytest.raises(UserError, match=f"labels contains {label}"):
-        train_step(program, state, Batch.from_arrays(images, labels))
+    for label in (-1, 3, 10):
+        labels = dataset.train.labels[:8].copy()
+        labels[0] = label
+        losses = step(images, labels)
+        assert np.isnan(losses["cross_entropy"])
+        assert np.isnan(losses["total_loss"])
+        with pytest.raises(UserError, match=f"labels contains {label}"):
+            train_step(program, state, Batch.from_arrays(images, labels))

@@ -89,6 +89,12 @@ def correct(monkeypatch):
 CHOOSE = {"eval_frequency": 2, "average": "none"}
 
 
+def interrupt(line: str) -> None:
+    """Stops a run that logs to this function after step 6."""
+    if "step 6, validation" in line:
+        signal.raise_signal(signal.SIGTERM)
+
+
 def test_the_best_checkpoint_is_kept(held_out, tmp_path, correct):
     correct({2: 3, 4: 9, 6: 9, 8: 5, 10: 9, 12: 8})
     kept = config(tmp_path / "run", keep_best=True, **CHOOSE)
@@ -124,11 +130,6 @@ def test_a_resumed_training_keeps_and_stops_what_an_uninterrupted_one_does(
 ):
     correct({2: 3, 4: 9, 6: 7, 8: 10, 10: 9, 12: 10})
     settings = config(tmp_path / "run", keep_best=True, early_stopping=2, **CHOOSE)
-
-    def interrupt(line):
-        if "step 6, validation" in line:
-            signal.raise_signal(signal.SIGTERM)
-
     with pytest.raises(Stopped):
         fit(settings, held_out, log=interrupt)
     run = read_run(tmp_path / "run")
@@ -175,24 +176,22 @@ def test_a_best_checkpoint_that_was_not_kept_is_a_user_error(finished_run):
 
 def test_the_best_is_known_without_the_records(held_out, tmp_path, correct):
     """With another frequency or without the folder `eval`, it is not forgotten."""
-    correct({2: 3, 4: 9, 6: 7, 7: 8})
-    settings = config(tmp_path / "run", keep_best=True, **CHOOSE | {"max_steps": 6})
-    fit(settings, held_out, log=lambda _: None)
+    correct({2: 3, 4: 9, 6: 7, 7: 8, 12: 8})
+    settings = config(tmp_path / "run", keep_best=True, **CHOOSE)
+    with pytest.raises(Stopped):
+        fit(settings, held_out, log=interrupt)
     shutil.rmtree(tmp_path / "run" / "eval")
-    longer = dataclasses.replace(settings, max_steps=7, eval_frequency=7)
-    fit(longer, held_out, log=lambda _: None)
+    rarer = dataclasses.replace(settings, eval_frequency=7)
+    fit(rarer, held_out, log=lambda _: None)
     assert checkpoints.steps(read_run(tmp_path / "run").best) == [4]
 
 
-@pytest.mark.parametrize(
-    "line",
-    ['{"step": 5}', '{"step": 5, "precision_at_1": 1e999}', '{"step": 5, "a": []}'],
-)
-def test_a_damaged_record_is_refused_on_resume(held_out, tmp_path, line):
-    settings = config(tmp_path / "run", early_stopping=3, max_steps=5)
+def test_a_damaged_record_is_refused_on_resume(held_out, tmp_path):
+    settings = config(tmp_path / "run", early_stopping=3)
     fit(settings, held_out, log=lambda _: None)
     whole = '"num_examples": 16, "examples_in_split": 16'
     path = tmp_path / "run" / "eval" / "validation.jsonl"
-    path.write_text(f"{line[:-1]}, {whole}}}\n")
-    with pytest.raises(UserError, match=r"validation\.jsonl is damaged"):
-        fit(dataclasses.replace(settings, max_steps=6), held_out)
+    for more in ("", ', "precision_at_1": 1e999', ', "a": []'):
+        path.write_text(f'{{"step": 5{more}, {whole}}}\n')
+        with pytest.raises(UserError, match=r"validation\.jsonl is damaged"):
+            fit(dataclasses.replace(settings, max_steps=13), held_out)

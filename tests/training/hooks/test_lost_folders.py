@@ -53,7 +53,7 @@ def test_its_state_is_saved_where_it_was(dataset, tmp_path, kind, keep_best):
 
 def test_another_run_in_its_place_is_left_alone(dataset, tmp_path):
     path, other = tmp_path / "run", tmp_path / "other"
-    fit(config(other, seed=3, max_steps=2), dataset)
+    fit(config(other, seed=3), dataset)
     before = {p: p.read_bytes() for p in other.rglob("*") if p.is_file()}
 
     def change():
