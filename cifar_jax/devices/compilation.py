@@ -31,9 +31,9 @@ _DAMAGE = re.compile(
     re.DOTALL,
 )
 _NO_HANDLE = f"[Errno {errno.EMFILE}]"
-# Programs that this process compiled recently; the oldest is dropped first.
+# Programs that this process used recently; the least recent is dropped first.
 _MADE: dict[Hashable, Any] = {}
-_MOST = 16
+MOST_PROGRAMS = 16
 
 Value = TypeVar("Value")
 
@@ -159,11 +159,12 @@ def compile_once(what: Hashable, arguments: PyTree, make: Callable[[], Value]) -
         (leaf.shape, leaf.dtype, getattr(leaf, "sharding", None)) for leaf in leaves
     )
     key = (what, structure, shapes)
-    if key not in _MADE:
-        _MADE[key] = make()
-        if len(_MADE) > _MOST:
-            _MADE.pop(next(iter(_MADE)))
-    return _MADE[key]
+    made = _MADE.pop(key, None)
+    made = make() if made is None else made
+    _MADE[key] = made  # Last, as the most recently used.
+    if len(_MADE) > MOST_PROGRAMS:
+        _MADE.pop(next(iter(_MADE)))
+    return made
 
 
 def forget() -> None:

@@ -156,3 +156,12 @@ def test_equal_programs_are_compiled_once(dataset, monkeypatch):
         ends.append(np.asarray(after.params["hidden"]["kernel"]).tobytes())
     assert len(lowered) == 2
     assert len(set(ends)) == 4
+
+
+def test_programs_in_use_are_kept(monkeypatch):
+    monkeypatch.setattr(compilation, "MOST_PROGRAMS", 2)
+    compilation.forget()
+    made = []
+    for name in ("a", "b", "a", "c", "a", "b"):
+        compilation.compile_once(name, (), lambda name=name: made.append(name) or name)
+    assert made == ["a", "b", "c", "b"]

@@ -8,6 +8,7 @@ import pytest
 from helpers import Dropping, assert_equal_states, latest, silent
 
 from cifar_jax import Config, Stopped, fit, models
+from cifar_jax.devices import compilation
 
 MOMENTUM = {"optimizer": "sgd(momentum=0.9)"}
 # The parts of a run's state, one kind per row.
@@ -61,13 +62,16 @@ def stop_at_the_fourth_line(line: str) -> None:
 
 
 @pytest.mark.parametrize("changes", ROWS)
-def test_the_end_is_the_same(dataset, tmp_path, changes):
+def test_the_end_is_the_same(dataset, tmp_path, monkeypatch, changes):
     settings = config(**changes)
     whole = fit(settings, dataset, silent)
     kept = dataclasses.replace(settings, train_dir=str(tmp_path))
     with pytest.raises(Stopped):
         fit(kept, dataset, stop_at_the_fourth_line)
     stopped = latest(tmp_path / "checkpoints", whole.state)
+    monkeypatch.setattr(
+        compilation, "compile_lowered", lambda _: pytest.fail("compiled again")
+    )
     resumed = fit(kept, dataset, silent)
     assert 0 < resumed.steps < 10
     assert_equal_states(resumed.state, whole.state)
