@@ -184,6 +184,18 @@ def test_noise_evaluates_and_draws(tmp_path, run):
     assert str(run) not in json.dumps(kept)
 
 
+def test_a_network_without_feature_maps_is_refused(finished_run, capsys, tmp_path):
+    with pytest.raises(SystemExit) as exit_:
+        call_experiment(
+            "course.feature_maps",
+            *("--quick", "--dataset=digits", f"--checkpoint_dir={finished_run}"),
+            f"--results_dir={tmp_path}",
+        )
+    assert exit_.value.code == 2
+    assert "has no feature maps to draw; pass" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_feature_maps_are_drawn(tmp_path, run):
     text = call_experiment(

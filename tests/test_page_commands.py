@@ -106,10 +106,9 @@ def run(words: list[str], folder: pathlib.Path) -> None:
     if package == "experiments":
         call_experiment(name, *flags)
         return
-    if name == "train":
-        given = {flag.partition("=")[0] for flag in flags}
-        if "--train_dir" not in given:
-            flags.append("--train_dir=")
+    given = {flag.partition("=")[0] for flag in flags}
+    if name == "train" and "--train_dir" not in given:
+        flags.append("--train_dir=")
         if not given & {"--model", "--recipe", "--param_groups"}:
             flags.append("--model=small")
     done = call_in_process(name, *flags, cwd=folder)

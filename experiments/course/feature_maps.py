@@ -28,13 +28,14 @@ from jaxtyping import Float, UInt8
 from cifar_jax import (
     Run,
     Trained,
+    UserError,
     classify,
     load_data,
     load_trained,
     read_picture,
     read_run,
 )
-from cifar_jax.evaluation.feature_maps import Layers, activations
+from cifar_jax.evaluation.feature_maps import Layers, activations, convolutions
 from experiments.course.corruptions import Images, noise
 from experiments.course.feature_maps_plot import plot_kernels, plot_maps, plot_noise
 from experiments.harness import common, machine, output
@@ -176,6 +177,11 @@ def main(argv: list[str]) -> None:
     kinds = spoilt(image[None], draws)
     images = np.concatenate([image[None], *kinds.values()])
     layers = activations(network, images)
+    if not convolutions(layers):
+        raise UserError(
+            f"the network in {FLAGS.checkpoint_dir} has no feature maps to draw; pass "
+            "the --checkpoint_dir of a convolutional network"
+        )
     figures = measure(network, layers, list(kinds), images)
     about = {
         "machine": machine.machine(),
