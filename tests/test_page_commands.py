@@ -28,8 +28,7 @@ LAB = [name for name in sorted(TEXTS) if "lab/en/" in name]
 PAGES = {name: text for name, text in TEXTS.items() if "lab/" not in name}
 PAGES["docs/lab/en"] = "\n".join(TEXTS[name] for name in LAB)
 
-# What is appended to a command, and so counts. Flags of other parts than the network
-# are tried on one that compiles fast.
+# What is appended to a command, and so counts.
 SHORT = {
     "cifar_jax.train": "--max_steps=2 --batch_size=8 --log_frequency=1",
     "cifar_jax.demo": "--port=0",
@@ -109,6 +108,7 @@ def run(words: list[str], folder: pathlib.Path) -> None:
     given = {flag.partition("=")[0] for flag in flags}
     if name == "train" and "--train_dir" not in given:
         flags.append("--train_dir=")
+        # Flags for anything but the network are tried on one that compiles fast.
         if not given & {"--model", "--recipe", "--param_groups"}:
             flags.append("--model=small")
     done = call_in_process(name, *flags, cwd=folder)
