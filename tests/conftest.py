@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 
 import filelock
+import helpers
 import jax
 import jaxtyping
 import pytest
@@ -75,6 +76,17 @@ def compile_as_for_users(request):
         jax.config.update("jax_disable_most_optimizations", True)
     else:
         yield
+
+
+@pytest.fixture(autouse=True)
+def optimize_slow_commands(request, monkeypatch):
+    """Compiles commands as for users in slow tests, whose commands run for longer.
+
+    Runs that are compared with `digits_run` must be compiled as it was.
+    """
+    slow = any(map(request.node.get_closest_marker, ("slow", "real_data")))
+    optimize = slow and "digits_run" not in request.fixturenames
+    monkeypatch.setattr(helpers, "commands_optimize", optimize)
 
 
 @pytest.fixture(autouse=True)

@@ -33,6 +33,8 @@ FORMER_EMITTERS = (
     if jax.__version_info__ < (0, 11)
     else {}
 )
+# Whether commands compile as they do for users even if the tests do not.
+commands_optimize = False
 # The flags of `digits_run` except for --max_steps.
 DIGITS = (
     *("--dataset=digits", "--batch_size=8", "--train_dir=run"),
@@ -130,13 +132,15 @@ def command(name: str, *arguments: object) -> list[str]:
 def environment(tmp_path: pathlib.Path) -> dict[str, str]:
     """Returns an environment that keeps the user's own files out of reach.
 
-    Commands compile as fast as the tests do, if those do: see conftest.py.
+    Commands compile as fast as the tests do, if those do, except in slow tests: see
+    conftest.py.
     """
     variables = {
         "TFDS_DATA_DIR": str(tmp_path / "tfds"),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }
-    if jax.config.values["jax_disable_most_optimizations"]:
+    unoptimized = jax.config.values["jax_disable_most_optimizations"]
+    if unoptimized and not commands_optimize:
         flags_ = (f"--{k}={str(v).lower()}" for k, v in FORMER_EMITTERS.items())
         variables["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *flags_))
         variables["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "True"
