@@ -8,7 +8,12 @@ from PIL import Image
 from cifar_jax import startup
 
 VARIABLE = "GLIBC_TUNABLES"
-ON = "glibc.malloc.hugetlb=1"
+HUGE = "glibc.malloc.hugetlb=1"
+KEEP = (
+    f"glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold={2**62}"
+    ":glibc.malloc.arena_max=1"
+)
+CHECK = "glibc.malloc.check=3"
 
 
 @pytest.fixture
@@ -19,32 +24,34 @@ def mode(tmp_path, monkeypatch):
     return tmp_path / "enabled"
 
 
-def test_huge_pages_are_asked_for_where_programs_must_ask(mode):
-    mode.write_text("always [madvise] never\n")
-    assert startup.environment() == {VARIABLE: ON}
-
-
 @pytest.mark.parametrize(
-    "setting", ["[always] madvise never\n", "always madvise [never]\n", None]
-)
-def test_nothing_is_set_where_it_would_have_no_effect(mode, setting):
-    if setting is not None:
-        mode.write_text(setting)
-    assert startup.environment() == {}
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
+    ("setting", "given", "expected"),
     [
-        ("glibc.malloc.check=3", {VARIABLE: f"glibc.malloc.check=3:{ON}"}),
-        ("glibc.malloc.check=3:glibc.malloc.hugetlb=0", {}),
-        ("glibc.malloc.hugetlb=2", {}),
+        ("always [madvise] never\n", "", f"{KEEP}:{HUGE}"),
+        ("[always] madvise never\n", "", KEEP),
+        ("always madvise [never]\n", "", KEEP),
+        ("always [madvise] never\n", CHECK, f"{CHECK}:{KEEP}:{HUGE}"),
+        # What the user set is kept.
+        ("always [madvise] never\n", "glibc.malloc.hugetlb=0", f"...:{KEEP}"),
+        ("always [madvise] never\n", f"{KEEP}:glibc.malloc.hugetlb=2", None),
+        ("[always] madvise never\n", KEEP, None),
     ],
 )
-def test_what_the_user_set_is_kept(mode, monkeypatch, given, expected):
-    mode.write_text("always [madvise] never\n")
+def test_memory_is_kept_and_huge_pages_are_asked_for(
+    mode, monkeypatch, setting, given, expected
+):
+    mode.write_text(setting)
     monkeypatch.setenv(VARIABLE, given)
-    assert startup.environment() == expected
+    found = startup.environment()
+    if expected is None:
+        assert found == {}
+    else:
+        assert found == {VARIABLE: expected.replace("...", given)}
+
+
+def test_nothing_is_set_on_other_systems(mode):
+    assert not mode.exists()
+    assert startup.environment() == {}
 
 
 SCRIPT = """
@@ -71,7 +78,7 @@ def test_the_process_restarts_once_as_itself(mode):
     mode.write_text("always [madvise] never\n")
     before, after, rest = run_script(mode)
     pid, _, arguments = before.split(maxsplit=2)
-    assert after == f"{pid} {ON} {arguments}"
+    assert after == f"{pid} {KEEP}:{HUGE} {arguments}"
     assert arguments == "['a b', '']"
     assert rest == "unread"
 
