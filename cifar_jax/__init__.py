@@ -20,7 +20,7 @@ with epy.lazy_api_imports(globals()):
     from cifar_jax.data import Dataset, Split
     from cifar_jax.data import load as load_data
     from cifar_jax.data.folder.pictures import read_picture
-    from cifar_jax.devices.compilation import compiler_options
+    from cifar_jax.devices.cpu import compiler_options
     from cifar_jax.errors import RunError, Stopped, UserError
     from cifar_jax.evaluation.inference import (
         Trained,

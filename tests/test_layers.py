@@ -19,7 +19,8 @@ LAYERS = [
     ["config"],
     ["metrics", "writers"],
     ["data", "models", "optimization"],
-    ["ops", "devices"],
+    ["ops"],
+    ["devices"],
     ["basics"],
 ]
 COMMANDS = {

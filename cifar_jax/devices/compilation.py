@@ -1,28 +1,31 @@
 """How programs are compiled: JAX's persistent cache, and a pitfall on CPUs."""
 
+import contextlib
 import errno
 import hashlib
+import math
 import os
 import pathlib
 import platform
 import re
+import threading
 import time
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar
 
 import jax
-import jaxlib.version
 from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import PyTree
 
 from cifar_jax import console
 from cifar_jax.caches import user_cache
+from cifar_jax.devices import cpu
 from cifar_jax.errors import UserError
 
-_YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
 # JAX's default for the shortest compilation that it caches.
 _USUAL_SECS = 1.0
+_ONEDNN_PRODUCT = "__onednn$matmul"
 _VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 # JAX's warning about an entry that cannot be used.
 _DAMAGE = re.compile(
@@ -31,6 +34,7 @@ _DAMAGE = re.compile(
     re.DOTALL,
 )
 _NO_HANDLE = f"[Errno {errno.EMFILE}]"
+_CHANGING = threading.Lock()
 # Programs that this process used recently; the least recent is dropped first.
 _MADE: dict[Hashable, Any] = {}
 MOST_PROGRAMS = 16
@@ -135,14 +139,7 @@ def _use(path: pathlib.Path) -> None:
 
 def _find_default() -> pathlib.Path:
     """Returns a directory for this type of processor: machines may share a home."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        features = next(
-            line for line in lines if line.startswith(("flags", "Features"))
-        )
-    except (OSError, StopIteration):
-        features = platform.processor()
-    kind = hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()
+    kind = hashlib.sha256(f"{platform.machine()} {cpu.features()}".encode()).hexdigest()
     return user_cache() / "compiled" / kind[:12]
 
 
@@ -173,8 +170,42 @@ def forget() -> None:
 
 
 def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-    """Compiles a program with this package's options."""
-    return lowered.compile(compiler_options())
+    """Compiles a program with this package's options.
+
+    Convolutions in bfloat16 are left to oneDNN on CPUs where that is faster.
+    """
+    options = cpu.compiler_options()
+    if cpu.has_onednn() and _suits_onednn(lowered.as_text()):
+        with _uncached():
+            compiled = lowered.compile(options | {cpu.ONEDNN: True})
+        # XLA may read oneDNN's matrix products before they are complete.
+        if _ONEDNN_PRODUCT not in (compiled.as_text() or _ONEDNN_PRODUCT):
+            return compiled
+    return lowered.compile(options)
+
+
+@contextlib.contextmanager
+def _uncached() -> Iterator[None]:
+    """Keeps programs out of the persistent cache: XLA cannot save calls of oneDNN."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    with _CHANGING:  # The inspection is compiled in another thread.
+        usual = jax.config.values[name]
+        jax.config.update(name, math.inf)
+        try:
+            yield
+        finally:
+            jax.config.update(name, usual)
+
+
+def _suits_onednn(program: str) -> bool:
+    """Returns whether a program has convolutions in bfloat16 that oneDNN is fast at.
+
+    It is slow at gradients with respect to kernels as JAX writes them (`ops.onednn`
+    writes them differently), and the option is for all of a program's convolutions.
+    """
+    convolutions = re.findall(r"stablehlo\.convolution.*", program)
+    kernel_gradients = [line for line in convolutions if "[f, 0, 1, b]x" in line]
+    return not kernel_gradients and any("bf16" in line for line in convolutions)
 
 
 def is_slow_in_loops(lowered: jax.stages.Lowered) -> bool:
@@ -185,23 +216,3 @@ def is_slow_in_loops(lowered: jax.stages.Lowered) -> bool:
     """
     on_cpu = jax.default_backend() == "cpu"
     return on_cpu and "stablehlo.convolution" in lowered.as_text()
-
-
-def compiler_options() -> dict[str, str | bool]:
-    """Returns XLA's options for this package's programs, as `jax.jit` takes them.
-
-    On x86-64 CPUs, jaxlib 0.10.1 to 0.12 hand convolutions to YNNPACK, where gradients
-    take several times as long as with XLA's own (`experiments.speed.compiler_options`).
-    The options keep YNNPACK for everything else. They are empty on other devices, with
-    other versions, which may not have the option, and if XLA_FLAGS sets it.
-    """
-    version = tuple(map(int, re.findall(r"\d+", jaxlib.version.__version__)[:3]))
-    if (
-        jax.default_backend() != "cpu"
-        or platform.machine() not in ("x86_64", "AMD64")
-        or not (0, 10, 1) <= version < (0, 13)
-        or _YNNPACK in os.environ.get("XLA_FLAGS", "")
-    ):
-        return {}
-    kept = ("DOT", "INDIVIDUAL_DOT", "REDUCE")
-    return {_YNNPACK: ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in kept)}

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 from cifar_jax import models
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.data.preprocessing import Preprocessing
-from cifar_jax.devices.compilation import compiler_options
+from cifar_jax.devices.cpu import compiler_options
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models import Network
 

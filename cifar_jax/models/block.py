@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from cifar_jax.ops import (
     Implementation,
     conv_general_dilated,
+    dot_general,
     max_pool_channels_last,
 )
 from cifar_jax.ops.pool import Padding
@@ -51,6 +52,22 @@ class Block(nn.Module, kw_only=True):
             conv_general_dilated=functools.partial(
                 conv_general_dilated, implementation=self.ops
             ),
+            name=name,
+            **options,
+        )
+
+    def dense(self, features: int, name: str, **options: Any) -> nn.Dense:
+        """Returns a dense layer for rows of features.
+
+        Args:
+            features: number of output features.
+            name: layer name.
+            options: further options of `flax.linen.Dense`.
+        """
+        return nn.Dense(
+            features,
+            dtype=self.dtype,
+            dot_general=functools.partial(dot_general, implementation=self.ops),
             name=name,
             **options,
         )

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
-from flax import linen as nn
 from flax.typing import Initializer
 from jaxtyping import Array, Float, PyTree
 
@@ -55,11 +54,7 @@ class Network(Block, kw_only=True):
         self, x: Float[Array, "n c"], kernel_init: Initializer, use_bias: bool = True
     ) -> Float[Array, "n classes"]:
         """Returns the logits, computed by a dense layer named predictions."""
-        head = nn.Dense(
-            self.num_classes,
-            use_bias=use_bias,
-            dtype=self.dtype,
-            kernel_init=kernel_init,
-            name="predictions",
+        head = self.dense(
+            self.num_classes, "predictions", use_bias=use_bias, kernel_init=kernel_init
         )
         return self.tap("predictions", head(x)).astype(jnp.float32)

@@ -91,13 +91,11 @@ class VGG(Stacks, kw_only=True):
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n {self.num_classes}"]:
         """Returns logits; applies dropout if `train` is true."""
-        dense = functools.partial(
-            nn.Dense, dtype=self.dtype, kernel_init=glorot_uniform()
-        )
         x = self.stacks(images, self.conv)
         x = x.reshape(x.shape[0], -1)
         for name in ("fc1", "fc2"):
-            x = self.tap(name, nn.relu(dense(self.hidden, name=name)(x)))
+            dense = self.dense(self.hidden, name, kernel_init=glorot_uniform())
+            x = self.tap(name, nn.relu(dense(x)))
             x = self.drop(x, train)
         return self.predictions(x, glorot_uniform())
 

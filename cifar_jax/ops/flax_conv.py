@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cifar_jax.ops import depthwise, direct, tiny_images, winograd
+from cifar_jax.devices import cpu
+from cifar_jax.ops import depthwise, direct, onednn, tiny_images, winograd
 from cifar_jax.ops.implementation import Implementation, Pair, run
 
 # Winograd's method moves more data, which costs more than it saves if images are larger
@@ -50,6 +51,9 @@ def conv_general_dilated(
     (top, bottom), (left, right) = padding
     pads = ((top, bottom), (left, right))
     groups = options.get("feature_group_count", 1)
+    if x.dtype == jnp.bfloat16 and groups == 1 and cpu.has_onednn():
+        fast_bfloat16 = functools.partial(onednn.conv, strides, pads)
+        return run(implementation, fast_bfloat16, plain, x, kernel)
     method = _method(x.shape[1:], kernel.shape, strides, pads, groups)
     if method is None:
         return plain(x, kernel)

@@ -6,12 +6,14 @@ import time
 import warnings
 
 import jax
+import jax.numpy as jnp
 import pytest
 from helpers import environment
+from jax import lax
 from PIL import Image
 
 from cifar_jax import UserError
-from cifar_jax.devices import compilation
+from cifar_jax.devices import compilation, cpu
 
 
 def compiled(folder: pathlib.Path) -> list[str]:
@@ -117,37 +119,47 @@ def test_importing_does_not_change_the_configuration():
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
 
 
-OPTION = "xla_cpu_experimental_ynn_fusion_type"
-
-
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the options are for CPUs")
-@pytest.mark.parametrize(
-    ("version", "machine", "flags", "expected"),
-    [
-        ("0.10.0", "x86_64", "", False),
-        ("0.10.1", "x86_64", "", True),
-        ("0.12.0.1", "AMD64", "", True),
-        ("0.12.1rc2", "x86_64", "--xla_cpu_enable_fast_math=false", True),
-        ("0.13.0", "x86_64", "", False),
-        ("0.10.2", "aarch64", "", False),
-        ("0.10.2", "x86_64", f"--{OPTION}=dot", False),
-    ],
+needs_onednn = pytest.mark.skipif(
+    not cpu.has_onednn(), reason="needs jaxlib 0.12 and a CPU with bfloat16"
 )
-def test_convolutions_are_taken_from_ynnpack_where_that_is_known(
-    monkeypatch, version, machine, flags, expected
-):
-    monkeypatch.setattr("jaxlib.version.__version__", version)
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.setenv("XLA_FLAGS", flags)
-    options = compilation.compiler_options()
-    assert (OPTION in options) == expected
-    assert "CONVOLUTION" not in options.get(OPTION, "")
 
 
-def test_the_compiler_accepts_the_options():
-    options = compilation.compiler_options()
-    double = jax.jit(lambda x: x + x, compiler_options=options)
-    assert double(2) == 4
+def convolve(x, kernel):
+    layouts = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=layouts
+    )
+
+
+def program(function, *shapes, dtype=jnp.bfloat16) -> str:
+    arguments = [jnp.ones(shape, dtype) for shape in shapes]
+    lowered = jax.jit(function).lower(*arguments)
+    return compilation.compile_lowered(lowered).as_text()
+
+
+IMAGES, KERNEL, LARGE = (16, 16, 16, 32), (3, 3, 32, 32), (1024, 256)
+
+
+@needs_onednn
+def test_convolutions_in_bfloat16_are_left_to_onednn():
+    assert "__onednn$convolution" in program(convolve, IMAGES, KERNEL)
+    assert "__onednn" not in program(convolve, IMAGES, KERNEL, dtype=jnp.float32)
+
+
+@needs_onednn
+def test_gradients_that_onednn_is_slow_at_are_not_left_to_it():
+    def gradient(x, kernel):
+        return jax.grad(lambda k: convolve(x, k).astype(float).sum())(kernel)
+
+    assert "__onednn" not in program(gradient, IMAGES, KERNEL)
+
+
+@needs_onednn
+def test_products_are_never_left_to_onednn():
+    def both(x, kernel, a):
+        return convolve(x, kernel), a.T @ a
+
+    assert "__onednn" not in program(both, IMAGES, KERNEL, LARGE)
 
 
 def test_warnings_of_the_cache_are_one_line(monkeypatch, capsys):

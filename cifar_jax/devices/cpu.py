@@ -1,0 +1,65 @@
+"""What XLA can do on this CPU, and the compiler options that make it do so."""
+
+import functools
+import os
+import pathlib
+import platform
+import re
+import sys
+
+import jax
+import jaxlib.version
+
+_YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
+ONEDNN = "xla_cpu_experimental_onednn_custom_call"
+
+
+@functools.cache
+def features() -> str:
+    """Returns the names of the processor's instruction sets, as Linux lists them.
+
+    Elsewhere, it returns the processor's name.
+    """
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def compiler_options() -> dict[str, str | bool]:
+    """Returns XLA's options for this package's programs, as `jax.jit` takes them.
+
+    On x86-64 CPUs, jaxlib 0.10.1 to 0.12 hand convolutions to YNNPACK, where gradients
+    take several times as long as with XLA's own (`experiments.speed.compiler_options`).
+    The options keep YNNPACK for everything else. They are empty on other devices, with
+    other versions, which may not have the option, and if XLA_FLAGS sets it.
+    """
+    if (
+        jax.default_backend() != "cpu"
+        or not _is_x86()
+        or not (0, 10, 1) <= _version() < (0, 13)
+        or _YNNPACK in os.environ.get("XLA_FLAGS", "")
+    ):
+        return {}
+    kept = ("DOT", "INDIVIDUAL_DOT", "REDUCE")
+    return {_YNNPACK: ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in kept)}
+
+
+def has_onednn() -> bool:
+    """Returns whether XLA can leave convolutions to oneDNN, and is faster in bfloat16.
+
+    jaxlib 0.12 can, on Linux (https://github.com/openxla/xla/pull/30997). The processor
+    must multiply bfloat16: AVX512_BF16 or AMX. XLA_FLAGS may decide otherwise.
+    """
+    fast = {"avx512_bf16", "amx_bf16"} & set(features().split())
+    known = (0, 12) <= _version() < (0, 13) and sys.platform == "linux" and _is_x86()
+    return bool(fast) and known and ONEDNN not in os.environ.get("XLA_FLAGS", "")
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", jaxlib.version.__version__)[:3]))
+
+
+def _is_x86() -> bool:
+    return platform.machine() in ("x86_64", "AMD64")
