@@ -22,7 +22,7 @@ from cifar_jax import command, console, data
 from cifar_jax.config import flags as config_flags
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset, balance
-from cifar_jax.devices import processes
+from cifar_jax.devices import cpu, processes
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.files import check_folder
 from cifar_jax.training.fit import FitResult, fit
@@ -64,6 +64,8 @@ def main(arguments: Sequence[str]) -> int:
     command.print_banner(dataset.notice)
     if config.train_dir is None:
         console.log("--train_dir is empty: nothing from this run is saved")
+    if config.use_fp16 and (notice := cpu.bfloat16_notice()):
+        console.log(notice)
     log, hooks = _progress(config)
     result = fit(config, dataset, log, hooks)
     command.print_banner(dataset.notice)

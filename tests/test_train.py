@@ -24,6 +24,7 @@ from helpers import (
 )
 
 from cifar_jax import load_data
+from cifar_jax.devices import cpu
 from cifar_jax.runs import checkpoints
 from cifar_jax.writers import jsonl as summaries
 
@@ -46,6 +47,16 @@ def test_train_says_what_it_does(digits_run):
     assert config["config"]["validation_size"] == 97
     assert config["data"]["fingerprint"] == load_data("digits").fingerprint
     assert config["data"]["official"] is False
+
+
+def test_train_says_what_keeps_bfloat16_from_being_fast(call_command, monkeypatch):
+    monkeypatch.setattr(cpu, "bfloat16_notice", lambda: "a slow processor")
+    flags = ("--model=small", "--max_steps=1", "--train_dir=")
+    said = [
+        "a slow processor" in call_command("train", *DIGITS, *flags, *more).stdout
+        for more in ([], ["--use_fp16"])
+    ]
+    assert said == [False, True]
 
 
 def test_train_again_has_nothing_to_do(digits_run, call_command):

@@ -52,9 +52,34 @@ def has_onednn() -> bool:
     jaxlib 0.12 can, on Linux (https://github.com/openxla/xla/pull/30997). The processor
     must multiply bfloat16: AVX512_BF16 or AMX. XLA_FLAGS may decide otherwise.
     """
-    fast = {"avx512_bf16", "amx_bf16"} & set(features().split())
-    known = (0, 12) <= _version() < (0, 13) and sys.platform == "linux" and _is_x86()
-    return bool(fast) and known and ONEDNN not in os.environ.get("XLA_FLAGS", "")
+    known = _is_x86_linux() and (0, 12) <= _version() < (0, 13)
+    return (
+        known
+        and _multiplies_bfloat16()
+        and ONEDNN not in os.environ.get("XLA_FLAGS", "")
+    )
+
+
+def bfloat16_notice() -> str | None:
+    """Returns a line about what keeps bfloat16 from being fast here, or None."""
+    if jax.default_backend() != "cpu" or not _is_x86_linux():
+        return None
+    if not _multiplies_bfloat16():
+        return "this processor cannot multiply bfloat16: --use_fp16 saves no time"
+    if _version() < (0, 12):
+        return (
+            "convolutions in bfloat16 are faster with jax 0.12, which needs Python "
+            "3.12 or newer"
+        )
+    return None
+
+
+def _multiplies_bfloat16() -> bool:
+    return bool({"avx512_bf16", "amx_bf16"} & set(features().split()))
+
+
+def _is_x86_linux() -> bool:
+    return _is_x86() and sys.platform == "linux"
 
 
 def _version() -> tuple[int, ...]:

@@ -37,6 +37,26 @@ def test_convolutions_are_taken_from_ynnpack_where_that_is_known(
     assert "CONVOLUTION" not in options.get(YNNPACK, "")
 
 
+@pytest.fixture
+def pretend(monkeypatch):
+    """Returns a function that replaces what is known of the machine."""
+
+    def pretend(
+        version="0.12.0.1",
+        machine="x86_64",
+        system="linux",
+        features="flags : fma avx512_bf16",
+        flags="",
+    ):
+        monkeypatch.setattr("jaxlib.version.__version__", version)
+        monkeypatch.setattr("platform.machine", lambda: machine)
+        monkeypatch.setattr("sys.platform", system)
+        monkeypatch.setattr(cpu, "features", lambda: features)
+        monkeypatch.setenv("XLA_FLAGS", flags)
+
+    return pretend
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -51,21 +71,25 @@ def test_convolutions_are_taken_from_ynnpack_where_that_is_known(
         ({"flags": f"--{YNNPACK}="}, True),
     ],
 )
-def test_bfloat16_is_left_to_onednn_where_that_is_fast(monkeypatch, changes, expected):
-    values = {
-        "version": "0.12.0.1",
-        "machine": "x86_64",
-        "system": "linux",
-        "features": "flags : fma avx512_bf16",
-        "flags": "",
-        **changes,
-    }
-    monkeypatch.setattr("jaxlib.version.__version__", values["version"])
-    monkeypatch.setattr("platform.machine", lambda: values["machine"])
-    monkeypatch.setattr("sys.platform", values["system"])
-    monkeypatch.setattr(cpu, "features", lambda: values["features"])
-    monkeypatch.setenv("XLA_FLAGS", values["flags"])
+def test_bfloat16_is_left_to_onednn_where_that_is_fast(pretend, changes, expected):
+    pretend(**changes)
     assert cpu.has_onednn() == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, None),
+        ({"features": "flags : fma avx512f"}, "cannot multiply bfloat16"),
+        ({"version": "0.10.2"}, "needs Python 3.12"),
+        ({"version": "0.10.2", "machine": "aarch64"}, None),
+        ({"version": "0.13.0"}, None),
+    ],
+)
+def test_users_learn_what_keeps_bfloat16_from_being_fast(pretend, changes, expected):
+    pretend(**changes)
+    notice = cpu.bfloat16_notice()
+    assert notice is None if expected is None else expected in notice
 
 
 def test_the_compiler_accepts_the_options():
