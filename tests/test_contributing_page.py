@@ -19,7 +19,7 @@ def test_the_markers_are_those_of_pytest():
 
 
 def test_the_groups_are_in_the_order_of_imports():
-    lines = re.findall(r"^\d\. (.*)$", TEXT, re.M)
+    lines = re.findall(r"^\d+\. (.*)$", TEXT, re.M)
     named = [re.findall(r"`(\w+)`", line) for line in lines[1:-1]]
     assert named == test_layers.LAYERS[1:-1]
     assert test_layers.LAYERS[0] == ["commands"]
