@@ -6,6 +6,7 @@ with hundreds of lines of warnings, log records and tracebacks. Some wait ten mi
 for the one that failed, and Python would wait for them.
 """
 
+import errno
 import logging
 import sys
 import threading
@@ -39,7 +40,8 @@ def silence() -> None:
 
     def thread_hook(arguments: threading.ExceptHookArgs) -> None:
         frames = traceback.extract_tb(arguments.exc_traceback)
-        if not any(_LIBRARY in frame.filename for frame in frames):
+        of_library = any(_LIBRARY in frame.filename for frame in frames)
+        if not (of_library or _is_lack_of_handles(arguments.exc_value)):
             of_threads(arguments)
 
     threading.excepthook = thread_hook
@@ -49,10 +51,17 @@ def silence() -> None:
         where = unraisable.object  # a coroutine, or the method of an event loop
         file = getattr(getattr(where, "cr_code", None), "co_filename", "")
         of_loop = str(getattr(where, "__module__", "")).startswith("asyncio")
-        if not (_LIBRARY in file or of_loop or str(unraisable.exc_value) == _CLOSED):
+        is_closed = str(unraisable.exc_value) == _CLOSED
+        lacks_handles = _is_lack_of_handles(unraisable.exc_value)
+        if not (_LIBRARY in file or of_loop or is_closed or lacks_handles):
             others(unraisable)
 
     sys.unraisablehook = hook
+
+
+def _is_lack_of_handles(error: BaseException | None) -> bool:
+    """Returns whether there were too few file handles, which the command reports."""
+    return isinstance(error, OSError) and error.errno == errno.EMFILE
 
 
 def lingers() -> bool:

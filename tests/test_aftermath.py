@@ -40,6 +40,10 @@ del task, loop
 Noisy(RuntimeError("Event loop is closed"))
 of("/lib/orbax/threads.py", "def work(): raise OSError(24, 'Too many open files')")
 run(work)
+# Whatever else needs a file handle when there is none left.
+Noisy(OSError(24, "Too many open files"))
+of("selectors.py", "def wait(): raise OSError(24, 'Too many open files')")
+run(wait)
 # Anybody else's.
 absl_logging.error("first")
 logging.getLogger("asyncio").error("second")
