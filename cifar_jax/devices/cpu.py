@@ -50,11 +50,13 @@ def has_onednn() -> bool:
     """Returns whether XLA can leave convolutions to oneDNN, and is faster in bfloat16.
 
     jaxlib 0.12 can, on Linux (https://github.com/openxla/xla/pull/30997). The processor
-    must multiply bfloat16: AVX512_BF16 or AMX. XLA_FLAGS may decide otherwise.
+    must multiply bfloat16: AVX512_BF16 or AMX. XLA_FLAGS may decide otherwise. It is
+    never so if programs run on other devices.
     """
     known = _is_x86_linux() and (0, 12) <= _version() < (0, 13)
     return (
-        known
+        jax.default_backend() == "cpu"
+        and known
         and _multiplies_bfloat16()
         and ONEDNN not in os.environ.get("XLA_FLAGS", "")
     )
@@ -65,7 +67,7 @@ def bfloat16_notice() -> str | None:
     if jax.default_backend() != "cpu" or not _is_x86_linux():
         return None
     if not _multiplies_bfloat16():
-        return "this processor cannot multiply bfloat16: --use_fp16 saves no time"
+        return "this processor cannot multiply bfloat16: --use_fp16 may save no time"
     if _version() < (0, 12):
         return (
             "convolutions in bfloat16 are faster with jax 0.12, which needs Python "

@@ -47,7 +47,9 @@ def pretend(monkeypatch):
         system="linux",
         features="flags : fma avx512_bf16",
         flags="",
+        backend="cpu",
     ):
+        monkeypatch.setattr("jax.default_backend", lambda: backend)
         monkeypatch.setattr("jaxlib.version.__version__", version)
         monkeypatch.setattr("platform.machine", lambda: machine)
         monkeypatch.setattr("sys.platform", system)
@@ -67,6 +69,7 @@ def pretend(monkeypatch):
         ({"version": "0.13.0"}, False),
         ({"machine": "aarch64"}, False),
         ({"system": "darwin"}, False),
+        ({"backend": "gpu"}, False),
         ({"flags": f"--{ONEDNN}=false"}, False),
         ({"flags": f"--{YNNPACK}="}, True),
     ],
@@ -84,6 +87,7 @@ def test_bfloat16_is_left_to_onednn_where_that_is_fast(pretend, changes, expecte
         ({"version": "0.10.2"}, "needs Python 3.12"),
         ({"version": "0.10.2", "machine": "aarch64"}, None),
         ({"version": "0.13.0"}, None),
+        ({"version": "0.10.2", "backend": "gpu"}, None),
     ],
 )
 def test_users_learn_what_keeps_bfloat16_from_being_fast(pretend, changes, expected):

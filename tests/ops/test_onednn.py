@@ -1,4 +1,4 @@
-"""Tests convolutions in bfloat16 against lax's in float32.
+"""Tests layers in bfloat16 against lax's in float32.
 
 On the Python and the processors where XLA has oneDNN, it must also be used.
 """
