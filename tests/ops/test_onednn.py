@@ -4,6 +4,10 @@ On the Python and the processors where XLA has oneDNN, it must also be used.
 """
 
 import functools
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +113,7 @@ def test_results_do_not_depend_on_the_run_or_on_loops():
 
 
 def test_a_batch_may_be_shared_by_devices():
-    """Run by itself on 8 devices, too: see devices/test_parallel.py."""
+    """Shares it among the devices that there are; the next test has 8."""
     mesh = sharding.create_mesh()
     x, kernel = operands((8, 8), (3, 3), 64, 64, batch=4 * mesh.size)
     function = gradients((1, 1), SAME)
@@ -121,6 +125,20 @@ def test_a_batch_may_be_shared_by_devices():
     for part, wanted in zip(parts, whole, strict=True):
         error = jnp.linalg.norm(jnp.float32(part) - jnp.float32(wanted))
         assert error < TOLERANCE * jnp.linalg.norm(jnp.float32(wanted))
+
+
+@pytest.mark.slow
+def test_a_batch_may_be_shared_by_eight_devices():
+    flags = "--xla_force_host_platform_device_count=8"
+    test = f"{__file__}::{test_a_batch_may_be_shared_by_devices.__name__}"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", test],
+        cwd=pathlib.Path(__file__).parents[2],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert "1 passed" in done.stdout, done.stdout
 
 
 def test_dense_equals_lax():
