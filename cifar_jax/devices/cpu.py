@@ -50,14 +50,15 @@ def has_onednn() -> bool:
     """Returns whether XLA can leave convolutions to oneDNN, and is faster in bfloat16.
 
     jaxlib 0.12 can, on Linux (https://github.com/openxla/xla/pull/30997). The processor
-    must multiply bfloat16: AVX512_BF16 or AMX. XLA_FLAGS may decide otherwise. It is
-    never so if programs run on other devices.
+    must have AMX: with AVX512_BF16 alone, products of matrices are no faster than in
+    float32. XLA_FLAGS may decide otherwise. It is never so if programs run on other
+    devices.
     """
     known = _is_x86_linux() and (0, 12) <= _version() < (0, 13)
     return (
         jax.default_backend() == "cpu"
         and known
-        and _multiplies_bfloat16()
+        and _has_amx()
         and ONEDNN not in os.environ.get("XLA_FLAGS", "")
     )
 
@@ -66,8 +67,8 @@ def bfloat16_notice() -> str | None:
     """Returns a line about what keeps bfloat16 from being fast here, or None."""
     if jax.default_backend() != "cpu" or not _is_x86_linux():
         return None
-    if not _multiplies_bfloat16():
-        return "this processor cannot multiply bfloat16: --use_fp16 may save no time"
+    if not _has_amx():
+        return "this processor has no AMX for bfloat16: --use_fp16 may save no time"
     if _version() < (0, 12):
         return (
             "convolutions in bfloat16 are faster with jax 0.12, which needs Python "
@@ -76,8 +77,8 @@ def bfloat16_notice() -> str | None:
     return None
 
 
-def _multiplies_bfloat16() -> bool:
-    return bool({"avx512_bf16", "amx_bf16"} & set(features().split()))
+def _has_amx() -> bool:
+    return "amx_bf16" in features().split()
 
 
 def _is_x86_linux() -> bool:

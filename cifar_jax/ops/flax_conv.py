@@ -12,10 +12,10 @@ from cifar_jax.devices import cpu
 from cifar_jax.ops import depthwise, direct, onednn, tiny_images, winograd
 from cifar_jax.ops.implementation import Implementation, Pair, run
 
-# Winograd's method moves more data, which costs more than it saves if images are larger
-# or there are fewer channels (measured on 128 images of 32x32 with 64 channels).
-MAX_WINOGRAD_SIZE = 16
-MIN_WINOGRAD_CHANNELS = 64
+# Winograd's method moves more data, which costs more than it saves if there are few
+# channels or much of the tiles lies outside the image (measured on images of 3x3 to
+# 64x64 pixels with 64, 128 and 256 channels).
+MIN_WINOGRAD_SHARE, WINOGRAD_CHANNELS = 0.4, 25
 
 
 def conv_general_dilated(
@@ -85,13 +85,9 @@ def _method(
         )
     if h < kh and w < kw:
         return functools.partial(tiny_images.conv, strides, padding)
-    if (
-        (kh, kw, *strides) == (3, 3, 1, 1)
-        and padding == ((1, 1), (1, 1))
-        and h % winograd.OUTPUTS == w % winograd.OUTPUTS == 0
-        and max(h, w) <= MAX_WINOGRAD_SIZE
-        and min(channels, features) >= MIN_WINOGRAD_CHANNELS
-    ):
+    same_3x3 = (kh, kw, *strides, *padding) == (3, 3, 1, 1, (1, 1), (1, 1))
+    least_share = MIN_WINOGRAD_SHARE + WINOGRAD_CHANNELS / min(channels, features)
+    if same_3x3 and winograd.share_inside(h, w) >= least_share:
         return winograd.conv
     # XLA turns a 1x1 convolution into one product; few channels are quickly transposed.
     if (kh, kw, *strides) == (1, 1, 1, 1) or channels < 16:

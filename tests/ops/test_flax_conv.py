@@ -1,6 +1,7 @@
 """Tests the methods of convolution against lax, and which of them is taken."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +104,9 @@ def test_direct():
     ("image", "channels", "features"),
     [
         *(((4, 4), 5, 3), ((8, 4), 5, 3), ((16, 16), 5, 3)),
-        *(((16, 16), 64, 128), ((8, 8), 512, 256)),
+        # Tiles that are partly outside the image.
+        *(((1, 1), 5, 3), ((3, 7), 5, 3), ((6, 9), 5, 3)),
+        *(((16, 16), 64, 128), ((8, 8), 512, 256), ((15, 15), 64, 64)),
     ],
 )
 def test_winograd(image, channels, features):
@@ -114,6 +117,20 @@ def test_winograd(image, channels, features):
         channels=channels,
         features=features,
     )
+
+
+@pytest.mark.parametrize(
+    ("image", "groups"),
+    # Three images of 2, 4 and 9 tiles. With 4, there is one image more in two groups.
+    [((8, 3), 1), ((7, 5), 2), ((11, 10), 3)],
+)
+def test_winograd_does_a_few_images_at_a_time(monkeypatch, image, groups):
+    monkeypatch.setattr(winograd, "MAX_TILES", 8)
+    test_winograd(image, 7, 3)
+    x, kernel = operands(image, (3, 3), 7, 3)
+    program = jax.jit(lambda *args: winograd.conv(*args)).lower(x, kernel).as_text()
+    shape = f"{groups}x{math.ceil(3 / groups)}x{image[0]}x{image[1]}x7"
+    assert f"tensor<{shape}xf32>" in program
 
 
 def test_the_transforms_of_winograd_are_exact():
@@ -202,8 +219,13 @@ def test_bfloat16_operands_give_bfloat16(groups):
         ((8, 8), 64, 3, {}, winograd.conv),
         ((8, 8), 64, 3, {"strides": 2}, direct.conv),
         ((8, 8), 64, 3, {"padding": "VALID"}, direct.conv),
+        ((7, 8), 64, 3, {}, winograd.conv),
+        ((31, 31), 64, 3, {}, winograd.conv),
+        ((3, 3), 256, 3, {}, winograd.conv),
+        # Too much of the tiles would lie outside the image.
         ((6, 8), 64, 3, {}, direct.conv),
-        ((20, 20), 64, 3, {}, direct.conv),
+        ((3, 3), 128, 3, {}, direct.conv),
+        ((5, 5), 256, 3, {}, direct.conv),
         ((8, 8), 64, 5, {}, direct.conv),
         ((8, 8), 32, 3, {}, direct.conv),
         ((8, 8), 64, 1, {"strides": 2}, direct.conv),

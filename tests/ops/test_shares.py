@@ -10,42 +10,57 @@ import pytest
 from cifar_jax.ops.shares import sum_over_shares
 
 SCRIPT = """
-import jax, jax.numpy as jnp, numpy as np
+import functools, jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from cifar_jax.ops import conv
+from cifar_jax.ops import conv, winograd
 
+batch_last = functools.partial(conv, implementation="fast")
 mesh = jax.make_mesh((4,), ("data",), (jax.sharding.AxisType.Auto,))
 random = np.random.default_rng(0)
-kernel = jnp.asarray(random.normal(size=(5, 5, {channels}, 4)), jnp.float32)
+kernel = jnp.asarray(random.normal(size={kernel}), jnp.float32)
+winograd.MAX_TILES = 9
 
-def of_kernel(kernel, x):
-    loss = lambda kernel: jnp.sum(conv(x, kernel, implementation="fast") ** 2)
-    return jax.grad(loss)(kernel)
+def gradients(kernel, x):
+    loss = lambda kernel, x: jnp.sum({method}(x, kernel) ** 2)
+    return jax.grad(loss, (0, 1))(kernel, x)
 
 for batch in (8, 6):
-    x = jnp.asarray(random.normal(size=(9, 9, {channels}, batch)), jnp.float32)
-    expected = jax.jit(of_kernel)(kernel, x)
+    shape = [9, 9, {channels}]
+    shape.insert({axis}, batch)
+    x = jnp.asarray(random.normal(size=shape), jnp.float32)
+    expected = jax.jit(gradients)(kernel, x)
     with jax.set_mesh(mesh):
         if batch % 4 == 0:
-            by_batch = PartitionSpec(None, None, None, "data")
-            x = jax.device_put(x, NamedSharding(mesh, by_batch))
-        compiled = jax.jit(of_kernel).lower(kernel, x).compile()
+            by_batch = [None] * 4
+            by_batch[{axis}] = "data"
+            x = jax.device_put(x, NamedSharding(mesh, PartitionSpec(*by_batch)))
+        compiled = jax.jit(gradients).lower(kernel, x).compile()
         found = compiled(kernel, x)
-    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    error = max(
+        np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(found, expected)
+    )
     text = compiled.as_text()
     print(batch, error < 1e-6, "all-gather" in text, "all-reduce" in text)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("channels", [3, 8], ids=["im2col", "fourier"])
-def test_devices_sum_their_shares_and_gather_nothing(channels):
+@pytest.mark.parametrize(
+    ("method", "channels", "kernel", "axis"),
+    [
+        pytest.param("batch_last", 3, (5, 5, 3, 4), 3, id="im2col"),
+        pytest.param("batch_last", 8, (5, 5, 8, 4), 3, id="fourier"),
+        pytest.param("winograd.conv", 8, (3, 3, 8, 4), 0, id="winograd"),
+    ],
+)
+def test_devices_sum_their_shares_and_gather_nothing(method, channels, kernel, axis):
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
         "JAX_PLATFORMS": "cpu",
     }
+    script = SCRIPT.format(method=method, channels=channels, kernel=kernel, axis=axis)
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(channels=channels)],
+        [sys.executable, "-c", script],
         env=environment,
         capture_output=True,
         text=True,
