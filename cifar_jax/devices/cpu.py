@@ -50,9 +50,8 @@ def has_onednn() -> bool:
     """Returns whether XLA can leave convolutions to oneDNN, and is faster in bfloat16.
 
     jaxlib 0.12 can, on Linux (https://github.com/openxla/xla/pull/30997). The processor
-    must have AMX: with AVX512_BF16 alone, products of matrices are no faster than in
-    float32. XLA_FLAGS may decide otherwise. It is never so if programs run on other
-    devices.
+    must have AMX; with AVX512_BF16 alone, a step took longer than in float32. XLA_FLAGS
+    may decide otherwise. It is never so if programs run on other devices.
     """
     known = _is_x86_linux() and (0, 12) <= _version() < (0, 13)
     return (

@@ -68,7 +68,15 @@ def _convolve(
     kernels = _apply(_OF_KERNELS, kernel.reshape(TAPS**2, *kernel.shape[2:]))
 
     def convolve(x: Array, kernels: Array) -> Array:
-        y = lax.map(functools.partial(_convolve_few, kernels), _group(x))
+        groups = _group(x)
+        # This is `lax.map`, but XLA cannot provide the memory of y before x is known.
+        y = jnp.broadcast_to(x[0, 0, 0, 0], (*groups.shape[:-1], kernels.shape[-1]))
+        y = lax.fori_loop(
+            0,
+            len(groups),
+            lambda i, y: y.at[i].set(_convolve_few(kernels, groups[i])),
+            y,
+        )
         return y.reshape(-1, *y.shape[2:])[: len(x)]
 
     return shares.map_shares(convolve, x, kernels)
