@@ -128,7 +128,8 @@ def test_recipes_are_shortened_unless_flags_say_otherwise(
 
 @pytest.mark.slow
 def test_sprints_are_timed_as_commands_and_as_programs(benchmark, tmp_path):
-    small = "--recipe=sprint --max_steps=2 --batch_size=16 --views=center"
+    # Not sprint: on digits, which are gray, its first steps amplify rounding.
+    small = "--recipe=tutorial --max_steps=2 --batch_size=16 --views=center"
     text, kept = benchmark("accuracy.sprint", f"--runs={small}", "--seeds=1")
     [record] = kept["runs"]
     [result] = record["results"]
