@@ -2,7 +2,7 @@
 
     python -m experiments.speed.convolutions --json=convolutions.json
 
-Times convolutions of ResNet-18, VGG-16 and MobileNet, output and both gradients
+Times convolutions of ResNet-18, VGG-16, Airbench and MobileNet, output and both gradients
 together, alternating between XLA ("plain") and `cifar_jax.ops.conv_general_dilated`
 ("fast"), with the same compiler options. Prints the median milliseconds, and the
 speedup with its range over the rounds. The method `direct` is left out: it saves
@@ -47,8 +47,11 @@ class Case:
 
 
 CASES = (
+    Case("Winograd", 32, 64),
     Case("Winograd", 16, 128),
+    Case("Winograd", 15, 64),
     Case("Winograd", 8, 256),
+    Case("Winograd", 7, 256),
     Case("Winograd", 4, 512),
     Case("tiny images", 2, 512),
     Case("tiny images", 1, 512),
