@@ -2,12 +2,12 @@
 
     python -m experiments.speed.convolutions --json=convolutions.json
 
-Times convolutions of ResNet-18, VGG-16, Airbench and MobileNet, output and both gradients
-together, alternating between XLA ("plain") and `cifar_jax.ops.conv_general_dilated`
-("fast"), with the same compiler options. Prints the median milliseconds, and the
-speedup with its range over the rounds. The method `direct` is left out: it saves
-nothing by itself, only where XLA would fuse a transposition with the operations before
-it. Takes about two minutes on 2 cores.
+Times convolutions of ResNet-18, VGG-16, Airbench and MobileNet, output and both
+gradients together, alternating between XLA ("plain") and
+`cifar_jax.ops.conv_general_dilated` ("fast"), with the same compiler options. Prints
+the median milliseconds, and the speedup with its range over the rounds. The method
+`direct` is left out: it saves nothing by itself, only where XLA would fuse a
+transposition with the operations before it. Takes about two minutes on 2 cores.
 """
 
 import dataclasses
