@@ -70,14 +70,15 @@ def _convolve(
     def convolve(x: Array, kernels: Array) -> Array:
         groups = _group(x)
         # This is `lax.map`, but XLA cannot provide the memory of y before x is known.
-        y = jnp.broadcast_to(x[0, 0, 0, 0], (*groups.shape[:-1], kernels.shape[-1]))
+        some = x[:1, 0, 0, 0].sum()
+        y = jnp.broadcast_to(some, (*groups.shape[:-1], kernels.shape[-1]))
         y = lax.fori_loop(
             0,
             len(groups),
             lambda i, y: y.at[i].set(_convolve_few(kernels, groups[i])),
             y,
         )
-        return y.reshape(-1, *y.shape[2:])[: len(x)]
+        return y.reshape(y.shape[0] * y.shape[1], *y.shape[2:])[: len(x)]
 
     return shares.map_shares(convolve, x, kernels)
 
@@ -130,9 +131,9 @@ def _tiles(h: int, w: int) -> int:
 def _group(x: Float[Array, "n h w c"]) -> Float[Array, "groups m h w c"]:
     """Divides a batch into equal groups, after adding images of zeros if necessary."""
     n, h, w, _ = x.shape
-    groups = min(n, math.ceil(n * _tiles(h, w) / MAX_TILES))
+    groups = max(1, min(n, math.ceil(n * _tiles(h, w) / MAX_TILES)))
     x = jnp.pad(x, ((0, -n % groups), (0, 0), (0, 0), (0, 0)))
-    return x.reshape(groups, -1, *x.shape[1:])
+    return x.reshape(groups, len(x) // groups, *x.shape[1:])
 
 
 def _cut(x: Float[Array, "n h w c"], size: int) -> Float[Array, "s n th tw c"]:
@@ -150,10 +151,11 @@ def _cut(x: Float[Array, "n h w c"], size: int) -> Float[Array, "s n th tw c"]:
 
     take = functools.partial(jnp.take, mode="fill", fill_value=0)
     n, h, w, c = x.shape
+    columns = math.ceil(w / OUTPUTS)
     rows = []
     for i in indices(h):
         row = take(take(x, i, axis=1), indices(w).ravel(), axis=2)
-        rows.append(row.reshape(n, len(i), size, -1, c).transpose(2, 0, 1, 3, 4))
+        rows.append(row.reshape(n, len(i), size, columns, c).transpose(2, 0, 1, 3, 4))
     return jnp.concatenate(rows)
 
 

@@ -133,6 +133,13 @@ def test_winograd_does_a_few_images_at_a_time(monkeypatch, image, groups):
     assert f"tensor<{shape}xf32>" in program
 
 
+def test_winograd_of_no_images():
+    x, kernel = jnp.ones((0, 8, 8, 5)), jnp.ones((3, 3, 5, 4))
+    y, grad_x, grad_kernel = value_and_gradients(winograd.conv, x, kernel)
+    assert (y.shape, grad_x.shape) == ((0, 8, 8, 4), x.shape)
+    assert not grad_kernel.any()
+
+
 def test_the_transforms_of_winograd_are_exact():
     """In float64, nothing but rounding remains: the algorithm itself is no estimate."""
     inputs, kernels, products = winograd.transforms()
