@@ -51,6 +51,19 @@ def test_convolutions_are_timed_both_ways(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_parts_of_a_step_add_up(benchmark):
+    text, kept = benchmark("speed.step_parts", "--models=tutorial", "--batch_size=8")
+    step = kept["models"]["tutorial"]
+    parts = step["parts"].values()
+    assert sum(part["ms"] for part in parts) == pytest.approx(step["ms"])
+    assert all(part["ms"] >= 0 for part in parts)
+    # The convolution theorem needs fewer than the network as written.
+    written = 8 * 13.4 / 128
+    assert 0.1 * written < sum(part["gflop"] for part in parts) < written
+    assert cells(text, "other products")
+
+
+@pytest.mark.slow
 def test_streaming_is_timed_beside_images_on_the_device(benchmark):
     text, kept = benchmark(
         "speed.streaming", "--pictures=256", "--rounds=2", "--steps=2"

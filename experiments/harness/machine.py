@@ -52,6 +52,21 @@ def matrix_product_peak() -> dict[str, Any]:
     return {"device": device(), "size": size} | rates
 
 
+def memory_peak() -> float:
+    """Measures how fast two arrays of 256 MB are added, in GB/s read and written."""
+    import jax
+    import jax.numpy as jnp
+
+    add = jax.jit(lambda x, y: x + y, donate_argnums=0)
+    x, y = jnp.ones((2, 2**26))
+    durations = []
+    for _ in range(8):
+        began = time.perf_counter()
+        x = add(x, y).block_until_ready()
+        durations.append(time.perf_counter() - began)
+    return 3 * y.nbytes / min(durations) / 1e9
+
+
 def machine() -> dict[str, Any]:
     """Returns what readers need to compare results between machines, and the date."""
     versions = {
