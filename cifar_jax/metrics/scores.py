@@ -9,7 +9,6 @@ import dataclasses
 from collections import Counter
 
 import numpy as np
-import scipy.special
 from jaxtyping import Bool, Float, Integer
 
 from cifar_jax.errors import RunError
@@ -117,7 +116,7 @@ def wilson_interval(successes: int, count: int) -> tuple[float, float]:
     E. B. Wilson, "Probable inference, the law of succession, and statistical
     inference", 1927.
     """
-    # Imported here, like scikit-learn below: it takes a second and is rarely needed.
+    # Imported here, like SciPy and scikit-learn below: this takes a second.
     from scipy.stats import binomtest
 
     interval = binomtest(successes, count).proportion_ci(0.95, method="wilson")
@@ -128,15 +127,18 @@ def probabilities(
     logits: Float[np.ndarray, "n classes"],
 ) -> Float[np.ndarray, "n classes"]:
     """Returns the softmax of the logits in float64."""
-    values = np.asarray(_finite(logits), np.float64)
-    return scipy.special.softmax(values, axis=-1)
+    from scipy import special
+
+    return special.softmax(np.asarray(_finite(logits), np.float64), axis=-1)
 
 
 def negative_log_likelihood(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> float:
     """Returns the mean over all images of -log(probability of the label), in nats."""
-    log_p = scipy.special.log_softmax(np.asarray(_finite(logits), np.float64), axis=-1)
+    from scipy import special
+
+    log_p = special.log_softmax(np.asarray(_finite(logits), np.float64), axis=-1)
     return float(-np.mean(np.take_along_axis(log_p, labels[:, None], axis=-1)))
 
 
