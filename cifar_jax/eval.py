@@ -25,6 +25,7 @@ from absl import flags
 
 from cifar_jax import command, data
 from cifar_jax.console import say, warn
+from cifar_jax.data import Dataset
 from cifar_jax.data.cifar import cifar10, robustness
 from cifar_jax.data.cifar.published import IMAGE_SHAPE
 from cifar_jax.data.cifar.robustness import CorruptedImages
@@ -134,7 +135,7 @@ def _task(run: Run) -> _Task:
                 "--checkpoint_dir of a run with --dataset=cifar10"
             )
         images = robustness.SETS[options.eval_data](data_dir)
-        if run.data_fingerprint != cifar10.OFFICIAL.ordered:
+        if run.test_fingerprint != cifar10.OFFICIAL.ordered:
             warning = f"warning: not trained on official CIFAR-10: {run.data_source}"
     else:
         dataset = data.load(
@@ -144,18 +145,35 @@ def _task(run: Run) -> _Task:
             run.value_range,
             **run.config.data_options,
         )
+        if len(dataset.class_names) != len(run.class_names):
+            raise UserError(
+                f"{run.path} was trained on {len(run.class_names)} classes of "
+                f"{run.data_source}, but {dataset.source} has "
+                f"{len(dataset.class_names)}; from Python, call evaluate() with its "
+                "own images"
+            )
+        has_other_data = _is_other(run, dataset)
+        if has_other_data:
+            warning = f"warning: trained on other images or labels: {run.data_source}"
         images = ImageSet(
             dataset.split(options.eval_data),
             dataset.source,
-            dataset.fingerprint,
+            dataset.fingerprint if has_other_data else run.data_fingerprint,
             dataset.notice,
         )
-        has_other_data = run.data_fingerprint != dataset.fingerprint
-        if has_other_data:
-            warning = f"warning: trained on different pixels: {run.data_source}"
     count = min(options.num_examples or len(images), len(images))
     notice = images.notice if isinstance(images, ImageSet) else None
     return _Task(images, count, notice, warning, has_other_data)
+
+
+def _is_other(run: Run, dataset: Dataset) -> bool:
+    """Returns whether the evaluated split is not the one of the run's own data.
+
+    If the training images of a run were chosen in Python, only they are unknown here.
+    """
+    if flags.FLAGS.eval_data == "train_eval":
+        return run.data_fingerprint != dataset.fingerprint
+    return run.test_fingerprint != dataset.test_fingerprint
 
 
 def _evaluate(run: Run, step: int | None, task: _Task, record: Record) -> None:

@@ -16,6 +16,7 @@ from cifar_jax.errors import UserError
 # Where each kind of choice is registered; only the needed module is imported.
 KINDS = {
     "dataset": "cifar_jax.data:DATASETS",
+    "data_change": "cifar_jax.data.changes:DATA_CHANGES",
     "distortion": "cifar_jax.data.distortions:DISTORTIONS",
     "mixture": "cifar_jax.data.distortions:MIXTURES",
     "normalization": "cifar_jax.data.normalization:NORMALIZATIONS",

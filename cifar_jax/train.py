@@ -32,10 +32,10 @@ from cifar_jax.training.loop import Hook
 # The flags that --help shows: the tutorial's, and those that matter most.
 _MAIN_FLAGS = (
     *("recipe", "max_steps", "num_epochs", "batch_size", "train_dir", "dataset"),
-    *("data_dir", "validation_size", "model", "init_from", "distortions", "loss"),
-    *("optimizer", "learning_rate", "seed", "use_fp16", "num_devices", "average"),
-    *("log_frequency", "eval_frequency", "keep_best", "log_device_placement"),
-    *("progress", "import"),
+    *("data_dir", "validation_size", "train_size", "model", "init_from"),
+    *("distortions", "loss", "optimizer", "learning_rate", "seed", "use_fp16"),
+    *("num_devices", "average", "log_frequency", "eval_frequency", "keep_best"),
+    *("log_device_placement", "progress", "import"),
 )
 _GROUPS = {"progress": "Command"}
 

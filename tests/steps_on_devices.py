@@ -4,11 +4,11 @@
         [ADDRESS PROCESSES ID]
 
 A network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm,
-mixtures, which mixes images, or streamed, which sends images batch by batch. For
-batch_norm and streamed, an array of weights that accompanies the images scales the
-loss. The main process writes FOLDER/NETWORK.npz: the loss of every step, the state
-after the last step, the logits of the test images and, for the tutorial's network, the
-random draws of a step.
+mixtures, which mixes images, or streamed, which sends images batch by batch. For all
+but the tutorial's, a third of the images have no label; for batch_norm and streamed, an
+array of weights that accompanies the images scales the loss. The main process writes
+FOLDER/NETWORK.npz: the loss of every step, the state after the last step, the logits of
+the test images and, for the tutorial's network, the random draws of a step.
 """
 
 import dataclasses
@@ -66,6 +66,10 @@ def run(
     if "loss" in settings:
         weights = np.linspace(0, 2, len(dataset.train), dtype=np.float32)
         train = dataclasses.replace(dataset.train, extra={"weight": weights})
+        dataset = dataclasses.replace(dataset, train=train)
+    if settings:
+        labels = np.where(np.arange(len(dataset.train)) % 3, dataset.train.labels, -1)
+        train = dataclasses.replace(dataset.train, labels=labels.astype(np.int32))
         dataset = dataclasses.replace(dataset, train=train)
     config = Config(batch_size=16, **settings)
     strategy_ = strategy(mode, num_devices)

@@ -102,7 +102,7 @@ def test_other_pictures_are_evaluated_by_the_range_of_the_run(
     (dataset,) = seen
     assert dataset.value_range == RANGE
     assert dataset.train.images.max() == 127
-    assert "trained on different pixels" in result.stdout
+    assert "trained on other images or labels" in result.stdout
 
 
 def test_a_run_of_before_has_no_range(folder, tmp_path):

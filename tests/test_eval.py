@@ -78,7 +78,7 @@ def test_other_data_are_never_taken_for_the_runs_own(run, call_command):
     before = {p: p.read_bytes() for p in (run / "eval").glob("*.jsonl")}
     change_config(run, "data", fingerprint="0" * 64)
     result = call_command("eval", "--checkpoint_dir=run")
-    assert "warning: trained on different pixels" in result.stdout
+    assert "warning: trained on other images or labels" in result.stdout
     (record,) = summaries.read_evaluations(run / "eval" / "test_other_data.jsonl")
     assert len(record["fingerprint"]) == 64
     after = {p: p.read_bytes() for p in (run / "eval").glob("*.jsonl")}

@@ -45,6 +45,7 @@ ELSEWHERE = (
     *(*ADDED, "_dir=own"),  # test_extending_page.py
     *("--num_processes",),  # devices/test_parallel.py
     *("--dataset=npz",),  # data/test_npz.py
+    *("--train_size", "--data_changes"),  # test_data_changes.py
 )
 
 

@@ -9,6 +9,7 @@ from cifar_jax import data, models
 from cifar_jax.config.options import NOT_GIVEN, convert, option
 from cifar_jax.config.recipes import RECIPES
 from cifar_jax.data import distortions
+from cifar_jax.data.changes import DATA_CHANGES
 from cifar_jax.data.cifar.cifar100 import LABELS
 from cifar_jax.data.distortions import DISTORTIONS, MIXTURES
 from cifar_jax.data.normalization import NORMALIZATIONS
@@ -119,6 +120,22 @@ class Config:
         "Hold out this many training images for validation: the last ones, or in a "
         "folder, some from each class. eval --eval_data=validation uses them.",
         at_least=0,
+        at_most=_LARGEST,
+        fixed=True,
+    )
+    data_changes: str = option(
+        "",
+        "Changes of the training images or labels, made in this order when the data "
+        "is loaded, after images have been held out.",
+        registry=DATA_CHANGES,
+        listed=True,
+        fixed=True,
+    )
+    train_size: int | None = option(
+        None,
+        "Train on this many of the training images, the same share of each class: a "
+        "random sample, the same for every --seed. Default: all.",
+        at_least=1,
         at_most=_LARGEST,
         fixed=True,
     )

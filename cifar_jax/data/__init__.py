@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from cifar_jax.checks import check_integer
-from cifar_jax.data import digits, npz
+from cifar_jax.data import changes, digits, npz
 from cifar_jax.data.cifar import cifar10, cifar100
 from cifar_jax.data.dataset import Dataset, Split, hold_out_validation
 from cifar_jax.data.folder import source as pictures
 from cifar_jax.errors import UserError
+from cifar_jax.registry import canonicalize
 
 __all__ = [
     "DATASETS",
@@ -35,6 +36,8 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 }
 # Arguments of these functions that are not options.
 RESERVED = frozenset({"data_dir", "validation_size", "value_range"})
+# Options of every data set.
+CHOICES = frozenset({"data_changes", "train_size"})
 
 
 def load(
@@ -42,6 +45,9 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     validation_size: int = 0,
     value_range: tuple[float, float] | None = None,
+    *,
+    data_changes: str = "",
+    train_size: int | None = None,
     **options: Any,
 ) -> Dataset:
     """Loads a data set by name.
@@ -55,6 +61,10 @@ def load(
             the data set has its own rule.
         value_range: the values that become 0 and 255 in pictures with more than 8 bits,
             if there are any; None to take them from the training pictures.
+        data_changes: changes after images have been held out, in this order, such as
+            "long_tail(100), label_noise(0.4)"; see DATA_CHANGES.
+        train_size: number of training images to choose at last, the same share of each
+            class, as by `sample(N)`; None for all.
         options: options of the data set, such as labels="coarse" for cifar100.
 
     Raises:
@@ -82,6 +92,13 @@ def load(
         dataset = hold_out_validation(function(data_dir, **given), validation_size)
     # Evaluation looks up a run's data set by the name that it was loaded under.
     name = dataset.name if name == "auto" else name
+    if data_changes:
+        dataset = changes.apply(dataset, data_changes)
+        options["data_changes"] = canonicalize(data_changes, "data_changes")
+    if train_size is not None:
+        train_size = check_integer(train_size, "--train_size", at_least=1)
+        dataset = changes.Sample(train_size)(dataset)
+        options["train_size"] = train_size
     return dataclasses.replace(dataset, name=name, options=options)
 
 
@@ -93,4 +110,4 @@ def list_options(name: str) -> frozenset[str]:
 
 
 # The options of all data sets.
-OPTIONS = frozenset[str]().union(*map(list_options, DATASETS))
+OPTIONS = CHOICES.union(*map(list_options, DATASETS))

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 
+from cifar_jax.errors import UserError
+
 BYTES_PER_BLOCK = 16 << 20
 
 
@@ -76,6 +78,53 @@ def part(array: Shaped[Any, "n ..."], start: int, stop: int) -> Shaped[Any, "m .
     return _Part(array, range(len(array))[start:stop])
 
 
+def take(
+    array: Shaped[Any, "n ..."], indices: Integer[np.ndarray, " m"]
+) -> Shaped[Any, "m ..."]:
+    """Returns chosen rows of an array; if it is on disk, without reading them."""
+    if isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+        return array[indices]
+    return _Taken(array, indices)
+
+
+def as_indices(chosen: Any, count: int) -> Integer[np.ndarray, " m"]:
+    """Returns the indices of chosen images.
+
+    Args:
+        chosen: their indices, or a mask.
+        count: the number of images to choose from.
+
+    Raises:
+        UserError: these are not indices of images, or none.
+    """
+    what = "the chosen images"
+    try:
+        array = np.asarray(chosen)
+    except ValueError:  # rows of different lengths
+        raise UserError(f"{what} must be given by integers or a mask") from None
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "biu"):
+        raise UserError(
+            f"{what} must be given by integers [m] or a mask [{count}], not "
+            f"{array.dtype} {list(array.shape)}"
+        )
+    if array.dtype == bool:
+        if len(array) != count:
+            raise UserError(
+                f"the mask of {what} has {len(array)} values, but there are {count} "
+                "training images"
+            )
+        array = np.flatnonzero(array)
+    if not array.size:
+        raise UserError(f"there must be at least one of {what}")
+    for index in bounds(array):
+        if not 0 <= index < count:
+            raise UserError(
+                f"{what} include {index}, but there are {count} training images, "
+                f"from 0 to {count - 1}"
+            )
+    return array.astype(np.int64)
+
+
 class _Part:
     """Consecutive rows of an array on disk."""
 
@@ -98,3 +147,24 @@ class _Part:
         else:
             first = self._numbers[first]
         return self._array[(first, *others) if others else first]
+
+
+class _Taken:
+    """Rows of an array on disk, in any order."""
+
+    def __init__(self, array: Any, numbers: Integer[np.ndarray, " m"]):
+        self._array = array
+        self._numbers = numbers
+        self.shape = (len(numbers), *array.shape[1:])
+        self.dtype = array.dtype
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        first, *others = key if isinstance(key, tuple) else (key,)
+        numbers = self._numbers[first]
+        if not isinstance(numbers, np.ndarray):
+            return self._array[(int(numbers), *others) if others else int(numbers)]
+        found = rows(self._array, numbers)
+        return found[(slice(None), *others)] if others else found

@@ -25,6 +25,8 @@ def describe(dataset: Dataset, loss: str) -> Iterator[str]:
     by_count = sorted(zip(counts, names, strict=True))
     (fewest, rarest), (most, commonest) = by_count[0], by_count[-1]
     uneven = most > _UNEVEN * fewest
+    if unlabeled := len(dataset.train) - sum(counts):
+        yield f"training images without a label: {unlabeled:,}"
     if dataset.name in _KNOWN and not uneven:
         return
     if len(names) <= _LISTED:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer, Shaped, UInt8
+from jaxtyping import Bool, Integer, Shaped, UInt8
 
 from cifar_jax.checks import check_type
-from cifar_jax.data.arrays import blocks, bounds, part, row_bytes
+from cifar_jax.data.arrays import as_indices, blocks, bounds, part, row_bytes, take
 from cifar_jax.errors import UserError
 
 
@@ -21,7 +21,7 @@ class Split:
 
     Attributes:
         images: pixels from 0 to 255.
-        labels: from 0 to num_classes - 1.
+        labels: from 0 to num_classes - 1; -1 for training images without a label.
         extra: arrays by name, with a row for each image, such as weights or a teacher's
             logits. Devices compute in 32 bits.
         names: names of the images to show people, such as file names; None to show
@@ -48,6 +48,15 @@ class Split:
             part(self.labels, start, stop),
             {name: part(array, start, stop) for name, array in self.extra.items()},
             None if self.names is None else self.names[start:stop],
+        )
+
+    def take(self, indices: Integer[np.ndarray, " m"]) -> "Split":
+        """Returns the images with these indices; those on disk are not read yet."""
+        return Split(
+            take(self.images, indices),
+            take(self.labels, indices),
+            {name: take(array, indices) for name, array in self.extra.items()},
+            None if self.names is None else tuple(self.names[i] for i in indices),
         )
 
 
@@ -84,7 +93,7 @@ class Dataset:
         source: where the pixels came from, in one line.
         fingerprint: SHA-256 of the pixels and labels of all training images (held out
             or not) and the test images; images that the source itself holds out come
-            last. Only runs with equal fingerprints can be compared.
+            last.
         notice: lines that commands show before their results; None if there is nothing
             to warn about.
         official: whether it was read from files and equals CIFAR-10 or CIFAR-100 as
@@ -95,6 +104,8 @@ class Dataset:
         value_range: the values that became 0 and 255 in pictures with more than 8 bits;
             None if there are no such training pictures.
         options: the options of the data set that `load` was given.
+        origin: the fingerprint of the data set that the training images were chosen
+            from, with the same validation and test images; None if it is this one.
     """
 
     name: str
@@ -109,6 +120,7 @@ class Dataset:
     held_out: int | None = None
     value_range: tuple[float, float] | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    origin: str | None = None
 
     @classmethod
     def create(
@@ -127,7 +139,6 @@ class Dataset:
         Raises:
             UserError: the parts are invalid, or inconsistent with each other.
         """
-        splits = (train, test) if validation is None else (train, test, validation)
         dataset = cls(
             name=name,
             train=train,
@@ -139,7 +150,7 @@ class Dataset:
             notice=notice,
         )
         check_dataset(dataset)
-        return dataclasses.replace(dataset, fingerprint=fingerprint(*splits))
+        return dataclasses.replace(dataset, fingerprint=dataset.compute_fingerprint())
 
     @property
     def validation_size(self) -> int:
@@ -149,6 +160,14 @@ class Dataset:
         return 0 if self.validation is None else len(self.validation)
 
     @property
+    def test_fingerprint(self) -> str:
+        """Identifies the test images, whichever training images were chosen.
+
+        Only runs with equal ones can be compared.
+        """
+        return self.origin or self.fingerprint
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the images."""
         _, height, width, channels = self.train.images.shape
@@ -156,18 +175,64 @@ class Dataset:
 
     @property
     def class_counts(self) -> tuple[int, ...]:
-        """Number of training images in each class."""
-        counts = np.zeros(len(self.class_names), np.int64)
+        """Number of training images in each class; unlabeled ones are in none."""
+        counts = np.zeros(1 + len(self.class_names), np.int64)
         for block in blocks(self.train.labels):
-            counts += np.bincount(block.astype(np.int64), minlength=len(counts))
-        return tuple(counts.tolist())
+            counts += np.bincount(block.astype(np.int64) + 1, minlength=len(counts))
+        return tuple(counts[1:].tolist())
+
+    def subset(
+        self, chosen: Integer[Any, " m"] | Bool[Any, " n"] | Sequence[int]
+    ) -> "Dataset":
+        """Returns the data set with only these training images, in this order.
+
+        Images that are held out, and test images, stay.
+
+        Args:
+            chosen: the indices of training images, which may repeat; or a mask, which
+                is True for each of them.
+
+        Raises:
+            UserError: these are not training images, or none.
+        """
+        count = len(self.train)
+        indices = as_indices(chosen, count)
+        if np.array_equal(indices, np.arange(count)):
+            return self
+        what = f"{len(indices):,} training images chosen from {count:,}"
+        return self.with_train(self.train.take(indices), what)
+
+    def with_train(self, train: Split, change: str) -> "Dataset":
+        """Returns the data set with other training images, and its fingerprint.
+
+        Args:
+            train: the training images.
+            change: how they differ from these, for `source`.
+
+        Raises:
+            UserError: they cannot be used.
+        """
+        changed = dataclasses.replace(
+            self,
+            train=train,
+            source=f"{self.source}; {change}",
+            official=False,
+            origin=self.test_fingerprint,
+        )
+        check_dataset(changed)
+        return dataclasses.replace(changed, fingerprint=changed.compute_fingerprint())
+
+    def compute_fingerprint(self) -> str:
+        """Returns the fingerprint of the splits as they are."""
+        held_out = () if self.validation is None else (self.validation,)
+        return fingerprint(self.train, self.test, *held_out)
 
     def split(self, name: str) -> Split:
         """Returns the images of a split.
 
         Args:
-            name: "test", "train_eval" (the training images without the held-out
-                ones) or "validation".
+            name: "test", "train_eval" (the training images that have labels, without
+                the held-out ones) or "validation".
 
         Raises:
             UserError: the name is unknown, or no images were held out.
@@ -175,7 +240,10 @@ class Dataset:
         if name == "test":
             return self.test
         if name == "train_eval":
-            return self.train
+            labels = self.train.labels
+            if bounds(labels)[0] >= 0:
+                return self.train
+            return self.train.take(np.flatnonzero(np.asarray(labels[:]) >= 0))
         if name != "validation":
             raise UserError(
                 f"no split is called {name!r}; choose test, train_eval or validation"
@@ -300,6 +368,7 @@ def check_split(
     name: str,
     num_classes: int,
     shape: tuple[int, int, int] | None = None,
+    may_lack_labels: bool = False,
 ) -> None:
     """Raises UserError unless a split has images with valid labels, extras and names.
 
@@ -308,11 +377,12 @@ def check_split(
         name: the argument's name, for the message.
         num_classes: labels must be from 0 to num_classes - 1.
         shape: the required shape (h, w, 3) of the images; None for any.
+        may_lack_labels: whether labels may also be -1.
     """
     check_type(split, name, Split)
     check_images(split.images, f"{name}.images", shape)
     check_labels(split.labels, f"{name}.labels", len(split.images))
-    check_label_range(split.labels, f"{name}.labels", num_classes)
+    check_label_range(split.labels, f"{name}.labels", num_classes, may_lack_labels)
     check_extra(split.extra, f"{name}.extra", len(split.images))
     if split.names is not None and len(split.names) != len(split.images):
         raise UserError(
@@ -320,13 +390,24 @@ def check_split(
         )
 
 
-def check_label_range(labels: Integer[Any, " n"], name: str, num_classes: int) -> None:
-    """Raises UserError unless all labels are from 0 to num_classes - 1."""
+def check_label_range(
+    labels: Integer[Any, " n"], name: str, num_classes: int, may_lack: bool = False
+) -> None:
+    """Raises UserError unless all labels are from 0 to num_classes - 1.
+
+    Args:
+        labels: the labels to check.
+        name: the argument's name, for the message.
+        num_classes: the number of classes.
+        may_lack: whether labels may also be -1.
+    """
     for label in bounds(labels):
-        if not 0 <= label < num_classes:
+        if not -may_lack <= label < num_classes:
             raise UserError(
                 f"{name} contains {label}; with {num_classes} classes, labels must be "
                 f"from 0 to {num_classes - 1}"
+                + ", or -1 for images without a label"
+                * may_lack
             )
 
 
@@ -392,7 +473,9 @@ def check_dataset(dataset: Any) -> None:
     check_type(dataset, "dataset", Dataset)
     names = dataset.class_names
     check_class_names(names, "dataset.class_names")
-    check_split(dataset.train, "dataset.train", len(names))
+    check_split(dataset.train, "dataset.train", len(names), may_lack_labels=True)
+    if bounds(dataset.train.labels)[1] < 0:
+        raise UserError("dataset.train.labels are all -1; some images must have labels")
     shape = dataset.image_shape
     check_split(dataset.test, "dataset.test", len(names), shape)
     if dataset.validation is not None:

@@ -23,7 +23,8 @@ def load(data_dir: str | os.PathLike[str] | None) -> Dataset:
 
     The file has `x_train`, `y_train`, `x_test` and `y_test`, as `numpy.savez` writes
     them: images as bytes, n x height x width x 3 or, in grayscale, n x height x width;
-    labels as integers from 0 up, of shape n or n x 1. It may also have `class_names`.
+    labels as integers from 0 up, of shape n or n x 1, or -1 for training images without
+    a label. It may also have `class_names`.
 
     Args:
         data_dir: the file, or a folder with one such file.
@@ -107,8 +108,10 @@ def _labels(arrays: dict[str, np.ndarray], name: str) -> Integer[np.ndarray, " n
             f"{name} has shape {labels.shape}, not ({len(images)},), one label for "
             "each image"
         )
-    if labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise ValueError(f"{name} must have integers from 0 up")
+    lowest = -1 if name == "y_train" else 0
+    if labels.dtype.kind not in "iu" or labels.min() < lowest:
+        more = ", or -1 for images without a label" if lowest else ""
+        raise ValueError(f"{name} must have integers from 0 up{more}")
     return labels.reshape(-1).astype(np.int32)
 
 

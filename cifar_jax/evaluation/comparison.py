@@ -76,7 +76,8 @@ def compare(histories: Sequence[History]) -> list[Compared]:
     """Returns the comparison as one record per run, ready for JSON.
 
     `settings` contains the settings that differ between runs. `other_pixels` tells
-    whether a run was trained on different images or labels than the first one.
+    whether the data of a run, from which its training images may have been chosen, has
+    different images or labels than that of the first one.
     `minutes` and `examples_per_second` are None if there are fewer than two summaries.
     `evaluations` contains, for each split, all evaluations, the last and the best one
     (the first of equal ones), or None if there are none. `loss` contains means over
@@ -94,7 +95,7 @@ def compare(histories: Sequence[History]) -> list[Compared]:
             "settings": {f.name: getattr(run.config, f.name) for f in different},
             "data_source": run.data_source,
             "data_fingerprint": run.data_fingerprint,
-            "other_pixels": run.data_fingerprint != runs[0].data_fingerprint,
+            "other_pixels": run.test_fingerprint != runs[0].test_fingerprint,
             "steps": (steps := _steps(history)),
             "max_steps": run.config.max_steps,
             "saved": history.saved,

@@ -26,6 +26,8 @@ class StepResults(NamedTuple):
         grads: gradients of the loss on the whole batch, without weight decay.
         updates: what the step adds to the params.
         params: the params before the step.
+        weights: weights of the examples in means: 0 for those without a label, equal
+            for all others, and 1 on average over all devices' shares of the batch.
     """
 
     logits: Float[Array, "n classes"]
@@ -33,6 +35,7 @@ class StepResults(NamedTuple):
     grads: PyTree
     updates: PyTree
     params: PyTree
+    weights: Float[Array, " n"] | float = 1.0
 
 
 @runtime_checkable
@@ -82,7 +85,10 @@ class ParamNorm:
 
 @dataclasses.dataclass(frozen=True)
 class BatchAccuracy:
-    """Share of the examples whose highest logit is that of their likeliest target."""
+    """Share of the examples whose highest logit is that of their likeliest target.
+
+    Examples without a label do not count.
+    """
 
     name: ClassVar[str] = "accuracy"
 
@@ -90,7 +96,7 @@ class BatchAccuracy:
         """Returns the accuracy; NaN if a logit is NaN."""
         targets = step.targets
         labels = targets if targets.ndim == 1 else targets.argmax(axis=-1)
-        right = (step.logits.argmax(axis=-1) == labels).mean()
+        right = ((step.logits.argmax(axis=-1) == labels) * step.weights).mean()
         return jnp.where(jnp.isnan(step.logits).any(), jnp.nan, right)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
+from cifar_jax.data.own_order import OwnOrder
 from cifar_jax.devices import processes
 from cifar_jax.errors import UserError
 from cifar_jax.runs import checkpoints, run_dir
@@ -26,7 +27,12 @@ class Opened(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_run(config: Config, dataset: Dataset, network: str | None) -> Iterator[Opened]:
+def open_run(
+    config: Config,
+    dataset: Dataset,
+    network: str | None,
+    own_order: OwnOrder | None = None,
+) -> Iterator[Opened]:
     """Claims the directory of a run; the main process does so for all of them.
 
     Nothing in it changes: `run_dir.write_config` is called when training starts.
@@ -35,17 +41,19 @@ def open_run(config: Config, dataset: Dataset, network: str | None) -> Iterator[
         config: config of the run.
         dataset: data set of the run.
         network: see `Run`.
+        own_order: the order of the images, if it was passed to fit().
 
     Raises:
         UserError: the processes of the run have different settings or data, the
             directory cannot be used, or it holds a run that this one cannot continue.
         RunError: all of its checkpoints are damaged.
     """
-    processes.check_same(run_dir.identity(config, dataset, network))
+    order = None if own_order is None else own_order.description
+    processes.check_same(run_dir.identity(config, dataset, network, order))
     if config.train_dir is None:
         yield Opened(None, None)
         return
-    run = run_dir.from_config(config, dataset, network)
+    run = run_dir.from_config(config, dataset, network, order)
     with contextlib.ExitStack() as stack:
         claimed = processes.run_on_main(lambda: stack.enter_context(run_dir.claim(run)))
         # Only the main process writes, and checks what has been written.

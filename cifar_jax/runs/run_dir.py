@@ -39,10 +39,13 @@ class Run:
         image_shape: height, width and channels of the images.
         data_source: where the pixels came from, in words.
         data_fingerprint: SHA-256 of the pixels and labels.
+        data_origin: see `Dataset.origin`.
         training_set: which of the images it trains on; None in runs that did not
             record it.
         network: the network passed to fit(), see `models.describe`, or None for the one
             that the config names.
+        order: the order of the images passed to fit(), see `OwnOrder`, or None for
+            fit()'s own.
         value_range: see `Dataset`.
         id: identifies its checkpoints; None in old runs that did not record it, and in
             processes that write nothing.
@@ -58,6 +61,13 @@ class Run:
     network: str | None = None
     value_range: tuple[float, float] | None = None
     id: str | None = None
+    data_origin: str | None = None
+    order: str | None = None
+
+    @property
+    def test_fingerprint(self) -> str:
+        """Identifies the test images; see `Dataset`."""
+        return self.data_origin or self.data_fingerprint
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -75,13 +85,19 @@ class Run:
         return self.path / "best"
 
 
-def from_config(config: Config, dataset: Dataset, network: str | None = None) -> Run:
+def from_config(
+    config: Config,
+    dataset: Dataset,
+    network: str | None = None,
+    order: str | None = None,
+) -> Run:
     """Returns the run of a config with a train_dir, whether or not it is on disk yet.
 
     Args:
         config: config of the run.
         dataset: data set of the run.
         network: see `Run`.
+        order: see `Run`.
     """
     assert config.train_dir is not None
     path = pathlib.Path(config.train_dir)
@@ -100,6 +116,8 @@ def from_config(config: Config, dataset: Dataset, network: str | None = None) ->
         network=network,
         value_range=dataset.value_range,
         id=secrets.token_hex(16),
+        data_origin=dataset.origin,
+        order=order,
     )
 
 
@@ -136,6 +154,8 @@ def read(path: str | os.PathLike[str]) -> Run:
             saved["network"],
             _value_range(data),
             saved.get("id"),
+            data.get("origin"),
+            saved.get("order"),
         )
 
 
@@ -166,7 +186,9 @@ def settle_dataset(config: Config) -> Config:
     return config
 
 
-def identity(config: Config, dataset: Dataset, network: str | None) -> str:
+def identity(
+    config: Config, dataset: Dataset, network: str | None, order: str | None = None
+) -> str:
     """Returns everything that must be equal in all processes of a run, as text.
 
     It does not include directories, which may have other names in other processes.
@@ -174,7 +196,7 @@ def identity(config: Config, dataset: Dataset, network: str | None) -> str:
     settings = dataclasses.asdict(config)
     own = {"train_dir": config.train_dir is None, "data_dir": None}
     images = f"{dataset.fingerprint} {TrainingSet.from_dataset(dataset)}"
-    return f"{settings | own} {images} {network}"
+    return f"{settings | own} {images} {network} {order}"
 
 
 @contextlib.contextmanager
@@ -193,12 +215,13 @@ def claim(run: Run) -> Iterator[Run]:
         if saved is not None:
             found = find_conflicts(saved.config, run.config)
             if saved.data_fingerprint != run.data_fingerprint:
-                found.append(
-                    f"pixels: {saved.data_source} there, {run.data_source} now"
-                )
+                found.append(f"data: {saved.data_source} there, {run.data_source} now")
             if saved.network != run.network:
                 there, now = saved.network or "of --model", run.network or "of --model"
                 found.append(f"network: {there} there, {now} now")
+            if saved.order != run.order:
+                there, now = saved.order or "fit()'s own", run.order or "fit()'s own"
+                found.append(f"order: {there} there, {now} now")
             found += _other_images(saved.training_set, run.training_set)
             _refuse_conflicts(saved, found)
             run = dataclasses.replace(run, id=saved.id or run.id)
@@ -215,12 +238,14 @@ def write_config(run: Run, dataset: Dataset) -> None:
         "id": run.id,
         "config": dataclasses.asdict(run.config),
         "network": run.network,
+        "order": run.order,
         "imports": plugins.find_used(_names(run.config)),
         "data": {
             "name": dataset.name,
             "source": run.data_source,
             "official": dataset.official,
             "fingerprint": run.data_fingerprint,
+            "origin": run.data_origin,
             "class_names": run.class_names,
             "image_shape": run.image_shape,
             "value_range": run.value_range,

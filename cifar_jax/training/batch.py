@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
     Attributes:
         images: bytes.
-        labels: the label of each image.
+        labels: the label of each image; -1 for none.
         indices: positions of the images in the training set, for distortions that need
             them.
         epochs: how many times each image has been seen before, for the same purpose.
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
 
         Args:
             images: bytes.
-            labels: the label of each image.
+            labels: the label of each image; -1 for none.
             extra: extra arrays for the loss, with a row for each image.
 
         Raises:
@@ -57,8 +57,10 @@ class Batch(NamedTuple):
         check_images(images, "images")
         check_labels(labels, "labels", len(images))
         check_extra(extra or {}, "extra", len(images))
-        if _is_known(labels) and (lowest := np.min(labels)) < 0:
-            raise UserError(f"labels contains {lowest}; labels are at least 0")
+        if _is_known(labels) and (lowest := np.min(labels)) < -1:
+            raise UserError(
+                f"labels contains {lowest}; labels are at least 0, or -1 for none"
+            )
         count = len(images)
         return cls(
             jnp.asarray(images),
@@ -100,7 +102,7 @@ def check_batch(batch: Batch, num_classes: int, preprocessing: Preprocessing) ->
     check_labels(batch.labels, "labels", len(batch.images))
     check_extra(batch.extra, "extra", len(batch.images))
     if _is_known(batch.labels):
-        check_label_range(batch.labels, "labels", num_classes)
+        check_label_range(batch.labels, "labels", num_classes, may_lack=True)
     if batch.extra and preprocessing.mixtures:
         raise UserError(
             f"images with extra arrays ({', '.join(batch.extra)}) cannot be mixed, as "

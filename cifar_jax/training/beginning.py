@@ -9,8 +9,9 @@ from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import describe_mistuning
 from cifar_jax.console import Log
-from cifar_jax.data import OPTIONS, Dataset
+from cifar_jax.data import CHOICES, OPTIONS, Dataset
 from cifar_jax.data.dataset import check_dataset
+from cifar_jax.data.own_order import OrderFunction, OwnOrder
 from cifar_jax.devices import settings, sharding
 from cifar_jax.errors import UserError
 from cifar_jax.optimization.losses import with_counts
@@ -60,8 +61,13 @@ def check_config(config: Config, dataset: Dataset, log: Log) -> Config:
     size = min(dataset.image_shape[:2])
     if config.image_size > size:
         log(f"images of {size}x{size} are enlarged to --image_size={config.image_size}")
+    # Recorded even if only the data set knows, for eval to load the same one.
+    chosen = {k: v for k, v in dataset.options.items() if k in CHOICES}
     return dataclasses.replace(
-        config, dataset=dataset.name, validation_size=dataset.validation_size
+        config,
+        dataset=dataset.name,
+        validation_size=dataset.validation_size,
+        **chosen,
     )
 
 
@@ -83,6 +89,23 @@ def balance_losses(program: Program, dataset: Dataset) -> Program:
     """Returns the program with the training set's class counts in `balanced` losses."""
     loss = with_counts(program.loss, dataset.class_counts)
     return dataclasses.replace(program, loss=loss)
+
+
+def check_order(
+    order: OrderFunction | None, config: Config, dataset: Dataset
+) -> OwnOrder | None:
+    """Returns the order of the training images that was passed to fit(), if any.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    if order is None:
+        return None
+    if config.drop_remainder:
+        raise UserError(
+            "--drop_remainder applies to fit()'s own order; leave it or order= out"
+        )
+    return OwnOrder(order, len(dataset.train), config.batch_size)
 
 
 def check_calls(hooks: Any, log: Any) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 
 from cifar_jax.data import Split
 from cifar_jax.data.batches import BatchOrder
+from cifar_jax.data.own_order import Order
 from cifar_jax.devices import compilation, placement
 from cifar_jax.devices.strategies import Batches, Jit, Strategy
 from cifar_jax.training import inspection, steps, train_state
@@ -54,19 +55,20 @@ class CompiledSteps:
         will_inspect: bool = False,
         drop_remainder: bool = False,
         stream: bool = False,
+        order: Order | None = None,
     ):
         """Compiles for states like this one, which is left unchanged.
 
         Anything this process has already compiled for an equal program is reused.
         States are replicated over `strategy.mesh`. `inspect` is compiled when first
-        called, or now if `will_inspect`. For `drop_remainder`, see `BatchOrder`.
+        called, or now if `will_inspect`. `order` replaces a `BatchOrder`.
         """
         self._program = dataclasses.replace(program, share=strategy.share)
         self._strategy = strategy
         # The local copy, since other processes do not take part in this computation.
         key = state.key.addressable_data(0)
         order_key = train_state.streams(key).order
-        order = BatchOrder(order_key, len(train), batch_size, drop_remainder)
+        order = order or BatchOrder(order_key, len(train), batch_size, drop_remainder)
         self._feed: Feed = (
             Streamed(train, order, max_steps_per_call)
             if stream

@@ -8,14 +8,14 @@ from jaxtyping import PyTree
 
 from cifar_jax.data import Split
 from cifar_jax.data.arrays import empty_images, rows
-from cifar_jax.data.batches import BatchOrder
+from cifar_jax.data.own_order import Order
 from cifar_jax.devices import sharding
 
 # More than there may be cores, since reading threads mostly wait for the disk.
 _THREADS = 4
 BYTES_PER_CALL = 16 << 20
 
-# "indices" and "epochs" as returned by `BatchOrder`; when streaming, also "images",
+# "indices" and "epochs" as returned by an `Order`; when streaming, also "images",
 # "labels" and "extra", a dictionary.
 Batch = dict[str, Any]
 
@@ -40,9 +40,7 @@ class Feed(Protocol):
 class OnDevices:
     """Sends the whole set to the devices once, as bytes."""
 
-    def __init__(
-        self, train: Split, order: BatchOrder, max_steps_per_call: int, mesh: Mesh
-    ):
+    def __init__(self, train: Split, order: Order, max_steps_per_call: int, mesh: Mesh):
         whole = (train.images, train.labels, dict(train.extra))
         self.data = sharding.replicate(mesh, whole)
         self.max_steps_per_call = max_steps_per_call
@@ -62,7 +60,7 @@ class Streamed:
 
     data = None
 
-    def __init__(self, train: Split, order: BatchOrder, max_steps_per_call: int):
+    def __init__(self, train: Split, order: Order, max_steps_per_call: int):
         affordable = BYTES_PER_CALL // (order.batch_size * train.row_bytes)
         self.max_steps_per_call = max(1, min(max_steps_per_call, affordable))
         self._train = train

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from cifar_jax import console, models
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
+from cifar_jax.data.own_order import OrderFunction, OwnOrder
 from cifar_jax.devices import compilation, processes, sharding
 from cifar_jax.devices.strategies import STRATEGIES
 from cifar_jax.evaluation.inference import Trained
@@ -58,6 +59,7 @@ def fit(
     log: console.Log = console.log,
     hooks: Sequence[Hook] = (),
     model: Network | None = None,
+    order: OrderFunction | None = None,
 ) -> FitResult:
     """Trains until config.max_steps, from the newest checkpoint if there is one.
 
@@ -72,6 +74,7 @@ def fit(
         log: called with each log line.
         hooks: anything else to do around the steps.
         model: a network in place of the one named by the config; see `build`.
+        order: returns the indices of a step's images; see `OwnOrder`.
 
     Raises:
         UserError: config or data cannot be used, or do not match train_dir.
@@ -82,6 +85,7 @@ def fit(
     """
     beginning.check_calls(hooks, log)
     config = beginning.check_config(config, dataset, log)
+    own = beginning.check_order(order, config, dataset)
     compilation.enable()
     mesh = sharding.create_mesh(config.num_devices)
     sharding.check_batch_size(config.batch_size, mesh.size)
@@ -92,7 +96,7 @@ def fit(
         stack.enter_context(processes.lost_process_as_run_error())
         stack.enter_context(ending.explain_shortage(config))
         weights = initial.load_weights(config, program, dataset, log)
-        found = stack.enter_context(open_run(config, dataset, given))
+        found = stack.enter_context(open_run(config, dataset, given, own))
         images, run = dataset.train.images, found.run
         state = initial.load_state(program, config.seed, images, weights, found, mesh)
         if run is not None and found.step is not None:
@@ -110,7 +114,7 @@ def fit(
             last.append(evaluation)
         if start < config.max_steps and now.stopped is None:
             name = config.model if model is None else type(model).__name__
-            steps = _compile(config, program, dataset, state, mesh, name, log)
+            steps = _compile(config, program, dataset, state, mesh, name, log, own)
             if run is not None:
                 processes.run_on_main(lambda: run_dir.write_config(run, dataset))
             first = create_hooks(config, program, steps, state, run, writers, log)
@@ -140,6 +144,7 @@ def _compile(
     mesh: Mesh,
     name: str,
     log: console.Log,
+    order: OwnOrder | None,
 ) -> CompiledSteps:
     """Compiles the steps, after logging that this takes a while."""
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -159,6 +164,7 @@ def _compile(
         will_inspect=config.train_dir is not None,
         drop_remainder=config.drop_remainder,
         stream=beginning.must_stream(config, dataset, mesh, log),
+        order=order,
     )
     log(f"compiled in {time.monotonic() - began:.1f} s")
     if config.log_device_placement:

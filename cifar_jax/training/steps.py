@@ -9,11 +9,10 @@ import optax
 from jaxtyping import Array, Float, Key, PyTree
 
 from cifar_jax import models
-from cifar_jax.errors import UserError
 from cifar_jax.metrics.steps import StepResults, measure
 from cifar_jax.models import batch_norm
 from cifar_jax.optimization.averages import LOSS_AVERAGE_DECAY, average_batch_stats
-from cifar_jax.optimization.losses import Targets, as_probabilities
+from cifar_jax.optimization.losses import Targets, as_probabilities, mean_loss
 from cifar_jax.training import train_state
 from cifar_jax.training.batch import Batch, check_batch
 from cifar_jax.training.program import Program
@@ -32,6 +31,7 @@ class Forward(NamedTuple):
     Attributes:
         logits: logits of the distorted images.
         targets: labels, or class probabilities.
+        weights: the examples' weights in the loss; see `mean_loss`.
         losses: the loss terms without weight decay: the loss of the logits, and terms
             sown by the network itself.
         batch_stats: BatchNorm running averages after the step.
@@ -41,6 +41,7 @@ class Forward(NamedTuple):
 
     logits: Float[Array, "n classes"]
     targets: Targets
+    weights: Float[Array, " n"]
     losses: dict[str, Float[Array, ""]]
     batch_stats: PyTree
     inputs: Float[Array, "n h w c"]
@@ -69,14 +70,16 @@ def train_step(
     loss_and_grad = jax.value_and_grad(forward, argnums=1, has_aux=True)
     (loss, seen), grads = loss_and_grad(program, state.params, state, batch)
     # Labels out of range make the loss NaN, since traced values cannot be rejected.
-    known = ((batch.labels >= 0) & (batch.labels < program.model.num_classes)).all()
+    known = ((batch.labels >= -1) & (batch.labels < program.model.num_classes)).all()
     losses = {name: jnp.where(known, x, jnp.nan) for name, x in seen.losses.items()}
     loss, losses, grads = program.share.mean((loss, losses, grads))
     losses = program.loss_terms(losses, state.params)
     updates, opt_state = program.tx.update(
         grads, state.opt_state, state.params, value=loss
     )
-    results = StepResults(seen.logits, seen.targets, grads, updates, state.params)
+    results = StepResults(
+        seen.logits, seen.targets, grads, updates, state.params, seen.weights
+    )
     metrics = measure(program.metrics, results, losses.keys())
     step = state.step + 1
     state = dataclasses.replace(
@@ -93,8 +96,7 @@ def train_step(
             program.schedule_settings.max_steps,
             program.optimizer.every,
         ),
-        # Averages start at zero, without bias correction, as in TensorFlow, so these
-        # curves start low, as in the tutorial.
+        # They start at 0 without bias correction, as the tutorial's averages do.
         loss_averages=optax.incremental_update(
             {name: losses[name] for name in state.loss_averages},
             state.loss_averages,
@@ -135,17 +137,12 @@ def forward(
             rngs={"dropout": dropout, "params": jax.random.fold_in(dropout, _BATCH)},
         )
     extra = {**batch.extra, "index": batch.indices}
-    each = program.loss(logits, targets, extra)
-    if each.shape not in ((), targets.shape[:1]):
-        raise UserError(
-            f"the loss {program.loss.name} returned values of shape "
-            f"{list(each.shape)}; return one for each of {len(targets)} examples"
-        )
-    losses = {program.loss.name: each.mean()} | models.collect_losses(updated)
+    loss, weights = mean_loss(program.loss, logits, targets, extra, program.share.mean)
+    losses = {program.loss.name: loss} | models.collect_losses(updated)
     first, *rest = losses.values()
     taps = models.collect_taps(updated.get("intermediates", {}))
     batch_stats = updated.get("batch_stats", {})
-    seen = Forward(logits, targets, losses, batch_stats, inputs, taps)
+    seen = Forward(logits, targets, weights, losses, batch_stats, inputs, taps)
     return sum(rest, start=first), seen
 
 

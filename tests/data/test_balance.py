@@ -29,6 +29,15 @@ def test_few_classes_are_listed():
     assert 'as c0; --loss="balanced(cross_entropy)" gives' in notice
 
 
+def test_images_without_a_label_are_counted():
+    data = of_counts(6, 6)
+    labels = np.where(np.arange(12) % 3, data.train.labels.astype(int), -1)
+    train = dataclasses.replace(data.train, labels=labels)
+    first, second = lines(dataclasses.replace(data, train=train))
+    assert first == "training images without a label: 4"
+    assert second == "training images per class: c0 4, c1 4"
+
+
 def test_many_classes_are_summed_up():
     counts = range(7, 18)
     assert lines(of_counts(*counts)) == [

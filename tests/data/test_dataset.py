@@ -54,7 +54,8 @@ def zeros(*shape, dtype=np.uint8):
         ),
         ({"labels": zeros(6, 1, dtype=int)}, r"not int64 \[6, 1\]"),
         ({"labels": np.array([0, 1, 2, 0, 1, 3])}, "contains 3; with 3 classes"),
-        ({"labels": np.array([0, 1, 2, 0, 1, -1])}, "contains -1; with 3 classes"),
+        ({"labels": np.array([0, 1, 2, 0, 1, -2])}, "contains -2; with .* or -1 for"),
+        ({"labels": np.full(6, -1)}, "are all -1; some images must have labels"),
         ({"extra": [1.0]}, "must be a mapping of names to arrays, .*, not list"),
         (
             {"extra": {"a": [1.0] * 6}},
@@ -101,6 +102,7 @@ def test_valid_data_sets_pass():
     check_dataset(hold_out_validation(make_dataset(), 10))
     check_dataset(changed(labels=np.arange(6, dtype=np.int64) % 3))
     check_dataset(changed(extra={"a": np.ones((6, 2), bool), "b": np.full(6, -3)}))
+    check_dataset(changed(labels=np.array([0, -1, 2, -1, 1, 1])))
 
 
 def test_what_belongs_to_an_image_is_held_out_with_it():
@@ -210,3 +212,81 @@ def test_class_names_of_a_run_are_different_and_can_be_printed(finished_run, tmp
     (tmp_path / "config.json").write_text(json.dumps(saved))
     with pytest.raises(UserError, match=r"config\.json .*different names"):
         read_run(tmp_path)
+
+
+def test_a_subset_has_what_belongs_to_its_images():
+    whole = changed(extra={"weight": np.arange(6.0)}, names=tuple("abcdef"))
+    few = whole.subset([4, 0, 4])
+    for name in ("images", "labels"):
+        expected = getattr(whole.train, name)[[4, 0, 4]]
+        np.testing.assert_array_equal(getattr(few.train, name), expected)
+    assert few.train.extra["weight"].tolist() == [4, 0, 4]
+    assert few.train.names == ("e", "a", "e")
+    assert few.test is whole.test
+    assert few.source == "a test; 3 training images chosen from 6"
+    assert few.fingerprint == fingerprint(few.train, few.test)
+    assert few.test_fingerprint == few.origin == whole.fingerprint
+    assert few.subset([1]).test_fingerprint == whole.fingerprint
+
+
+def test_a_subset_is_official_only_if_it_is_all_there_is():
+    whole = dataclasses.replace(make_dataset(6, 4), official=True)
+    assert whole.subset(np.ones(6, bool)) is whole
+    assert not whole.subset(np.arange(6)[::-1]).official
+    assert whole.subset(np.arange(6)[::-1]).fingerprint != whole.fingerprint
+
+
+def test_held_out_images_stay_held_out():
+    whole = hold_out_validation(make_dataset(6, 4), 2)
+    few = whole.subset([0, 2])
+    assert few.validation is whole.validation
+    assert few.validation_size == 2
+    assert few.fingerprint == fingerprint(few.train, few.test, few.validation)
+
+
+def test_a_subset_of_images_on_disk_stays_on_disk(monkeypatch):
+    whole = make_dataset(6, 4)
+    on_disk = OnDisk(whole.train.images)
+    train = dataclasses.replace(whole.train, images=on_disk)
+    few = dataclasses.replace(whole, train=train).subset([5, 1, 3])
+    assert few.fingerprint == whole.subset([5, 1, 3]).fingerprint
+    assert on_disk.read == [[1, 3, 5]]
+
+
+def test_images_without_a_label_are_in_no_class_and_no_evaluation():
+    partly = changed(labels=np.array([0, -1, 2, -1, 1, 1]))
+    assert partly.class_counts == (1, 2, 1)
+    split = partly.split("train_eval")
+    assert split.labels.tolist() == [0, 2, 1, 1]
+    np.testing.assert_array_equal(split.images, partly.train.images[[0, 2, 4, 5]])
+    for name in ("test", "validation"):
+        unlabeled = dataclasses.replace(partly, **{name: partly.train})
+        with pytest.raises(UserError, match=rf"{name}.labels contains -1; .* 0 to 2$"):
+            check_dataset(unlabeled)
+
+
+def test_choices_are_options_of_any_data_set():
+    chosen = load("digits", train_size=20, data_changes=" long_tail( factor = 10)")
+    assert chosen.options == {
+        "train_size": 20,
+        "data_changes": "long_tail(factor=10)",
+    }
+    assert len(chosen.train) == 20
+    assert chosen.test_fingerprint == load("digits").fingerprint
+    held_out = load("digits", validation_size=97, train_size=20)
+    assert len(held_out.validation) == 97
+    whole = load("digits", validation_size=97)
+    np.testing.assert_array_equal(held_out.validation.images, whole.validation.images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train_size": 0}, "--train_size=0 must be at least 1"),
+        ({"train_size": 1498}, "--train_size .* 1498 training .*digits has 1497"),
+        ({"data_changes": "longtail"}, "--data_changes=longtail: longtail is unknown"),
+    ],
+)
+def test_impossible_choices_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        load("digits", **options)

@@ -75,7 +75,8 @@ def test_official_pixels_are_known(tmp_path, monkeypatch):
         ({"x_train": np.zeros((0, 8, 6, 3), np.uint8)}, r"x_train is uint8 \(0, "),
         ({"x_test": np.zeros((4, 9, 9, 3), np.uint8)}, "9"),
         ({"y_train": np.arange(11)}, "y_train has shape .11,., not .12,."),
-        ({"y_train": np.full(12, -1)}, "y_train must have integers from 0 up"),
+        ({"y_train": np.full(12, -2)}, "y_train must have integers from 0 up, or -1"),
+        ({"y_test": np.full(4, -1)}, "y_test must have integers from 0 up$"),
         ({"y_train": np.zeros(12)}, "y_train must have integers from 0 up"),
         ({"y_train": np.array([None] * 12)}, "allow_pickle"),
         ({"class_names": np.array(["a", "b"])}, "class_names has 2 names"),
@@ -119,7 +120,7 @@ def test_it_trains_and_is_evaluated(tmp_path, call_command):
     write(
         tmp_path,
         x_train=images[:16],
-        y_train=np.arange(16) % 3,
+        y_train=np.arange(16) % 4 - 1,
         x_test=images[16:],
         y_test=np.arange(8) % 3,
     )

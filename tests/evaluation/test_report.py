@@ -151,7 +151,7 @@ def test_the_command_reports_each_checkpoint(two_checkpoints, call_command, tmp_
     assert "the first 40 of 300 test images" in page
     assert f"precision @ 1 = {printed[1]}, 95%" in page
     assert data.notice in page
-    assert f"warning: trained on different pixels: {data.source}" in page
+    assert f"warning: trained on other images or labels: {data.source}" in page
     images, labels = data.test.images[:40], data.test.labels[:40]
     logits = predict_logits(load_trained(read_run(two_checkpoints)), images)
     guesses = logits.argmax(axis=1)

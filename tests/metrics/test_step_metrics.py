@@ -33,6 +33,12 @@ def test_accuracy_is_by_the_likeliest_of_soft_targets_and_nan_for_nan():
     )
 
 
+def test_accuracy_is_that_of_the_examples_that_count():
+    metric = METRICS["accuracy"]()
+    for weights, expected in (([2.0, 2.0, 0.0, 0.0], 1), ([0.0, 2.0, 2.0, 0.0], 0.5)):
+        assert metric(RESULTS._replace(weights=jnp.array(weights))) == expected
+
+
 class Named:
     def __init__(self, name, value):
         self.name = name

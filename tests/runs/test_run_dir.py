@@ -52,6 +52,17 @@ def test_what_is_written_can_be_read(config, dataset):
     assert run.training_set == (64, 0, labels[:16], "")
 
 
+def test_where_the_images_come_from_and_their_order_are_recorded(config, dataset):
+    few = dataset.subset([3, 1])
+    run = run_dir.from_config(config, few, order="mine, SHA-256 0")
+    with run_dir.claim(run):
+        run_dir.write_config(run, few)
+    read = run_dir.read(config.train_dir)
+    assert read.order == "mine, SHA-256 0"
+    assert read.data_fingerprint == few.fingerprint
+    assert read.test_fingerprint == run.test_fingerprint == dataset.fingerprint
+
+
 def test_the_range_of_deep_pictures_is_recorded(config, dataset):
     dataset = dataclasses.replace(dataset, value_range=(51241.0, 52181.5))
     begin(config, dataset)
@@ -131,7 +142,7 @@ def test_what_is_no_file_is_not_overwritten_and_does_not_hang(config, dataset, m
 
 def test_other_pixels_are_refused(config, dataset):
     begin(config, dataset)
-    with pytest.raises(UserError, match="pixels: "):
+    with pytest.raises(UserError, match="data: "):
         claim(config, make_dataset(seed=1))
 
 

@@ -189,7 +189,7 @@ def test_the_validation_size_is_that_of_the_data(dataset, tmp_path, setting, hel
         ({"images": np.zeros((64, 32, 32, 3))}, "dataset.train.images must be bytes"),
         ({"images": np.zeros((64, 32, 32), np.uint8)}, "repeat gray images"),
         ({"labels": np.full(64, 10)}, "dataset.train.labels contains 10"),
-        ({"labels": np.full(64, -1)}, "dataset.train.labels contains -1"),
+        ({"labels": np.full(64, -1)}, "dataset.train.labels are all -1"),
         (
             {"labels": np.zeros(65, int)},
             "there are 64 images but 65 dataset.train.labels",

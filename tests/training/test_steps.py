@@ -270,7 +270,7 @@ def test_arrays_on_disk_train_the_same_network(weighted_data):
     assert accuracies[0] == accuracies[1]
 
 
-@pytest.mark.parametrize("label", [-1, 3])
+@pytest.mark.parametrize("label", [-2, 3])
 def test_known_labels_that_are_no_classes_are_refused(program, state, batch, label):
     labels = batch.labels.at[5].set(label)
     for look in (train_step, inspect):
@@ -278,10 +278,11 @@ def test_known_labels_that_are_no_classes_are_refused(program, state, batch, lab
             look(program, state, batch._replace(labels=labels))
 
 
-def test_a_batch_has_no_negative_labels(dataset):
+def test_a_batch_has_no_negative_labels_but_those_of_unlabeled_images(dataset):
     images = dataset.train.images[:2]
-    with pytest.raises(UserError, match="labels contains -1; labels are at least 0"):
-        Batch.from_arrays(images, np.array([0, -1]))
+    assert Batch.from_arrays(images, np.array([0, -1])).labels.tolist() == [0, -1]
+    with pytest.raises(UserError, match="contains -2; labels are at least 0, or -1"):
+        Batch.from_arrays(images, np.array([0, -2]))
 
 
 @pytest.mark.wrong_types
@@ -300,7 +301,7 @@ def test_labels_of_no_class_never_give_a_loss(dataset):
     def step(images, labels):
         return train_step(program, state, Batch.from_arrays(images, labels))[1]
 
-    for label in (-1, 3, 10):
+    for label in (-2, 3, 10):
         labels = dataset.train.labels[:8].copy()
         labels[0] = label
         losses = step(images, labels)

@@ -11,6 +11,7 @@ from cifar_jax.optimization.losses.base import (
     get_extra,
     per_example_loss,
 )
+from cifar_jax.optimization.losses.labeled import mean_loss
 from cifar_jax.optimization.losses.noise import LabelNoise
 from cifar_jax.optimization.losses.soft import Distillation, SoftLabels
 from cifar_jax.optimization.losses.weights import Weighted
@@ -28,6 +29,7 @@ __all__ = [
     "Weighted",
     "as_probabilities",
     "get_extra",
+    "mean_loss",
     "per_example_loss",
     "with_counts",
 ]

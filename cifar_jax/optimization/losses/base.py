@@ -34,11 +34,14 @@ class Loss(Protocol):
     ) -> Float[Array, "..."]:
         """Returns the loss of each example; a train step averages them.
 
-        A loss that is not a mean over examples may return a single number instead.
+        The mean is over the examples that have labels, whatever the values of others. A
+        loss that is not a mean over examples may return a single number instead, and
+        must then leave out examples without labels itself.
 
         Args:
             logits: the network's outputs.
-            targets: labels, or class probabilities (soft targets).
+            targets: labels, -1 for examples without one; or class probabilities (soft
+                targets), zeros for examples without labels.
             extra: the arrays in `Split.extra`, and "index", the positions of the
                 examples in the training set.
         """

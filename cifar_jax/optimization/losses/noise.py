@@ -3,10 +3,10 @@
 import dataclasses
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from cifar_jax import noise
 from cifar_jax.checks import check_range
 from cifar_jax.errors import UserError
 from cifar_jax.optimization.losses.base import (
@@ -24,7 +24,9 @@ class LabelNoise:
 
     This is symmetric noise (Patrini et al., Making Deep Neural Networks Robust to Label
     Noise, 2017). Whether a label is replaced, and by which class, depends only on the
-    seed and the image, so it is the same in every epoch.
+    seed and the image, so it is the same in every epoch. `--data_changes=label_noise`
+    makes the same labels wrong in the data, so that mixtures, class counts and metrics
+    see them too.
 
     Attributes:
         loss: a loss of labels.
@@ -50,14 +52,7 @@ class LabelNoise:
                 "--loss=label_noise needs labels, but the targets are class "
                 "probabilities; leave out mixup and cutmix, or soft_labels around it"
             )
-        indices = jnp.asarray(extra["index"])
-        shifts = jax.vmap(self._shift, (0, None))(indices, logits.shape[-1])
-        labels = (targets + shifts) % logits.shape[-1]
+        indices, classes = jnp.asarray(extra["index"]), logits.shape[-1]
+        wrong, distances = noise.draw(self.seed, self.fraction, classes, indices)
+        labels = jnp.where(wrong, (targets + distances) % classes, targets)
         return per_example_loss(self.loss, logits, labels, extra)
-
-    def _shift(self, index: Int[Array, ""], num_classes: int) -> Int[Array, ""]:
-        """Returns the shift of an image's label; 0 if the label is kept."""
-        key = jax.random.fold_in(jax.random.key(self.seed), index)
-        whether, which = jax.random.split(key)
-        shift = jax.random.randint(which, (), 1, num_classes)
-        return jnp.where(jax.random.bernoulli(whether, self.fraction), shift, 0)
