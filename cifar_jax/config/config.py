@@ -19,7 +19,7 @@ from cifar_jax.errors import UserError
 from cifar_jax.metrics import EVAL_METRICS, METRICS
 from cifar_jax.models import MODELS
 from cifar_jax.ops import Implementation
-from cifar_jax.optimization import LOSSES, OPTIMIZERS, optimizers
+from cifar_jax.optimization import LOSSES, OPTIMIZERS, optimizers, schedules
 from cifar_jax.optimization.averages import AVERAGES
 from cifar_jax.optimization.param_groups import PARAM_GROUPS
 from cifar_jax.optimization.schedules import SCHEDULES, ScheduleSettings
@@ -48,8 +48,8 @@ class Config:
     )
     max_steps: int = option(
         1_000_000,
-        "Train until this step. The piecewise, cosine, linear and triangle schedules "
-        "are scaled to end there.",
+        "Train until this step. All schedules but constant and staircase are scaled to "
+        "end there.",
         at_least=1,
         at_most=_LARGEST,
     )
@@ -224,8 +224,11 @@ class Config:
         "staircase",
         "How the learning rate changes: constant, not at all; staircase, multiplied "
         "by --learning_rate_decay_factor every --num_epochs_per_decay; piecewise, "
-        "multiplied by that factor at each of --learning_rate_drops; cosine or "
-        "linear, down to 0 at --max_steps; triangle, up and back down.",
+        "multiplied by that factor at each of --learning_rate_drops; cosine, linear "
+        "or polynomial, down to 0 at --max_steps; triangle or onecycle, up and back "
+        "down; cosine_restarts, down again and again; wsd, up, stable, down; "
+        "optax('NAME', option=value, ...), any of optax's in steps: "
+        f"{', '.join(schedules.optax_by_name.functions())}.",
         registry=SCHEDULES,
         fixed=True,
     )

@@ -238,6 +238,7 @@ def test_recipe_settings_have_the_form_that_configs_store():
         {"schedule": "linear"},
         {"warmup": 0.1},
         {"schedule": "triangle"},
+        {"schedule": "wsd"},
         {"param_groups": "group('.*/bias', schedule='cosine')"},
         {"param_groups": "group('.*/bias', until=0.5)"},
         {"optimizer": "lookahead(sgd, cubic=True)"},
