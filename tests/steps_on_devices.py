@@ -4,11 +4,11 @@
         [ADDRESS PROCESSES ID]
 
 A network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm,
-mixtures, which mixes images, or streamed, which sends images batch by batch. For
-batch_norm and streamed, an array of weights that accompanies the images scales the
-loss. The main process writes FOLDER/NETWORK.npz: the loss of every step, the state
-after the last step, the logits of the test images and, for the tutorial's network, the
-random draws of a step.
+mixtures, which mixes images, sam, which takes gradients twice, or streamed, which sends
+images batch by batch. For batch_norm and streamed, an array of weights that accompanies
+the images scales the loss. The main process writes FOLDER/NETWORK.npz: the loss of
+every step, the state after the last step, the logits of the test images and, for the
+tutorial's network, the random draws of a step.
 """
 
 import dataclasses
@@ -120,6 +120,7 @@ if __name__ == "__main__":
             "model": "batch_norm",
             "distortions": "crop, alternating_flip, mixup(1), cutmix",
         },
+        "sam": {"model": "batch_norm", "optimizer": "sam(sgd)"},
     }
     settings["streamed"] = settings["batch_norm"]
     if rest:

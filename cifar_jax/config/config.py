@@ -217,7 +217,12 @@ class Config:
         "cross_entropy", "The loss function.", registry=LOSSES, fixed=True
     )
     optimizer: str = option(
-        "sgd", "The optimizer.", registry=OPTIMIZERS, check=optimizers.check, fixed=True
+        "sgd",
+        "The optimizer. optax('NAME', option=value, ...) is any one of optax or "
+        f"optax.contrib that fits: {', '.join(optimizers.optax_by_name.functions())}.",
+        registry=OPTIMIZERS,
+        check=optimizers.check,
+        fixed=True,
     )
     learning_rate: float = option(0.1, "Peak learning rate.", above=0, fixed=True)
     schedule: str = option(

@@ -21,7 +21,12 @@ from cifar_jax.optimization import LOSSES, OPTIMIZERS, chain, schedules
 from cifar_jax.optimization.averages import AVERAGES, Average
 from cifar_jax.optimization.losses import Loss
 from cifar_jax.optimization.optimizers import Optimizer
-from cifar_jax.optimization.param_groups import PARAM_GROUPS, ParamGroup, param_name
+from cifar_jax.optimization.param_groups import (
+    PARAM_GROUPS,
+    ParamGroup,
+    param_name,
+    zero_frozen,
+)
 from cifar_jax.optimization.schedules import ScheduleSettings
 from cifar_jax.optimization.weight_decay import WeightDecay
 from cifar_jax.registry import resolve, resolve_all
@@ -111,6 +116,12 @@ class Program:
                 else param
             ),
             params,
+        )
+
+    def gradient_point(self, params: PyTree, gradients: PyTree) -> PyTree | None:
+        """Returns `Optimizer.gradient_point`, with frozen parameters left in place."""
+        return self.optimizer.gradient_point(
+            params, zero_frozen(gradients, self.groups)
         )
 
     def loss_terms(
