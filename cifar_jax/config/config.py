@@ -277,6 +277,15 @@ class Config:
         listed=True,
         fixed=True,
     )
+    layer_decay: float = option(
+        1.0,
+        "Factor of the learning rate from each layer to the one below it, for "
+        "fine-tuning; the last layer and all param groups keep theirs times these "
+        "factors. The log lists them.",
+        above=0,
+        at_most=1,
+        fixed=True,
+    )
     average: str = option(
         "ema(0.9999, ramp=True)",
         "Average of the parameters and BatchNorm statistics to evaluate: ema, "
