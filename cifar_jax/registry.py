@@ -18,8 +18,6 @@ from cifar_jax.errors import UserError
 
 Kind = TypeVar("Kind")
 
-_KEYWORDS = inspect.Parameter.VAR_KEYWORD
-
 
 class Registry(dict[str, Callable[..., Kind]]):
     """Choices by name: classes or functions, each of which returns a `kind`.
@@ -113,9 +111,9 @@ def signatures(
     described = []
     for name, choice in registry.items():
         options = ", ".join(
-            p.name if p.default is p.empty else f"{p.name}={p.default!r}"
+            str(p.replace(annotation=p.empty))
             for p in inspect.signature(choice).parameters.values()
-            if p.name not in reserved and p.kind is not _KEYWORDS
+            if p.name not in reserved
         )
         described.append(f"{name}({options})" if options else name)
     return ", ".join(described)

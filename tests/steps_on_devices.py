@@ -4,11 +4,12 @@
         [ADDRESS PROCESSES ID]
 
 A network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm,
-mixtures, which mixes images, or streamed, which sends images batch by batch. For all
-but the tutorial's, a third of the images have no label; for batch_norm and streamed, an
-array of weights that accompanies the images scales the loss. The main process writes
-FOLDER/NETWORK.npz: the loss of every step, the state after the last step, the logits of
-the test images and, for the tutorial's network, the random draws of a step.
+mixtures, which mixes images, sam, which takes gradients twice, or streamed, which sends
+images batch by batch. For all but the tutorial's, a third of the images have no label;
+for batch_norm and streamed, an array of weights that accompanies the images scales the
+loss. The main process writes FOLDER/NETWORK.npz: the loss of every step, the state
+after the last step, the logits of the test images and, for the tutorial's network, the
+random draws of a step.
 """
 
 import dataclasses
@@ -124,6 +125,7 @@ if __name__ == "__main__":
             "model": "batch_norm",
             "distortions": "crop, alternating_flip, mixup(1), cutmix",
         },
+        "sam": {"model": "batch_norm", "optimizer": "sam(sgd)"},
     }
     settings["streamed"] = settings["batch_norm"]
     if rest:

@@ -20,7 +20,7 @@ from cifar_jax.errors import UserError
 from cifar_jax.metrics import EVAL_METRICS, METRICS
 from cifar_jax.models import MODELS
 from cifar_jax.ops import Implementation
-from cifar_jax.optimization import LOSSES, OPTIMIZERS, optimizers
+from cifar_jax.optimization import LOSSES, OPTIMIZERS, optimizers, schedules
 from cifar_jax.optimization.averages import AVERAGES
 from cifar_jax.optimization.param_groups import PARAM_GROUPS
 from cifar_jax.optimization.schedules import SCHEDULES, ScheduleSettings
@@ -49,8 +49,8 @@ class Config:
     )
     max_steps: int = option(
         1_000_000,
-        "Train until this step. The piecewise, cosine, linear and triangle schedules "
-        "are scaled to end there.",
+        "Train until this step. All schedules but constant and staircase are scaled to "
+        "end there.",
         at_least=1,
         at_most=_LARGEST,
     )
@@ -234,15 +234,23 @@ class Config:
         "cross_entropy", "The loss function.", registry=LOSSES, fixed=True
     )
     optimizer: str = option(
-        "sgd", "The optimizer.", registry=OPTIMIZERS, check=optimizers.check, fixed=True
+        "sgd",
+        "The optimizer. optax('NAME', option=value, ...) is any one of optax or "
+        f"optax.contrib that fits: {', '.join(optimizers.optax_by_name.functions())}.",
+        registry=OPTIMIZERS,
+        check=optimizers.check,
+        fixed=True,
     )
     learning_rate: float = option(0.1, "Peak learning rate.", above=0, fixed=True)
     schedule: str = option(
         "staircase",
         "How the learning rate changes: constant, not at all; staircase, multiplied "
         "by --learning_rate_decay_factor every --num_epochs_per_decay; piecewise, "
-        "multiplied by that factor at each of --learning_rate_drops; cosine or "
-        "linear, down to 0 at --max_steps; triangle, up and back down.",
+        "multiplied by that factor at each of --learning_rate_drops; cosine, linear "
+        "or polynomial, down to 0 at --max_steps; triangle or onecycle, up and back "
+        "down; cosine_restarts, down again and again; wsd, up, stable, down; "
+        "optax('NAME', option=value, ...), any of optax's in steps: "
+        f"{', '.join(schedules.optax_by_name.functions())}.",
         registry=SCHEDULES,
         fixed=True,
     )
@@ -284,6 +292,15 @@ class Config:
         "factors for the learning rate and weight decay, a schedule, or frozen.",
         registry=PARAM_GROUPS,
         listed=True,
+        fixed=True,
+    )
+    layer_decay: float = option(
+        1.0,
+        "Factor of the learning rate from each layer to the one below it, for "
+        "fine-tuning; the last layer and all param groups keep theirs times these "
+        "factors. The log lists them.",
+        above=0,
+        at_most=1,
         fixed=True,
     )
     average: str = option(

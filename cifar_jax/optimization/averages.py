@@ -185,6 +185,30 @@ def average_params(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def chain_with_state(
+    first: optax.GradientTransformation, last: optax.GradientTransformationExtraArgs
+) -> optax.GradientTransformationExtraArgs:
+    """Chains like `optax.chain`, but passes the state of the first to the last."""
+    first = optax.with_extra_args_support(first)
+
+    def init(params: PyTree) -> tuple[optax.OptState, optax.OptState]:
+        return first.init(params), last.init(params)
+
+    def update(
+        gradients: PyTree,
+        state: tuple[optax.OptState, optax.OptState],
+        params: PyTree | None = None,
+        **extra: Any,
+    ) -> tuple[PyTree, tuple[optax.OptState, optax.OptState]]:
+        updates, opt_state = first.update(gradients, state[0], params, **extra)
+        updates, average = last.update(
+            updates, state[1], params, **extra, opt_state=opt_state
+        )
+        return updates, (opt_state, average)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 def average_batch_stats(
     average: Average,
     new: PyTree,

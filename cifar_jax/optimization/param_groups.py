@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -118,6 +118,29 @@ def find_group(path: tuple[DictKey, ...], groups: Sequence[ParamGroup]) -> Param
             + " and ".join(repr(group.pattern) for group in found)
         )
     return found[0] if found else REST
+
+
+def scale_layers(rates: Mapping[str, float]) -> optax.GradientTransformation:
+    """Returns a transformation that multiplies updates by the rates of their parts.
+
+    Args:
+        rates: a factor for each entry of the params, such as a layer.
+    """
+    return optax.stateless(
+        lambda updates, _: jax.tree_util.tree_map_with_path(
+            lambda path, update: rates[path[0].key] * update, updates
+        )
+    )
+
+
+def zero_frozen(gradients: PyTree, groups: Sequence[ParamGroup]) -> PyTree:
+    """Returns the gradients, with 0 for the parameters of frozen groups."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, gradient: (
+            jnp.zeros_like(gradient) if find_group(path, groups).frozen else gradient
+        ),
+        gradients,
+    )
 
 
 def partition(

@@ -108,6 +108,13 @@ def check_order(
     return OwnOrder(order, len(dataset.train), config.batch_size)
 
 
+def log_layer_rates(config: Config, program: Program, log: Log) -> None:
+    """Logs the factor of the learning rate of each part, if --layer_decay sets them."""
+    if program.layer_rates:
+        listed = ", ".join(f"{name} {x:.4g}" for name, x in program.layer_rates.items())
+        log(f"--layer_decay={config.layer_decay:g} multiplies the rates by: {listed}")
+
+
 def check_calls(hooks: Any, log: Any) -> None:
     """Raises UserError unless the hooks are hooks and the log can be called."""
     if not callable(log):

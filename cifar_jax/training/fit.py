@@ -91,6 +91,7 @@ def fit(
     sharding.check_batch_size(config.batch_size, mesh.size)
     program = programs.build(config, len(dataset.class_names), model)
     program = beginning.balance_losses(program, dataset)
+    beginning.log_layer_rates(config, program, log)
     given = None if model is None else models.describe(program.model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.lost_process_as_run_error())

@@ -1,6 +1,5 @@
 """The initial state of a training run."""
 
-import dataclasses
 import functools
 import os
 import pathlib
@@ -93,9 +92,8 @@ def load_state(
     state = checkpoints.restore(
         opened.run.checkpoints, opened.step, created, opened.run.id
     )
-    # Orbax gives a key an equivalent sharding, for which all would compile once more.
-    key = jax.device_put(state.key, created.key.sharding)
-    return dataclasses.replace(state, key=key)
+    # Orbax gives keys an equivalent sharding, for which all would compile once more.
+    return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, created))
 
 
 def create(

@@ -4,10 +4,12 @@ import dataclasses
 import functools
 import math
 import re
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax.core import FrozenDict
 from jaxtyping import Array, Float, PyTree, Scalar
 
 from cifar_jax import models
@@ -21,10 +23,16 @@ from cifar_jax.optimization import LOSSES, OPTIMIZERS, chain, schedules
 from cifar_jax.optimization.averages import AVERAGES, Average
 from cifar_jax.optimization.losses import Loss
 from cifar_jax.optimization.optimizers import Optimizer
-from cifar_jax.optimization.param_groups import PARAM_GROUPS, ParamGroup, param_name
+from cifar_jax.optimization.param_groups import (
+    PARAM_GROUPS,
+    ParamGroup,
+    param_name,
+    zero_frozen,
+)
 from cifar_jax.optimization.schedules import ScheduleSettings
 from cifar_jax.optimization.weight_decay import WeightDecay
 from cifar_jax.registry import resolve, resolve_all
+from cifar_jax.training.layer_rates import layer_rates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +53,7 @@ class Program:
         weight_decay: the weight decay of each parameter, and penalties in the loss.
         average: the average of the params and the BatchNorm statistics.
         metrics: what each step measures in addition to the losses.
+        layer_rates: factors of the learning rate by part of the network, if any.
         frozen: patterns of parameters whose gradients are not needed.
         share: the share of its batch that a step sees.
     """
@@ -59,6 +68,7 @@ class Program:
     weight_decay: WeightDecay
     average: Average
     metrics: tuple[Metric, ...] = ()
+    layer_rates: Mapping[str, float] = dataclasses.field(default_factory=FrozenDict)
     frozen: tuple[str, ...] = ()
     share: Whole | Share = WHOLE
 
@@ -74,6 +84,7 @@ class Program:
                 weight_decay=self.weight_decay,
                 average=self.average,
                 groups=self.groups,
+                layer_rates=self.layer_rates,
             )
 
     def learning_rate(self, step: int) -> float:
@@ -111,6 +122,12 @@ class Program:
                 else param
             ),
             params,
+        )
+
+    def gradient_point(self, params: PyTree, gradients: PyTree) -> PyTree | None:
+        """Returns `Optimizer.gradient_point`, with frozen parameters left in place."""
+        return self.optimizer.gradient_point(
+            params, zero_frozen(gradients, self.groups)
         )
 
     def loss_terms(
@@ -162,4 +179,5 @@ def build(config: Config, num_classes: int, model: Network | None = None) -> Pro
         ),
         average=resolve(config.average, AVERAGES, "average"),
         metrics=resolve_all(config.metrics, METRICS, "metrics"),
+        layer_rates=layer_rates(model, config.image_size, config.layer_decay),
     )

@@ -73,6 +73,8 @@ def train_step(
     known = ((batch.labels >= -1) & (batch.labels < program.model.num_classes)).all()
     losses = {name: jnp.where(known, x, jnp.nan) for name, x in seen.losses.items()}
     loss, losses, grads = program.share.mean((loss, losses, grads))
+    if (point := program.gradient_point(state.params, grads)) is not None:
+        grads = program.share.mean(loss_and_grad(program, point, state, batch)[1])
     losses = program.loss_terms(losses, state.params)
     updates, opt_state = program.tx.update(
         grads, state.opt_state, state.params, value=loss

@@ -34,6 +34,14 @@ OTHERS = {
         "schedule": "constant",
         "average": "none",
     },
+    "two passes": {"model": "batch_norm", "optimizer": "sam(sgd(momentum=0.9))"},
+    "an optimizer of optax": {
+        "optimizer": "optax('prodigy')",
+        "learning_rate": 1.0,
+        "schedule": "onecycle",
+    },
+    "noise": {"optimizer": "optax('noisy_sgd', key=1)"},
+    "rates by layer": {"layer_decay": 0.5, "schedule": "wsd"},
     "an average of the end": {"average": "swa(start=0.3)"},
     "bfloat16": {"use_fp16": True},
 }

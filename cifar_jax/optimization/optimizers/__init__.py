@@ -5,10 +5,12 @@ from cifar_jax.optimization.optimizers.adamw import AdamW
 from cifar_jax.optimization.optimizers.base import Optimizer, Wrapper
 from cifar_jax.optimization.optimizers.lion import Lion
 from cifar_jax.optimization.optimizers.muon import Muon
+from cifar_jax.optimization.optimizers.optax_by_name import from_optax
 from cifar_jax.optimization.optimizers.sgd import SGD
 from cifar_jax.optimization.wrappers.accumulate import Accumulate
 from cifar_jax.optimization.wrappers.clip import Clip
 from cifar_jax.optimization.wrappers.lookahead import Lookahead
+from cifar_jax.optimization.wrappers.sam import SAM
 from cifar_jax.optimization.wrappers.schedule_free import ScheduleFree
 from cifar_jax.registry import Registry, resolve
 
@@ -21,8 +23,10 @@ OPTIMIZERS: Registry[Optimizer] = Registry(
         "adamw": AdamW,
         "lion": Lion,
         "muon": Muon,
+        "optax": from_optax,
         "lookahead": Lookahead,
         "clip": Clip,
+        "sam": SAM,
         "schedule_free": ScheduleFree,
         "accumulate": Accumulate,
     },

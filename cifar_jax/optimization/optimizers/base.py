@@ -84,6 +84,18 @@ class Optimizer(abc.ABC):
         """
         return params
 
+    def gradient_point(self, params: PyTree, gradients: PyTree) -> PyTree | None:
+        """Returns the params at which a step takes its gradients; None: where it is.
+
+        The second gradients are those of the same distorted batch, and only the first
+        ones change BatchNorm's running averages.
+
+        Args:
+            params: the params being trained.
+            gradients: those of the loss at the params, and 0 for frozen ones.
+        """
+        return None
+
     def replace_innermost(self, optimizer: "Optimizer") -> "Optimizer":
         """Returns another optimizer in the wrappers of this one.
 
@@ -112,7 +124,7 @@ class Wrapper(Optimizer):
                 f"optimizer={self.optimizer!r} must be an optimizer, such as sgd"
             )
         if self.optimizer.every > 1:
-            name = re.sub(r"\B(?=[A-Z])", "_", type(self).__name__).lower()
+            name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
             raise ValueError(
                 "accumulate goes around everything else: write "
                 f"accumulate({name}(...), {self.optimizer.every})"
@@ -174,6 +186,10 @@ class Wrapper(Optimizer):
     def eval_params(self, opt_state: optax.OptState, params: PyTree) -> PyTree:
         """Returns the evaluation params of the inner optimizer."""
         return self.optimizer.eval_params(opt_state, params)
+
+    def gradient_point(self, params: PyTree, gradients: PyTree) -> PyTree | None:
+        """Returns the inner optimizer's point."""
+        return self.optimizer.gradient_point(params, gradients)
 
     def replace_innermost(self, optimizer: Optimizer) -> Optimizer:
         """Returns these wrappers around another optimizer."""
