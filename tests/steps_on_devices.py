@@ -4,11 +4,11 @@
         [ADDRESS PROCESSES ID]
 
 A network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm,
-mixtures, which mixes images, or streamed, which sends images batch by batch. For
-batch_norm and streamed, an array of weights that accompanies the images scales the
-loss. The main process writes FOLDER/NETWORK.npz: the loss of every step, the state
-after the last step, the logits of the test images and, for the tutorial's network, the
-random draws of a step.
+mixtures, which mixes images, or streamed, which sends images batch by batch; or a
+Vision Transformer that draws random numbers, vit. For batch_norm and streamed, an array
+of weights that accompanies the images scales the loss. The main process writes
+FOLDER/NETWORK.npz: the loss of every step, the state after the last step, the logits of
+the test images and, for the tutorial's network, the random draws of a step.
 """
 
 import dataclasses
@@ -32,6 +32,7 @@ from cifar_jax.training.compiled import CompiledSteps
 from cifar_jax.training.trained import from_state
 
 STEPS = 20
+VIT = "vit_ti(patch=8, width=16, depth=2, heads=2, dropout=0.1, drop_path=0.5)"
 
 
 crop = functools.partial(augment.random_crop, size=24)
@@ -120,6 +121,7 @@ if __name__ == "__main__":
             "model": "batch_norm",
             "distortions": "crop, alternating_flip, mixup(1), cutmix",
         },
+        "vit": {"model": VIT},
     }
     settings["streamed"] = settings["batch_norm"]
     if rest:

@@ -33,6 +33,7 @@ from cifar_jax.models.network import Network
 from cifar_jax.models.resnet import resnet18, resnet50
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.models.vgg import vgg16, vgg16_bn, vgg19, vgg19_bn
+from cifar_jax.models.vit import vit_b, vit_s, vit_ti
 from cifar_jax.ops import Implementation
 from cifar_jax.registry import Registry, names, resolve
 
@@ -59,6 +60,9 @@ MODELS: Registry[Network] = Registry(
         "airbench94_sgd": airbench94_sgd,
         "airbench95": airbench95,
         "airbench96": airbench96,
+        "vit_ti": vit_ti,
+        "vit_s": vit_s,
+        "vit_b": vit_b,
     },
 )
 # Fields that the program and Flax set in each network, so they are not options.
