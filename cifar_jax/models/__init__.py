@@ -30,6 +30,7 @@ from cifar_jax.models.keras.mobilenet import MobileNet
 from cifar_jax.models.keras.weights import from_keras
 from cifar_jax.models.keras.xception import Xception
 from cifar_jax.models.network import Network
+from cifar_jax.models.pytorch.weights import from_pytorch
 from cifar_jax.models.resnet import resnet18, resnet50
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.models.vgg import vgg16, vgg16_bn, vgg19, vgg19_bn
@@ -37,7 +38,7 @@ from cifar_jax.models.vit import vit_b, vit_s, vit_ti
 from cifar_jax.ops import Implementation
 from cifar_jax.registry import Registry, names, resolve
 
-__all__ = ["MODELS", "Block", "Network", "create", "from_keras"]
+__all__ = ["MODELS", "Block", "Network", "create", "from_keras", "from_pytorch"]
 
 MODELS: Registry[Network] = Registry(
     Network,
