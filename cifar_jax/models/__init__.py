@@ -24,6 +24,7 @@ from cifar_jax.models.airbench import (
     sprint,
 )
 from cifar_jax.models.block import Block
+from cifar_jax.models.conv_mixer import ConvMixer
 from cifar_jax.models.cuda_convnet import CudaConvnet11pct, CudaConvnet18pct
 from cifar_jax.models.keras.inception import InceptionResNetV2, InceptionV3
 from cifar_jax.models.keras.mobilenet import MobileNet
@@ -64,6 +65,7 @@ MODELS: Registry[Network] = Registry(
         "vit_ti": vit_ti,
         "vit_s": vit_s,
         "vit_b": vit_b,
+        "conv_mixer": ConvMixer,
     },
 )
 # Fields that the program and Flax set in each network, so they are not options.

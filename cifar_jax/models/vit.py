@@ -10,14 +10,14 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen.initializers import glorot_uniform, lecun_normal, normal, zeros_init
+from flax.linen.initializers import glorot_uniform, normal, zeros_init
 from jaxtyping import Array, Float
 
 from cifar_jax.checks import check_range
-from cifar_jax.errors import UserError
 from cifar_jax.models.activations import gelu
 from cifar_jax.models.block import Block
 from cifar_jax.models.network import Network
+from cifar_jax.models.patches import patches
 
 
 class MLP(Block):
@@ -166,37 +166,6 @@ class ViT(Network):
                 "position_embedding", normal(0.02), (1, *x.shape[1:])
             ).astype(x.dtype)
         return x
-
-
-def patches(
-    network: Network, images: Float[Array, "n h w c"], size: int, width: int
-) -> Float[Array, "n rows columns {width}"]:
-    """Returns a linear function of each patch, by a convolution named patches.
-
-    Args:
-        network: the network that calls this.
-        images: images.
-        size: height and width of a patch.
-        width: outputs for each patch.
-
-    Raises:
-        UserError: the images cannot be divided into such patches.
-    """
-    height, columns = images.shape[1:3]
-    if height % size or columns % size:
-        raise UserError(
-            f"patch={size} must divide the height and width of the images, "
-            f"{height}x{columns}"
-        )
-    convolution = network.convolution(
-        width,
-        (size, size),
-        "patches",
-        strides=(size, size),
-        padding="VALID",
-        kernel_init=lecun_normal(),
-    )
-    return convolution(images)
 
 
 def sincos(
