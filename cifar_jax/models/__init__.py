@@ -30,6 +30,7 @@ from cifar_jax.models.keras.inception import InceptionResNetV2, InceptionV3
 from cifar_jax.models.keras.mobilenet import MobileNet
 from cifar_jax.models.keras.weights import from_keras
 from cifar_jax.models.keras.xception import Xception
+from cifar_jax.models.mlp_mixer import MLPMixer
 from cifar_jax.models.network import Network
 from cifar_jax.models.pytorch.weights import from_pytorch
 from cifar_jax.models.resnet import resnet18, resnet50
@@ -66,6 +67,7 @@ MODELS: Registry[Network] = Registry(
         "vit_s": vit_s,
         "vit_b": vit_b,
         "conv_mixer": ConvMixer,
+        "mlp_mixer": MLPMixer,
     },
 )
 # Fields that the program and Flax set in each network, so they are not options.
