@@ -71,6 +71,12 @@ NETWORKS = {
         mlp_dim=96,
         num_classes=10,
     ),
+    "timm convmixer": lambda: timm.models.convmixer.ConvMixer(
+        dim=24, depth=2, kernel_size=5, patch_size=2, num_classes=10
+    ),
+    "timm mixer": lambda: timm.models.mlp_mixer.MlpMixer(
+        img_size=32, patch_size=8, embed_dim=24, num_blocks=2, num_classes=10
+    ),
 }
 
 

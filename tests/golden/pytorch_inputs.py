@@ -12,6 +12,8 @@ CASES = {
     "timm vit, mean": "vit_ti(patch=8, width=24, depth=2, heads=2, pool='mean')",
     "torchvision vit": "vit_ti(patch=8, width=24, depth=2, heads=2)",
     "transformers vit": "vit_ti(patch=8, width=24, depth=2, heads=2)",
+    "timm convmixer": "conv_mixer(24, depth=2)",
+    "timm mixer": "mlp_mixer(8, 24, 2, token_hidden=12, channel_hidden=96)",
 }
 
 

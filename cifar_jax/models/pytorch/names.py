@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from cifar_jax.models.conv_mixer import ConvMixer
+from cifar_jax.models.mlp_mixer import MLPMixer
 from cifar_jax.models.network import Network
 from cifar_jax.models.resnet import CifarResNet
 from cifar_jax.models.vit import ViT
@@ -80,9 +82,36 @@ _VIT: Table = {
     "predictions": ("head", "heads.head", "classifier"),
 }
 
+# timm.
+_CONV_MIXER: Table = {
+    "patches_conv": ("stem.0",),
+    "patches_bn": ("stem.2",),
+    "block{}_places_conv": ("blocks.{}.0.fn.0",),
+    "block{}_places_bn": ("blocks.{}.0.fn.2",),
+    "block{}_channels_conv": ("blocks.{}.1",),
+    "block{}_channels_bn": ("blocks.{}.3",),
+    "predictions": ("head",),
+}
+_MLP_MIXER: Table = {
+    "patches": ("stem.proj",),
+    "block{}/norm1": ("blocks.{}.norm1",),
+    "block{}/mlp_tokens/fc1": ("blocks.{}.mlp_tokens.fc1",),
+    "block{}/mlp_tokens/fc2": ("blocks.{}.mlp_tokens.fc2",),
+    "block{}/norm2": ("blocks.{}.norm2",),
+    "block{}/mlp_channels/fc1": ("blocks.{}.mlp_channels.fc1",),
+    "block{}/mlp_channels/fc2": ("blocks.{}.mlp_channels.fc2",),
+    "norm": ("norm",),
+    "predictions": ("head",),
+}
+
 # By exact class: a network that derives from one of these may compute something else
 # from the same parameters.
-TABLES: Mapping[type[Network], Table] = {CifarResNet: _RESNET, ViT: _VIT}
+TABLES: Mapping[type[Network], Table] = {
+    CifarResNet: _RESNET,
+    ViT: _VIT,
+    ConvMixer: _CONV_MIXER,
+    MLPMixer: _MLP_MIXER,
+}
 
 
 # The rows that are parameters, not layers.

@@ -30,9 +30,10 @@ _LEAVES: Mapping[str, tuple[str, str]] = {
 def from_pytorch(path: str | os.PathLike[str], network: Network) -> Variables:
     """Reads weights from PyTorch as the variables of a network.
 
-    This works for resnet18, whose weights have the names and shapes of torchvision,
-    timm, or kuangliu/pytorch-cifar with a stem for small images, and for vit_ti, vit_s,
-    and vit_b with those of timm, torchvision, or Transformers. For example::
+    This works for resnet18 with the weights of torchvision, timm, or
+    kuangliu/pytorch-cifar, if their stem is that for small images; for vit_ti, vit_s,
+    and vit_b with those of timm, torchvision, or Transformers; and for conv_mixer and
+    mlp_mixer with timm's. For example::
 
         network = models.create("vit_b(patch=16)", num_classes=1000)
         variables = models.from_pytorch("vit_b_16.safetensors", network)
