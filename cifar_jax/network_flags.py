@@ -11,6 +11,7 @@ from cifar_jax.errors import UserError
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models import safetensors_files
 from cifar_jax.models.keras import imagenet
+from cifar_jax.models.pytorch import files as pytorch_files
 from cifar_jax.runs import run_dir
 from cifar_jax.training import trained
 
@@ -111,6 +112,7 @@ def _from_weights(weights: str, model: str | None) -> Chosen:
     """Returns the network of --weights; Keras weights also need --model."""
     _refuse(_OF_RUNS, "omit it with --weights")
     path = pathlib.Path(weights)
+    pytorch_files.refuse_pickles(path)
     export = safetensors_files.find_in_export(path)
     if export is None and run_dir.exists(path):
         raise UserError(

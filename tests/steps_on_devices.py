@@ -5,11 +5,11 @@
 
 A network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm,
 mixtures, which mixes images, sam, which takes gradients twice, or streamed, which sends
-images batch by batch. For all but the tutorial's, a third of the images have no label;
-for batch_norm and streamed, an array of weights that accompanies the images scales the
-loss. The main process writes FOLDER/NETWORK.npz: the loss of every step, the state
-after the last step, the logits of the test images and, for the tutorial's network, the
-random draws of a step.
+images batch by batch; or a Vision Transformer that draws random numbers, vit. For all
+but the tutorial's, a third of the images have no label; for batch_norm and streamed, an
+array of weights that accompanies the images scales the loss. The main process writes
+FOLDER/NETWORK.npz: the loss of every step, the state after the last step, the logits of
+the test images and, for the tutorial's network, the random draws of a step.
 """
 
 import dataclasses
@@ -33,6 +33,7 @@ from cifar_jax.training.compiled import CompiledSteps
 from cifar_jax.training.trained import from_state
 
 STEPS = 20
+VIT = "vit_ti(patch=8, width=16, depth=2, heads=2, dropout=0.1, drop_path=0.5)"
 
 
 crop = functools.partial(augment.random_crop, size=24)
@@ -126,6 +127,7 @@ if __name__ == "__main__":
             "distortions": "crop, alternating_flip, mixup(1), cutmix",
         },
         "sam": {"model": "batch_norm", "optimizer": "sam(sgd)"},
+        "vit": {"model": VIT},
     }
     settings["streamed"] = settings["batch_norm"]
     if rest:

@@ -156,9 +156,9 @@ class Config:
     init_from: str | None = option(
         None,
         "Start from these weights: pretrained, the bundled network; the directory of "
-        "a run or an export; an export's .safetensors file; or a Keras file "
-        "(.weights.h5, .h5 or .keras). The head is reinitialized if the classes "
-        "differ.",
+        "a run or an export; an export's .safetensors file; a .safetensors file of "
+        "PyTorch's weights; or a Keras file (.weights.h5, .h5 or .keras). The head is "
+        "reinitialized if the classes differ.",
         path=True,
         fixed=True,
     )

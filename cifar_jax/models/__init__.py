@@ -24,19 +24,23 @@ from cifar_jax.models.airbench import (
     sprint,
 )
 from cifar_jax.models.block import Block
+from cifar_jax.models.conv_mixer import ConvMixer
 from cifar_jax.models.cuda_convnet import CudaConvnet11pct, CudaConvnet18pct
 from cifar_jax.models.keras.inception import InceptionResNetV2, InceptionV3
 from cifar_jax.models.keras.mobilenet import MobileNet
 from cifar_jax.models.keras.weights import from_keras
 from cifar_jax.models.keras.xception import Xception
+from cifar_jax.models.mlp_mixer import MLPMixer
 from cifar_jax.models.network import Network
+from cifar_jax.models.pytorch.weights import from_pytorch
 from cifar_jax.models.resnet import resnet18, resnet50
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.models.vgg import vgg16, vgg16_bn, vgg19, vgg19_bn
+from cifar_jax.models.vit import vit_b, vit_s, vit_ti
 from cifar_jax.ops import Implementation
 from cifar_jax.registry import Registry, names, resolve
 
-__all__ = ["MODELS", "Block", "Network", "create", "from_keras"]
+__all__ = ["MODELS", "Block", "Network", "create", "from_keras", "from_pytorch"]
 
 MODELS: Registry[Network] = Registry(
     Network,
@@ -59,6 +63,11 @@ MODELS: Registry[Network] = Registry(
         "airbench94_sgd": airbench94_sgd,
         "airbench95": airbench95,
         "airbench96": airbench96,
+        "vit_ti": vit_ti,
+        "vit_s": vit_s,
+        "vit_b": vit_b,
+        "conv_mixer": ConvMixer,
+        "mlp_mixer": MLPMixer,
     },
 )
 # Fields that the program and Flax set in each network, so they are not options.

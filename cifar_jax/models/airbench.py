@@ -5,7 +5,6 @@ https://github.com/KellerJordan/cifar10-airbench.
 """
 
 import functools
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -17,6 +16,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float, Key, PyTree
 
 from cifar_jax.checks import check_range
+from cifar_jax.models.activations import gelu
 from cifar_jax.models.network import Network
 
 # Uniform up to 1 / sqrt(inputs), as PyTorch initializes all its layers.
@@ -24,29 +24,6 @@ _uniform = variance_scaling(1 / 3, "fan_in", "uniform")
 # Added to the variances before whitening divides by their square roots.
 _WHITENING_EPSILON = 5e-4
 _WHITENING_SIZE = 2
-
-
-@jax.custom_jvp
-def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Returns the exact GELU, x times the standard normal distribution's CDF.
-
-    It is computed from erf, as in PyTorch, which is faster on a CPU than `nn.gelu`'s
-    erfc and less precise only for very negative x, where the result is nearly 0.
-    """
-    return x * _normal_cdf(x)
-
-
-@gelu.defjvp
-def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (x,), (dx,) = primals, tangents
-    density = jnp.exp(-0.5 * x**2) * (2 * math.pi) ** -0.5
-    slope = _normal_cdf(x) + x * density
-    # On CPUs, XLA must not compute the slope as a part of sums that need it.
-    return gelu(x), dx * jax.lax.optimization_barrier(slope)
-
-
-def _normal_cdf(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    return 0.5 * (1 + jax.lax.erf(x * 0.5**0.5))
 
 
 def partly_identity(

@@ -98,6 +98,14 @@ class Block(nn.Module, kw_only=True):
             name=name,
         )
 
+    def layer_norm(self, name: str) -> nn.LayerNorm:
+        """Returns LayerNorm of the last axis, with an epsilon of 1e-6.
+
+        Args:
+            name: layer name.
+        """
+        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=name)
+
     def normalized_convolution(
         self,
         x: Float[Array, "n h w c"],

@@ -1,10 +1,11 @@
 """Variables in safetensors files, named by paths such as params/conv1/kernel."""
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -105,12 +106,9 @@ def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
         UserError: the file cannot be read, is damaged, has no description of FORMAT, or
             has values that are not finite or not float32, float16 or bfloat16.
     """
-    path = check_regular_file(path)
-    try:
-        _check_header(path)
-        with safetensors.safe_open(path, "np") as file:
-            description = _description(file.metadata() or {})
-            arrays = {name: _array(file, name) for name in sorted(file.keys())}
+    with opened(path) as file:
+        description = _description(file.metadata() or {})
+        arrays = {name: array(file, name) for name in sorted(file.keys())}
         check_finite(arrays, "it")
         known = [description.pop(_DIGEST, None), sha256]
         found = digest(description, arrays)
@@ -121,6 +119,28 @@ def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
             )
         plugins.check(description.get("imports", {}))
         nested = _nest({k: v.astype(np.float32, copy=False) for k, v in arrays.items()})
+    variables = {name: nested.get(name, {}) for name in ("params", "batch_stats")}
+    return Contents(description, variables, nested.get("statistics", {}))
+
+
+def is_described(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a file says that python -m cifar_jax.export wrote it.
+
+    Raises:
+        UserError: the file cannot be read, or is damaged.
+    """
+    with opened(path) as file:
+        return _KEY in (file.metadata() or {})
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Opens a file of any origin; errors while it is open become UserErrors."""
+    path = check_regular_file(path)
+    try:
+        _check_header(path)
+        with safetensors.safe_open(path, "np") as file:
+            yield file
     except UserError as error:
         raise UserError(to_one_line(f"{path}: {error}")) from None
     except OSError as error:
@@ -129,8 +149,6 @@ def read(path: str | os.PathLike[str], sha256: str | None = None) -> Contents:
         raise UserError(
             to_one_line(f"{path} is damaged, or not a safetensors file: {error}")
         ) from None
-    variables = {name: nested.get(name, {}) for name in ("params", "batch_stats")}
-    return Contents(description, variables, nested.get("statistics", {}))
 
 
 def _check_header(path: pathlib.Path) -> None:
@@ -169,7 +187,12 @@ def _description(metadata: Mapping[str, str]) -> dict[str, Any]:
     return description
 
 
-def _array(file: Any, name: str) -> Shaped[np.ndarray, "..."]:
+def array(file: Any, name: str) -> Shaped[np.ndarray, "..."]:
+    """Returns an array of an open file, as it is stored.
+
+    Raises:
+        UserError: it is not of one of the types that can be read.
+    """
     dtype = file.get_slice(name).get_dtype()
     if dtype not in _DTYPES:
         raise UserError(f"{name} is of type {dtype}, not {', '.join(_DTYPES)}")

@@ -11,12 +11,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree, UInt8
 
+from cifar_jax import models
 from cifar_jax.config.config import Config
 from cifar_jax.console import Log
 from cifar_jax.data import Dataset
 from cifar_jax.errors import UserError
 from cifar_jax.models import Network, safetensors_files, variables
 from cifar_jax.models.keras import weights as keras_weights
+from cifar_jax.models.pytorch import files as pytorch_files
 from cifar_jax.models.variables import Variables
 from cifar_jax.runs import checkpoints, run_dir
 from cifar_jax.runs.opening import Opened
@@ -141,12 +143,13 @@ def load(
     model: Network,
     class_names: tuple[str, ...],
 ) -> Initial:
-    """Reads the weights of a run, an export or a Keras file.
+    """Reads the weights of a run, an export, or a file of PyTorch or Keras.
 
     Args:
         source: "pretrained", for the bundled network; the directory of a run, whose
             averaged weights are used; the directory of an export, or its .safetensors
-            file; or a .weights.h5, .h5 or .keras file.
+            file; a .safetensors file with a state dict of PyTorch; or a .weights.h5,
+            .h5 or .keras file.
         config: the config of the run to start.
         model: the network of the run to start.
         class_names: its class names. If a run or export has other names, the last layer
@@ -161,9 +164,9 @@ def load(
     if not os.path.exists(path):  # noqa: PTH110 - False for names that no file can have
         raise UserError(
             f"--init_from={path} does not exist; pass the directory of a run or of an "
-            f"export, a Keras weights file, or {_PRETRAINED}"
+            f"export, a file of PyTorch's or Keras's weights, or {_PRETRAINED}"
         )
-    found = _read(path, config.model, class_names)
+    found = _read(path, config.model, model, class_names)
     if found.model != config.model:
         settings = {"model": found.model, **found.inputs}
         needs = " ".join(f"--{name}={value}" for name, value in settings.items())
@@ -190,18 +193,23 @@ class _Found(NamedTuple):
     left_out: tuple[str, ...] = ()
 
 
-def _read(path: pathlib.Path, model: str, class_names: tuple[str, ...]) -> _Found:
-    """Reads weights; a Keras file identifies its network only by its shapes."""
+def _read(
+    path: pathlib.Path, model: str, network: Network, class_names: tuple[str, ...]
+) -> _Found:
+    """Reads weights; only runs and exports say which network they are for."""
     path = safetensors_files.find_in_export(path) or path
+    pytorch_files.refuse_pickles(path)
     if path.is_dir():
         run = run_dir.read(path)
         inputs = {name: getattr(run.config, name) for name in _INPUTS}
         variables = trained.load(run).variables
         return _Found(run.config.model, run.class_names, variables, inputs)
-    if path.suffix == ".safetensors":
-        description, variables, _ = trained.read_export(path)
-        inputs = {name: description[name] for name in _INPUTS if name in description}
-        names = tuple(description["class_names"])
-        return _Found(description["model"], names, variables, inputs)
-    found, left_out = keras_weights.convert(path, model)
-    return _Found(model, class_names, found, {}, left_out)
+    if path.suffix != ".safetensors":
+        found, left_out = keras_weights.convert(path, model)
+        return _Found(model, class_names, found, {}, left_out)
+    if not safetensors_files.is_described(path):
+        return _Found(model, class_names, models.from_pytorch(path, network), {})
+    description, variables, _ = trained.read_export(path)
+    inputs = {name: description[name] for name in _INPUTS if name in description}
+    names = tuple(description["class_names"])
+    return _Found(description["model"], names, variables, inputs)

@@ -106,9 +106,9 @@ def until(words: str, process: subprocess.Popen) -> str:
 # The networks whose steps one start of steps_on_devices.py takes, by its mode, devices
 # and processes.
 NETWORKS = {
-    ("jit", 1, 1): ("tutorial", "batch_norm", "mixtures", "sam"),
+    ("jit", 1, 1): ("tutorial", "batch_norm", "mixtures", "sam", "vit"),
     ("jit", 2, 1): ("tutorial",),
-    ("jit", 8, 1): ("batch_norm", "mixtures", "sam"),
+    ("jit", 8, 1): ("batch_norm", "mixtures", "sam", "vit"),
     ("jit", 8, 2): ("tutorial", "batch_norm", "streamed"),
     ("pmap", 8, 1): ("batch_norm", "mixtures", "sam", "streamed"),
     ("pmap", 8, 2): ("tutorial",),

@@ -12,12 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import airbench_inputs as inputs
-from scipy import stats
 
 from cifar_jax import Batch, Config, build_program, init_state, models, train_step
 from cifar_jax.models.airbench import (
     Airbench,
-    gelu,
     partly_identity,
     uniform_bias,
     unit_variance_uniform,
@@ -40,16 +38,6 @@ def test_there_are_as_many_parameters_as_by_hand(name):
     image = jnp.zeros((1, 32, 32, 3))
     params = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[name]
-
-
-def test_gelu_and_its_derivatives():
-    x = np.linspace(-8, 8, 1001)
-    cdf, density = stats.norm.cdf(x), stats.norm.pdf(x)
-    expected = [x * cdf, cdf + x * density, (2 - x**2) * density]
-    functions = [gelu, jax.grad(gelu), jax.grad(jax.grad(gelu))]
-    for function, wanted in zip(functions, expected, strict=True):
-        found = jax.vmap(function)(jnp.asarray(x, jnp.float32))
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
 
 
 # Relative, and relative to the norm of a parameter's change. Measured: 5e-7 and 1e-5.

@@ -1,0 +1,1 @@
+"""Weights from PyTorch: the layer names of its libraries, and their files."""

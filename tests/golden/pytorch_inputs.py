@@ -1,0 +1,39 @@
+"""Fixed weights and images for the networks of PyTorch's libraries."""
+
+import zlib
+
+import numpy as np
+
+# The libraries' networks, and the texts for --model that describe the same ones.
+CASES = {
+    "timm resnet": "resnet18(depths=(1, 1, 1, 1))",
+    "torchvision resnet": "resnet18(depths=(1, 1, 1, 1))",
+    "timm vit": "vit_ti(patch=8, width=24, depth=2, heads=2)",
+    "timm vit, mean": "vit_ti(patch=8, width=24, depth=2, heads=2, pool='mean')",
+    "torchvision vit": "vit_ti(patch=8, width=24, depth=2, heads=2)",
+    "transformers vit": "vit_ti(patch=8, width=24, depth=2, heads=2)",
+    "timm convmixer": "conv_mixer(24, depth=2)",
+    "timm mixer": "mlp_mixer(8, 24, 2, token_hidden=12, channel_hidden=96)",
+}
+
+
+def images() -> np.ndarray:
+    """Returns random images, channels last."""
+    return np.random.RandomState(0).standard_normal((4, 32, 32, 3)).astype(np.float32)
+
+
+def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the values of a tensor in a state dict, drawn by its name."""
+    random = np.random.RandomState(zlib.crc32(name.encode()))
+    values = random.standard_normal(shape)
+    if name.endswith("num_batches_tracked"):
+        return np.array(7, np.int64)
+    if name.endswith("running_var"):
+        values = np.exp(0.1 * values)
+    elif name.endswith("weight") and len(shape) == 1:
+        values = 1 + 0.1 * values
+    elif name.endswith("weight"):
+        values *= np.sqrt(2 / np.prod(shape[1:]))
+    else:
+        values *= 0.1
+    return values.astype(np.float32)
