@@ -47,6 +47,30 @@ _LONG: dict[str, Any] = {
     "average": "ema(0.999, ramp=True)",
 }
 
+# As published with the networks: batches of 128, a learning rate that drops from 0.1,
+# no warm-up, no average, and a weight decay from which no parameter is exempt.
+_PUBLISHED: dict[str, Any] = {
+    "eval_frequency": 1_953,  # 5 epochs
+    "image_size": 32,
+    "distortions": "crop(padding=4), flip",
+    "normalization": "channel",
+    "learning_rate": 0.1,
+    "schedule": "piecewise",
+    "optimizer": "sgd(momentum=0.9, nesterov=True)",
+    "weight_decay": 5e-4,
+    "param_groups": "group('.*', weight_decay=1)",
+    "average": "none",
+}
+
+# He et al., Deep Residual Learning for Image Recognition, 2016, section 4.2.
+_THIN_RESNET: dict[str, Any] = _PUBLISHED | {
+    "max_steps": 64_000,
+    "normalization": "mean_image",
+    "learning_rate_drops": (32 / 64, 48 / 64),
+    "optimizer": "sgd(momentum=0.9)",
+    "weight_decay": 1e-4,
+}
+
 # Airbench sums losses over the batch where we average them, so our learning rates are
 # its rates times the batch size. Its weight decay is the fraction of a weight that a
 # step at the peak learning rate removes.
@@ -183,6 +207,50 @@ RECIPES: dict[str, Recipe] = {
     "resnet18": Recipe(
         "ResNet-18 for 32x32 images, 200 epochs, cosine schedule.",
         _LONG | {"model": "resnet18"},
+    ),
+    "resnet20": Recipe(
+        "The 20-layer ResNet for CIFAR as in the paper: 64,000 steps, two drops.",
+        _THIN_RESNET | {"model": "resnet20"},
+    ),
+    "resnet56": Recipe(
+        "The 56-layer ResNet for CIFAR as in the paper: 64,000 steps, two drops.",
+        _THIN_RESNET | {"model": "resnet56"},
+    ),
+    "preact_resnet18": Recipe(
+        "PreActResNet-18 as in kuangliu/pytorch-cifar: 200 epochs, cosine schedule.",
+        _PUBLISHED
+        | {
+            "model": "preact_resnet18",
+            "max_steps": 78_125,
+            "schedule": "cosine",
+            "optimizer": "sgd(momentum=0.9)",
+        },
+    ),
+    "wrn28_10": Recipe(
+        "WRN-28-10 as in the paper: 200 epochs, crops padded by reflection, three "
+        "drops.",
+        # Zagoruyko and Komodakis, Wide Residual Networks, 2016, section 3.
+        _PUBLISHED
+        | {
+            "model": "wrn(depth=28, width=10)",
+            "max_steps": 78_125,
+            "distortions": "translate(4), flip",
+            "learning_rate_decay_factor": 0.2,
+            "learning_rate_drops": (60 / 200, 120 / 200, 160 / 200),
+        },
+    ),
+    "densenet100": Recipe(
+        "DenseNet-BC-100-12 as in the paper: 300 epochs of batches of 64, two drops.",
+        # Huang et al., Densely Connected Convolutional Networks, 2017, section 4.2.
+        _PUBLISHED
+        | {
+            "model": "densenet(depth=100, growth=12)",
+            "max_steps": 234_375,
+            "batch_size": 64,
+            "eval_frequency": 3_906,  # 5 epochs
+            "learning_rate_drops": (0.5, 0.75),
+            "weight_decay": 1e-4,
+        },
     ),
     "sprint": Recipe(
         "A narrower Airbench with Muon, 4 epochs, for 90% within minutes on a CPU.",

@@ -26,14 +26,30 @@ from cifar_jax.models.airbench import (
 from cifar_jax.models.block import Block
 from cifar_jax.models.conv_mixer import ConvMixer
 from cifar_jax.models.cuda_convnet import CudaConvnet11pct, CudaConvnet18pct
+from cifar_jax.models.densenet import DenseNet, densenet121
+from cifar_jax.models.dpn import dpn26, dpn92
 from cifar_jax.models.keras.inception import InceptionResNetV2, InceptionV3
 from cifar_jax.models.keras.mobilenet import MobileNet
 from cifar_jax.models.keras.weights import from_keras
 from cifar_jax.models.keras.xception import Xception
 from cifar_jax.models.mlp_mixer import MLPMixer
 from cifar_jax.models.network import Network
+from cifar_jax.models.preact_resnet import WideResNet, preact_resnet18, senet18
 from cifar_jax.models.pytorch.weights import from_pytorch
-from cifar_jax.models.resnet import resnet18, resnet50
+from cifar_jax.models.regnet import regnet_x_200mf, regnet_y_400mf
+from cifar_jax.models.resnet import (
+    cifar_resnet50,
+    cifar_resnet101,
+    resnet18,
+    resnet20,
+    resnet32,
+    resnet34,
+    resnet44,
+    resnet50,
+    resnet56,
+    resnet110,
+)
+from cifar_jax.models.resnext import resnext29
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.models.vgg import vgg16, vgg16_bn, vgg19, vgg19_bn
 from cifar_jax.models.vit import vit_b, vit_s, vit_ti
@@ -53,7 +69,25 @@ MODELS: Registry[Network] = Registry(
         "vgg16_bn": vgg16_bn,
         "vgg19_bn": vgg19_bn,
         "resnet18": resnet18,
+        "resnet34": resnet34,
+        "cifar_resnet50": cifar_resnet50,
+        "cifar_resnet101": cifar_resnet101,
+        "resnet20": resnet20,
+        "resnet32": resnet32,
+        "resnet44": resnet44,
+        "resnet56": resnet56,
+        "resnet110": resnet110,
         "resnet50": resnet50,
+        "wrn": WideResNet,
+        "preact_resnet18": preact_resnet18,
+        "senet18": senet18,
+        "densenet": DenseNet,
+        "densenet121": densenet121,
+        "resnext29": resnext29,
+        "regnet_x_200mf": regnet_x_200mf,
+        "regnet_y_400mf": regnet_y_400mf,
+        "dpn26": dpn26,
+        "dpn92": dpn92,
         "mobilenet": MobileNet,
         "inception_v3": InceptionV3,
         "xception": Xception,

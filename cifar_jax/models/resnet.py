@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import ClassVar
 
+import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.initializers import glorot_uniform, he_normal, normal
 from jaxtyping import Array, Float
@@ -113,41 +114,23 @@ class BottleneckResNet(ResNet, kw_only=True):
         )
 
 
-class CifarResNet(ResNet):
-    """ResNet as commonly used for CIFAR: basic blocks and a size-preserving stem.
+class Normalized(Network):
+    """A network whose convolutions are followed by BatchNorm instead of biases.
 
     Convolution kernels are initialized as in He et al. (2015): normal, with variance 2
     divided by the number of inputs. The dense layer is initialized as normal with
     standard deviation 0.01, so that no class is strongly favored at the start.
     """
 
-    @nn.compact
-    def __call__(
-        self, images: Float[Array, "n h w 3"], train: bool = False
-    ) -> Float[Array, "n {self.num_classes}"]:
-        """Returns logits; BatchNorm uses batch statistics if `train` is true."""
-        x = nn.relu(self.conv(images, self.width, 3, 1, "conv1", train))
-        x = self.tap("conv1_conv", x)
-        block = functools.partial(self.block, train=train)
-        x = stages(x, self.width, self.depths, block)
-        return self.predictions(x.mean(axis=(1, 2)), normal(0.01))
-
-    def block(
-        self, x: Array, width: int, strides: int, name: str, train: bool
-    ) -> Array:
-        """Applies two 3x3 convolutions."""
-        conv = functools.partial(self.conv, train=train)
-        shortcut = x
-        if strides > 1 or x.shape[-1] != width:
-            shortcut = conv(x, width, 1, strides, f"{name}_0")
-            shortcut = self.tap(f"{name}_0_conv", shortcut)
-        x = nn.relu(conv(x, width, 3, strides, f"{name}_1"))
-        x = self.tap(f"{name}_1_conv", x)
-        x = nn.relu(conv(x, width, 3, 1, f"{name}_2") + shortcut)
-        return self.tap(f"{name}_2_conv", x)
-
     def conv(
-        self, x: Array, width: int, size: int, strides: int, name: str, train: bool
+        self,
+        x: Array,
+        width: int,
+        size: int,
+        strides: int,
+        name: str,
+        train: bool,
+        groups: int = 1,
     ) -> Array:
         """Applies a convolution without bias and its BatchNorm."""
         return self.normalized_convolution(
@@ -158,10 +141,110 @@ class CifarResNet(ResNet):
             train,
             strides=strides,
             padding=size // 2,
+            feature_group_count=groups,
             use_bias=False,
             kernel_init=he_normal(),
         )
 
+    def head(self, x: Float[Array, "n h w c"]) -> Float[Array, "n classes"]:
+        """Returns the logits of the last block's output."""
+        return self.predictions(x.mean(axis=(1, 2)), normal(0.01))
+
+
+class CifarResNet(ResNet, Normalized):
+    """ResNet as commonly used for CIFAR: basic blocks and a size-preserving stem.
+
+    It is initialized as described in `Normalized`.
+    """
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n h w 3"], train: bool = False
+    ) -> Float[Array, "n {self.num_classes}"]:
+        """Returns logits; BatchNorm uses batch statistics if `train` is true."""
+        x = nn.relu(self.conv(images, self.width, 3, 1, "conv1", train))
+        x = self.tap("conv1_conv", x)
+        block = functools.partial(self.block, train=train)
+        return self.head(stages(x, self.width, self.depths, block))
+
+    def block(
+        self, x: Array, width: int, strides: int, name: str, train: bool
+    ) -> Array:
+        """Applies two 3x3 convolutions."""
+        shortcut = self.shortcut(x, width, strides, name, train)
+        x = nn.relu(self.conv(x, width, 3, strides, f"{name}_1", train))
+        x = self.tap(f"{name}_1_conv", x)
+        x = nn.relu(self.conv(x, width, 3, 1, f"{name}_2", train) + shortcut)
+        return self.tap(f"{name}_2_conv", x)
+
+    def shortcut(
+        self, x: Array, width: int, strides: int, name: str, train: bool
+    ) -> Array:
+        """Returns the input of a block, in the shape of its output."""
+        if strides == 1 and x.shape[-1] == width:
+            return x
+        x = self.conv(x, width, 1, strides, f"{name}_0", train)
+        return self.tap(f"{name}_0_conv", x)
+
+
+class CifarBottleneckResNet(CifarResNet):
+    """ResNet for CIFAR with the blocks of the deep ResNets for ImageNet.
+
+    The 3x3 convolution is the one that halves the image, as in kuangliu/pytorch-cifar.
+    """
+
+    def block(
+        self, x: Array, width: int, strides: int, name: str, train: bool
+    ) -> Array:
+        """Applies 1x1, 3x3 and 1x1 convolutions, the last one four times as wide."""
+        return self.bottleneck(x, width, 4 * width, strides, name, train)
+
+    def bottleneck(
+        self,
+        x: Array,
+        width: int,
+        outputs: int,
+        strides: int,
+        name: str,
+        train: bool,
+        groups: int = 1,
+    ) -> Array:
+        """Applies 1x1, 3x3 and 1x1 convolutions; the 3x3 one has the groups."""
+        conv = functools.partial(self.conv, train=train)
+        shortcut = self.shortcut(x, outputs, strides, name, train)
+        x = nn.relu(conv(x, width, 1, 1, f"{name}_1"))
+        x = self.tap(f"{name}_1_conv", x)
+        x = nn.relu(conv(x, width, 3, strides, f"{name}_2", groups=groups))
+        x = self.tap(f"{name}_2_conv", x)
+        x = nn.relu(conv(x, outputs, 1, 1, f"{name}_3") + shortcut)
+        return self.tap(f"{name}_3_conv", x)
+
+
+class PaddedResNet(CifarResNet):
+    """The paper's ResNet for CIFAR, whose shortcuts have no parameters (option A).
+
+    Where the shape changes, a shortcut takes every other pixel in both directions and
+    adds channels of zeros. There are 6n + 2 layers, in three stages of n blocks.
+    """
+
+    def shortcut(
+        self, x: Array, width: int, strides: int, name: str, train: bool
+    ) -> Array:
+        """Returns the input of a block, in the shape of its output."""
+        channels = (0, width - x.shape[-1])
+        x = x[:, ::strides, ::strides]
+        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), channels))
+
 
 resnet50 = functools.partial(BottleneckResNet, depths=(3, 4, 6, 3))
 resnet18 = functools.partial(CifarResNet, depths=(2, 2, 2, 2))
+resnet34 = functools.partial(CifarResNet, depths=(3, 4, 6, 3))
+cifar_resnet50 = functools.partial(CifarBottleneckResNet, depths=(3, 4, 6, 3))
+cifar_resnet101 = functools.partial(CifarBottleneckResNet, depths=(3, 4, 23, 3))
+
+_padded = functools.partial(PaddedResNet, width=16)
+resnet20 = functools.partial(_padded, depths=(3, 3, 3))
+resnet32 = functools.partial(_padded, depths=(5, 5, 5))
+resnet44 = functools.partial(_padded, depths=(7, 7, 7))
+resnet56 = functools.partial(_padded, depths=(9, 9, 9))
+resnet110 = functools.partial(_padded, depths=(18, 18, 18))

@@ -3,11 +3,12 @@
 import json
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_jax import Config
+from cifar_jax import Config, build_program
 from cifar_jax.config.recipes import RECIPES
 
 
@@ -24,6 +25,32 @@ def test_a_recipe_sets_the_config_and_single_values_override_it(recipe):
     settings.pop("max_steps", None)
     assert {name: getattr(config, name) for name in settings} == settings
     assert Config(recipe=recipe, batch_size=512).batch_size == 512
+
+
+@pytest.mark.parametrize(
+    ("recipe", "epochs", "rates"),
+    [
+        # In thousands of steps.
+        ("resnet20", 64, {31.9: 0.1, 32.1: 0.01, 47.9: 0.01, 48.1: 0.001}),
+        ("resnet56", 64, {31.9: 0.1, 32.1: 0.01, 47.9: 0.01, 48.1: 0.001}),
+        # In epochs.
+        ("preact_resnet18", 200, {0: 0.1, 100: 0.05, 200: 0}),
+        ("wrn28_10", 200, {59: 0.1, 61: 0.02, 121: 0.004, 161: 0.0008}),
+        ("densenet100", 300, {149: 0.1, 151: 0.01, 224: 0.01, 226: 0.001}),
+    ],
+)
+def test_rates_and_decays_are_as_published(recipe, epochs, rates):
+    config = Config(recipe=recipe)
+    program = build_program(config, 10)
+    images = 128_000 if recipe.startswith("resnet") else 50_000
+    per_epoch = images / config.batch_size
+    assert config.max_steps == epochs * per_epoch
+    for epoch, rate in rates.items():
+        found = program.learning_rate(round(epoch * per_epoch))
+        assert float(found) == pytest.approx(rate, rel=1e-4, abs=1e-6)
+    params = {"norm": {"scale": jnp.ones(2)}, "head": {"bias": jnp.ones(3)}}
+    (penalty,) = program.weight_decay.penalties(params).values()
+    assert float(penalty) == pytest.approx(config.weight_decay * 5 / 2)
 
 
 def test_help_describes_each_recipe_and_the_data_sets(run_command):
@@ -70,7 +97,7 @@ def test_a_recipe_trains_evaluates_predicts_and_resumes(call_command, tmp_path):
     "recipe",
     [
         *("cuda_convnet_18pct", "vgg16_bn", "resnet18", "airbench94", "airbench96"),
-        "finetune",
+        *("finetune", "resnet20", "preact_resnet18"),
     ],
 )
 def test_the_other_recipes_train_and_evaluate(call_command, recipe):
