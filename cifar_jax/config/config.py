@@ -297,8 +297,7 @@ class Config:
     layer_decay: float = option(
         1.0,
         "Factor of the learning rate from each layer to the one below it, for "
-        "fine-tuning; the last layer and all param groups keep theirs times these "
-        "factors. The log lists them.",
+        "fine-tuning, also in param groups. The log lists the factor of each part.",
         above=0,
         at_most=1,
         fixed=True,

@@ -14,7 +14,7 @@ from flax.core import FrozenDict
 from jaxtyping import PyTree
 from optax import contrib
 
-from cifar_jax.checks import check_range
+from cifar_jax.checks import as_kind, check_range
 from cifar_jax.optimization import by_name
 from cifar_jax.optimization.optimizers.base import Optimizer
 
@@ -100,7 +100,10 @@ class OptaxOptimizer(Optimizer):
         for option, value in options.items():
             # A default of 1 is a factor of something else.
             if _WEIGHT.fullmatch(option) and self._defaults[option] != 1:
-                check_range(option, value or 0.0, at_least=0, below=1)
+                weight = as_kind(option, value, float | tuple[float, float] | None)
+                check_range(option, weight or 0.0, at_least=0, below=1)
+            elif option.startswith("eps"):
+                check_range(option, value, at_least=0)
         if options.get("nesterov") and not values.get("momentum", True):
             raise ValueError("nesterov needs momentum")
         object.__setattr__(self, "options", FrozenDict(options))
@@ -137,7 +140,9 @@ class OptaxOptimizer(Optimizer):
     def transform(
         self, schedule: optax.Schedule, decay: optax.GradientTransformation
     ) -> optax.GradientTransformation:
-        optimizer = _unless_empty(self._create(schedule))
+        # Some add their momentum after the learning rate, so that it would outlast it.
+        stop = optax.scale_by_schedule(lambda step: jnp.sign(schedule(step)))
+        optimizer = optax.chain(_unless_empty(self._create(schedule)), stop)
         if self.decay_in_loss:
             return optax.chain(decay, optimizer)
         return optax.chain(optimizer, _add_decoupled(decay, schedule))

@@ -50,6 +50,9 @@ def create(text: str, settings: ScheduleSettings) -> optax.Schedule:
     try:
         schedule = resolve(text, SCHEDULES, "schedule")(settings)
     except ValueError as error:
-        raise UserError(f"--schedule={text}: {error}") from None
+        raise UserError(
+            f"--schedule={text} does not fit a run of {settings.max_steps} steps: "
+            f"{error}"
+        ) from None
     warmup_steps = round(settings.warmup * settings.max_steps)
     return warm_up(schedule, warmup_steps) if warmup_steps else schedule

@@ -17,7 +17,7 @@ class SAM(Wrapper):
     A step takes the gradients twice, on the same batch: at the params, for the
     direction, and there, for everything else (Foret et al., Sharpness-Aware
     Minimization for Efficiently Improving Generalization, 2021, algorithm 1). Neither
-    includes the weight decay. Other wrappers receive the second gradients, and
+    includes the weight decay. Metrics and other wrappers see the second gradients, and
     `accumulate` averages those of its batches, each with a point of its own.
 
     Attributes:
