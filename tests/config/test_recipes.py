@@ -97,11 +97,13 @@ def test_a_recipe_trains_evaluates_predicts_and_resumes(call_command, tmp_path):
     "recipe",
     [
         *("cuda_convnet_18pct", "vgg16_bn", "resnet18", "airbench94", "airbench96"),
-        *("finetune", "resnet20", "preact_resnet18"),
+        *("finetune", "resnet20", "preact_resnet18", "vit_s", "conv_mixer"),
     ],
 )
 def test_the_other_recipes_train_and_evaluate(call_command, recipe):
     train = ("train", "--dataset=digits", "--train_dir=run", f"--recipe={recipe}")
+    if recipe in ("vit_s", "conv_mixer"):
+        train += (f"--model={recipe}(depth=1)",)
     result = call_command(*train, "--max_steps=2", "--batch_size=8")
     assert result.returncode == 0, result.stderr
     result = call_command("eval", "--checkpoint_dir=run", "--num_examples=80")
