@@ -1,6 +1,6 @@
-"""Trains networks on one device and on eight, for models/test_residual_networks.py.
+"""Trains networks on one device and on eight, for tests of networks.
 
-    python tests/losses_on_devices.py MODEL...
+    python tests/losses_on_devices.py SIZE MODEL...
 
 It prints, as JSON, {model: [losses on one device, losses on eight]}.
 """
@@ -31,14 +31,14 @@ class Losses(Hook):
         self.seen.append(float(now.metrics["total_loss"]))
 
 
-def losses(model: str, num_devices: int) -> list[float]:
+def losses(model: str, image_size: int, num_devices: int) -> list[float]:
     """Returns the losses of the steps on this many devices."""
     config = Config(
         model=model,
         num_devices=num_devices,
         max_steps=STEPS,
         batch_size=16,
-        image_size=8,
+        image_size=image_size,
         distortions="center_crop",
         learning_rate=0.01,
         ops="plain",
@@ -50,5 +50,6 @@ def losses(model: str, num_devices: int) -> list[float]:
 
 
 if __name__ == "__main__":
-    found = {model: [losses(model, n) for n in (1, 8)] for model in sys.argv[1:]}
+    size, *chosen = sys.argv[1:]
+    found = {model: [losses(model, int(size), n) for n in (1, 8)] for model in chosen}
     print(json.dumps(found))

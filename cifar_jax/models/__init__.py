@@ -27,13 +27,19 @@ from cifar_jax.models.block import Block
 from cifar_jax.models.conv_mixer import ConvMixer
 from cifar_jax.models.cuda_convnet import CudaConvnet11pct, CudaConvnet18pct
 from cifar_jax.models.densenet import DenseNet, densenet121
+from cifar_jax.models.dla import DLA, SimpleDLA
 from cifar_jax.models.dpn import dpn26, dpn92
+from cifar_jax.models.efficientnet import EfficientNet
+from cifar_jax.models.googlenet import GoogLeNet
 from cifar_jax.models.keras.inception import InceptionResNetV2, InceptionV3
 from cifar_jax.models.keras.mobilenet import MobileNet
 from cifar_jax.models.keras.weights import from_keras
 from cifar_jax.models.keras.xception import Xception
+from cifar_jax.models.lenet import LeNet
 from cifar_jax.models.mlp_mixer import MLPMixer
+from cifar_jax.models.mobilenet_v2 import MobileNetV2
 from cifar_jax.models.network import Network
+from cifar_jax.models.pnasnet import PNASNetA, PNASNetB
 from cifar_jax.models.preact_resnet import WideResNet, preact_resnet18, senet18
 from cifar_jax.models.pytorch.weights import from_pytorch
 from cifar_jax.models.regnet import regnet_x_200mf, regnet_y_400mf
@@ -50,6 +56,8 @@ from cifar_jax.models.resnet import (
     resnet110,
 )
 from cifar_jax.models.resnext import resnext29
+from cifar_jax.models.shufflenet import ShuffleNet
+from cifar_jax.models.shufflenet_v2 import ShuffleNetV2
 from cifar_jax.models.tutorial import TutorialCNN
 from cifar_jax.models.vgg import vgg16, vgg16_bn, vgg19, vgg19_bn
 from cifar_jax.models.vit import vit_b, vit_s, vit_ti
@@ -92,6 +100,16 @@ MODELS: Registry[Network] = Registry(
         "inception_v3": InceptionV3,
         "xception": Xception,
         "inception_resnet_v2": InceptionResNetV2,
+        "lenet": LeNet,
+        "mobilenet_v2": MobileNetV2,
+        "efficientnet_b0": EfficientNet,
+        "googlenet": GoogLeNet,
+        "dla": DLA,
+        "simple_dla": SimpleDLA,
+        "shufflenet": ShuffleNet,
+        "shufflenet_v2": ShuffleNetV2,
+        "pnasnet_a": PNASNetA,
+        "pnasnet_b": PNASNetB,
         "sprint": sprint,
         "airbench94": airbench94,
         "airbench94_sgd": airbench94_sgd,

@@ -176,7 +176,7 @@ def test_small_ones_train_and_eight_devices_see_the_losses_of_one():
         *(model for model in SMALL if model.startswith(IN_SLOW_TEST)),
     ]
     done = subprocess.run(
-        [sys.executable, "losses_on_devices.py", *chosen],
+        [sys.executable, "losses_on_devices.py", "8", *chosen],
         cwd=pathlib.Path(__file__).parents[1],
         env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "True"},
         capture_output=True,

@@ -28,9 +28,6 @@ GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "keras.npz")
 LOGITS = 1e-5
 LAYERS = 3e-5
 
-FAMILIES = ("vgg", "res", "mobile", "inception", "xception")
-NETWORKS = [name for name in models.MODELS if name.startswith(FAMILIES)]
-
 # As listed in the course, including BatchNorm's running statistics.
 PARAMETERS = {
     "vgg16": 138_357_544,
@@ -47,6 +44,7 @@ TRAINABLE = {
     "vgg19_bn": 20_035_018,
     "resnet18": 11_173_962,
 }
+NETWORKS = [*PARAMETERS, *TRAINABLE]
 
 
 def each_network(names):
