@@ -4,12 +4,13 @@
         [ADDRESS PROCESSES ID]
 
 A network is the tutorial's, or a small one with BatchNorm if NETWORK is batch_norm,
-mixtures, which mixes images, sam, which takes gradients twice, or streamed, which sends
-images batch by batch; or a Vision Transformer that draws random numbers, vit. For all
-but the tutorial's, a third of the images have no label; for batch_norm and streamed, an
-array of weights that accompanies the images scales the loss. The main process writes
-FOLDER/NETWORK.npz: the loss of every step, the state after the last step, the logits of
-the test images and, for the tutorial's network, the random draws of a step.
+mixtures, which mixes images, augmented, which distorts them in other ways, sam, which
+takes gradients twice, or streamed, which sends images batch by batch; or a Vision
+Transformer that draws random numbers, vit. For all but the tutorial's, a third of the
+images have no label; for batch_norm and streamed, an array of weights that accompanies
+the images scales the loss. The main process writes FOLDER/NETWORK.npz: the loss of
+every step, the state after the last step, the logits of the test images and, for the
+tutorial's network, the random draws of a step.
 """
 
 import dataclasses
@@ -49,7 +50,8 @@ def draws(program: Program, strategy_: Strategy) -> Callable:
         split = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
         crops = jax.vmap(crop)(split[:, 0], images)
         drawn = {
-            "crops": jax.vmap(augment.random_flip)(split[:, 1], crops),
+            "crops": crops,
+            "flips": jax.vmap(jax.random.bernoulli)(split[:, 1]),
             "brightness": jax.vmap(jax.random.uniform)(split[:, 2]),
             "contrast": jax.vmap(jax.random.uniform)(split[:, 3]),
         }
@@ -128,6 +130,11 @@ if __name__ == "__main__":
         },
         "sam": {"model": "batch_norm", "optimizer": "sam(sgd)"},
         "vit": {"model": VIT},
+        "augmented": {
+            "model": "batch_norm",
+            "distortions": "random_resized_crop, affine(prob=0.8), color_jitter, "
+            "trivial_augment, augmix, random_erasing, choice(mixup, cutmix)",
+        },
     }
     settings["streamed"] = settings["batch_norm"]
     if rest:

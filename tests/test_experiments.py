@@ -83,7 +83,17 @@ def test_distortions_are_timed_beside_the_step(tmp_path):
     text = call_experiment("speed.distortions", *sizes, f"--json={path}")
     [record] = json.loads(path.read_text())["recipes"]
     assert 0 < np.median(record["distortions"]) < np.median(record["step"])
-    assert cells(text, "tutorial")[0] == f"{np.median(record['distortions']):.1f}"
+    assert cells(text, "tutorial")[1] == f"{np.median(record['distortions']):.1f}"
+
+
+@pytest.mark.slow
+def test_chosen_distortions_are_timed_in_place_of_the_recipes(tmp_path):
+    path = tmp_path / "kept.json"
+    applied = ["--distortions=crop", "--distortions=crop, flip"]
+    sizes = ("--recipes=tutorial", "--rounds=1", *applied)
+    call_experiment("speed.distortions", *sizes, f"--json={path}")
+    records = json.loads(path.read_text())["recipes"]
+    assert [f"--distortions={record['applied']}" for record in records] == applied
 
 
 @pytest.mark.slow

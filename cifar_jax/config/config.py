@@ -1,6 +1,5 @@
 """The config of a run: one frozen dataclass, from which the train flags are made."""
 
-import collections
 import dataclasses
 import math
 from typing import Any, get_args
@@ -11,7 +10,6 @@ from cifar_jax.config.recipes import RECIPES
 from cifar_jax.data import distortions
 from cifar_jax.data.changes import DATA_CHANGES
 from cifar_jax.data.cifar.cifar100 import LABELS
-from cifar_jax.data.distortions import DISTORTIONS, MIXTURES
 from cifar_jax.data.normalization import NORMALIZATIONS
 from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.data.views import VIEWS
@@ -173,7 +171,7 @@ class Config:
     distortions: str = option(
         "crop, flip, brightness(63), contrast(0.8)",
         "Random distortions of training images, in this order.",
-        registry=collections.ChainMap(MIXTURES, DISTORTIONS),
+        registry=distortions.CHOICES,
         check=distortions.parse,
         fixed=True,
     )

@@ -38,11 +38,6 @@ def corners(
     return [row[:, side] for row in rows for side in (left, right)]
 
 
-def random_flip(key: Key[Array, ""], image: Num[Array, "h w c"]) -> Num[Array, "h w c"]:
-    """Flips the image left to right with probability 1/2."""
-    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
-
-
 def adjust_contrast(
     image: Float[Array, "h w c"], factor: float | Float[Scalar, ""]
 ) -> Float[Array, "h w c"]:

@@ -58,21 +58,6 @@ def test_corners():
     np.testing.assert_array_equal(augment.corners(image, 24), expected)
 
 
-def test_random_flip_mirrors_half_of_the_images():
-    image = jnp.arange(12, dtype=jnp.uint8).reshape(2, 2, 3)
-    flipped = jax.vmap(augment.random_flip, (0, None))(many_keys(20_000), image)
-    mirrored = (flipped == image[:, ::-1]).all(axis=(1, 2, 3))
-    assert (mirrored | (flipped == image).all(axis=(1, 2, 3))).all()
-    assert_equally_likely(mirrored.astype(int), outcomes=2)
-
-
-@settings(deadline=None)
-@given(key=keys, image=small_images)
-def test_random_flip_twice_is_the_identity(key, image):
-    twice = augment.random_flip(key, augment.random_flip(key, image))
-    np.testing.assert_array_equal(twice, image)
-
-
 def test_random_brightness_adds_one_uniform_delta():
     image = jnp.zeros((3, 2, 3))
     brightened = jax.vmap(augment.random_brightness, (0, None))(

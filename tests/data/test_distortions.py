@@ -77,6 +77,14 @@ def test_cutout_grays_a_square_that_may_reach_beyond_the_edge(size):
     np.testing.assert_array_equal(images[0][untouched], IMAGE[untouched])
 
 
+def test_the_mean_height_of_a_square_of_cutout_is_the_documented_one():
+    black = jnp.zeros((32, 32, 1)).at[0, 0].set(1.0)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    images = jax.vmap(lambda key: Cutout(16)(key, black, example()))(keys)
+    heights = (images[:, 1:, 1:] > 0).any(axis=2).sum(axis=1)
+    assert float(heights.mean()) == pytest.approx(14, abs=0.6)
+
+
 BATCH = jnp.asarray(
     np.random.RandomState(1).uniform(0, 255, (5, 8, 8, 3)).astype(np.float32)
 )
@@ -130,3 +138,19 @@ def test_the_rectangle_of_cutmix_is_as_large_as_drawn():
     side = 0.5**0.5
     assert float(shares.mean()) == pytest.approx((side - side**2 / 4) ** 2, abs=0.02)
     assert float(shares.max()) == pytest.approx(0.5, abs=0.03)
+
+
+def test_cutmix_keeps_more_if_its_sides_are_truncated():
+    images, targets = jnp.zeros((2, 32, 32, 1)), jnp.eye(2)
+    draw = functools.partial(Cutmix(), images=images, targets=targets)
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    kept = jax.vmap(lambda key: draw(key)[1][0, 0])(keys)
+    assert float(kept.mean()) == pytest.approx(0.679, abs=0.006)
+    # The authors' code.
+    random = np.random.default_rng(0)
+    half = (32 * np.sqrt(1 - random.beta(1, 1, 200_000))).astype(int) // 2
+    sides = [
+        np.clip(center + half, 0, 32) - np.clip(center - half, 0, 32)
+        for center in random.integers(32, size=(2, 200_000))
+    ]
+    assert 1 - np.prod(sides, axis=0).mean() / 32**2 == pytest.approx(0.701, abs=0.003)

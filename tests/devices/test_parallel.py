@@ -106,9 +106,9 @@ def until(words: str, process: subprocess.Popen) -> str:
 # The networks whose steps one start of steps_on_devices.py takes, by its mode, devices
 # and processes.
 NETWORKS = {
-    ("jit", 1, 1): ("tutorial", "batch_norm", "mixtures", "sam", "vit"),
+    ("jit", 1, 1): ("tutorial", "batch_norm", "mixtures", "sam", "vit", "augmented"),
     ("jit", 2, 1): ("tutorial",),
-    ("jit", 8, 1): ("batch_norm", "mixtures", "sam", "vit"),
+    ("jit", 8, 1): ("batch_norm", "mixtures", "sam", "vit", "augmented"),
     ("jit", 8, 2): ("tutorial", "batch_norm", "streamed"),
     ("pmap", 8, 1): ("batch_norm", "mixtures", "sam", "streamed"),
     ("pmap", 8, 2): ("tutorial",),
@@ -167,7 +167,7 @@ def test_many_devices_take_the_steps_of_one(run_steps, mode, num_devices, proces
 
 def assert_same_steps(found, expected, what):
     assert found.keys() == expected.keys()
-    for name in {"crops", "brightness", "contrast"} & expected.keys():
+    for name in {"crops", "flips", "brightness", "contrast"} & expected.keys():
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
     for kind, bound in BOUNDS.items():
         wanted, got = (

@@ -26,6 +26,7 @@ OTHERS = {
     "another loss": {"loss": "squared_error", "learning_rate": 0.01},
     "mixed images": {"distortions": "crop, alternating_flip, mixup(1)"},
     "pasted images": {"distortions": "translate(2), cutout(5), cutmix"},
+    "policies": {"distortions": "crop, flip, trivial_augment, choice(mixup, cutmix)"},
     "smooth labels": {"loss": "cross_entropy(label_smoothing=0.1)"},
     "wrappers": {"optimizer": "clip(lookahead(adamw, period=2))"},
     "half an update": {"optimizer": "accumulate(sgd(momentum=0.9), every=2)"},

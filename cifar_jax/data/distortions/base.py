@@ -26,7 +26,10 @@ class Example:
 
 @runtime_checkable
 class Distortion(Protocol):
-    """What a class in DISTORTIONS provides; its dataclass fields are its options."""
+    """What a class in DISTORTIONS provides; its dataclass fields are its options.
+
+    On the command line, `prob` is an option of each; see `chance.WithProb`.
+    """
 
     def __call__(
         self, key: Key[Array, ""], image: Num[Array, "h w c"], example: Example
