@@ -199,7 +199,11 @@ def test_dropout_is_for_training():
 @pytest.mark.slow
 def test_some_train_and_eight_devices_see_the_losses_of_one():
     # The others take minutes to compile.
-    chosen = [model for model in SMALL if model.startswith(("lenet", "mobile", "shuf"))]
+    chosen = [
+        "lenet",
+        "efficientnet_b0(width=0.1, depth=0.3)",
+        "shufflenet(depths=(1, 1, 1))",
+    ]
     done = subprocess.run(
         [sys.executable, "losses_on_devices.py", "32", *chosen],
         cwd=pathlib.Path(__file__).parents[1],
@@ -214,4 +218,4 @@ def test_some_train_and_eight_devices_see_the_losses_of_one():
     for model, (on_one, on_eight) in found.items():
         assert len(on_one) == 3
         assert np.isfinite(on_one).all(), model
-        np.testing.assert_allclose(on_eight, on_one, rtol=1e-4, err_msg=model)
+        np.testing.assert_allclose(on_eight, on_one, rtol=1e-5, err_msg=model)
