@@ -14,6 +14,7 @@ import pytest
 from helpers import environment
 
 from cifar_jax import models, plugins
+from cifar_jax.data import distortions
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "extending.md").read_text()
@@ -168,3 +169,14 @@ def test_the_networks_of_the_table_exist():
         names = re.findall(r"`(\w+)`", row)
         assert names
         assert set(names) <= models.MODELS.keys()
+
+
+def test_the_distortions_of_the_table_are_all_there_are():
+    rows = TEXT.split("| name and options |")[1].split("\n\n")[0].splitlines()[2:]
+    cells = [text for row in rows for text in re.findall(r"`(.*?)`", row.split("|")[1])]
+    assert {cell.split("(")[0] for cell in cells} == set(distortions.CHOICES)
+    for cell in cells:
+        name = cell.split("(")[0]
+        if name not in ("choice", "random_resized_crop"):
+            assert distortions.parse(cell) == distortions.parse(name)
+        assert distortions.parse(cell)

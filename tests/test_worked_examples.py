@@ -8,7 +8,8 @@ import pytest
 from run_experiments import ROOT, call_experiment
 
 from cifar_jax import UserError, load_data, models
-from experiments.course import contact_sheet, convolution, layers
+from cifar_jax.data.distortions import CHOICES, operations
+from experiments.course import augmentations, contact_sheet, convolution, layers
 
 
 def by_hand(image, top, left, height, width):
@@ -155,6 +156,25 @@ def test_the_contact_sheet(tmp_path):
     for number, image in enumerate(shown):
         of_class = digits.train.images[digits.train.labels == number // 10]
         assert (of_class == image).all(axis=(1, 2, 3)).any()
+
+
+@pytest.mark.slow
+def test_every_distortion_and_operation_is_drawn(tmp_path):
+    call_experiment(
+        "course.augmentations", "--dataset=digits", f"--results_dir={tmp_path}"
+    )
+    assert (tmp_path / "augmentations.png").stat().st_size > 10_000
+    shown = augmentations.DISTORTIONS + augmentations.MIXTURES
+    names = {text.split("(")[0] for text in shown}
+    # They look like others, or only choose between others.
+    similar = {"center_crop", "alternating_flip", "choice"}
+    assert names | similar == set(CHOICES)
+    images = augmentations.choose(load_data("digits"), seed=0)
+    assert len(images) == augmentations.PER_ROW
+    identity = augmentations.transform(images, operations.IDENTITY)
+    np.testing.assert_array_equal(identity, images)
+    inverted = augmentations.transform(images, operations.INVERT)
+    np.testing.assert_array_equal(inverted, 255 - images)
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ To run it in a throwaway environment:
     pip install torch==2.13.0 torchvision==0.28.0
     cd tests && python -m golden.make_augmentations
 
-They are those of transforms.v2 for tensors of bytes. Pillow's own operations, which
-torchvision uses for its images, round where these truncate.
+They are those of transforms.v2 for tensors of bytes. It also prints by how much the
+older transforms differ from them, and those of Pillow's images, by operation.
 """
 
 import pathlib
@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 import torch
 from golden import augmentation_inputs as inputs
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import InterpolationMode, autoaugment, v2
 from torchvision.transforms.v2 import functional
 
 NAMES = (
@@ -58,6 +58,31 @@ def operations(policy: v2.Transform, bins: int, chosen: tuple[int, ...]) -> np.n
                 )
                 found[NAMES.index(name), place, number] = as_array(done)
     return found
+
+
+def print_differences() -> None:
+    """Prints the largest difference from tensors in v2, and the share that differs."""
+    policy, mode = v2.TrivialAugmentWide(), InterpolationMode.NEAREST
+    older = autoaugment.TrivialAugmentWide()._augmentation_space(31)
+    images = [functional.to_pil_image(image) for image in IMAGES]
+    for name, (values, _) in policy._AUGMENTATION_SPACE.items():
+        row = values(31, *SIZE)
+        pairs = [(0.0, 0.0)] if row is None else zip(row, older[name][0], strict=True)
+        found: dict[str, list] = {"transforms": [], "Pillow": []}
+        for magnitude, older_magnitude in pairs:
+            numbers = name, float(magnitude), mode, policy._fill
+            apply = policy._apply_image_or_video_transform
+            tensors = as_array(apply(IMAGES, *numbers)).astype(int)
+            before = (name, float(older_magnitude), mode, None)
+            older_tensors = as_array(autoaugment._apply_op(IMAGES, *before))
+            pictures = np.stack([np.asarray(apply(i, *numbers)) for i in images])
+            found["transforms"].append(np.abs(older_tensors - tensors))
+            found["Pillow"].append(np.abs(pictures - tensors))
+        texts = [
+            f"{kind} {np.max(differences)} in {np.mean(np.array(differences) > 0):.2%}"
+            for kind, differences in found.items()
+        ]
+        print(f"{name}: {', '.join(texts)}")
 
 
 def affine(mode: InterpolationMode) -> np.ndarray:
@@ -114,6 +139,7 @@ def main() -> None:
         found[f"resized_{number}"] = as_array(resized)
     path = pathlib.Path(__file__).with_name("augmentations.npz")
     np.savez_compressed(path, **found, **rectangles())
+    print_differences()
 
 
 if __name__ == "__main__":

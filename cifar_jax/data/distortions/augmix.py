@@ -62,24 +62,25 @@ class AugMix:
         weights = (1 - share) * jax.random.dirichlet(weights_key, alphas)
         keys = jax.random.split(chains_key, self.mixture_width)
         chains = jax.vmap(self._chain, (0, None))(keys, image)
-        mixed = share * image + jnp.einsum("n,nhwc->hwc", weights, chains)
+        mixed = share * image + (weights[:, None, None, None] * chains).sum(axis=0)
         return jnp.clip(mixed, 0, 255).astype(jnp.uint8)
 
     def _chain(
         self, key: Key[Array, ""], image: UInt8[Array, "h w c"]
     ) -> UInt8[Array, "h w c"]:
         """Returns the image after a random chain of operations."""
-        choices = (*ops.AFFINE, *(ops.BLENDS if self.all_ops else ()), *_VALUES)
+        choices = (
+            *ops.AFFINE,
+            *(ops.BLENDS if self.all_ops else ()),
+            *_VALUES,
+        )
         magnitudes = SPACE.magnitudes(*image.shape[:2])[:, : self.severity]
         depth_key, own = jax.random.split(key)
-        depths = (
-            range(1, _DEEPEST + 1) if self.chain_depth == -1 else (self.chain_depth,)
-        )
-        depth = jax.random.choice(depth_key, jnp.array(depths))
-        for place, step_key in enumerate(jax.random.split(own, depths[-1])):
+        deepest = _DEEPEST if self.chain_depth == -1 else self.chain_depth
+        lowest = 1 if self.chain_depth == -1 else deepest
+        depth = jax.random.randint(depth_key, (), lowest, deepest + 1)
+        for place, step_key in enumerate(jax.random.split(own, deepest)):
             operation, magnitude = draw(step_key, choices, magnitudes)
-            operation = jnp.stack([jnp.int32(ops.IDENTITY), operation])[
-                (place < depth).astype(jnp.int32)
-            ]
+            operation = jnp.where(place < depth, operation, ops.IDENTITY)
             image = ops.transform(image, operation, magnitude, "bilinear")
         return image

@@ -44,6 +44,7 @@ class Sometimes:
         if distorted.shape != image.shape:
             image = augment.central_crop(image, example.size)
         chosen = jax.random.bernoulli(key, self.prob).astype(jnp.int32)
+        # Unlike jnp.where, this lets XLA compute only what is picked.
         return jnp.stack([image, distorted])[chosen]
 
 

@@ -90,11 +90,11 @@ class AutoAugment:
         policy = jax.random.choice(policy_key, jnp.array(CIFAR10))
         for own, (operation, prob, place) in zip(keys, policy, strict=True):
             prob_key, sign_key = jax.random.split(own)
-            applied = jax.random.bernoulli(prob_key, prob).astype(jnp.int32)
-            either = jnp.stack([jnp.int32(ops.IDENTITY), operation.astype(jnp.int32)])
+            applied = jax.random.bernoulli(prob_key, prob)
+            operation = jnp.where(applied, operation, ops.IDENTITY).astype(jnp.int32)
             sign = jax.random.bernoulli(sign_key).astype(jnp.int32)
-            index = either[applied], place.astype(jnp.int32), sign
-            image = ops.transform(image, either[applied], magnitudes[index])
+            magnitude = magnitudes[operation, place.astype(jnp.int32), sign]
+            image = ops.transform(image, operation, magnitude)
         return image
 
 

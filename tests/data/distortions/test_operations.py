@@ -110,9 +110,10 @@ def test_blends_are_torchvisions(operation):
 
 
 @pytest.mark.parametrize("operation", ops.VALUES, ids=lambda o: ops.NAMES[o])
-def test_tables_are_torchvisions(operation):
-    found, expected, _ = results(operation, "trivial", inputs.BINS, "nearest")
-    np.testing.assert_array_equal(found, expected)
+def test_new_values_are_torchvisions(operation):
+    for policy, bins in (("trivial", inputs.BINS), ("augmix", inputs.AUGMIX_BINS)):
+        found, expected, _ = results(operation, policy, bins, "nearest")
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_the_identity_changes_nothing():
