@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key, Num
 from cifar_jax.checks import check_range
 from cifar_jax.data import augment
 from cifar_jax.data.distortions.base import Distortion, Example, Mixture
+from cifar_jax.data.distortions.picking import pick
 
 # The coin is drawn from the key itself, everything else from a key made with this.
 _REST = zlib.crc32(b"rest")
@@ -44,8 +45,7 @@ class Sometimes:
         if distorted.shape != image.shape:
             image = augment.central_crop(image, example.size)
         chosen = jax.random.bernoulli(key, self.prob).astype(jnp.int32)
-        # Unlike jnp.where, this lets XLA compute only what is picked.
-        return jnp.stack([image, distorted])[chosen]
+        return pick((image, distorted), chosen)
 
 
 @dataclasses.dataclass(frozen=True)

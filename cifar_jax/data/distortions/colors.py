@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key, Num, Scalar, UInt8
 
 from cifar_jax.checks import check_range
 from cifar_jax.data.distortions.base import Example
+from cifar_jax.data.distortions.picking import pick
 
 
 def as_bytes(image: Num[Array, "h w c"]) -> UInt8[Array, "h w c"]:
@@ -140,6 +141,5 @@ class ColorJitter:
                 blend(image, luma(image), factors[2]),
                 shift_hue(image, shift),
             )
-            # XLA computes only what is picked.
-            image = jnp.stack(alternatives)[kind]
+            image = pick(alternatives, kind)
         return image

@@ -1,9 +1,7 @@
 """The operations that AutoAugment and its successors choose from, without branches.
 
-Under vmap, a branch for each operation would compute all of them for every image. Here
-they are seven alternatives, of which each image picks one. XLA fuses the alternatives
-with what picks from them, so that only the pixels that are picked are computed. The one
-thing that all images pay for is their histogram, which equalize needs.
+There are seven alternatives, of which each image picks one. The only thing that is
+computed for all images is their histogram, which equalize needs.
 """
 
 import jax
@@ -12,6 +10,7 @@ from jaxtyping import Array, Float, Int, Integer, Scalar, Shaped, UInt8
 
 from cifar_jax.data.distortions.affine import Interpolation, inverse_matrix, resample
 from cifar_jax.data.distortions.colors import blend, luma, mean_luma
+from cifar_jax.data.distortions.picking import pick
 
 NAMES = (
     *("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate"),
@@ -22,7 +21,7 @@ IDENTITY = 0
 AFFINE = SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y, ROTATE = range(1, 6)
 BLENDS = BRIGHTNESS, COLOR, CONTRAST, SHARPNESS = range(6, 10)
 VALUES = POSTERIZE, SOLARIZE, AUTOCONTRAST, EQUALIZE, INVERT = range(10, 15)
-# The alternative that computes each operation. XLA would not fuse more than eight.
+# The alternative that computes each operation.
 _ALTERNATIVES = (*(0, 0, 0, 0, 0, 0), *(1, 2, 1, 3), *(4, 4, 5, 6, 4))
 
 
@@ -55,8 +54,7 @@ def transform(
         _stretch(image, counts),
         _equalize(image, counts),
     )
-    chosen = _pick(jnp.array(_ALTERNATIVES), operation)
-    return _pick(jnp.stack(alternatives), chosen)
+    return pick(alternatives, _look_up(jnp.array(_ALTERNATIVES), operation))
 
 
 def _matrix(
@@ -135,7 +133,7 @@ def _equalize(
     of_highest = jnp.where(below + counts == size, counts, 0).astype(jnp.int32)
     # How many pixels share a value; those of the highest one are not counted.
     step = jnp.floor((size - of_highest.max(axis=1)) / 255)
-    rank = jax.vmap(_pick, (0, 2), 2)(below, image)
+    rank = jax.vmap(_look_up, (0, 2), 2)(below, image)
     equalized = (rank + jnp.floor(step / 2)) / jnp.maximum(step, 1)
     equalized = jnp.clip(equalized, 0, 255).astype(jnp.uint8)
     return jnp.where(step > 0, equalized, image)
@@ -152,6 +150,6 @@ def _count_below(counts: Float[Array, "c 256"]) -> Float[Array, "c 256"]:
     return (within + before[..., None]).reshape(-1, 256)
 
 
-def _pick(array: Shaped[Array, "n ..."], places: Integer[Array, "..."]) -> Array:
+def _look_up(array: Shaped[Array, "n ..."], places: Integer[Array, "..."]) -> Array:
     """Returns array[places], without checks that the places exist."""
     return array.at[places].get(mode="promise_in_bounds")
