@@ -16,7 +16,7 @@ from absl import flags
 from flax import linen as nn
 from jaxtyping import PyTree
 
-from cifar_jax import Dataset, Network, Split, load_trained, read_run
+from cifar_jax import Config, Dataset, Network, Split, fit, load_trained, read_run
 from cifar_jax import command as command_lib
 from cifar_jax.devices import sharding
 from cifar_jax.devices.strategies import STRATEGIES, Strategy
@@ -97,6 +97,13 @@ def make_dataset(train: int = 64, test: int = 20, seed: int = 0) -> Dataset:
 
 def silent(line: str) -> None:
     """Discards a log line."""
+
+
+def logged_losses(config: Config, dataset: Dataset) -> list[float]:
+    """Trains, and returns the losses in the log lines."""
+    lines: list[str] = []
+    fit(config, dataset, log=lines.append)
+    return [float(x.split("loss = ")[1].split()[0]) for x in lines if "loss = " in x]
 
 
 class OnDisk:

@@ -11,16 +11,15 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen.initializers import variance_scaling, zeros_init
+from flax.linen.initializers import zeros_init
 from flax.typing import Dtype
 from jaxtyping import Array, Float, Key, PyTree
 
 from cifar_jax.checks import check_range
 from cifar_jax.models.activations import gelu
+from cifar_jax.models.initializers import torch_uniform
 from cifar_jax.models.network import Network
 
-# Uniform up to 1 / sqrt(inputs), as PyTorch initializes all its layers.
-_uniform = variance_scaling(1 / 3, "fan_in", "uniform")
 # Added to the variances before whitening divides by their square roots.
 _WHITENING_EPSILON = 5e-4
 _WHITENING_SIZE = 2
@@ -35,7 +34,7 @@ def partly_identity(
     PyTorch: `dirac_`.)
     """
     height, width, inputs, outputs = shape
-    kernel = _uniform(key, shape, dtype)
+    kernel = torch_uniform(key, shape, dtype)
     copies = min(inputs, outputs)
     kernel = kernel.at[..., :copies].set(0)
     center = kernel[height // 2, width // 2].at[:, :copies].set(jnp.eye(inputs, copies))
@@ -46,7 +45,7 @@ def unit_variance_uniform(
     key: Key[Array, ""], shape: tuple[int, ...], dtype: Dtype = jnp.float32
 ) -> Float[Array, "..."]:
     """Returns an initial kernel whose values have a standard deviation of exactly 1."""
-    kernel = _uniform(key, shape, dtype)
+    kernel = torch_uniform(key, shape, dtype)
     return kernel / kernel.std(ddof=1)
 
 
@@ -136,7 +135,7 @@ class Airbench(Network):
         for number, width in enumerate(self.widths, 1):
             x = self.group(x, width, f"group{number}", train)
         x = self.max_pool(x, (3, 3), (3, 3)).reshape(x.shape[0], -1)
-        head_init = unit_variance_uniform if self.muon else _uniform
+        head_init = unit_variance_uniform if self.muon else torch_uniform
         return self.predictions(x, head_init, use_bias=False) * self.logit_scale
 
     def init_from_data(

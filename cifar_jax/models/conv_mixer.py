@@ -8,17 +8,14 @@ from typing import Any
 
 import jax
 from flax import linen as nn
-from flax.linen.initializers import variance_scaling
 from flax.typing import Initializer
 from jaxtyping import Array, Float
 
 from cifar_jax.checks import check_range
 from cifar_jax.models.activations import gelu
+from cifar_jax.models.initializers import torch_uniform
 from cifar_jax.models.network import Network
 from cifar_jax.models.patches import check_patches
-
-# Uniform up to 1 / sqrt(inputs), as PyTorch initializes all its layers.
-_uniform = variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class ConvMixer(Network):
@@ -65,7 +62,7 @@ class ConvMixer(Network):
                 feature_group_count=self.width,
             )
             x = self.layer(x, 1, f"{name}_channels", train, self.width)
-        return self.predictions(x.mean(axis=(1, 2)), _uniform)
+        return self.predictions(x.mean(axis=(1, 2)), torch_uniform)
 
     def layer(
         self,
@@ -90,7 +87,7 @@ class ConvMixer(Network):
             self.width,
             (size, size),
             f"{name}_conv",
-            kernel_init=_uniform,
+            kernel_init=torch_uniform,
             bias_init=_uniform_up_to(inputs**-0.5),
             **options,
         )

@@ -11,14 +11,14 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cifar_jax.checks import check_range
-from cifar_jax.models.normalized import NormalizedNetwork
+from cifar_jax.models.normalized import Activated
 
 # For each tree: its width, as a multiple of the first convolution's, its levels, and
 # the stride of its first blocks.
 TREES = ((4, 1, 1), (8, 2, 2), (16, 2, 2), (32, 1, 2))
 
 
-class DLA(NormalizedNetwork):
+class DLA(Activated):
     """DLA-34 as commonly used for CIFAR: the image is halved only three times.
 
     As in kuangliu/pytorch-cifar, a tree of several levels also aggregates the output of

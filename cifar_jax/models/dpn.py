@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cifar_jax.checks import check_range
-from cifar_jax.models.resnet import Normalized
+from cifar_jax.models.resnet import Residual
 
 # Channels of the first convolution; groups of each 3x3 convolution.
 STEM = 64
@@ -22,7 +22,7 @@ RESIDUAL = (256, 512, 1024, 2048)
 GROWTH = (16, 32, 24, 128)
 
 
-class DPN(Normalized):
+class DPN(Residual):
     """Dual path network for CIFAR as in kuangliu/pytorch-cifar.
 
     The first convolution and the first stage keep the size of the image. It is
@@ -48,7 +48,7 @@ class DPN(Normalized):
         for stage, depth in enumerate(self.depths):
             for index in range(1, depth + 1):
                 x = self.block(x, stage, index, train)
-        return self.head(x)
+        return self.classify(x)
 
     def block(self, x: Array, stage: int, index: int, train: bool) -> Array:
         """Applies 1x1, 3x3 and 1x1 convolutions; the index counts from 1."""

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from cifar_jax.checks import check_range
 from cifar_jax.models.mobilenet_v2 import scaled
-from cifar_jax.models.normalized import NormalizedNetwork
+from cifar_jax.models.normalized import Activated
 
 # For each stage: how many times as many channels its blocks have inside, its width, the
 # number of blocks, the size of their kernels, and the stride of the first block.
@@ -29,7 +29,7 @@ STAGES = (
 )
 
 
-class EfficientNet(NormalizedNetwork):
+class EfficientNet(Activated):
     """EfficientNet as commonly used for CIFAR, by default B0.
 
     As in kuangliu/pytorch-cifar, the first convolution keeps the image's size, and the

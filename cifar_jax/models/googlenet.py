@@ -11,7 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cifar_jax.checks import check_range
-from cifar_jax.models.normalized import NormalizedNetwork
+from cifar_jax.models.normalized import Activated
 
 
 class Widths(NamedTuple):
@@ -54,7 +54,7 @@ STAGES = (
 )
 
 
-class GoogLeNet(NormalizedNetwork):
+class GoogLeNet(Activated):
     """GoogLeNet as commonly used for CIFAR: BatchNorm, and a stem that keeps the size.
 
     As in kuangliu/pytorch-cifar, two 3x3 convolutions replace each 5x5 one, and there

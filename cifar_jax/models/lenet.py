@@ -6,13 +6,10 @@ LeCun et al., "Gradient-based learning applied to document recognition", 1998.
 from typing import ClassVar
 
 from flax import linen as nn
-from flax.linen.initializers import variance_scaling
 from jaxtyping import Array, Float
 
+from cifar_jax.models.initializers import torch_uniform
 from cifar_jax.models.network import Network
-
-# Uniform up to 1 / sqrt(inputs), as PyTorch initializes all its layers.
-_uniform = variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class LeNet(Network):
@@ -34,12 +31,12 @@ class LeNet(Network):
         x = images
         for width, name in ((6, "conv1"), (16, "conv2")):
             conv = self.convolution(
-                width, (5, 5), name, padding="VALID", kernel_init=_uniform
+                width, (5, 5), name, padding="VALID", kernel_init=torch_uniform
             )
             x = self.tap(name, nn.relu(conv(x)))
             x = self.max_pool(x, (2, 2), (2, 2))
         x = x.reshape(x.shape[0], -1)
         for width, name in ((120, "fc1"), (84, "fc2")):
-            dense = self.dense(width, name, kernel_init=_uniform)
+            dense = self.dense(width, name, kernel_init=torch_uniform)
             x = self.tap(name, nn.relu(dense(x)))
-        return self.predictions(x, _uniform)
+        return self.predictions(x, torch_uniform)

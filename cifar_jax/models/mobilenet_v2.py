@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cifar_jax.checks import check_range
-from cifar_jax.models.normalized import NormalizedNetwork
+from cifar_jax.models.normalized import Activated
 
 # For each stage: how many times as many channels its blocks have inside, its width, the
 # number of blocks, and the stride of the first one.
@@ -36,7 +36,7 @@ def scaled(channels: int, factor: float) -> int:
     return nearest if nearest >= 0.9 * exact else nearest + 8
 
 
-class MobileNetV2(NormalizedNetwork):
+class MobileNetV2(Activated):
     """MobileNetV2 as commonly used for CIFAR: the image is halved only three times.
 
     As in kuangliu/pytorch-cifar, it differs from the paper in three more ways: ReLU is

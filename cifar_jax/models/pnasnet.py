@@ -11,10 +11,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cifar_jax.checks import check_range
-from cifar_jax.models.normalized import NormalizedNetwork
+from cifar_jax.models.normalized import Activated
 
 
-class PNASNetA(NormalizedNetwork):
+class PNASNetA(Activated):
     """The smaller of two networks of kuangliu/pytorch-cifar after the paper.
 
     Three stages of cells, each the sum of one convolution and pooling. Unlike in the

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cifar_jax.checks import check_range
-from cifar_jax.models.resnet import Normalized
+from cifar_jax.models.resnet import Residual
 from cifar_jax.models.squeeze_excitation import squeeze_and_excite
 
 # Channels of the first convolution.
@@ -18,7 +18,7 @@ STEM = 64
 STRIDES = (1, 1, 2, 2)
 
 
-class RegNet(Normalized):
+class RegNet(Residual):
     """RegNet for CIFAR as in kuangliu/pytorch-cifar.
 
     The first convolution and the first two stages keep the size of the image. It is
@@ -61,7 +61,7 @@ class RegNet(Normalized):
             for index in range(1, depth + 1):
                 name = f"conv{stage}_block{index}"
                 x = self.block(x, width, strides if index == 1 else 1, name, train)
-        return self.head(x)
+        return self.classify(x)
 
     def block(
         self, x: Array, width: int, strides: int, name: str, train: bool

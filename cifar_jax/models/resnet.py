@@ -9,11 +9,12 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen.initializers import glorot_uniform, he_normal, normal
+from flax.linen.initializers import glorot_uniform
 from jaxtyping import Array, Float
 
 from cifar_jax.checks import check_range
 from cifar_jax.models.network import Network
+from cifar_jax.models.normalized import Normalized
 
 
 def stages(
@@ -114,13 +115,8 @@ class BottleneckResNet(ResNet, kw_only=True):
         )
 
 
-class Normalized(Network):
-    """A network whose convolutions are followed by BatchNorm instead of biases.
-
-    Convolution kernels are initialized as in He et al. (2015): normal, with variance 2
-    divided by the number of inputs. The dense layer is initialized as normal with
-    standard deviation 0.01, so that no class is strongly favored at the start.
-    """
+class Residual(Normalized):
+    """A network of residual blocks, which are activated after their sums."""
 
     def conv(
         self,
@@ -132,26 +128,12 @@ class Normalized(Network):
         train: bool,
         groups: int = 1,
     ) -> Array:
-        """Applies a convolution without bias and its BatchNorm."""
-        return self.normalized_convolution(
-            x,
-            width,
-            (size, size),
-            (f"{name}_conv", f"{name}_bn"),
-            train,
-            strides=strides,
-            padding=size // 2,
-            feature_group_count=groups,
-            use_bias=False,
-            kernel_init=he_normal(),
-        )
-
-    def head(self, x: Float[Array, "n h w c"]) -> Float[Array, "n classes"]:
-        """Returns the logits of the last block's output."""
-        return self.predictions(x.mean(axis=(1, 2)), normal(0.01))
+        """Applies a convolution and its BatchNorm, named as in keras.applications."""
+        names = (f"{name}_conv", f"{name}_bn")
+        return self.normalized(x, width, size, names, train, strides, groups)
 
 
-class CifarResNet(ResNet, Normalized):
+class CifarResNet(ResNet, Residual):
     """ResNet as commonly used for CIFAR: basic blocks and a size-preserving stem.
 
     It is initialized as described in `Normalized`.
@@ -165,7 +147,7 @@ class CifarResNet(ResNet, Normalized):
         x = nn.relu(self.conv(images, self.width, 3, 1, "conv1", train))
         x = self.tap("conv1_conv", x)
         block = functools.partial(self.block, train=train)
-        return self.head(stages(x, self.width, self.depths, block))
+        return self.classify(stages(x, self.width, self.depths, block))
 
     def block(
         self, x: Array, width: int, strides: int, name: str, train: bool

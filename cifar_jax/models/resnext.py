@@ -47,7 +47,9 @@ class ResNeXt(CifarBottleneckResNet):
         x = nn.relu(self.conv(images, STEM, 1, 1, "conv1", train))
         x = self.tap("conv1_conv", x)
         block = functools.partial(self.block, train=train)
-        return self.head(stages(x, self.cardinality * self.width, self.depths, block))
+        return self.classify(
+            stages(x, self.cardinality * self.width, self.depths, block)
+        )
 
     def block(
         self, x: Array, width: int, strides: int, name: str, train: bool

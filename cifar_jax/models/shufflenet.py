@@ -12,7 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cifar_jax.checks import check_range
-from cifar_jax.models.normalized import NormalizedNetwork
+from cifar_jax.models.normalized import Activated
 
 # Channels of the first stage, by the number of groups (table 1 of the paper). Each
 # later stage has twice as many.
@@ -28,7 +28,7 @@ def shuffle_channels(
     return jnp.swapaxes(grouped, -1, -2).reshape(x.shape)
 
 
-class ShuffleNet(NormalizedNetwork):
+class ShuffleNet(Activated):
     """ShuffleNet as commonly used for CIFAR: the image is halved only three times.
 
     As in kuangliu/pytorch-cifar, the first convolution is 1x1, and a ReLU follows the

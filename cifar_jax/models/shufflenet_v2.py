@@ -12,7 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cifar_jax.checks import check_range
-from cifar_jax.models.normalized import NormalizedNetwork
+from cifar_jax.models.normalized import Activated
 from cifar_jax.models.shufflenet import STEM_WIDTH, shuffle_channels
 
 # Channels of the three stages and of the last convolution (table 5 of the paper).
@@ -25,7 +25,7 @@ WIDTHS = {
 }
 
 
-class ShuffleNetV2(NormalizedNetwork):
+class ShuffleNetV2(Activated):
     """ShuffleNetV2 as commonly used for CIFAR: the image is halved only three times.
 
     Attributes:

@@ -34,7 +34,7 @@ DISTORTIONS = (
 MIXTURES = ("mixup(1.0)", "cutmix")
 # Of the magnitudes of trivial_augment, from 0 to 30.
 BIN = 14
-PER_ROW = 6
+PER_ROW = 4
 GAP = 2
 FLAGS = flags.FLAGS
 Images = NDArray[np.uint8]
@@ -69,13 +69,13 @@ def draw(images: Images, seed: int) -> Figure:
         "--distortions": {
             text: distort(images, text, key) for text in DISTORTIONS + MIXTURES
         },
-        f"operations with magnitude {BIN} of 30": {
+        f"operations, magnitude {BIN} of 30": {
             name: transform(images, operation)
             for operation, name in enumerate(operations.NAMES)
             if name != "identity"
         },
     }
-    figure = Figure(figsize=(9, 9), layout="constrained")
+    figure = Figure(figsize=(7.4, 9), layout="constrained")
     axes = figure.subplots(1, 2)
     for axis, (title, column) in zip(axes, columns.items(), strict=True):
         _draw_column(axis, title, {"the images": images} | column)

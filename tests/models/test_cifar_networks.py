@@ -4,11 +4,6 @@
 """
 
 import functools
-import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -194,28 +189,3 @@ def test_dropout_is_for_training():
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(trained(jax.random.key(0)), first)
     jax.jit(network.apply)(variables, images)  # no random stream is needed
-
-
-@pytest.mark.slow
-def test_some_train_and_eight_devices_see_the_losses_of_one():
-    # The others take minutes to compile.
-    chosen = [
-        "lenet",
-        "efficientnet_b0(width=0.1, depth=0.3)",
-        "shufflenet(depths=(1, 1, 1))",
-    ]
-    done = subprocess.run(
-        [sys.executable, "losses_on_devices.py", "32", *chosen],
-        cwd=pathlib.Path(__file__).parents[1],
-        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "True"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert [*found] == chosen
-    for model, (on_one, on_eight) in found.items():
-        assert len(on_one) == 3
-        assert np.isfinite(on_one).all(), model
-        np.testing.assert_allclose(on_eight, on_one, rtol=1e-5, err_msg=model)

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import make_dataset
+from helpers import logged_losses, make_dataset
 
-from cifar_jax import Config, UserError, fit, models
+from cifar_jax import Config, UserError, models
 
 
 def count(model: str, size: int = 32, num_classes: int = 10) -> int:
@@ -78,7 +78,5 @@ def test_it_learns():
         log_frequency=1,
         train_dir=None,
     )
-    lines: list[str] = []
-    fit(config, make_dataset(), log=lines.append)
-    losses = [float(x.split("loss = ")[1].split()[0]) for x in lines if "loss = " in x]
+    losses = logged_losses(config, make_dataset())
     assert losses[-1] < 0.5 * losses[0]

@@ -1,11 +1,5 @@
 """Tests residual and dense networks for CIFAR; see also test_golden_networks.py."""
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,8 +47,6 @@ SMALL = (
     "regnet_y_400mf(widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), group_width=4)",
     "dpn26(depths=(1, 1, 1, 1))",
 )
-# One of each kind of block.
-IN_SLOW_TEST = ("senet18", "resnet20", "densenet(", "resnext29", "regnet_y")
 
 
 def shapes(model: str, size: int = 32, **options):
@@ -167,26 +159,3 @@ def test_initializers(model, layer, sigma):
     kernel = np.asarray(initial(jax.random.key(0)))
     assert kernel.std() == pytest.approx(sigma, rel=0.03)
     assert abs(kernel.mean()) < 0.03 * sigma
-
-
-@pytest.mark.slow
-def test_small_ones_train_and_eight_devices_see_the_losses_of_one():
-    chosen = [
-        "wrn(depth=10, width=1, dropout=0.3)",
-        *(model for model in SMALL if model.startswith(IN_SLOW_TEST)),
-    ]
-    done = subprocess.run(
-        [sys.executable, "losses_on_devices.py", "8", *chosen],
-        cwd=pathlib.Path(__file__).parents[1],
-        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "True"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert [*found] == chosen
-    for model, (on_one, on_eight) in found.items():
-        assert len(on_one) == 3
-        assert np.isfinite(on_one).all(), model
-        np.testing.assert_allclose(on_eight, on_one, rtol=1e-5, err_msg=model)

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from helpers import logged_losses
 
-from cifar_jax import Config, UserError, fit, load_data, models
+from cifar_jax import Config, UserError, load_data, models
 from cifar_jax.models.vit import skip_at_random
 
 
@@ -131,8 +132,6 @@ def test_it_learns_digits_in_bfloat16():
         train_dir=None,
         use_fp16=True,
     )
-    lines: list[str] = []
-    fit(config, load_data("digits"), log=lines.append)
-    losses = [float(x.split("loss = ")[1].split()[0]) for x in lines if "loss = " in x]
+    losses = logged_losses(config, load_data("digits"))
     assert len(losses) == 80
     assert np.mean(losses[-10:]) < 0.95 * np.mean(losses[:10])
