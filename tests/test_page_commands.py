@@ -3,16 +3,20 @@
 Commands in running text are only parsed, by test_pages.py.
 """
 
+import json
 import pathlib
 import re
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import robustness_files
+from golden.pytorch_inputs import shapes_of_vit_s, tensor
 from helpers import call_in_process, make_dataset
 from PIL import Image
 from run_experiments import call_experiment
+from safetensors.numpy import save_file
 from test_own_pictures import write_pictures
 from test_pages import ADDED, TEXTS, block_lines, commands
 
@@ -97,6 +101,13 @@ def folder(tmp_path, monkeypatch, make_once, ten_classes) -> pathlib.Path:
     return tmp_path
 
 
+def write_vit_s(path: pathlib.Path) -> None:
+    """Writes random weights of the ViT that the page starts from."""
+    golden = np.load(pathlib.Path(__file__).parent / "golden" / "pytorch.npz")
+    shapes = shapes_of_vit_s(json.loads(str(golden["timm vit shapes"])))
+    save_file({name: tensor(name, shape) for name, shape in shapes.items()}, path)
+
+
 def run(words: list[str], folder: pathlib.Path) -> None:
     """Runs a command in a folder; fails if the command does."""
     module, *flags = words
@@ -131,6 +142,8 @@ def test_the_commands_of_the_page_run(page, folder, monkeypatch, request):
         keras = request.getfixturevalue("keras").applications
         keras.ResNet50(weights=None).save_weights("resnet50.weights.h5")
         keras.MobileNet(weights=None).save_weights("mobilenet.weights.h5")
+    if "=model.safetensors" in PAGES[page]:
+        write_vit_s(folder / "model.safetensors")
     for words in COMMANDS[page]:
         if not any(word in " ".join(words) for word in ELSEWHERE):
             run(words, folder)

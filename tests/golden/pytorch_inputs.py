@@ -37,3 +37,14 @@ def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     else:
         values *= 0.1
     return values.astype(np.float32)
+
+
+def shapes_of_vit_s(small: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of timm's vit_small_patch16_224, given those of `timm vit`."""
+    sizes = {24: 384, 3 * 24: 3 * 384, 4 * 24: 4 * 384, 8: 16, 4 * 4 + 1: 197, 10: 1000}
+    shapes = {}
+    for name, shape in small.items():
+        for block in range(12 if name.startswith("blocks.0.") else 1):
+            scaled = tuple(sizes.get(size, size) for size in shape)
+            shapes[name.replace("blocks.0.", f"blocks.{block}.")] = scaled
+    return shapes
