@@ -173,33 +173,34 @@ _FINETUNE: dict[str, Any] = {
 }
 
 
-# 300 epochs of AdamW in batches of 512, 10 of them to warm up: Touvron et al., Training
-# Data-Efficient Image Transformers, 2021, table 9, without what differs for images of
-# 32x32: crops instead of zooms, and no RandAugment or random erasing.
+# 300 epochs of AdamW in batches of 512: Touvron et al., Training Data-Efficient Image
+# Transformers, 2021, table 9, without repeated augmentation. As in their code, 32x32
+# images are cropped instead of zoomed. Magnitude 9 of 10 there is 27 of 30 here.
 _VIT: dict[str, Any] = {
     "max_steps": 29_297,
     "eval_frequency": 488,  # 5 epochs
     "batch_size": 512,
     "image_size": 32,
-    "distortions": "crop(padding=4), flip, cutmix",
+    "distortions": "crop(padding=4), flip, rand_augment(2, 27), "
+    "random_erasing(prob=0.25, value='random'), choice(mixup(0.8), cutmix(1.0))",
     "normalization": "channel",
     "loss": "cross_entropy(label_smoothing=0.1)",
     "learning_rate": 5e-4,
     "schedule": "cosine",
-    "warmup": 10 / 300,
+    "warmup": 5 / 300,
     "optimizer": "adamw",
     "weight_decay": 0.05,
     "average": "ema(0.999, ramp=True)",
 }
 
 # From https://github.com/locuslab/convmixer-cifar10, by the authors, for 25 epochs, but
-# with crops in place of RandAugment, and a learning rate that falls in a single line.
+# with a learning rate that falls in a single line, not in two.
 _CONV_MIXER: dict[str, Any] = {
     "max_steps": 2_442,
     "eval_frequency": 98,  # an epoch
     "batch_size": 512,
     "image_size": 32,
-    "distortions": "crop(padding=4), flip",
+    "distortions": "flip, rand_augment(2, 12)",
     "normalization": "channel",
     "learning_rate": 0.05,
     "schedule": "triangle(peak=0.4)",
@@ -317,7 +318,7 @@ RECIPES: dict[str, Recipe] = {
         },
     ),
     "vit_s": Recipe(
-        "A Vision Transformer for 32x32 images, 300 epochs with CutMix; not measured.",
+        "ViT-S for 32x32 images, 300 epochs of DeiT's augmentation; not measured.",
         _VIT | {"model": "vit_s(drop_path=0.1)"},
     ),
     "conv_mixer": Recipe(

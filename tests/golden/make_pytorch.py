@@ -33,6 +33,52 @@ def for_small_images(network: nn.Module) -> nn.Module:
     return network
 
 
+class WideBlock(nn.Module):
+    """A block with pre-activation, named as is usual for CIFAR."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        if inputs != outputs:
+            self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        activated = self.bn1(x).relu()
+        if hasattr(self, "convShortcut"):
+            x = self.convShortcut(activated)
+        return x + self.conv2(self.bn2(self.conv1(activated)).relu())
+
+
+class WideStage(nn.Module):
+    def __init__(self, inputs: int, outputs: int, blocks: int, stride: int) -> None:
+        super().__init__()
+        rest = [WideBlock(outputs, outputs, 1) for _ in range(blocks - 1)]
+        self.layer = nn.Sequential(WideBlock(inputs, outputs, stride), *rest)
+
+
+class WideResNet(nn.Module):
+    """WRN-depth-width, whose stages are called blocks, and blocks layers."""
+
+    def __init__(self, depth: int, width: int) -> None:
+        super().__init__()
+        blocks = (depth - 4) // 6
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.block1 = WideStage(16, 16 * width, blocks, 1)
+        self.block2 = WideStage(16 * width, 32 * width, blocks, 2)
+        self.block3 = WideStage(32 * width, 64 * width, blocks, 2)
+        self.bn1 = nn.BatchNorm2d(64 * width)
+        self.fc = nn.Linear(64 * width, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv1(x)
+        for stage in (self.block1, self.block2, self.block3):
+            x = stage.layer(x)
+        return self.fc(self.bn1(x).relu().mean((2, 3)))
+
+
 def timm_vit(**options: object) -> nn.Module:
     return timm.models.VisionTransformer(
         img_size=32,
@@ -58,6 +104,15 @@ NETWORKS = {
             torchvision_resnet.BasicBlock, [1, 1, 1, 1], num_classes=10
         )
     ),
+    "timm bottleneck": lambda: for_small_images(
+        timm.models.ResNet(timm.models.resnet.Bottleneck, (1, 1, 1, 1), num_classes=10)
+    ),
+    "torchvision bottleneck": lambda: for_small_images(
+        torchvision_resnet.ResNet(
+            torchvision_resnet.Bottleneck, [1, 1, 1, 1], num_classes=10
+        )
+    ),
+    "wide resnet": lambda: WideResNet(16, 2),
     "timm vit": timm_vit,
     "timm vit, mean": lambda: timm_vit(
         global_pool="avg", class_token=False, fc_norm=False

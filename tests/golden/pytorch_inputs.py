@@ -8,6 +8,9 @@ import numpy as np
 CASES = {
     "timm resnet": "resnet18(depths=(1, 1, 1, 1))",
     "torchvision resnet": "resnet18(depths=(1, 1, 1, 1))",
+    "timm bottleneck": "cifar_resnet50(depths=(1, 1, 1, 1))",
+    "torchvision bottleneck": "cifar_resnet50(depths=(1, 1, 1, 1))",
+    "wide resnet": "wrn(depth=16, width=2)",
     "timm vit": "vit_ti(patch=8, width=24, depth=2, heads=2)",
     "timm vit, mean": "vit_ti(patch=8, width=24, depth=2, heads=2, pool='mean')",
     "torchvision vit": "vit_ti(patch=8, width=24, depth=2, heads=2)",

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from cifar_jax.models.conv_mixer import ConvMixer
 from cifar_jax.models.mlp_mixer import MLPMixer
 from cifar_jax.models.network import Network
-from cifar_jax.models.resnet import CifarResNet
+from cifar_jax.models.preact_resnet import WideResNet
+from cifar_jax.models.resnet import CifarBottleneckResNet, CifarResNet
 from cifar_jax.models.vit import ViT
 
 # The names in PyTorch of each layer. One layer there may be several here, separated by
@@ -26,9 +27,24 @@ _RESNET: Table = {
     "conv{}_block{}_1_bn": ("layer{}.{}.bn1",),
     "conv{}_block{}_2_conv": ("layer{}.{}.conv2",),
     "conv{}_block{}_2_bn": ("layer{}.{}.bn2",),
+    "conv{}_block{}_3_conv": ("layer{}.{}.conv3",),
+    "conv{}_block{}_3_bn": ("layer{}.{}.bn3",),
     "conv{}_block{}_0_conv": ("layer{}.{}.downsample.0", "layer{}.{}.shortcut.0"),
     "conv{}_block{}_0_bn": ("layer{}.{}.downsample.1", "layer{}.{}.shortcut.1"),
     "predictions": ("fc", "linear"),
+}
+
+# The usual names in PyTorch, as in RobustBench; timm and torchvision have only WRNs for
+# ImageNet.
+_WIDE_RESNET: Table = {
+    "conv1_conv": ("conv1",),
+    "conv{}_block{}_1_bn": ("block{}.layer.{}.bn1",),
+    "conv{}_block{}_1_conv": ("block{}.layer.{}.conv1",),
+    "conv{}_block{}_2_bn": ("block{}.layer.{}.bn2",),
+    "conv{}_block{}_2_conv": ("block{}.layer.{}.conv2",),
+    "conv{}_block{}_0_conv": ("block{}.layer.{}.convShortcut",),
+    "last_bn": ("bn1",),
+    "predictions": ("fc",),
 }
 
 # timm, torchvision, and Transformers (ViTForImageClassification).
@@ -108,6 +124,8 @@ _MLP_MIXER: Table = {
 # from the same parameters.
 TABLES: Mapping[type[Network], Table] = {
     CifarResNet: _RESNET,
+    CifarBottleneckResNet: _RESNET,
+    WideResNet: _WIDE_RESNET,
     ViT: _VIT,
     ConvMixer: _CONV_MIXER,
     MLPMixer: _MLP_MIXER,

@@ -30,10 +30,11 @@ _LEAVES: Mapping[str, tuple[str, str]] = {
 def from_pytorch(path: str | os.PathLike[str], network: Network) -> Variables:
     """Reads weights from PyTorch as the variables of a network.
 
-    This works for resnet18 with the weights of torchvision, timm, or
-    kuangliu/pytorch-cifar, if their stem is that for small images; for vit_ti, vit_s,
-    and vit_b with those of timm, torchvision, or Transformers; and for conv_mixer and
-    mlp_mixer with timm's. For example::
+    This works for resnet18, resnet34, cifar_resnet50, and cifar_resnet101 with the
+    weights of torchvision, timm, or kuangliu/pytorch-cifar, if their stem is that for
+    small images; for wrn with those by the layer names that are usual for CIFAR; for
+    vit_ti, vit_s, and vit_b with those of timm, torchvision, or Transformers; and for
+    conv_mixer and mlp_mixer with timm's. For example::
 
         network = models.create("vit_b(patch=16)", num_classes=1000)
         variables = models.from_pytorch("vit_b_16.safetensors", network)

@@ -130,7 +130,7 @@ def pretrained_on_imagenet(state):
             "timm resnet",
             "tutorial",
             None,
-            "can be used by CifarResNet, ViT, .*, not Tut",
+            "can be used by CifarResNet, .*, not Tut",
         ),
         ("timm vit", VIT.replace("8", "16"), None, "patches/kernel of shape"),
         ("timm vit", VIT.replace("depth=2", "depth=3"), None, "has no block3/key/bias"),
