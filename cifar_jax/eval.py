@@ -29,7 +29,7 @@ from cifar_jax.data import Dataset
 from cifar_jax.data.cifar import cifar10, robustness
 from cifar_jax.data.cifar.published import IMAGE_SHAPE
 from cifar_jax.data.cifar.robustness import CorruptedImages
-from cifar_jax.data.dataset import ImageSet
+from cifar_jax.data.split import ImageSet
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import comparison, corruption, report
 from cifar_jax.evaluation.inference import BATCH_SIZE, Trained, predict_logits

@@ -9,8 +9,9 @@ from typing import Any
 from cifar_jax.checks import check_integer
 from cifar_jax.data import changes, digits, npz
 from cifar_jax.data.cifar import cifar10, cifar100
-from cifar_jax.data.dataset import Dataset, Split, hold_out_validation
+from cifar_jax.data.dataset import Dataset, hold_out_validation
 from cifar_jax.data.folder import source as pictures
+from cifar_jax.data.split import Split
 from cifar_jax.errors import UserError
 from cifar_jax.registry import canonicalize
 

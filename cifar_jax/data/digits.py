@@ -15,7 +15,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from cifar_jax.data.dataset import Dataset, Split
+from cifar_jax.data.dataset import Dataset
+from cifar_jax.data.split import Split
 
 NOTICE = (
     "The data are scikit-learn's 8x8 handwritten digits, a stand-in: every command\n"

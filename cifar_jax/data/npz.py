@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from cifar_jax.data.cifar.cifar10 import LABELS, OFFICIAL
-from cifar_jax.data.dataset import Dataset, Split
+from cifar_jax.data.dataset import Dataset
 from cifar_jax.data.failure import reason
+from cifar_jax.data.split import Split
 from cifar_jax.errors import UserError
 
 # A small file can claim to have arrays that would fill the memory.

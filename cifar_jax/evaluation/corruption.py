@@ -18,7 +18,7 @@ from cifar_jax.data.cifar.robustness import (
     SEVERITIES,
     CorruptedImages,
 )
-from cifar_jax.data.dataset import fingerprint
+from cifar_jax.data.split import fingerprint
 from cifar_jax.evaluation import report
 from cifar_jax.evaluation.inference import Trained, predict_logits
 from cifar_jax.metrics import scores

@@ -14,9 +14,10 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from cifar_jax.checks import check_integer, check_type
 from cifar_jax.data import Split
-from cifar_jax.data.dataset import check_class_names, check_images, check_split
+from cifar_jax.data.dataset import check_class_names
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.data.preprocessing import Preprocessing
+from cifar_jax.data.split import check_images, check_split
 from cifar_jax.devices import compilation, memory, sharding
 from cifar_jax.metrics import scores
 from cifar_jax.models import Network

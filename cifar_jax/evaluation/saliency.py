@@ -8,7 +8,7 @@ import scipy.special
 from jaxtyping import Float, UInt8
 
 from cifar_jax.checks import check_type
-from cifar_jax.data.dataset import check_images
+from cifar_jax.data.split import check_images
 from cifar_jax.data.views.crops import Center
 from cifar_jax.evaluation.inference import Trained, predict_logits
 

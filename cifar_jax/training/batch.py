@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Array, Int32, Integer, PyTree, Shaped, UInt8
 
 from cifar_jax.checks import check_type
-from cifar_jax.data.dataset import (
+from cifar_jax.data.preprocessing import Preprocessing
+from cifar_jax.data.split import (
     check_extra,
     check_images,
     check_label_range,
     check_labels,
 )
-from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.errors import UserError
 
 

@@ -12,8 +12,8 @@ from flax import struct
 from jaxtyping import Array, Float, Int32, Key, PyTree, UInt8
 
 from cifar_jax.checks import check_type
-from cifar_jax.data.dataset import check_images
 from cifar_jax.data.normalization import Statistics
+from cifar_jax.data.split import check_images
 from cifar_jax.errors import UserError
 from cifar_jax.optimization.averages import averaged_params
 from cifar_jax.training.program import Program

@@ -20,7 +20,7 @@ import scipy.io
 from cifar_jax.data import Split
 from cifar_jax.data.cifar import cifar10, cifar100
 from cifar_jax.data.cifar.published import Fingerprints, Layout, Published, RecordsMD5
-from cifar_jax.data.dataset import fingerprint, unordered_fingerprint
+from cifar_jax.data.split import fingerprint, unordered_fingerprint
 
 RECORDS = 20
 

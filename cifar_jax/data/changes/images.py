@@ -6,7 +6,8 @@ import numpy as np
 
 from cifar_jax.checks import check_range
 from cifar_jax.data.changes.base import rank_in_class, stratify
-from cifar_jax.data.dataset import Dataset, Split
+from cifar_jax.data.dataset import Dataset
+from cifar_jax.data.split import Split
 from cifar_jax.errors import UserError
 
 

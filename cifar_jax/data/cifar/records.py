@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from cifar_jax.data.arrays import empty_images
-from cifar_jax.data.dataset import Split
+from cifar_jax.data.split import Split
 
 _BLOCK = 10_000
 

@@ -29,8 +29,8 @@ from cifar_jax.data.cifar import source as cifar
 from cifar_jax.data.cifar.download import Download
 from cifar_jax.data.cifar.npy_files import NpyArray
 from cifar_jax.data.cifar.published import IMAGE_SHAPE
-from cifar_jax.data.dataset import ImageSet, Split, fingerprint
 from cifar_jax.data.failure import reason
+from cifar_jax.data.split import ImageSet, Split, fingerprint
 from cifar_jax.errors import UserError
 
 # Papers average over these.

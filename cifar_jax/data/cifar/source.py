@@ -18,7 +18,8 @@ from cifar_jax.data.cifar.published import (
     RecordsMD5,
 )
 from cifar_jax.data.cifar.records import Records
-from cifar_jax.data.dataset import Dataset, unordered_fingerprint
+from cifar_jax.data.dataset import Dataset
+from cifar_jax.data.split import unordered_fingerprint
 from cifar_jax.errors import RunError, UserError
 
 _VARIABLE = "TFDS_DATA_DIR"

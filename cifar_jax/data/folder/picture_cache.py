@@ -23,11 +23,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cifar_jax.caches import user_cache
-from cifar_jax.data.dataset import Split, fingerprint
 from cifar_jax.data.folder import deep, pictures, unfinished
 from cifar_jax.data.folder.draw import Picture
 from cifar_jax.data.folder.parallel import in_parallel
 from cifar_jax.data.folder.picture_files import HAS_HEIF
+from cifar_jax.data.split import Split, fingerprint
 from cifar_jax.errors import UserError
 
 _CONTENTS = "contents.json"

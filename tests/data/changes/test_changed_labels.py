@@ -10,7 +10,8 @@ from helpers import make_dataset
 from cifar_jax import Dataset, Split, UserError
 from cifar_jax.data.changes import DATA_CHANGES, apply
 from cifar_jax.data.cifar.cifar10 import LABELS
-from cifar_jax.data.dataset import fingerprint, hold_out_validation
+from cifar_jax.data.dataset import hold_out_validation
+from cifar_jax.data.split import fingerprint
 from cifar_jax.optimization.losses import LabelNoise
 
 COUNT = 10_000

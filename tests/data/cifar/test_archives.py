@@ -7,7 +7,7 @@ import pytest
 import small_cifar
 
 from cifar_jax.data.cifar import archives
-from cifar_jax.data.dataset import fingerprint
+from cifar_jax.data.split import fingerprint
 from cifar_jax.errors import UserError
 
 KINDS = small_cifar.KINDS

@@ -14,7 +14,7 @@ import robustness_files as files
 import small_cifar
 
 from cifar_jax.data.cifar import download, robustness
-from cifar_jax.data.dataset import fingerprint
+from cifar_jax.data.split import fingerprint
 from cifar_jax.errors import RunError, UserError
 
 IMAGES, LABELS = files.NAMES

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from cifar_jax import RunError, UserError, load_data, read_picture
-from cifar_jax.data.dataset import fingerprint
 from cifar_jax.data.folder import picture_cache, picture_files, pictures
+from cifar_jax.data.split import fingerprint
 
 
 @pytest.fixture(autouse=True)
