@@ -12,12 +12,14 @@ from cifar_jax.writers import jsonl as summaries
 
 QUICK = ("--dataset=digits", "--batch_size=8", "--model=small", "--log_frequency=1")
 CHANGES = [
+    ("--data_changes=long_tail(10), label_noise(0.4)", "--train_size=100"),
     ("--train_size=200",),
     ("--data_changes=classes(('3', '5'))", "--validation_size=97"),
-    ("--data_changes=long_tail(10), label_noise(0.4)", "--train_size=100"),
     ("--data_changes=asymmetric_noise(0.4, (('3', '5'), ('5', '3')))",),
     ("--data_changes=hide_labels(100)", "--distortions=crop, mixup", "--stream"),
 ]
+# Each takes a dozen commands.
+FAST, *SLOW = CHANGES
 
 
 def train(call_command, folder, *flags):
@@ -26,7 +28,11 @@ def train(call_command, folder, *flags):
     return result.stdout
 
 
-@pytest.mark.parametrize("flags", CHANGES, ids=lambda flags: flags[0])
+@pytest.mark.parametrize(
+    "flags",
+    [FAST, *(pytest.param(flags, marks=pytest.mark.slow) for flags in SLOW)],
+    ids=lambda flags: flags[0],
+)
 def test_runs_resume_to_the_same_bits_and_are_evaluated(call_command, tmp_path, flags):
     train(call_command, "whole", *flags, "--max_steps=6")
     train(call_command, "part", *flags, "--max_steps=3")
