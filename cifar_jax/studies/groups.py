@@ -38,7 +38,16 @@ def by_setting(records: Sequence[Compared], split: str) -> list[Row]:
             seed: record["evaluations"][split]["last"]["precision_at_1"]
             for seed, record in runs.items()
         }
-        minutes = sum(record["minutes"] or 0.0 for record in runs.values())
-        baseline = rows[0].precision if rows else {}
-        rows.append(report.row(number, dict(key), precision, minutes, baseline))
+        first = next(iter(runs.values()))
+        rows.append(
+            report.row(
+                number,
+                dict(key),
+                precision,
+                rows[0].precision if rows else {},
+                others={},
+                minutes=sum(record["minutes"] or 0 for record in runs.values()),
+                num_examples=first["evaluations"][split]["last"]["num_examples"],
+            )
+        )
     return rows

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cifar_jax.studies.report import Row
 
@@ -48,7 +49,7 @@ def _draw_settings(axis: Axes, best: Sequence[Row], split: str) -> None:
         if row.summary.interval is not None:
             axis.plot(row.summary.interval, [place] * 2, "-", color="k", lw=1)
     axis.set_yticks(range(len(best)), [_label(row) for row in best], fontsize=8)
-    axis.invert_yaxis()
+    axis.set_ylim(len(best) - 0.3, -0.7)
     axis.set_xlabel(f"{split} precision: seeds, their mean and its 95% interval")
     axis.grid(axis="x", alpha=0.3)
 
@@ -65,6 +66,7 @@ def _draw_trials(axis: Axes, found: Sequence[Row], split: str) -> None:
         numbers, means = map(np.array, zip(*ended, strict=True))
         axis.plot(numbers, means, "o", color="C0", ms=5)
         axis.step(numbers, np.maximum.accumulate(means), where="post", color="k")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("setting, in the order of the search; line: the best so far")
     axis.set_ylabel(f"{split} precision")
     axis.grid(alpha=0.3)

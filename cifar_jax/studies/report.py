@@ -24,6 +24,7 @@ class Row:
         precision: the precision of each seed that ended.
         others: for other seeds, why they have no precision.
         minutes: the minutes of training, of all seeds together.
+        num_examples: the number of images that it was evaluated on.
         summary: of the precisions; None if there are none.
         difference: from the baseline, by paired seeds; None for the baseline itself,
             and if there are no common seeds.
@@ -34,6 +35,7 @@ class Row:
     precision: dict[int, float]
     others: dict[int, str]
     minutes: float
+    num_examples: int | None
     summary: Summary | None
     difference: Difference | None
 
@@ -48,21 +50,21 @@ def rows(trials: "Sequence[Tried]", baseline: int) -> list[Row]:
     of_baseline = next((_precision(t) for t in trials if t.number == baseline), {})
     found = []
     for tried in trials:
-        minutes = [result.get("minutes") or 0.0 for result in tried.results.values()]
-        reasons = {
-            seed: _reason(result)
-            for seed, result in tried.results.items()
-            if "precision" not in result
-        }
-        compared = {} if tried.number == baseline else of_baseline
+        results = tried.results
+        numbers = (result.get("num_examples") for result in results.values())
         found.append(
             row(
                 tried.number,
                 tried.setting,
                 _precision(tried),
-                math.fsum(minutes),
-                compared,
-                reasons,
+                {} if tried.number == baseline else of_baseline,
+                others={
+                    seed: _reason(result)
+                    for seed, result in results.items()
+                    if "precision" not in result
+                },
+                minutes=math.fsum(r.get("minutes") or 0 for r in results.values()),
+                num_examples=next(filter(None, numbers), None),
             )
         )
     return sorted(found, key=lambda row: -row.summary.mean if row.summary else 1)
@@ -72,19 +74,17 @@ def row(
     number: int,
     setting: dict[str, str],
     precision: dict[int, float],
-    minutes: float,
     baseline: Mapping[int, float],
-    others: dict[int, str] | None = None,
+    **more: Any,
 ) -> Row:
     """Returns the row of a setting; see `Row`, and for `baseline`, `difference`."""
     return Row(
         number,
         setting,
         precision,
-        others or {},
-        minutes,
-        summarize(precision) if precision else None,
-        difference(precision, baseline),
+        summary=summarize(precision) if precision else None,
+        difference=difference(precision, baseline),
+        **more,
     )
 
 
@@ -182,6 +182,12 @@ def notes(found: Sequence[Row], split: str, baseline: int, several: bool) -> lis
         lines.append(
             f"difference: from setting {baseline}, in pairs with the same seed; "
             "p of the paired t-test, two-sided, not corrected for many tests"
+        )
+    counts = {row.num_examples for row in found if row.num_examples}
+    if len(counts) > 1:
+        lines.append(
+            "precisions are not comparable: settings were evaluated on different "
+            f"images, {' and '.join(map(str, sorted(counts)))} of them"
         )
     if split == "test":
         lines.append(

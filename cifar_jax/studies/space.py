@@ -27,12 +27,12 @@ Setting = dict[str, str]
 Space = Mapping[str, BaseDistribution]
 
 _RANGE = re.compile(r"(log|uniform|int)\(([^,()]+),([^,()]+)\)")
-# The flags of the study that set these, which differ between runs or are the same.
+# What a study sets itself, and the flags for it; the last ones are the same for all
+# runs, which are compared on the same images.
 _RESERVED = {
     "train_dir": "study_dir",
     "seed": "seeds",
-    "dataset": "dataset",
-    "data_dir": "data_dir",
+    **{name: name for name in ("dataset", "data_dir", "validation_size")},
 }
 
 

@@ -6,16 +6,19 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from helpers import assert_one_line, environment, read_until
 
 from cifar_jax.studies.side_by_side import available_cores
 
+ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
 
@@ -70,13 +73,13 @@ def table(folder):
 
 
 def test_failed_and_diverged_runs_do_not_stop_the_others(start, tmp_path):
-    grid = ("--vary=learning_rate=1e30,0.1", "--vary=validation_size=1490,97")
+    grid = ("--vary=learning_rate=1e30,0.1", "--vary=train_size=7,500")
     beside = min(2, len(available_cores()))
     first = finish(start("4", *grid, f"--at_a_time={beside}"))
     assert_one_line(first, 1, "2 runs failed; their log.txt has the reason; rerun the")
     found = json.loads((tmp_path / "study" / "study.json").read_text())
     best, *others = found["settings tried"]
-    assert best["setting"] == {"learning_rate": "0.1", "validation_size": "97"}
+    assert best["setting"] == {"learning_rate": "0.1", "train_size": "500"}
     reasons = sorted(other["others"]["0"] for other in others)
     assert reasons[0].startswith("diverged: training diverged at step")
     assert all("batch_size=8 is larger" in reason for reason in reasons[1:])
@@ -100,6 +103,13 @@ def test_two_processes_share_a_study_that_is_then_extended(start, tmp_path):
     assert table(tmp_path / "study")[:4] == few
     other = finish(start("6", *vary, "--trials=3"))
     assert_one_line(other, 2, "holds another study", "or another --study_dir")
+    page = (ROOT / "docs" / "studies.md").read_text()
+    (script,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    names: dict[str, object] = {}
+    exec(script.replace("search/", f"{tmp_path}/study/"), names)
+    values = [trial.value for trial in names["study"].trials]
+    precisions = [float(line["precision"]) for line in table(tmp_path / "study")]
+    assert values == pytest.approx(np.reshape(precisions, (3, 2)).mean(axis=1))
     for name in ("study.md", "study.png", "study.json"):
         assert (tmp_path / "study" / name).stat().st_size > 100
 
