@@ -1,7 +1,8 @@
 """TensorFlow's CIFAR-10 tutorial as a functional JAX/Flax research codebase.
 
-The commands are `python -m cifar_jax.train`, `.eval`, `.predict`, `.compare`, `.export`
-and `.demo`. Experiments can do the same from Python; importing the package is cheap:
+The commands are `python -m cifar_jax.train`, `.eval`, `.predict`, `.compare`, `.study`,
+`.export` and `.demo`. Experiments can do the same from Python; importing the package is
+cheap:
 
     config = Config(max_steps=1000, train_dir=None)
     dataset = load_data("cifar10")

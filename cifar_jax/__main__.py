@@ -9,6 +9,7 @@ COMMANDS = {
     "eval": "evaluate a run, on all test images and in a report",
     "predict": "classify pictures",
     "compare": "compare runs, in a table and a plot",
+    "study": "compare settings over seeds, or search for them",
     "export": "export a network for use elsewhere",
     "demo": "try out a network on a local page",
 }

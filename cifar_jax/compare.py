@@ -3,7 +3,8 @@
 RUN is the folder of a run, its --train_dir. The command prints a table with the
 settings that differ, the steps, the time and speed of training, and the precision @ 1
 of the evaluations in RUN/eval; with --plot=FILE, it also plots the curves. Runs that
-were trained on different pixels are marked.
+were trained on different pixels are marked. If runs differ only in their seeds, a
+second table has means over seeds, and a paired test against the first run's setting.
 """
 
 from cifar_jax import startup
@@ -25,6 +26,7 @@ from cifar_jax.evaluation import comparison, comparison_table, plot_files
 from cifar_jax.evaluation.comparison import GENERATOR, MOST_CURVES, Compared
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.run_dir import Run
+from cifar_jax.studies import groups, report
 
 # The narrowest and the widest table; without a terminal, the widest is used.
 _WIDTHS = 60, 120
@@ -46,11 +48,21 @@ def main(arguments: Sequence[str]) -> int:
         width = min(max(low, shutil.get_terminal_size((high, 24)).columns), high)
         console.say(*comparison_table.table(records, width).splitlines())
         console.say("", *comparison_table.notes(records, width).splitlines())
+        _say_groups(records)
     if plot is not None:
         _write_plot(plot, records)
         if not options.json:
             console.say(f"curves plotted in {plot}")
     return 0
+
+
+def _say_groups(records: Sequence[Compared]) -> None:
+    """Prints a table by setting for each split with several seeds of one."""
+    for split in comparison.SPLITS:
+        rows = groups.by_setting(records, split)
+        if any(row.summary and row.summary.n > 1 for row in rows):
+            notes = report.notes(rows, split, 0, several=True)
+            console.say("", *report.table(rows, split).splitlines(), "", *notes)
 
 
 def _runs(paths: Sequence[str]) -> list[Run]:

@@ -13,6 +13,7 @@ EXPERIMENTS = ROOT / "experiments"
 # From top to bottom. Groups on the same line do not import each other.
 LAYERS = [
     ["commands"],
+    ["studies"],
     ["serving", "training"],
     ["evaluation"],
     ["runs"],
@@ -24,7 +25,7 @@ LAYERS = [
     ["basics"],
 ]
 COMMANDS = {
-    *("train", "eval", "predict", "compare", "export", "demo"),
+    *("train", "eval", "predict", "compare", "study", "export", "demo"),
     *("__main__", "command", "help", "network_flags", "startup"),
 }
 BASICS = {

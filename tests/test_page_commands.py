@@ -50,6 +50,7 @@ ELSEWHERE = (
     *("--num_processes",),  # devices/test_parallel.py
     *("--dataset=npz",),  # data/test_npz.py
     *("--train_size", "--data_changes"),  # test_data_changes.py
+    *("--study_dir",),  # studies/test_study_runs.py
 )
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from absl import flags
@@ -59,6 +59,22 @@ def read() -> Config:
         if isinstance(value, list):
             value = _numbers(field.name, value)
         values[field.name] = value
+    return Config(**values)
+
+
+def parse(texts: Mapping[str, str]) -> Config:
+    """Builds a Config from the texts of flags, whatever was passed to this process.
+
+    Raises:
+        UserError: a text cannot be parsed, or a value is outside its range.
+    """
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        try:
+            value = flags.FLAGS[name].parser.parse(text)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"--{name}={text}: {error}") from None
+        values[name] = _numbers(name, value) if isinstance(value, list) else value
     return Config(**values)
 
 

@@ -1,19 +1,20 @@
 """Runs processes side by side, each on its share of the machine."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from cifar_jax import Stopped, UserError
-from experiments.harness import machine
+from cifar_jax.errors import Stopped, UserError
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -36,21 +37,17 @@ class Share:
             os.sched_setaffinity(0, self.cores)
 
 
-def shares(count: int, platform: str, devices: int) -> list[Share]:
+def shares(count: int) -> list[Share]:
     """Divides the machine's CPU cores, or its GPUs.
-
-    Args:
-        count: The number of shares.
-        platform: JAX's platform, such as "cpu".
-        devices: The number of JAX devices.
 
     Raises:
         UserError: there is less than one core or device per share.
     """
     if count == 1:
         return [Share()]
+    platform, devices = _devices()
     if platform == "cpu":
-        cores = machine.available_cores()
+        cores = available_cores()
         _check(count, len(cores), "cores")
         return [Share(part.tolist()) for part in np.array_split(cores, count)]
     if platform != "gpu":
@@ -66,11 +63,33 @@ def shares(count: int, platform: str, devices: int) -> list[Share]:
     ]
 
 
+def _devices() -> tuple[str, int]:
+    """Returns JAX's platform and number of devices, from a process of its own.
+
+    A process that has asked for them holds the memory of all GPUs.
+    """
+    ask = "import jax; print(jax.default_backend(), jax.device_count())"
+    found = subprocess.run(
+        [sys.executable, "-c", ask], capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        raise UserError(f"JAX finds no devices: {found.stderr.strip()[-500:]}")
+    platform, count = found.stdout.split()
+    return platform, int(count)
+
+
 def _check(count: int, available: int, what: str) -> None:
     if count > available:
         raise UserError(
             f"--at_a_time={count} exceeds the number of {what}, which is {available}"
         )
+
+
+def available_cores() -> list[int]:
+    """Returns the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 class Processes:
@@ -82,6 +101,7 @@ class Processes:
 
     def __init__(self) -> None:
         self._signum: int | None = None
+        self._signaled = threading.Event()
         self._running: set[subprocess.Popen[bytes]] = set()
         # The handler may interrupt itself.
         self._lock = threading.RLock()
@@ -99,6 +119,7 @@ class Processes:
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         with self._lock:
             self._signum = signum
+            self._signaled.set()
             for process in self._running:
                 process.send_signal(signum)
 
@@ -109,12 +130,21 @@ class Processes:
                 self._signum, "before all runs finished; rerun the command to continue"
             )
 
+    def wait(self, seconds: float) -> None:
+        """Waits, for less than these seconds if a signal is received."""
+        self._signaled.wait(seconds)
+
     def run(
-        self, command: Sequence[str], environment: dict[str, str], log: pathlib.Path
+        self,
+        command: Sequence[str],
+        environment: dict[str, str],
+        log: pathlib.Path,
+        is_hopeless: Callable[[], bool] | None = None,
     ) -> str | None:
         """Runs a command; returns why it failed, or None if it succeeded.
 
-        Its output and errors are appended to the log.
+        Its output and errors are appended to the log. Once `is_hopeless`, which is
+        called every second, returns true, the command is stopped as by Ctrl-C.
 
         Raises:
             Stopped: a signal was received.
@@ -131,7 +161,7 @@ class Processes:
                     start_new_session=True,
                 )
                 self._running.add(process)
-        status = process.wait()
+        status = _wait(process, is_hopeless)
         with self._lock:
             self._running.remove(process)
         if status == 0:
@@ -140,6 +170,19 @@ class Processes:
         if status < 0:
             return f"ended by {signal.Signals(-status).name}"
         return _error(log.read_bytes()[start:], status)
+
+
+def _wait(
+    process: subprocess.Popen[bytes], is_hopeless: Callable[[], bool] | None
+) -> int:
+    """Returns the exit status of a process, which is stopped if it is hopeless."""
+    while is_hopeless is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(1)
+        if is_hopeless():
+            process.send_signal(signal.SIGINT)
+            break
+    return process.wait()
 
 
 def _error(output: bytes, status: int) -> str:

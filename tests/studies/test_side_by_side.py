@@ -1,30 +1,27 @@
-"""Tests how the runs of a sweep share the machine, and their table."""
-
 import os
-import shutil
 import signal
 import sys
 import threading
 import time
 
+import jax
 import pytest
 
 from cifar_jax import Stopped, UserError
-from cifar_jax.writers import Summary, Writers
-from experiments.accuracy import sweep_table
-from experiments.harness import machine, side_by_side
-from experiments.harness.jobs import Job
-from experiments.harness.side_by_side import Processes, Share
+from cifar_jax.studies import side_by_side
+from cifar_jax.studies.side_by_side import Processes, Share, available_cores
 
 
 def test_runs_share_the_cores_or_the_gpus(monkeypatch):
-    monkeypatch.setattr(machine, "available_cores", lambda: [0, 2, 4, 6, 7])
+    monkeypatch.setattr(side_by_side, "available_cores", lambda: [0, 2, 4, 6, 7])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert side_by_side.shares(1, "tpu", 4) == [Share()]
-    assert side_by_side.shares(2, "cpu", 1) == [Share([0, 2, 4]), Share([6, 7])]
+    assert side_by_side.shares(1) == [Share()]
+    monkeypatch.setattr(side_by_side, "_devices", lambda: ("cpu", 1))
+    assert side_by_side.shares(2) == [Share([0, 2, 4]), Share([6, 7])]
+    monkeypatch.setattr(side_by_side, "_devices", lambda: ("gpu", 3))
 
     def visible(count):
-        shares = side_by_side.shares(count, "gpu", 3)
+        shares = side_by_side.shares(count)
         return [share.environment["CUDA_VISIBLE_DEVICES"] for share in shares]
 
     assert visible(3) == ["0", "1", "2"]
@@ -44,9 +41,14 @@ def test_runs_share_the_cores_or_the_gpus(monkeypatch):
 def test_more_runs_at_a_time_than_the_machine_has_room_for(
     monkeypatch, platform, devices, message
 ):
-    monkeypatch.setattr(machine, "available_cores", lambda: [0, 1, 2])
+    monkeypatch.setattr(side_by_side, "available_cores", lambda: [0, 1, 2])
+    monkeypatch.setattr(side_by_side, "_devices", lambda: (platform, devices))
     with pytest.raises(UserError, match=message):
-        side_by_side.shares(4, platform, devices)
+        side_by_side.shares(4)
+
+
+def test_devices_are_counted_in_another_process():
+    assert side_by_side._devices() == (jax.default_backend(), jax.device_count())
 
 
 def python(code):
@@ -54,7 +56,7 @@ def python(code):
 
 
 def test_a_process_runs_on_its_share(tmp_path):
-    core = machine.available_cores()[-1]
+    core = available_cores()[-1]
     log = tmp_path / "log.txt"
     code = "import os; print(os.sched_getaffinity(0), os.environ['NAME'])"
 
@@ -63,12 +65,12 @@ def test_a_process_runs_on_its_share(tmp_path):
         share.take()
         Processes().run(python(code), share.environment, log)
 
-    before = machine.available_cores()
+    before = available_cores()
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
     assert log.read_text() == f"{{{core}}} one\n"
-    assert machine.available_cores() == before
+    assert available_cores() == before
 
 
 @pytest.mark.parametrize(
@@ -133,54 +135,22 @@ raise SystemExit(1)
     assert (tmp_path / "c").read_text() == ""
 
 
-@pytest.fixture
-def swept(digits_run, tmp_path):
-    """Returns a folder and its jobs: three finished runs, and two that failed."""
-    results = [0.25, 0.75, 0.5, {"failed": "disk full"}, {"diverged": "at step 3"}]
-    jobs = []
-    for seed, result in enumerate(results):
-        run = tmp_path / f"seed={seed}"
-        if isinstance(result, float):
-            shutil.copytree(digits_run / "run", run)
-            with Writers("jsonl", run / "eval") as writers:
-                counts = {"num_examples": 300, "examples_in_split": 300}
-                scalars = {"precision_at_1": result}
-                writers.write(Summary("test", 20, scalars, counts))
-            interval = [result - 0.05, result + 0.05]
-            names = ("precision_at_1", "precision_at_1_interval_95")
-            result = {"precision": dict(zip(names, (result, interval), strict=True))}
-        jobs.append(Job(run.name, {"settings": {"seed": str(seed)}}, result))
-    return tmp_path, jobs
+def test_a_hopeless_process_is_stopped_as_by_ctrl_c(tmp_path):
+    code = """
+import time
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("saved")
+"""
+    log = tmp_path / "log.txt"
+    asked = []
 
+    def is_hopeless():
+        asked.append(log.read_text())
+        return asked[-1] == "ready\n"
 
-def test_the_table_has_the_most_precise_run_first_and_failures_last(swept):
-    folder, jobs = swept
-    records = sweep_table.ranked(jobs, folder)
-    assert records[0]["evaluations"]["test"]["last"]["precision_at_1"] == 0.75
-    header, _, *rows = sweep_table.table(records, "test").splitlines()
-    assert header == "| seed | test precision | 95% interval | minutes |"
-    cells = [[cell.strip() for cell in row.split("|")[1:4]] for row in rows]
-    assert cells == [
-        ["1", "0.750", "0.700-0.800"],
-        ["2", "0.500", "0.450-0.550"],
-        ["0", "0.250", "0.200-0.300"],
-        ["4", "diverged", "-"],
-        ["3", "failed", "-"],
-    ]
-    notes = sweep_table.notes(records, "test").splitlines()
-    assert notes[:2] == [
-        "seed=4: diverged: at step 3",
-        "seed=3: failed: disk full",
-    ]
-    assert "chosen by the test images themselves" in notes[3]
-    best, second = folder / "seed=1", folder / "seed=2"
-    assert f"cifar_jax.compare {best} {second} " in notes[-1]
-    held_out = sweep_table.notes(records, "validation")
-    assert f"cifar_jax.eval --checkpoint_dir={best}" in held_out
-
-
-def test_a_table_of_failures_alone(tmp_path):
-    job = Job("seed=0", {"settings": {"seed": "0"}}, {"failed": "disk full"})
-    records = sweep_table.ranked([job], tmp_path)
-    assert "| 0    |         failed |" in sweep_table.table(records, "test")
-    assert sweep_table.notes(records, "test") == "seed=0: failed: disk full"
+    assert Processes().run(python(code), {}, log, is_hopeless) is None
+    assert log.read_text() == "ready\nsaved\n"
+    assert "ready\n" not in asked[:-1]

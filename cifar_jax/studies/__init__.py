@@ -1,0 +1,1 @@
+"""Studies: many training runs, by setting and seed, and what they show."""
