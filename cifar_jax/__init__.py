@@ -22,11 +22,12 @@ with epy.lazy_api_imports(globals()):
     from cifar_jax.data.folder.pictures import read_picture
     from cifar_jax.devices.cpu import compiler_options
     from cifar_jax.errors import RunError, Stopped, UserError
+    from cifar_jax.evaluation.forward import eval_step
     from cifar_jax.evaluation.inference import (
         Trained,
         classify,
-        eval_step,
         evaluate,
+        features,
         predict_logits,
     )
     from cifar_jax.models import Block, Network
@@ -71,6 +72,7 @@ __all__ = [
     "create_model",
     "eval_step",
     "evaluate",
+    "features",
     "fit",
     "forward",
     "init_state",

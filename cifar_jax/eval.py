@@ -32,7 +32,8 @@ from cifar_jax.data.cifar.robustness import CorruptedImages
 from cifar_jax.data.split import ImageSet
 from cifar_jax.errors import RunError, UserError
 from cifar_jax.evaluation import comparison, corruption, report
-from cifar_jax.evaluation.inference import BATCH_SIZE, Trained, predict_logits
+from cifar_jax.evaluation.batching import BATCH_SIZE
+from cifar_jax.evaluation.inference import Trained, predict_logits
 from cifar_jax.evaluation.measuring import (
     facts,
     format_metrics,
