@@ -150,7 +150,10 @@ def test_a_network_of_ones_own_has_a_penultimate_layer_if_it_names_the_last_one(
         def __call__(self, images, train=False):
             return nn.Dense(self.num_classes, name="head")(images.mean(axis=(1, 2)))
 
-    assert features(create(SmallNetwork(num_classes=2)), random_images(2)).shape == (2, 32)
+    assert features(create(SmallNetwork(num_classes=2)), random_images(2)).shape == (
+        2,
+        32,
+    )
     with pytest.raises(UserError, match=r"'penultimate' is unknown.* has input$"):
         features(create(Unnamed(num_classes=2)), random_images(2))
 
