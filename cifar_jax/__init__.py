@@ -7,6 +7,18 @@ and `.demo`. Experiments can do the same from Python; importing the package is c
     dataset = load_data("cifar10")
     network = fit(config, dataset).trained
     print(evaluate(network, dataset.test))
+
+    settings      Config
+    data          load_data, Dataset, Split, read_picture
+    training      fit, FitResult, Hook, Moment
+    runs          read_run, Run, load_trained, load_exported
+    networks      Trained, evaluate, classify, predict_logits, features
+    pure parts    build_program, Program, init_state, TrainState, Batch, train_step,
+                  forward, Forward, eval_step, inspect, compiler_options
+    your own      register, Network, Block, create_model
+    errors        UserError, RunError, Stopped
+
+`help(cifar_jax.Config)` explains every setting, and `help` of any other name that name.
 """
 
 from etils import epy
