@@ -356,6 +356,18 @@ class Config:
     save_interval_secs: float = option(
         600.0, "Seconds between checkpoints.", at_least=0
     )
+    save_frequency: int = option(
+        0,
+        "Save a checkpoint every N steps as well. 0: only by --save_interval_secs.",
+        at_least=0,
+        at_most=_LARGEST,
+    )
+    keep: int = option(
+        5,
+        "How many of the newest checkpoints to keep. 0: all.",
+        at_least=0,
+        at_most=_LARGEST,
+    )
     log_device_placement: bool = option(
         False, "Print where parameters, data and compiled code are placed."
     )
