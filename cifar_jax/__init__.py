@@ -8,6 +8,18 @@ cheap:
     dataset = load_data("cifar10")
     network = fit(config, dataset).trained
     print(evaluate(network, dataset.test))
+
+    settings      Config
+    data          load_data, Dataset, Split, read_picture
+    training      fit, FitResult, Hook, Moment
+    runs          read_run, Run, load_trained, load_exported
+    networks      Trained, evaluate, classify, predict_logits, features
+    pure parts    build_program, Program, init_state, TrainState, Batch, train_step,
+                  forward, Forward, eval_step, inspect, compiler_options
+    your own      register, Network, Block, create_model
+    errors        UserError, RunError, Stopped
+
+`help(cifar_jax.Config)` explains every setting, and `help` of any other name that name.
 """
 
 from etils import epy
@@ -23,11 +35,12 @@ with epy.lazy_api_imports(globals()):
     from cifar_jax.data.folder.pictures import read_picture
     from cifar_jax.devices.cpu import compiler_options
     from cifar_jax.errors import RunError, Stopped, UserError
+    from cifar_jax.evaluation.forward import eval_step
     from cifar_jax.evaluation.inference import (
         Trained,
         classify,
-        eval_step,
         evaluate,
+        features,
         predict_logits,
     )
     from cifar_jax.models import Block, Network
@@ -72,6 +85,7 @@ __all__ = [
     "create_model",
     "eval_step",
     "evaluate",
+    "features",
     "fit",
     "forward",
     "init_state",

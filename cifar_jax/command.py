@@ -39,22 +39,42 @@ def define_path(name: str, default: str | None, help: str) -> None:
 
 def run(
     main: Callable[[Sequence[str]], int | None],
+    define_flags: Callable[[], None],
     usage: str,
     main_flags: Collection[str] = (),
     groups: Mapping[str, str] = types.MappingProxyType({}),
 ) -> None:
-    """Parses the flags, calls main(positional arguments) and exits with its status.
+    """Defines and parses the flags, calls main(positional arguments), and exits.
 
-    The status is 0 for success, 1 for a failed run, 2 for unusable input (including
+    Its status is 0 for success, 1 for a failed run, 2 for unusable input (including
     code from --import), 130 for Ctrl-C and 143 for SIGTERM. Everything but success ends
     with one line on stderr; only a bug in this package prints a traceback.
 
     Args:
         main: the command.
+        define_flags: defines its flags, which exist until it ends: a notebook can run
+            one command after the other in its process.
         usage: description of the command, with examples.
         main_flags: see `help.format_short`.
         groups: see `help.format_full`.
     """
+    before = set(flags.FLAGS)
+    try:
+        define_flags()
+        _run(main, usage, main_flags, groups)
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
+
+
+def _run(
+    main: Callable[[Sequence[str]], int | None],
+    usage: str,
+    main_flags: Collection[str],
+    groups: Mapping[str, str],
+) -> NoReturn:
+    """Implements `run` with the command's own flags defined."""
     flags.DEFINE_boolean("help", False, "Show a short help.", short_name="h")
     flags.DEFINE_boolean("helpfull", False, "Explain every flag.")
     define_path(

@@ -107,5 +107,4 @@ def define_flags() -> None:
 if __name__ == "__main__":
     # Printing asks JAX for its devices; a GPU may be busy with one of the runs.
     jax.config.update("jax_platforms", "cpu")
-    define_flags()
-    command.run(main, __doc__)
+    command.run(main, define_flags, __doc__)

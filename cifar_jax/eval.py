@@ -6,6 +6,7 @@ exactly once. With --run_once=False, it follows a run that is still training; wi
 
 --eval_data=cifar10.1 and --eval_data=cifar10-c test the robustness of a network trained
 on CIFAR-10; the latter prints a table of errors, which --report=DIR also plots.
+--attack="pgd(eps=8/255, steps=10)" tests it on images changed to mislead it.
 """
 
 from cifar_jax import startup
@@ -31,16 +32,18 @@ from cifar_jax.data.cifar.published import IMAGE_SHAPE
 from cifar_jax.data.cifar.robustness import CorruptedImages
 from cifar_jax.data.split import ImageSet
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.evaluation import comparison, corruption, report
-from cifar_jax.evaluation.inference import BATCH_SIZE, Trained, predict_logits
+from cifar_jax.evaluation import attacks, comparison, corruption, report
+from cifar_jax.evaluation.attacks import ATTACKS
+from cifar_jax.evaluation.batching import BATCH_SIZE
+from cifar_jax.evaluation.inference import Trained, predict_logits
 from cifar_jax.evaluation.measuring import (
     facts,
     format_metrics,
     measure,
     put_in_perspective,
 )
-from cifar_jax.metrics import EVAL_METRICS
-from cifar_jax.registry import signatures
+from cifar_jax.metrics import EVAL_METRICS, scores
+from cifar_jax.registry import canonicalize, names, resolve, signatures
 from cifar_jax.runs import checkpoints, following, run_dir
 from cifar_jax.runs.files import check_folder
 from cifar_jax.runs.run_dir import Run
@@ -67,6 +70,8 @@ def main(arguments: Sequence[str]) -> int:
     eval_dir = pathlib.Path(options.eval_dir or directory / "eval")
     if options.eval_dir:
         check_folder(eval_dir, "eval_dir")
+    if options.attack:
+        _check_attack()
     if options.report:
         files = corruption.FILES if options.eval_data == "cifar10-c" else report.FILES
         report.check(pathlib.Path(options.report), files)
@@ -82,6 +87,8 @@ def main(arguments: Sequence[str]) -> int:
     name = options.eval_data + ("_raw" if options.raw_params else "")
     if task.has_other_data:
         name += "_other_data"
+    if options.attack:
+        name += f"_{names(options.attack, 'attack')[0]}"
     if task.count < len(task.images):
         name += "_partial"
     with Writers(run.config.writers, eval_dir) as writers:
@@ -98,6 +105,18 @@ def main(arguments: Sequence[str]) -> int:
                         warn(f"{error}; skipped")
     command.print_banner(task.notice, say)
     return 0
+
+
+def _check_attack() -> None:
+    """Raises UserError if the attack cannot be used, or not with the other flags."""
+    options = flags.FLAGS
+    resolve(options.attack, ATTACKS, "attack")
+    for other, given in [
+        ("--eval_data=cifar10-c", options.eval_data == "cifar10-c"),
+        ("--report", options.report),
+    ]:
+        if given:
+            raise UserError(f"--attack cannot be combined with {other}; omit one")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +206,8 @@ def _evaluate(run: Run, step: int | None, task: _Task, record: Record) -> None:
     evaluate, which = _evaluate_split, "images"
     if isinstance(task.images, CorruptedImages):
         evaluate, which = _evaluate_corrupted, "images of each corruption and severity"
+    elif options.attack:
+        evaluate = _evaluate_attacked
     say(
         f"step {network.step} of {run.path}, {kind} parameters, "
         f"{count} {options.eval_data} {which}"
@@ -228,6 +249,30 @@ def read_history(run: Run) -> comparison.History | None:
     except UserError as error:
         warn(f"{error}; the report has no training curves")
         return None
+
+
+def _evaluate_attacked(run: Run, network: Trained, task: _Task, record: Record) -> None:
+    """Prints and records the precision under attack, and without it."""
+    options = flags.FLAGS
+    images = task.images
+    assert isinstance(images, ImageSet)
+    whole = dataclasses.replace(images.split, labels=images.split.labels[:])
+    part = whole.part(0, task.count)
+    attack = resolve(options.attack, ATTACKS, "attack")
+    clean = predict_logits(network, part.images, options.batch_size)
+    logits = attacks.predict_attacked(network, part, attack, options.batch_size)
+    found = measure(options.eval_metrics, logits, part.labels, run.class_names)
+    without = scores.accuracy(clean, part.labels)
+    say(
+        f"{_now()}: precision @ 1 = {found['precision_at_1']:.3f} under "
+        f"{options.attack}, {without:.3f} without it{format_metrics(found)}"
+    )
+    about = facts(logits, part.labels, len(images), images.fingerprint)
+    record(
+        network.step,
+        found | {"precision_at_1_without_attack": without},
+        about | {"attack": canonicalize(options.attack, "attack")},
+    )
 
 
 def _evaluate_corrupted(
@@ -320,6 +365,13 @@ def define_flags() -> None:
         "or downloaded to it.",
     )
     flags.DEFINE_string(
+        "attack",
+        None,
+        "Change the images to mislead the network first, by at most EPS, a fraction of "
+        "the range of pixels: fgsm(eps=8/255) or pgd(eps=8/255, steps=10, "
+        "step_size=None, seed=0).",
+    )
+    flags.DEFINE_string(
         "eval_metrics",
         "",
         f"Additional metrics. Choices: {signatures(EVAL_METRICS)}.",
@@ -374,5 +426,4 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main, __doc__)
+    command.run(main, define_flags, __doc__)

@@ -63,5 +63,4 @@ def define_flags() -> None:
 if __name__ == "__main__":
     # Nothing is computed; a GPU may be busy with the run.
     jax.config.update("jax_platforms", "cpu")
-    define_flags()
-    command.run(main, __doc__)
+    command.run(main, define_flags, __doc__)

@@ -29,6 +29,7 @@ KINDS = {
     "average": "cifar_jax.optimization.averages:AVERAGES",
     "metric": "cifar_jax.metrics:METRICS",
     "eval_metric": "cifar_jax.metrics:EVAL_METRICS",
+    "attack": "cifar_jax.evaluation.attacks:ATTACKS",
     "writer": "cifar_jax.writers:WRITERS",
     "recipe": "cifar_jax.config.recipes:RECIPES",
 }

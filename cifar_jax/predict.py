@@ -192,5 +192,4 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main, __doc__)
+    command.run(main, define_flags, __doc__)

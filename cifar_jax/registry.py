@@ -1,8 +1,9 @@
 """Choices by name with options, such as `crop(padding=4), flip`.
 
 A registry maps names to classes or functions whose arguments are the options. The text
-uses Python's call syntax, so options can be positional, and a choice can be the option
-of another one: `lookahead(sgd(momentum=0.9), period=5)`.
+uses Python's call syntax, so options can be positional, numbers can be fractions such
+as 8/255, and a choice can be the option of another one:
+`lookahead(sgd(momentum=0.9), period=5)`.
 """
 
 import ast
@@ -169,6 +170,8 @@ def _instance(
     def value(argument: ast.expr) -> Any:
         if _is_choice(argument):
             return _instance(registry, context, reserved, given, argument)
+        if isinstance(argument, ast.BinOp) and isinstance(argument.op, ast.Div):
+            return ast.literal_eval(argument.left) / ast.literal_eval(argument.right)
         return ast.literal_eval(argument)
 
     try:
@@ -186,7 +189,10 @@ def _instance(
             check_32_bits(option, given_value)
             bound.arguments[option] = given_value
         made = choice(*bound.args, **bound.kwargs)
-    except (TypeError, ValueError, NameError, RecursionError, MemoryError) as error:
+    except (
+        *(TypeError, ValueError, NameError, ArithmeticError),
+        *(RecursionError, MemoryError),
+    ) as error:
         raise UserError(
             f"{context}: {name} cannot be used: {error}; it is "
             f"{signatures({name: choice}, reserved)}"

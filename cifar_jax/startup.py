@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import re
 import sys
+from collections.abc import Sequence
 
 from cifar_jax import aftermath
 from cifar_jax.training import interrupts
@@ -25,7 +27,13 @@ def prepare() -> None:
     It is restarted with the same arguments and the same process ID, at most once.
     Closed standard streams are opened (see `open_closed_streams`), and what libraries
     print after errors is silenced (see `aftermath`).
+
+    Nothing happens in a process that was not started as a command, such as a notebook's
+    kernel with `%run -m`, or a script with `runpy`: it would lose its variables and its
+    handling of Ctrl-C.
     """
+    if not is_command(sys.orig_argv):
+        return
     variables = environment()
     # A debugger would lose its breakpoints.
     if variables and sys.gettrace() is None:
@@ -34,6 +42,25 @@ def prepare() -> None:
     open_closed_streams()
     aftermath.silence()
     interrupts.exit_on_signals()
+
+
+def is_command(process: Sequence[str]) -> bool:
+    """Returns whether a process was started by `python -m cifar_jax.*` or `cifar-jax`.
+
+    Args:
+        process: its words, as in `sys.orig_argv`.
+    """
+    words = iter(process[1:])
+    for word in words:
+        if re.fullmatch(r"-[a-zA-Z]*m", word):
+            return next(words, "").split(".")[0] == "cifar_jax"
+        if re.fullmatch(r"-[a-zA-Z]*c", word):
+            return False
+        if not word.startswith("-"):
+            return pathlib.Path(word).stem == "cifar-jax"
+        if re.fullmatch(r"-[a-zA-Z]*[WX]", word):  # options of Python with a value
+            next(words, None)
+    return False
 
 
 def open_closed_streams() -> None:

@@ -145,5 +145,4 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main, __doc__, _MAIN_FLAGS, config_flags.GROUPS | _GROUPS)
+    command.run(main, define_flags, __doc__, _MAIN_FLAGS, config_flags.GROUPS | _GROUPS)

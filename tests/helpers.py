@@ -12,7 +12,6 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
-from absl import flags
 from flax import linen as nn
 from jaxtyping import PyTree
 
@@ -159,7 +158,6 @@ def call_in_process(
 ) -> subprocess.CompletedProcess:
     """Runs a command to completion in this process, as if in a folder."""
     module = importlib.import_module(f"cifar_jax.{name}")
-    before = set(flags.FLAGS)
     words = [f"cifar_jax/{name}.py", *map(str, arguments)]
     out, err = io.StringIO(), io.StringIO()
     with (
@@ -172,14 +170,9 @@ def call_in_process(
         contextlib.redirect_stderr(err),
     ):
         try:
-            module.define_flags()
-            command_lib.run(module.main, module.__doc__)
+            command_lib.run(module.main, module.define_flags, module.__doc__)
         except SystemExit as exit_:
             code = exit_.code
-        finally:
-            for flag in set(flags.FLAGS) - before:
-                delattr(flags.FLAGS, flag)
-            flags.FLAGS.unparse_flags()
     return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 

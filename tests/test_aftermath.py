@@ -75,7 +75,7 @@ def main(arguments):
     print("some lines", flush=True)
     Waiting(target=threading.Event().wait).start()
     raise RunError("of which one is this")
-command.run(main, "", {}, {})
+command.run(main, lambda: None, "")
 """
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60

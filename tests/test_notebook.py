@@ -73,3 +73,31 @@ def test_the_notebook_runs_on_the_digits(tmp_path):
     first, second = check(text)
     # Chance level is 0.1; this seed reached 0.31 and 0.57.
     assert 0.15 < first < second
+
+
+CELLS = [
+    "mine = 'kept'",
+    "%run -m cifar_jax.train -- --dataset=digits --max_steps=2 --batch_size=8 "
+    "--train_dir=run",
+    "%run -m cifar_jax.eval -- --checkpoint_dir=run",
+    "import signal; print(mine, signal.getsignal(signal.SIGINT))",
+]
+
+
+@pytest.mark.slow
+def test_commands_run_in_a_kernel_which_keeps_its_variables(tmp_path):
+    cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    client = NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
+    )
+    variables = environment(tmp_path)
+    variables.pop("GLIBC_TUNABLES", None)
+    client.execute(env=variables)
+    _, trained, evaluated, kept = (
+        "".join(output.get("text", "") for output in cell.outputs)
+        for cell in notebook.cells
+    )
+    assert "saved run/checkpoints/2" in trained
+    assert "precision @ 1 = " in evaluated
+    assert kept.startswith("kept <built-in function default_int_handler>")

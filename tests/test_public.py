@@ -23,6 +23,7 @@ UNCUT = build_program(Config(image_size=32, distortions=""), 3)
         (lambda: cifar_jax.evaluate("network", Split(IMAGES, LABELS)), "network"),
         (lambda: cifar_jax.predict_logits(None, IMAGES), "network"),
         (lambda: cifar_jax.classify(None, IMAGES), "network"),
+        (lambda: cifar_jax.features(None, IMAGES), "network"),
         (lambda: cifar_jax.load_trained("run"), "run"),
         (lambda: cifar_jax.read_run(3), "path"),
         (lambda: cifar_jax.read_picture(3, (32, 32, 3)), "file"),

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -6,6 +7,7 @@ from helpers import assert_one_line, command, environment
 from PIL import Image
 
 from cifar_jax import startup
+from cifar_jax.__main__ import COMMANDS
 
 VARIABLE = "GLIBC_TUNABLES"
 HUGE = "glibc.malloc.hugetlb=1"
@@ -66,8 +68,10 @@ print(sys.stdin.read())
 """
 
 
-def run_script(mode, extra=""):
-    command = [sys.executable, "-c", SCRIPT.format(extra=extra), str(mode), "a b", ""]
+def run_script(mode, extra="", name="cifar-jax"):
+    script = mode.parent / name
+    script.write_text(SCRIPT.format(extra=extra))
+    command = [sys.executable, str(script), str(mode), "a b", ""]
     done = subprocess.run(
         command, input="unread", capture_output=True, text=True, check=True
     )
@@ -86,6 +90,85 @@ def test_the_process_restarts_once_as_itself(mode):
 def test_a_debugged_process_does_not_restart(mode):
     mode.write_text("always [madvise] never\n")
     assert len(run_script(mode, "sys.settrace(lambda *_: None)")) == 2
+
+
+def test_a_process_that_is_no_command_does_not_restart(mode):
+    mode.write_text("always [madvise] never\n")
+    assert len(run_script(mode, name="script.py")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("-m cifar_jax.train --max_steps=1", True),
+        ("-m cifar_jax train", True),
+        ("-u -W error:::cifar_jax -X dev -m cifar_jax.eval", True),
+        ("-Im cifar_jax.eval", True),
+        ("-Werror /usr/bin/cifar-jax train", True),
+        (r"C:/Scripts/cifar-jax.exe train", True),
+        ("-m ipykernel_launcher -f kernel.json", False),
+        ("-m cProfile -m cifar_jax.train", False),
+        ("-m cifar_jax_tools.train", False),
+        ("script.py -m cifar_jax.train", False),
+        ("-c pass -m cifar_jax.train", False),
+        ("", False),
+    ],
+)
+def test_commands_are_recognized_by_how_they_were_started(words, expected):
+    assert startup.is_command(["python", *words.split()]) == expected
+
+
+HOST = """
+import runpy, signal, sys
+mine, handler = 1, signal.getsignal(signal.SIGINT)
+sys.argv = ["train", "--help"]
+for _ in range(2):
+    try:
+        runpy.run_module("cifar_jax.{name}", run_name="__main__", alter_sys={alter})
+    except SystemExit as end:
+        print("ended", end.code, mine, signal.getsignal(signal.SIGINT) is handler)
+"""
+
+
+def count_starts(folder, *words):
+    """Runs Python; returns how often it started in the same process, and its output."""
+    (folder / "sitecustomize.py").write_text(
+        "import os\nopen(os.environ['STARTS'], 'a').write(f'{os.getpid()}\\n')\n"
+    )
+    variables = environment(folder) | {
+        "STARTS": str(folder / "starts"),
+        "PYTHONPATH": os.pathsep.join([str(folder), *sys.path]),
+    }
+    variables.pop(VARIABLE, None)
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    pids = (folder / "starts").read_text().splitlines()
+    assert len(set(pids)) == 1
+    return len(pids), done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_restart_but_not_the_process_that_runs_them_as_modules(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    starts, usage = count_starts(tmp_path, "-m", f"cifar_jax.{name}", "--help")
+    assert starts == 1 + bool(startup.environment())
+    (tmp_path / "starts").unlink()
+    script = tmp_path / "host.py"
+    script.write_text(HOST.format(name=name, alter=name != "train"))
+    starts, text = count_starts(tmp_path, str(script))
+    assert starts == 1
+    assert text.count(usage) == 2
+    assert text.count("ended 0 1 True\n") == 2
 
 
 STREAMS = """

@@ -5,7 +5,7 @@ import math
 from typing import Any, get_args
 
 from cifar_jax import data, models
-from cifar_jax.config.options import NOT_GIVEN, convert, option
+from cifar_jax.config.options import NotGiven, convert, explain_fields, option
 from cifar_jax.config.recipes import RECIPES
 from cifar_jax.data import distortions
 from cifar_jax.data.changes import DATA_CHANGES
@@ -29,6 +29,7 @@ from cifar_jax.writers import WRITERS
 _LARGEST = 2**31 - 1
 
 
+@explain_fields
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Every setting of a training run.
@@ -355,6 +356,18 @@ class Config:
     save_interval_secs: float = option(
         600.0, "Seconds between checkpoints.", at_least=0
     )
+    save_frequency: int = option(
+        0,
+        "Save a checkpoint every N steps as well. 0: only by --save_interval_secs.",
+        at_least=0,
+        at_most=_LARGEST,
+    )
+    keep: int = option(
+        5,
+        "How many of the newest checkpoints to keep. 0: all.",
+        at_least=0,
+        at_most=_LARGEST,
+    )
     log_device_placement: bool = option(
         False, "Print where parameters, data and compiled code are placed."
     )
@@ -494,11 +507,11 @@ def default(field: dataclasses.Field[Any], recipe: str) -> Any:
 def _settle(config: Config) -> None:
     """Checks the values and fills in the recipe's for those that were omitted."""
     recipe, *others = dataclasses.fields(Config)
-    if config.recipe is NOT_GIVEN:
+    if isinstance(config.recipe, NotGiven):
         object.__setattr__(config, "recipe", recipe.metadata["default"])
     object.__setattr__(config, "recipe", convert(recipe, config.recipe))
     for field in others:
         value = getattr(config, field.name)
-        if value is NOT_GIVEN:
+        if isinstance(value, NotGiven):
             value = default(field, config.recipe)
         object.__setattr__(config, field.name, convert(field, value))

@@ -3,16 +3,44 @@
 import collections
 import dataclasses
 import itertools
+import textwrap
 import types
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from cifar_jax.checks import as_kind, as_path, check_range
 from cifar_jax.errors import UserError
 from cifar_jax.registry import canonicalize, elements, resolve, resolve_all
 
-# The value of a field that was not set.
-NOT_GIVEN: Any = object()
+Class = TypeVar("Class", bound=type)
+
+
+class NotGiven:
+    """The value of a field that was not set; it looks like the field's default."""
+
+    def __init__(self, default: Any):
+        self._default = default
+
+    def __repr__(self) -> str:
+        return repr(self._default)
+
+
+def explain_fields(dataclass: Class) -> Class:
+    """Appends the help of a dataclass's fields to its docstring."""
+    lines = ["", "", "    Attributes:"]
+    for field in dataclasses.fields(dataclass):
+        default, text = field.metadata["default"], field.metadata["help"]
+        whole = f"{field.name}: {text} Default: {default!r}."
+        lines += textwrap.wrap(
+            whole,
+            width=88,
+            initial_indent=" " * 8,
+            subsequent_indent=" " * 12,
+            break_on_hyphens=False,
+        )
+    assert dataclass.__doc__ is not None
+    dataclass.__doc__ = dataclass.__doc__.rstrip() + "\n".join([*lines, "    "])
+    return dataclass
 
 
 def option(
@@ -64,7 +92,7 @@ def option(
         "path": path,
         "fixed": fixed,
     }
-    return dataclasses.field(default=NOT_GIVEN, metadata=metadata)
+    return dataclasses.field(default=NotGiven(default), metadata=metadata)
 
 
 def convert(field: dataclasses.Field[Any], value: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, Num, UInt8
 
 from cifar_jax.data import distortions
 from cifar_jax.data.distortions.base import Distortion, Example, Mixture
@@ -89,7 +89,7 @@ class Preprocessing:
         return images, targets
 
     def prepare_eval(
-        self, image: UInt8[Array, "h w c"], statistics: Statistics | None
+        self, image: Num[Array, "h w c"], statistics: Statistics | None
     ) -> Float[Array, "views {self.size} {self.size} c"]:
         """Returns the normalized views of an image."""
         crops = self.views(image, self._crop_size(image.shape))

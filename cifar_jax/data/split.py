@@ -105,7 +105,10 @@ def unordered_fingerprint(train: Split, test: Split) -> str:
 
 
 def check_images(
-    images: Any, name: str, shape: tuple[int, int, int] | None = None
+    images: Any,
+    name: str,
+    shape: tuple[int, int, int] | None = None,
+    may_be_floats: bool = False,
 ) -> None:
     """Raises UserError unless images are uint8 [n, h, w, 3] with n at least 1.
 
@@ -113,6 +116,7 @@ def check_images(
         images: the argument to check.
         name: the argument's name, for the message.
         shape: the required shape (h, w, 3); None for any.
+        may_be_floats: whether values may have any type, such as float32.
     """
     given, dtype = getattr(images, "shape", None), getattr(images, "dtype", None)
     wanted = "[n, h, w, 3]" if shape is None else f"[n, {', '.join(map(str, shape))}]"
@@ -121,7 +125,7 @@ def check_images(
         raise UserError(f"{message} {type(images).__name__}")
     if len(given) != 4 or given[3] != 3:
         raise UserError(f"{message} of shape {list(given)}{_conversion(given)}")
-    if dtype != np.uint8:
+    if dtype != np.uint8 and not may_be_floats:
         raise UserError(
             f"{name} must be bytes (uint8, 0 to 255), not {dtype}: the network does "
             "the preprocessing; convert them with images.astype(np.uint8), after "

@@ -22,7 +22,8 @@ from jaxtyping import Array, Float, Float16, UInt8
 
 from cifar_jax import plugins
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.evaluation.inference import Trained, eval_step
+from cifar_jax.evaluation.forward import eval_step
+from cifar_jax.evaluation.inference import Trained
 from cifar_jax.evaluation.report import is_written_by
 from cifar_jax.models import safetensors_files
 from cifar_jax.models.variables import Variables

@@ -2,14 +2,11 @@
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, PyTree, UInt8
+from jaxtyping import Float, UInt8
 
-from cifar_jax import models
-from cifar_jax.data.normalization import Statistics
-from cifar_jax.data.preprocessing import Preprocessing
 from cifar_jax.devices.cpu import compiler_options
+from cifar_jax.evaluation import forward
 from cifar_jax.evaluation.inference import Trained
-from cifar_jax.models import Network
 
 Layers = dict[str, Float[np.ndarray, "n ..."]]
 
@@ -20,34 +17,19 @@ def activations(network: Trained, images: UInt8[np.ndarray, "n h w c"]) -> Layer
     If evaluation uses several views of an image, only the first, central one is used.
     """
     function = jax.jit(
-        _activations,
+        forward.layers,
         static_argnames=("model", "preprocessing"),
         compiler_options=compiler_options(),
     )
     layers = function(
-        (network.variables, network.statistics),
+        network.variables,
         images,
+        network.statistics,
         model=network.model,
         preprocessing=network.preprocessing,
     )
-    return {name: np.asarray(a) for layer in layers for name, a in layer.items()}
-
-
-def _activations(
-    weights: tuple[PyTree, Statistics | None],
-    images: UInt8[Array, "n h w c"],
-    *,
-    model: Network,
-    preprocessing: Preprocessing,
-) -> tuple[dict[str, Array], ...]:
-    variables, statistics = weights
-    views = jax.vmap(preprocessing.prepare_eval, (0, None))(images, statistics)
-    _, sown = model.apply(
-        variables, views[:, 0], train=False, mutable=["intermediates"]
-    )
-    # A network need not tap any layer.
-    taps = models.collect_taps(sown.get("intermediates", {}))
-    return {"input": views[:, 0]}, *taps
+    layers.pop(forward.PENULTIMATE, None)
+    return {name: np.asarray(values) for name, values in layers.items()}
 
 
 def convolutions(layers: Layers) -> Layers:

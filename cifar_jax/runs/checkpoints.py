@@ -71,7 +71,7 @@ def save(
     step: int,
     state: PyTree,
     run_id: str | None = None,
-    kept: int = KEPT,
+    kept: int | None = KEPT,
     **facts: int,
 ) -> None:
     """Writes the checkpoint of a step, and deletes old ones.
@@ -86,7 +86,7 @@ def save(
         state: a tree of arrays.
         run_id: ID of the run.
         kept: how many of the newest checkpoints to keep, up to this step; 1 keeps only
-            this one.
+            this one, and None all.
         **facts: more details to record with the checkpoint; see `facts`.
 
     Raises:
@@ -113,7 +113,7 @@ def save(
             f"cannot save the checkpoint of step {step} in {directory}: "
             f"{_first_line(error)} ({_latest(directory, run_id)})"
         ) from error
-    if processes.is_main():
+    if kept is not None and processes.is_main():
         _prune(directory, step, run_id, kept)
 
 

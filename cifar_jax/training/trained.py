@@ -21,7 +21,8 @@ from cifar_jax.console import to_one_line
 from cifar_jax.data import Dataset
 from cifar_jax.data.normalization import Statistics
 from cifar_jax.errors import UserError
-from cifar_jax.evaluation.inference import Trained, eval_step
+from cifar_jax.evaluation.forward import eval_step
+from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models import Network, safetensors_files, variables
 from cifar_jax.models.keras import imagenet
 from cifar_jax.models.safetensors_files import Contents

@@ -24,7 +24,7 @@ from cifar_jax import (
     read_run,
 )
 from cifar_jax.devices import compilation
-from cifar_jax.evaluation import inference
+from cifar_jax.evaluation import batching
 from cifar_jax.runs import checkpoints as checkpoint_files
 
 
@@ -47,7 +47,7 @@ def test_a_set_that_is_sent_in_parts_has_the_same_logits(
     network, dataset, bytes_per_call, monkeypatch
 ):
     whole = predict_logits(network, dataset.test.images, batch_size=7)
-    monkeypatch.setattr(inference, "BYTES_PER_CALL", bytes_per_call)
+    monkeypatch.setattr(batching, "BYTES_PER_CALL", bytes_per_call)
     parts = predict_logits(network, dataset.test.images, batch_size=7)
     np.testing.assert_allclose(parts, whole, atol=1e-6)
 
@@ -58,8 +58,8 @@ def test_a_set_that_is_sent_in_parts_has_the_same_logits(
 def test_calls_are_of_about_the_same_length(
     batches, batch_bytes, per_call, monkeypatch
 ):
-    monkeypatch.setattr(inference, "BYTES_PER_CALL", 125)
-    assert inference.batches_per_call(batches, batch_bytes) == per_call
+    monkeypatch.setattr(batching, "BYTES_PER_CALL", 125)
+    assert batching.batches_per_call(batches, batch_bytes) == per_call
 
 
 def test_every_image_counts_exactly_once(network, dataset):

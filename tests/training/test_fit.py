@@ -242,6 +242,26 @@ def test_checkpoints_are_saved_by_the_clock(dataset, tmp_path):
     assert checkpoints.steps(tmp_path / "checkpoints") == [1, 3, 5, 7]
 
 
+@pytest.mark.parametrize(
+    ("settings", "saved"),
+    [
+        ({"save_frequency": 3}, [3, 6, 7]),
+        ({"save_frequency": 2, "keep": 2}, [6, 7]),
+        ({"save_frequency": 1, "keep": 0}, [1, 2, 3, 4, 5, 6, 7]),
+        ({"save_frequency": 1}, [3, 4, 5, 6, 7]),
+        ({"save_frequency": 1, "keep": 1}, [7]),
+        ({}, [7]),
+    ],
+    ids=str,
+)
+def test_checkpoints_are_saved_by_steps_and_kept(
+    dataset, tmp_path, uninterrupted, settings, saved
+):
+    result = fit(config(tmp_path, **settings), dataset, silent)
+    assert checkpoints.steps(tmp_path / "checkpoints") == saved
+    assert_equal_states(result.state, uninterrupted[0])
+
+
 def test_the_speed_in_the_log_leaves_saves_out(dataset, tmp_path, monkeypatch):
     """Uses a clock on which only saves take long, an hour each."""
     hours = [0]

@@ -32,7 +32,7 @@ def create_hooks(
     """
     found: list[Hook] = [Finite(program, steps, state)]
     if run is not None:
-        found.append(Checkpoints(run, config.save_interval_secs, log))
+        found.append(Checkpoints(run, config, log))
     found.append(LogLines(config, program, int(state.step), writers, log))
     if run is not None:
         frequency = config.summary_frequency

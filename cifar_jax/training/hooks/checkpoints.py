@@ -5,6 +5,7 @@ import time
 
 import jax
 
+from cifar_jax.config.config import Config
 from cifar_jax.console import Log
 from cifar_jax.devices import processes
 from cifar_jax.errors import DivergedError, RunError
@@ -15,16 +16,18 @@ from cifar_jax.training.loop import Hook, Moment
 
 
 class Checkpoints(Hook):
-    """Saves the state every `interval_secs` seconds, and the last one it has seen.
+    """Saves the state by time and by steps, and the last one it has seen.
 
     It comes before the hooks that may fail, and after the one that rejects non-finite
     values, so these are never saved. If the folder is renamed or deleted, the run ends
     here, since anything it wrote from then on could not be resumed.
     """
 
-    def __init__(self, run: Run, interval_secs: float, log: Log):
+    def __init__(self, run: Run, config: Config, log: Log):
         self._run = run
-        self._interval_secs = interval_secs
+        self._interval_secs = config.save_interval_secs
+        self._frequency = config.save_frequency
+        self._kept = config.keep or None
         self._log = log
         self._saved_at = time.monotonic()
         self._unsaved: Moment | None = None
@@ -32,10 +35,16 @@ class Checkpoints(Hook):
             self._folder = _identity(run.path)
             self._config = (run.path / config_file.NAME).read_bytes()
 
+    def due(self, step: int) -> int | None:
+        """Returns the next step to save at; None if only time decides."""
+        every = self._frequency
+        return (step // every + 1) * every if every else None
+
     def __call__(self, now: Moment) -> None:
         """Saves the state if it is due, which the main process decides."""
         self._unsaved = now
         due = time.monotonic() - self._saved_at >= self._interval_secs
+        due = due or now.step == self.due(now.step - 1)
         gone = processes.is_main() and _identity(self._run.path) != self._folder
         due, gone = processes.all_gather(due, gone)[0]
         if gone:
@@ -55,7 +64,9 @@ class Checkpoints(Hook):
         now, self._unsaved = self._unsaved, None
         if now is None or any(leaf.is_deleted() for leaf in jax.tree.leaves(now.state)):
             return  # A failed device call may have consumed the state.
-        checkpoints.save(self._run.checkpoints, now.step, now.state, self._run.id)
+        checkpoints.save(
+            self._run.checkpoints, now.step, now.state, self._run.id, self._kept
+        )
         self._log(f"saved {self._run.checkpoints / str(now.step)}")
         self._saved_at = time.monotonic()
 
