@@ -113,5 +113,4 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main, __doc__, _MAIN_FLAGS, _GROUPS | config_flags.GROUPS)
+    command.run(main, define_flags, __doc__, _MAIN_FLAGS, _GROUPS | config_flags.GROUPS)
