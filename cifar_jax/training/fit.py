@@ -17,15 +17,17 @@ from cifar_jax.devices import compilation, processes, sharding
 from cifar_jax.devices.strategies import STRATEGIES
 from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models import Network
+from cifar_jax.models.variables import Variables
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.opening import open_run
-from cifar_jax.training import beginning, ending, initial, loop
+from cifar_jax.training import beginning, ending, loop
 from cifar_jax.training import program as programs
 from cifar_jax.training.compiled import CompiledSteps
 from cifar_jax.training.hooks import create_hooks, create_recorder
 from cifar_jax.training.hooks.agreement import Agreement
 from cifar_jax.training.hooks.evaluation import Evaluation
 from cifar_jax.training.hooks.signals import MAX_STEPS_PER_CALL, Signals
+from cifar_jax.training.initial import load_state, load_weights
 from cifar_jax.training.interrupts import StopRequest
 from cifar_jax.training.loop import Hook, Moment
 from cifar_jax.training.program import Program
@@ -60,6 +62,7 @@ def fit(
     hooks: Sequence[Hook] = (),
     model: Network | None = None,
     order: OrderFunction | None = None,
+    initial: Variables | None = None,
 ) -> FitResult:
     """Trains until config.max_steps, from the newest checkpoint if there is one.
 
@@ -75,6 +78,7 @@ def fit(
         hooks: anything else to do around the steps.
         model: a network in place of the one named by the config; see `build`.
         order: returns the indices of a step's images; see `OwnOrder`.
+        initial: the weights that a new run starts from, such as `Trained.variables`.
 
     Raises:
         UserError: config or data cannot be used, or do not match train_dir.
@@ -96,10 +100,10 @@ def fit(
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.lost_process_as_run_error())
         stack.enter_context(ending.explain_shortage(config))
-        weights = initial.load_weights(config, program, dataset, log)
+        weights = load_weights(config, program, dataset, log, initial)
         found = stack.enter_context(open_run(config, dataset, given, own))
         images, run = dataset.train.images, found.run
-        state = initial.load_state(program, config.seed, images, weights, found, mesh)
+        state = load_state(program, config.seed, images, weights, found, mesh)
         if run is not None and found.step is not None:
             log(f"resumed from step {found.step} of {run.path}")
         network = functools.partial(from_state, program, data=dataset)

@@ -33,21 +33,39 @@ _INPUTS = ("image_size", "normalization")
 
 
 def load_weights(
-    config: Config, program: Program, dataset: Dataset, log: Log
+    config: Config,
+    program: Program,
+    dataset: Dataset,
+    log: Log,
+    given: Variables | None = None,
 ) -> Variables | None:
-    """Returns the weights of --init_from, or None if a run will be resumed instead.
+    """Returns the weights of a new run, or None for random ones or to resume a run.
+
+    Args:
+        config: the config of the run, whose --init_from may name weights.
+        program: its program.
+        dataset: its data.
+        log: called with a line on where the weights are from.
+        given: weights in place of those.
 
     Raises:
         UserError: the weights cannot be used.
         RunError: they are in a damaged checkpoint.
     """
-    if config.init_from is None:
+    if config.init_from is None and given is None:
         return None
+    if config.init_from is not None and given is not None:
+        raise UserError("initial= replaces --init_from; leave one of them out")
     on_disk = config.train_dir is not None
     if on_disk and checkpoints.named_steps(
         run_dir.from_config(config, dataset).checkpoints
     ):
         return None
+    if given is not None:
+        variables.check(given, program.model, config.image_size, "initial")
+        log("starting from the weights in initial=")
+        return given
+    assert config.init_from is not None
     found = load(config.init_from, config, program.model, dataset.class_names)
     source = config.init_from
     if source == _PRETRAINED:

@@ -343,3 +343,32 @@ def test_the_network_of_the_package_says_what_it_needs(dataset):
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         fit(config(init_from="pretrained"), dataset, silent)
+
+
+def test_weights_in_python_are_those_of_init_from(finished_run, dataset):
+    settings = {"model": "small", "max_steps": 3, "batch_size": 8, "train_dir": None}
+    weights = load_trained(read_run(finished_run)).variables
+    config = Config(**settings)
+    given = fit(config, dataset, silent, initial=weights).state
+    named = Config(init_from=str(finished_run), **settings)
+    assert_equal_states(given, fit(named, dataset, silent).state)
+    with pytest.raises(UserError, match="initial= replaces --init_from"):
+        fit(named, dataset, silent, initial=weights)
+
+
+def test_a_run_resumes_whatever_weights_are_given(finished_run, dataset, tmp_path):
+    settings = {"model": "small", "batch_size": 8, "train_dir": str(tmp_path)}
+    weights = load_trained(read_run(finished_run)).variables
+    fit(Config(max_steps=2, **settings), dataset, silent, initial=weights)
+    longer = Config(max_steps=4, **settings)
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, weights)
+    resumed = fit(longer, dataset, silent, initial=doubled).state
+    whole = dataclasses.replace(longer, train_dir=None)
+    assert_equal_states(resumed, fit(whole, dataset, silent, initial=weights).state)
+
+
+def test_given_weights_of_another_network_are_refused(finished_run, dataset):
+    weights = load_trained(read_run(finished_run)).variables
+    config = Config(model="lenet", image_size=32, batch_size=8, train_dir=None)
+    with pytest.raises(UserError, match="initial"):
+        fit(config, dataset, silent, initial=weights)
