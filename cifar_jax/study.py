@@ -76,8 +76,7 @@ def define_flags() -> None:
         "vary",
         [],
         "SETTING=VALUE,VALUE,... or =log(LOW, HIGH), =uniform(LOW, HIGH) or "
-        "=int(LOW, HIGH); repeatable. All combinations are tried unless there is a "
-        "--sampler.",
+        "=int(LOW, HIGH). All combinations are tried unless there is a --sampler",
     )
     flags.DEFINE_integer(
         "seeds", 1, "Runs of each setting, with seeds from 0.", lower_bound=1
