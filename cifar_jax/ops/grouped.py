@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 # Channels to convolve at a time. Fewer leave too little to do in one convolution; more
@@ -30,13 +31,16 @@ def conv(
     """
     inputs, outputs = kernel.shape[2], kernel.shape[3] // groups
     few = max(1, CHANNELS // max(inputs, outputs))
-    results = []
-    for first in range(0, groups, few):
-        last = min(first + few, groups)
-        seen = x[..., first * inputs : last * inputs]
-        own = kernel[..., first * outputs : last * outputs]
-        results.append(convolve(seen, _connect(own, last - first)))
-    return jnp.concatenate(results, axis=-1)
+
+    def split(channels: Array, of_a_group: int) -> list[Array]:
+        size = few * of_a_group
+        return jnp.split(channels, np.arange(size, channels.shape[3], size), axis=3)
+
+    results = [
+        convolve(seen, _connect(own, own.shape[3] // outputs))
+        for seen, own in zip(split(x, inputs), split(kernel, outputs), strict=True)
+    ]
+    return jnp.concatenate(results, axis=3)
 
 
 def _connect(
