@@ -47,7 +47,8 @@ def test_convolutions_are_timed_both_ways(tmp_path):
     text = call_experiment("speed.convolutions", *sizes, f"--json={path}")
     cases = json.loads(path.read_text())["cases"]
     assert all(min(*case["plain"], *case["fast"]) > 0 for case in cases)
-    assert len([line for line in text.split("\n") if " depthwise " in line]) == 3
+    for method, count in (("depthwise", 3), ("grouped", 2)):
+        assert len([row for row in text.split("\n") if f" {method} " in row]) == count
 
 
 @pytest.mark.slow
@@ -266,6 +267,7 @@ PARAMETERS = {
     "resnet18": 11_173_962,
     "vgg16_bn": 14_724_042,
     "mobilenet": 3_217_226,
+    "resnext29": 4_774_218,
     "cuda_convnet_18pct": 89_578,
     "cuda_convnet_11pct": 2_112_970,
     "airbench94_sgd": 1_971_640,

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cifar_jax.devices import cpu
-from cifar_jax.ops import depthwise, direct, onednn, tiny_images, winograd
+from cifar_jax.ops import depthwise, direct, grouped, onednn, tiny_images, winograd
 from cifar_jax.ops.implementation import Implementation, Pair, run
 
 # Winograd's method moves more data, which costs more than it saves if there are few
@@ -30,7 +30,7 @@ def conv_general_dilated(
 
     The fast implementation computes in float32, by the method that suits the shapes;
     values and gradients differ from lax's by at most 3e-6 of their norm. It does not
-    support dilation, and supports feature groups only if each channel is a group.
+    support dilation.
 
     Args:
         x: Images.
@@ -51,6 +51,16 @@ def conv_general_dilated(
     (top, bottom), (left, right) = padding
     pads = ((top, bottom), (left, right))
     groups = options.get("feature_group_count", 1)
+    if groups > 1 and not groups == x.shape[3] == kernel.shape[3]:
+        connected = functools.partial(
+            conv_general_dilated,
+            strides=strides,
+            padding=pads,
+            implementation="fast",
+            **options | {"feature_group_count": 1},
+        )
+        fast_groups = functools.partial(grouped.conv, connected, groups)
+        return run(implementation, fast_groups, plain, x, kernel)
     if x.dtype == jnp.bfloat16 and groups == 1 and cpu.has_onednn():
         fast_bfloat16 = functools.partial(onednn.conv, strides, pads)
         return run(implementation, fast_bfloat16, plain, x, kernel)
@@ -77,12 +87,7 @@ def _method(
     h, w, channels = image
     kh, kw, _, features = kernel
     if groups > 1:
-        is_depthwise = groups == channels == features
-        return (
-            functools.partial(depthwise.conv, strides, padding)
-            if is_depthwise
-            else None
-        )
+        return functools.partial(depthwise.conv, strides, padding)
     if h < kh and w < kw:
         return functools.partial(tiny_images.conv, strides, padding)
     same_3x3 = (kh, kw, *strides, *padding) == (3, 3, 1, 1, (1, 1), (1, 1))

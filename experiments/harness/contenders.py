@@ -24,6 +24,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "resnet18": {"recipe": "resnet18"},
     "vgg16_bn": {"recipe": "vgg16_bn"},
     "mobilenet": {"recipe": "resnet18", "model": "mobilenet"},
+    "resnext29": {"recipe": "resnet18", "model": "resnext29"},
     "cuda_convnet_18pct": {"recipe": "cuda_convnet_18pct"},
     "cuda_convnet_11pct": {"recipe": "cuda_convnet_11pct"},
     "airbench94_sgd": {"recipe": "airbench94_sgd"},

@@ -2,12 +2,12 @@
 
     python -m experiments.speed.convolutions --json=convolutions.json
 
-Times convolutions of ResNet-18, VGG-16, Airbench and MobileNet, output and both
-gradients together, alternating between XLA ("plain") and
+Times convolutions of ResNet-18, VGG-16, Airbench, MobileNet, RegNet and DPN, output and
+both gradients together, alternating between XLA ("plain") and
 `cifar_jax.ops.conv_general_dilated` ("fast"), with the same compiler options. Prints
 the median milliseconds, and the speedup with its range over the rounds. The method
 `direct` is left out: it saves nothing by itself, only where XLA would fuse a
-transposition with the operations before it. Takes about two minutes on 2 cores.
+transposition with the operations before it. Takes about three minutes on 2 cores.
 """
 
 import dataclasses
@@ -37,13 +37,15 @@ class Case:
     size: int
     channels: int
     strides: int = 1
-    depthwise: bool = False
+    groups: int = 1
 
     @property
     def name(self) -> str:
-        """The image size, channels and strides."""
+        """The image size, channels and strides, and the groups unless depthwise."""
         strides = f", strides {self.strides}" if self.strides > 1 else ""
-        return f"{self.size}x{self.size}x{self.channels}{strides}"
+        is_grouped = 1 < self.groups < self.channels
+        groups = f", {self.groups} groups" if is_grouped else ""
+        return f"{self.size}x{self.size}x{self.channels}{strides}{groups}"
 
 
 CASES = (
@@ -55,9 +57,11 @@ CASES = (
     Case("Winograd", 4, 512),
     Case("tiny images", 2, 512),
     Case("tiny images", 1, 512),
-    Case("depthwise", 16, 64, strides=2, depthwise=True),
-    Case("depthwise", 8, 128, depthwise=True),
-    Case("depthwise", 2, 512, depthwise=True),
+    Case("depthwise", 16, 64, strides=2, groups=64),
+    Case("depthwise", 8, 128, groups=128),
+    Case("depthwise", 2, 512, groups=512),
+    Case("grouped", 8, 384, groups=24),
+    Case("grouped", 4, 768, groups=32),
 )
 
 
@@ -70,7 +74,7 @@ def values_and_gradients(
         strides=(case.strides, case.strides),
         padding=((1, 1), (1, 1)),
         implementation=implementation,
-        feature_group_count=case.channels if case.depthwise else 1,
+        feature_group_count=case.groups,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     y, pullback = jax.vjp(conv, x, kernel)
@@ -81,8 +85,7 @@ def durations(case: Case, batch_size: int, rounds: int) -> dict[str, list[float]
     """Returns the milliseconds of each round, by implementation."""
     random, channels = np.random.RandomState(0), case.channels
     x = random.standard_normal((batch_size, case.size, case.size, channels))
-    inputs = 1 if case.depthwise else channels
-    kernel = random.standard_normal((3, 3, inputs, channels))
+    kernel = random.standard_normal((3, 3, channels // case.groups, channels))
     arguments = jax.device_put((x.astype(np.float32), kernel.astype(np.float32)))
     compiled = {
         way: jax.jit(

@@ -34,6 +34,7 @@ GFLOP_PER_EXAMPLE = {
     "resnet18": 3.333,
     "vgg16_bn": 1.879,
     "mobilenet": 0.0696,
+    "resnext29": 4.635,
     "cuda_convnet_18pct": 0.0738,
     "cuda_convnet_11pct": 0.1171,
     "airbench94_sgd": 0.7089,

@@ -11,6 +11,7 @@ from flax import linen as nn
 from cifar_jax import Network
 from cifar_jax.ops import (
     conv,
+    conv_general_dilated,
     depthwise,
     direct,
     local_response_norm,
@@ -56,6 +57,16 @@ OPERATIONS = {
         functools.partial(depthwise.conv, (2, 1), SAME),
         functools.partial(lax_conv, strides=(2, 1), groups=3),
         *((2, 6, 5, 3), (3, 3, 1, 3)),
+    ),
+    "grouped": (
+        *both(
+            conv_general_dilated,
+            strides=(2, 1),
+            padding=SAME,
+            feature_group_count=2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        ),
+        *((2, 6, 5, 4), (3, 3, 2, 6)),
     ),
     "max_pool": (*both(max_pool, window=(3, 3), strides=(2, 2)), (6, 5, 2, 2)),
     "local_response_norm": (

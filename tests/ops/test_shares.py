@@ -12,9 +12,17 @@ from cifar_jax.ops.shares import sum_over_shares
 SCRIPT = """
 import functools, jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from cifar_jax.ops import conv, winograd
+from cifar_jax.ops import conv, conv_general_dilated, winograd
 
 batch_last = functools.partial(conv, implementation="fast")
+grouped = functools.partial(
+    conv_general_dilated,
+    strides=(1, 1),
+    padding="SAME",
+    implementation="fast",
+    feature_group_count=16,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+)
 mesh = jax.make_mesh((4,), ("data",), (jax.sharding.AxisType.Auto,))
 random = np.random.default_rng(0)
 kernel = jnp.asarray(random.normal(size={kernel}), jnp.float32)
@@ -50,6 +58,7 @@ for batch in (8, 6):
     [
         pytest.param("batch_last", 3, (5, 5, 3, 4), 3, id="im2col"),
         pytest.param("batch_last", 8, (5, 5, 8, 4), 3, id="fourier"),
+        pytest.param("grouped", 64, (3, 3, 4, 64), 0, id="grouped"),
         pytest.param("winograd.conv", 8, (3, 3, 8, 4), 0, id="winograd"),
     ],
 )

@@ -135,6 +135,46 @@ class MobileNet(nn.Module):
         return self.predictions(self.layers(images).mean((2, 3)))
 
 
+class ResNeXt29(nn.Module):
+    """ResNeXt-29, 32x4d, for 32x32 images: three stages of three blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = conv_norm(3, 64, 1)
+        blocks, inputs = [], 64
+        for width, strides in ((128, 1), (256, 2), (512, 2)):
+            blocks.append(GroupedBlock(inputs, width, strides))
+            inputs = 2 * width
+            blocks += [GroupedBlock(inputs, width, 1) for _ in range(2)]
+        self.blocks = nn.Sequential(*blocks)
+        self.predictions = nn.Linear(inputs, 10)
+        initialize_as_he(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the logits."""
+        x = self.blocks(self.stem(images).relu_())
+        return self.predictions(x.mean((2, 3)))
+
+
+class GroupedBlock(nn.Module):
+    """1x1, grouped 3x3, and 1x1 convolutions with a shortcut around them."""
+
+    def __init__(self, inputs: int, width: int, strides: int) -> None:
+        super().__init__()
+        self.first = conv_norm(inputs, width, 1)
+        self.second = conv_norm(width, width, 3, strides, groups=32)
+        self.third = conv_norm(width, 2 * width, 1)
+        same = inputs == 2 * width
+        self.shortcut = (
+            nn.Identity() if same else conv_norm(inputs, 2 * width, 1, strides)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the output of the block."""
+        y = self.second(self.first(x).relu_()).relu_()
+        return self.third(y).add_(self.shortcut(x)).relu_()
+
+
 class CudaConvnet18pct(nn.Module):
     """Three 5x5 convolutions with pooling and LRN within each map, one dense layer."""
 
@@ -270,6 +310,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": ResNet18,
     "vgg16_bn": VGG16,
     "mobilenet": MobileNet,
+    "resnext29": ResNeXt29,
     "cuda_convnet_18pct": CudaConvnet18pct,
     "cuda_convnet_11pct": CudaConvnet11pct,
     "airbench94_sgd": Airbench,

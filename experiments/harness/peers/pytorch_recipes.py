@@ -76,6 +76,7 @@ RECIPES = {
     "resnet18": LONG,
     "vgg16_bn": dataclasses.replace(LONG, learning_rate=0.05),
     "mobilenet": LONG,
+    "resnext29": LONG,
     "cuda_convnet_18pct": Recipe(
         learning_rate=0.001,
         decays={"": 0.004, "logits": 1.0},
