@@ -241,6 +241,23 @@ def test_grouped_of_every_size(case, groups, inputs, outputs, at_a_time):
         )
 
 
+@pytest.mark.parametrize(("channels", "features"), [(6, 12), (12, 6)])
+def test_as_many_groups_as_channels_or_as_features(channels, features):
+    def fast(strides, padding, x, kernel):
+        return conv_general_dilated(
+            x,
+            kernel,
+            strides,
+            padding,
+            "fast",
+            feature_group_count=6,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    case = ((6, 5), (3, 3), (2, 2), SAME)
+    assert_equal_lax(fast, [case], groups=6, channels=channels, features=features)
+
+
 @pytest.mark.parametrize(
     ("channels", "features", "convolved"),
     [
