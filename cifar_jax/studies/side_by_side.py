@@ -144,7 +144,7 @@ class Processes:
         """Runs a command; returns why it failed, or None if it succeeded.
 
         Its output and errors are appended to the log. Once `is_hopeless`, which is
-        called every second, returns true, the command is stopped as by Ctrl-C.
+        called every second, returns true, the command is stopped by SIGTERM.
 
         Raises:
             Stopped: a signal was received.
@@ -180,7 +180,7 @@ def _wait(
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(1)
         if is_hopeless():
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             break
     return process.wait()
 

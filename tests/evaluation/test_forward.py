@@ -88,6 +88,7 @@ def test_gradients_are_those_of_finite_differences(network):
     np.testing.assert_allclose((up - down) / 0.1, np.abs(gradient).sum(), rtol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models.MODELS)
 def test_every_network_has_a_penultimate_layer(name):
     model = models.create(name, 7)

@@ -146,7 +146,11 @@ def _killed(folder, sampler, vary, trials, kill_at):
 
 @pytest.mark.parametrize(
     ("vary", "sampler", "trials"),
-    [(GRID, "", None), (SEARCH, "random", 4), (SEARCH, "tpe(n_startup_trials=2)", 4)],
+    [
+        (SEARCH, "tpe(n_startup_trials=2)", 4),
+        pytest.param(SEARCH, "random", 4, marks=pytest.mark.slow),
+        pytest.param(GRID, "", None, marks=pytest.mark.slow),
+    ],
 )
 def test_a_study_killed_again_and_again_is_that_of_an_unkilled_one(
     tmp_path, vary, sampler, trials
