@@ -65,6 +65,20 @@ def _compile_by_former_emitters() -> None:
     compiler.get_compile_options = faster
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Prints the rows that tests have recorded, by any worker, as one table."""
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+    ]
+    rows = [text for r in reports for name, text in r.user_properties if name == "row"]
+    if rows:
+        terminalreporter.section("networks")
+        for row in rows:
+            terminalreporter.line(row)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def compile_as_for_users(request):
     """Optimizes as for users if other programs' results matter or data is large."""

@@ -1,6 +1,7 @@
 """Follows the examples of docs/extending.md to the letter."""
 
 import importlib.util
+import itertools
 import pathlib
 import re
 import shlex
@@ -15,6 +16,7 @@ from helpers import environment
 
 from cifar_jax import models, plugins
 from cifar_jax.data import distortions
+from experiments.harness import flops
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "extending.md").read_text()
@@ -163,12 +165,44 @@ def test_the_scripts_run(capsys):
     assert 0 <= float(capsys.readouterr().out) <= 1
 
 
-def test_the_networks_of_the_table_exist():
-    rows = TEXT.split("| name | form |")[1].split("\n\n")[0].splitlines()[2:]
-    for row in rows:
-        names = re.findall(r"`(\w+)`", row)
-        assert names
-        assert set(names) <= models.MODELS.keys()
+NETWORKS = TEXT.split("| name | form |")[1].split("\n\n")[0].splitlines()[2:]
+
+
+@pytest.mark.parametrize("row", NETWORKS)
+def test_the_table_of_networks_has_their_parameters_and_operations(row):
+    names, form, *columns = (cell.strip() for cell in row.strip("|").split("|"))
+    names = re.findall(r"`(\w+)`", names)
+    assert names
+    assert set(names) <= models.MODELS.keys()
+    if columns != ["below", "below"]:
+        sizes = re.findall(r"\b(32|24)x\1", form) or ["32"]
+        costs = [
+            flops.forward(models.create(name, 10), int(size))
+            for name, size in zip(names, itertools.cycle(sizes), strict=False)
+        ]
+        assert columns == [
+            listed(f"{parameters:,}" for parameters, _ in costs),
+            listed(f"{operations / 1e9:#.3g}" for _, operations in costs),
+        ]
+
+
+def test_the_page_has_the_operations_of_the_networks_of_keras():
+    names = ("vgg16", "vgg19", "resnet50", "mobilenet")
+    names += ("xception", "inception_v3", "inception_resnet_v2")
+    operations = [
+        flops.forward(models.create(name), 224 if index < 4 else 299)[1]
+        for index, name in enumerate(names)
+    ]
+    takes = listed(f"{count / 1e9:#.3g}" for count in operations)
+    assert f"pass takes {takes} GFLOP" in " ".join(TEXT.split())
+
+
+def listed(texts):
+    """Returns a list in words, without repetitions."""
+    *others, last = dict.fromkeys(texts)
+    if len(others) > 1:
+        return f"{', '.join(others)}, and {last}"
+    return " and ".join([*others, last])
 
 
 def test_the_distortions_of_the_table_are_all_there_are():

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-BATCH_SIZE = 8
+BATCH_SIZE = 4
 
 
 def images(size: int) -> np.ndarray:

@@ -36,7 +36,7 @@ class ConvMixer(nn.Module):
 
 
 NETWORKS = {
-    "conv_mixer(depth=2)": functools.partial(ConvMixer, 256, 2, 5, 2),
+    "conv_mixer": functools.partial(ConvMixer, 256, 8, 5, 2),
     "conv_mixer(32, depth=2, kernel=4, patch=4)": functools.partial(
         ConvMixer, 32, 2, 4, 4
     ),

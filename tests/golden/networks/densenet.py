@@ -51,6 +51,6 @@ class DenseNet(nn.Module):
 
 
 NETWORKS = {
-    "densenet(depth=40, growth=12)": functools.partial(DenseNet, [6, 6, 6], 12),
-    "densenet121(depths=(2, 3, 4, 2))": functools.partial(DenseNet, [2, 3, 4, 2], 32),
+    "densenet": functools.partial(DenseNet, [16, 16, 16], 12),
+    "densenet121": functools.partial(DenseNet, [6, 12, 24, 16], 32),
 }

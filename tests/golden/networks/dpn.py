@@ -60,5 +60,6 @@ class DPN(nn.Module):
 
 
 NETWORKS = {
-    "dpn26(depths=(1, 2, 1, 1))": functools.partial(DPN, [1, 2, 1, 1]),
+    "dpn26": functools.partial(DPN, [2, 2, 2, 2]),
+    "dpn92": functools.partial(DPN, [3, 4, 20, 3]),
 }

@@ -44,7 +44,7 @@ class MLPMixer(nn.Module):
 
 
 NETWORKS = {
-    "mlp_mixer(depth=2)": functools.partial(MLPMixer, 4, 512, 2, 256, 2048),
+    "mlp_mixer": functools.partial(MLPMixer, 4, 512, 8, 256, 2048),
     "mlp_mixer(8, 24, depth=3, token_hidden=10, channel_hidden=40)": functools.partial(
         MLPMixer, 8, 24, 3, 10, 40
     ),

@@ -91,7 +91,7 @@ WIDTHS = [64, 128, 256, 512]
 plain = functools.partial(PreActivated, [2, 2, 2, 2], 64, WIDTHS)
 
 NETWORKS = {
-    "wrn(depth=16, width=4)": functools.partial(wide, 16, 4),
+    "wrn": functools.partial(wide, 28, 10),
     "preact_resnet18": plain,
     "senet18": functools.partial(plain, normalized_stem=True, reduction=16),
 }

@@ -68,15 +68,9 @@ class RegNet(nn.Module):
         return self.predictions(adaptive_avg_pool2d(x, 1).flatten(1))
 
 
-X_200MF = ([24, 56, 152, 368], 8)
-Y_400MF = ([32, 64, 160, 384], 16, 0.25)
-
-# With fewer blocks, since rounding errors grow with the depth.
 NETWORKS = {
-    "regnet_x_200mf(depths=(1, 1, 2, 2))": functools.partial(
-        RegNet, [1, 1, 2, 2], *X_200MF
-    ),
-    "regnet_y_400mf(depths=(1, 2, 2, 1))": functools.partial(
-        RegNet, [1, 2, 2, 1], *Y_400MF
+    "regnet_x_200mf": functools.partial(RegNet, [1, 1, 4, 7], [24, 56, 152, 368], 8),
+    "regnet_y_400mf": functools.partial(
+        RegNet, [1, 2, 7, 12], [32, 64, 160, 384], 16, 0.25
     ),
 }

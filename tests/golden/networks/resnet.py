@@ -148,9 +148,11 @@ class PaddedResNet(nn.Module):
 NETWORKS = {
     "resnet18": functools.partial(ResNet, (2, 2, 2, 2)),
     "resnet34": functools.partial(ResNet, (3, 4, 6, 3)),
+    "cifar_resnet50": functools.partial(BottleneckResNet, (3, 4, 6, 3)),
+    "cifar_resnet101": functools.partial(BottleneckResNet, (3, 4, 23, 3)),
     "resnet20": functools.partial(PaddedResNet, 3),
+    "resnet32": functools.partial(PaddedResNet, 5),
+    "resnet44": functools.partial(PaddedResNet, 7),
     "resnet56": functools.partial(PaddedResNet, 9),
-    "cifar_resnet50(depths=(2, 2, 2, 2))": functools.partial(
-        BottleneckResNet, (2, 2, 2, 2)
-    ),
+    "resnet110": functools.partial(PaddedResNet, 18),
 }

@@ -38,16 +38,16 @@ class Unit(nn.Module):
 
 
 class ResNeXt(nn.Module):
-    """Three stages, by default of three blocks, after a 1x1 convolution."""
+    """Three stages of three blocks, after a 1x1 convolution."""
 
-    def __init__(self, cardinality: int, width: int, blocks: int = 3) -> None:
+    def __init__(self, cardinality: int, width: int) -> None:
         super().__init__()
         self.conv1_conv = nn.Conv2d(3, 64, 1, bias=False)
         self.conv1_bn = nn.BatchNorm2d(64)
         self.units = []
         inputs, middle = 64, cardinality * width
         for stage in (2, 3, 4):
-            for index in range(1, blocks + 1):
+            for index in (1, 2, 3):
                 stride = 2 if stage > 2 and index == 1 else 1
                 unit = Unit(inputs, middle, stride, cardinality)
                 self.units.append(unit)
@@ -66,7 +66,4 @@ class ResNeXt(nn.Module):
         return self.predictions(x.mean(dim=(2, 3)))
 
 
-NETWORKS = {
-    "resnext29(depths=(1, 1, 1))": functools.partial(ResNeXt, 32, 4, blocks=1),
-    "resnext29(cardinality=2, width=64)": functools.partial(ResNeXt, 2, 64),
-}
+NETWORKS = {"resnext29": functools.partial(ResNeXt, 32, 4)}

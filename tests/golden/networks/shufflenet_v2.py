@@ -36,7 +36,4 @@ class ShuffleNetV2(ByRun):
         return self.conv(f"{name}_conv3", x, width, 1).relu()
 
 
-NETWORKS = {
-    "shufflenet_v2": functools.partial(ShuffleNetV2, (116, 232, 464), 1024),
-    "shufflenet_v2(width=0.5)": functools.partial(ShuffleNetV2, (48, 96, 192), 1024),
-}
+NETWORKS = {"shufflenet_v2": functools.partial(ShuffleNetV2, (116, 232, 464), 1024)}

@@ -120,7 +120,9 @@ def positions(height: int, width: int, size: int) -> Tensor:
 
 
 NETWORKS = {
-    "vit_ti(depth=3)": functools.partial(ViT, 192, 3, 3, 4),
+    "vit_ti": functools.partial(ViT, 192, 12, 3, 4),
+    "vit_s": functools.partial(ViT, 384, 12, 6, 4),
+    "vit_b": functools.partial(ViT, 768, 12, 12, 4),
     "vit_ti(patch=8, width=64, depth=2, heads=4, mlp_ratio=2, pool='mean', "
     "positions='sincos')": functools.partial(
         ViT, 64, 2, 4, 8, mlp_ratio=2, token=False, learned=False
