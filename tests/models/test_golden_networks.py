@@ -26,15 +26,38 @@ GOLDEN = {
     if name.endswith(" logits")
 }
 SIZE = 32
-# Networks that are not deep enough to amplify the rounding errors of float32.
-IN_FLOAT32 = ("conv_mixer(32, depth=2, kernel=4, patch=4)", "lenet", "resnet18")
+# One of each kind, to which float32 with the default operations is close. The deepest
+# amplify its rounding errors: cifar_resnet101's logits differ by 1e-4 of the largest.
+# PNASNet takes minutes to compile.
+IN_FLOAT32 = (
+    "conv_mixer",
+    "densenet",
+    "dla",
+    "dpn26",
+    "efficientnet_b0(dropout=0, drop_connect=0)",
+    "googlenet",
+    "lenet",
+    "mlp_mixer",
+    "mobilenet_v2",
+    "wrn",
+    "preact_resnet18",
+    "senet18",
+    "regnet_x_200mf",
+    "resnet18",
+    "resnet20",
+    "resnext29",
+    "shufflenet",
+    "shufflenet_v2",
+    "vgg16_bn",
+    "vit_ti",
+)
 
 
-def differences(model, dtype, ops):
-    """Returns the largest differences from PyTorch.
+def compare(model, dtype, ops):
+    """Returns what we compute and what PyTorch computed.
 
-    They are those of the logits in evaluation and in training, relative to the largest
-    logit, and that of the norms of gradients, relative to the largest norm.
+    These are pairs of the logits in evaluation, the logits in training, and the norms
+    of the gradients.
     """
     with np.load(GOLDEN[model]) as file:
         evaluated, logits, norms = (
@@ -74,8 +97,7 @@ def differences(model, dtype, ops):
     found_norms = np.array(
         [float(jnp.linalg.norm(flat[name])) for name in sorted(flat)]
     )
-    pairs = (found_evaluated, evaluated), (found, logits), (found_norms, norms)
-    return [np.abs(one - wanted).max() / np.abs(wanted).max() for one, wanted in pairs]
+    return (found_evaluated, evaluated), (found, logits), (found_norms, norms)
 
 
 def convolve(
@@ -105,7 +127,10 @@ def test_logits_and_gradients_are_those_of_pytorch(model, monkeypatch, record_pr
     parameters, operations = flops.forward(models.create(model, 10), SIZE)
     monkeypatch.setattr(block, "conv_general_dilated", convolve)
     with jax.enable_x64(True):
-        *of_logits, of_norms = differences(model, jnp.float64, "plain")
+        pairs = compare(model, jnp.float64, "plain")
+    *of_logits, of_norms = (
+        np.abs(found - wanted).max() / np.abs(wanted).max() for found, wanted in pairs
+    )
     record_property(
         "row",
         f"{parameters:>10,} parameters {operations / 1e9:>8.3g} GFLOP, differences: "
@@ -120,6 +145,8 @@ def test_logits_and_gradients_are_those_of_pytorch(model, monkeypatch, record_pr
 @pytest.mark.slow
 @pytest.mark.parametrize("model", IN_FLOAT32)
 def test_float32_by_the_default_operations_is_close(model):
-    *of_logits, of_norms = differences(model, jnp.float32, "auto")
-    assert max(of_logits) < 2e-5
-    assert of_norms < 1e-4
+    *logits, (found_norms, norms) = compare(model, jnp.float32, "auto")
+    for found, wanted in logits:
+        np.testing.assert_allclose(found, wanted, atol=2e-5 * np.abs(wanted).max())
+    # BatchNorm by eight images makes the gradients sensitive.
+    np.testing.assert_allclose(found_norms, norms, rtol=5e-3, atol=1e-4 * norms.max())
