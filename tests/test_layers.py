@@ -29,8 +29,8 @@ COMMANDS = {
     *("__main__", "command", "help", "network_flags", "startup"),
 }
 BASICS = {
-    *("aftermath", "caches", "checks", "console", "errors", "extras", "noise"),
-    *("plugins", "registry"),
+    *("aftermath", "caches", "checks", "console", "errors", "extras", "markdown"),
+    *("noise", "plugins", "registry"),
 }
 HEIGHT = {group: -number for number, groups in enumerate(LAYERS) for group in groups}
 

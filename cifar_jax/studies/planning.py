@@ -196,7 +196,7 @@ def work(plan: Plan, processes: Processes) -> list[Tried]:
     """
     runner = Runner(processes, plan.fixed, plan.split, plan.pruner != "none")
     store = plan.store
-    store.reopen(lambda result: "failed" in result)
+    store.retry_failed()
 
     def make_runs(share: Share) -> None:
         share.take()

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cifar_jax import markdown
 from cifar_jax.studies.statistics import Difference, Summary, difference, summarize
 
 if TYPE_CHECKING:  # it needs Optuna, which `compare` does not
@@ -129,7 +130,7 @@ def table(found: Sequence[Row], split: str) -> str:
             cells += [f"{d.p:.2g}" if d and d.p is not None else "-"]
         cells += [f"{row.minutes:.1f}"]
         lines.append(cells)
-    return _markdown(header, lines)
+    return markdown.table(header, lines)
 
 
 def _number(value: float | None) -> str:
@@ -141,20 +142,6 @@ def _interval(bounds: tuple[float, float] | None, sign: str = "") -> str:
         return "-"
     low, high = (format(bound, f"{sign}.4f") for bound in bounds)
     return f"{low} to {high}"
-
-
-def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Returns a Markdown table whose columns are aligned to the right."""
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    columns = zip(header, *escaped, strict=True)
-    widths = [max(2, *map(len, column)) for column in columns]
-    rule = [f"{'-' * (width - 1)}:" for width in widths]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [c.rjust(w) for c, w in zip(cells, widths, strict=True)]
-        return f"| {' | '.join(padded)} |"
-
-    return "\n".join(map(line, [header, rule, *escaped]))
 
 
 def notes(found: Sequence[Row], split: str, baseline: int, several: bool) -> list[str]:

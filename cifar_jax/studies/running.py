@@ -103,12 +103,14 @@ class _Watch:
         run = read_run(self._job.folder)
         trial = self._job.trial
         known = trial.study.get_trials(deepcopy=False)[trial.number]
+        reported = known.last_step if known.last_step is not None else -1
         for record in records.evaluations(run, self._split):
-            if record["step"] in known.intermediate_values:
-                continue
-            trial.report(record["precision_at_1"], record["step"])
-            if trial.should_prune():
-                self.pruned = record["step"]
+            step = record["step"]
+            if step > reported:
+                trial.report(record["precision_at_1"], step)
+            # The last one may be from a process that was killed before it asked.
+            if step >= reported and trial.should_prune():
+                self.pruned = step
                 return True
         return False
 

@@ -178,12 +178,12 @@ class Store:
             for tried in self.trials()
         )
 
-    def reopen(self, failed: Callable[[dict[str, Any]], bool]) -> None:
-        """Removes the results that count as failed, so that their runs are retried."""
+    def retry_failed(self) -> None:
+        """Removes the results of failed runs, so that they are made again."""
         with self._lock:
             for tried in self.trials():
                 for seed, result in tried.results.items():
-                    if failed(result):
+                    if "failed" in result:
                         (tried.folder / f"seed={seed}" / _RESULT).unlink()
 
     @contextlib.contextmanager
@@ -216,8 +216,9 @@ class Store:
         trial, setting = asked
         number = len(trials)
         trial.set_user_attr(_SETTING, [number, setting])
-        folder = self.folder / _name(number, setting)
-        return self._held(number, setting, 0, folder, trial, stack)
+        folder = self.folder / _name(number, setting) / "seed=0"
+        job = Job(number, setting, 0, folder, trial)
+        return job if _hold(job, stack) else None
 
     def _forget_unfinished(self) -> None:
         """Ends the trials of processes that were killed before their setting was known.
@@ -237,29 +238,11 @@ class Store:
             # Its only public use is to suggest and report.
             trial = Trial(self.study, tried.frozen._trial_id)
             for seed in self.seeds:
-                if seed not in tried.results:
-                    where = (tried.number, tried.setting, seed, tried.folder)
-                    if (job := self._held(*where, trial, stack)) is not None:
-                        return job
+                folder = tried.folder / f"seed={seed}"
+                job = Job(tried.number, tried.setting, seed, folder, trial)
+                if seed not in tried.results and _hold(job, stack):
+                    return job
         return None
-
-    def _held(
-        self,
-        number: int,
-        setting: Setting,
-        seed: int,
-        parent: pathlib.Path,
-        trial: Trial,
-        stack: contextlib.ExitStack,
-    ) -> Job | None:
-        folder = parent / f"seed={seed}"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / _LOCK, timeout=0)
-        try:
-            stack.enter_context(lock)
-        except filelock.Timeout:
-            return None
-        return Job(number, setting, seed, folder, trial)
 
     def finish(self, job: Job, result: dict[str, Any]) -> list[Tried]:
         """Writes the result of a run, and tells Optuna the value of what has ended.
@@ -289,6 +272,17 @@ class Store:
             elif not any("failed" in result for result in results):
                 values = [one.get("precision", self._of_guess) for one in results]
                 self.study.tell(tried.frozen.number, statistics.fmean(values))
+
+
+def _hold(job: Job, stack: contextlib.ExitStack) -> bool:
+    """Takes the lock of a run; returns whether nobody else has it."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(job.folder / _LOCK, timeout=0)
+    try:
+        stack.enter_context(lock)
+    except filelock.Timeout:
+        return False
+    return True
 
 
 def _name(number: int, setting: Setting) -> str:

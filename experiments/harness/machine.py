@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cifar_jax.studies.side_by_side import available_cores
+
 FAKE_DEVICES = 8
 
 
@@ -88,13 +90,6 @@ def _processor() -> str:
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     found = re.search(r"model name\s*: (.+)", text)
     return found[1] if found else platform.processor()
-
-
-def available_cores() -> list[int]:
-    """Returns the cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def number_of_devices() -> int:

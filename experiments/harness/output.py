@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from cifar_jax.errors import UserError
+from cifar_jax.markdown import table as table
 from cifar_jax.runs.files import write_atomically
 
 if TYPE_CHECKING:  # a child's peak memory starts from its parent's
@@ -39,21 +40,6 @@ def without_paths(source: str) -> str:
 def describe(facts: dict[str, Any]) -> str:
     """Returns the entries as one line of text."""
     return ", ".join(f"{name} {value}" for name, value in facts.items())
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a Markdown table; the first column is left-aligned, the others right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    rule = [
-        f"{'-' * (width - 1)}{'-' if i == 0 else ':'}" for i, width in enumerate(widths)
-    ]
-
-    def line(cells: Sequence[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        rest = [c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)]
-        return f"| {' | '.join([first, *rest])} |"
-
-    return "\n".join(map(line, [header, rule, *rows]))
 
 
 def keep(record: dict[str, Any], draw: Draw | None = None) -> None:

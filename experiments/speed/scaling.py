@@ -15,6 +15,7 @@ from typing import Any
 from absl import flags
 from matplotlib.figure import Figure
 
+from cifar_jax.studies.side_by_side import available_cores
 from experiments.harness import children, common, machine, output, plots
 
 FLAGS = flags.FLAGS
@@ -114,7 +115,7 @@ def main(argv: list[str]) -> None:
     del argv
     facts = machine.machine() | {"device": machine.isolated(machine.device)}
     print(output.describe(facts), flush=True)
-    available = tuple(machine.available_cores())
+    available = tuple(available_cores())
     groups = {
         "batch_size": [measure(int(size), available) for size in FLAGS.batch_sizes]
     }

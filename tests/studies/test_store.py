@@ -116,7 +116,7 @@ def test_failed_runs_are_retried_and_pruned_ones_are_not(tmp_path):
     assert grid.store.is_done()
     again = plan(tmp_path, ["learning_rate=0.1,0.2"])
     assert work(again) == []
-    again.store.reopen(lambda result: "failed" in result)
+    again.store.retry_failed()
     assert work(again) == [(0, 1)]
     states = [trial.state.name for trial in again.store.study.trials]
     assert states == ["COMPLETE", "PRUNED"]
