@@ -14,7 +14,6 @@ from cifar_jax import startup
 if __name__ == "__main__":
     startup.prepare()
 
-import dataclasses
 import datetime
 import functools
 import math
@@ -24,15 +23,12 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from cifar_jax import command, data
+from cifar_jax import command
 from cifar_jax.console import say, warn
-from cifar_jax.data import Dataset
-from cifar_jax.data.cifar import cifar10, robustness
-from cifar_jax.data.cifar.published import IMAGE_SHAPE
+from cifar_jax.data.cifar import robustness
 from cifar_jax.data.cifar.robustness import CorruptedImages
-from cifar_jax.data.split import ImageSet
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.evaluation import attacks, comparison, corruption, report
+from cifar_jax.evaluation import attacks, comparison, corruption, report, tasks
 from cifar_jax.evaluation.attacks import ATTACKS
 from cifar_jax.evaluation.batching import BATCH_SIZE
 from cifar_jax.evaluation.inference import Trained, predict_logits
@@ -42,6 +38,7 @@ from cifar_jax.evaluation.measuring import (
     measure,
     put_in_perspective,
 )
+from cifar_jax.evaluation.tasks import Task
 from cifar_jax.metrics import EVAL_METRICS, scores
 from cifar_jax.registry import canonicalize, names, resolve, signatures
 from cifar_jax.runs import checkpoints, following, run_dir
@@ -80,7 +77,12 @@ def main(arguments: Sequence[str]) -> int:
     run = run_dir.read(directory)
     # Other users may only be able to read the folder of the run.
     check_folder(eval_dir, "eval_dir")
-    task = _task(run)
+    task = tasks.read(
+        run,
+        options.eval_data,
+        options.data_dir or run.config.data_dir,
+        options.num_examples,
+    )
     command.print_banner(task.notice, say)
     if task.warning:
         say(task.warning)
@@ -119,83 +121,7 @@ def _check_attack() -> None:
             raise UserError(f"--attack cannot be combined with {other}; omit one")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """What to evaluate.
-
-    Attributes:
-        images: the images of a split or a test set.
-        count: how many of them to use, from the first; for CIFAR-10-C, of each
-            corruption and severity.
-        notice: about the images, shown before and after the results, or None.
-        warning: about the data that the run was trained on, or None.
-        has_other_data: whether they are a split of other data than the run's own.
-    """
-
-    images: ImageSet | CorruptedImages
-    count: int
-    notice: str | None
-    warning: str | None
-    has_other_data: bool
-
-
-def _task(run: Run) -> _Task:
-    """Returns the evaluation that the flags request for a run."""
-    options = flags.FLAGS
-    data_dir = options.data_dir or run.config.data_dir
-    images: ImageSet | CorruptedImages
-    warning, has_other_data = None, False
-    if options.eval_data in robustness.SETS:
-        expected = (cifar10.LABELS.class_names, IMAGE_SHAPE)
-        if (run.class_names, run.image_shape) != expected:
-            raise UserError(
-                f"--eval_data={options.eval_data} is for networks trained on CIFAR-10, "
-                f"but {run.path} was trained on {run.data_source}; pass the "
-                "--checkpoint_dir of a run with --dataset=cifar10"
-            )
-        images = robustness.SETS[options.eval_data](data_dir)
-        if run.test_fingerprint != cifar10.OFFICIAL.ordered:
-            warning = f"warning: not trained on official CIFAR-10: {run.data_source}"
-    else:
-        dataset = data.load(
-            run.config.dataset,
-            data_dir,
-            run.config.validation_size,
-            run.value_range,
-            **run.config.data_options,
-        )
-        if len(dataset.class_names) != len(run.class_names):
-            raise UserError(
-                f"{run.path} was trained on {len(run.class_names)} classes of "
-                f"{run.data_source}, but {dataset.source} has "
-                f"{len(dataset.class_names)}; from Python, call evaluate() with its "
-                "own images"
-            )
-        has_other_data = _is_other(run, dataset)
-        if has_other_data:
-            warning = f"warning: trained on other images or labels: {run.data_source}"
-        images = ImageSet(
-            dataset.split(options.eval_data),
-            dataset.source,
-            dataset.fingerprint if has_other_data else run.data_fingerprint,
-            dataset.notice,
-        )
-    count = min(options.num_examples or len(images), len(images))
-    notice = images.notice if isinstance(images, ImageSet) else None
-    return _Task(images, count, notice, warning, has_other_data)
-
-
-def _is_other(run: Run, dataset: Dataset) -> bool:
-    """Returns whether the evaluated split is not the one of the run's own data.
-
-    If the training images of a run were chosen in Python, only they are unknown here.
-    """
-    if flags.FLAGS.eval_data == "train_eval":
-        return run.data_fingerprint != dataset.fingerprint
-    return run.test_fingerprint != dataset.test_fingerprint
-
-
-def _evaluate(run: Run, step: int | None, task: _Task, record: Record) -> None:
+def _evaluate(run: Run, step: int | None, task: Task, record: Record) -> None:
     """Evaluates a checkpoint, the newest if step is None, and reports the results."""
     options = flags.FLAGS
     network = trained.load(run, step, options.raw_params, options.best)
@@ -218,14 +144,11 @@ def _evaluate(run: Run, step: int | None, task: _Task, record: Record) -> None:
 
 
 def _evaluate_split(
-    run: Run, network: Trained, task: _Task, record: Record
+    run: Run, network: Trained, task: Task, record: Record
 ) -> pathlib.Path | None:
     """Prints and records the precision; returns the path of the report, or None."""
     options = flags.FLAGS
-    images = task.images
-    assert isinstance(images, ImageSet)
-    whole = dataclasses.replace(images.split, labels=images.split.labels[:])
-    part = whole.part(0, task.count)
+    images, part = task.image_set, task.part()
     logits = predict_logits(network, part.images, options.batch_size)
     found = measure(options.eval_metrics, logits, part.labels, run.class_names)
     now = _now()
@@ -251,13 +174,10 @@ def read_history(run: Run) -> comparison.History | None:
         return None
 
 
-def _evaluate_attacked(run: Run, network: Trained, task: _Task, record: Record) -> None:
+def _evaluate_attacked(run: Run, network: Trained, task: Task, record: Record) -> None:
     """Prints and records the precision under attack, and without it."""
     options = flags.FLAGS
-    images = task.images
-    assert isinstance(images, ImageSet)
-    whole = dataclasses.replace(images.split, labels=images.split.labels[:])
-    part = whole.part(0, task.count)
+    images, part = task.image_set, task.part()
     attack = resolve(options.attack, ATTACKS, "attack")
     clean = predict_logits(network, part.images, options.batch_size)
     logits = attacks.predict_attacked(network, part, attack, options.batch_size)
@@ -276,7 +196,7 @@ def _evaluate_attacked(run: Run, network: Trained, task: _Task, record: Record) 
 
 
 def _evaluate_corrupted(
-    run: Run, network: Trained, task: _Task, record: Record
+    run: Run, network: Trained, task: Task, record: Record
 ) -> pathlib.Path | None:
     """Prints and records the errors; returns the path of their plot, or None."""
     options = flags.FLAGS
@@ -302,7 +222,7 @@ def _evaluate_corrupted(
 
 
 def _subject(
-    run: Run, network: Trained, task: _Task, whole: int, fingerprint: str, now: str
+    run: Run, network: Trained, task: Task, whole: int, fingerprint: str, now: str
 ) -> report.Subject:
     """Returns a description of the network and data for a report."""
     return report.Subject(

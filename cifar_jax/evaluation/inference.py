@@ -100,45 +100,33 @@ class Trained:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Logits:
-    """Returns the logits of images, as a function that equals others of its fields."""
+class _Function:
+    """A function of weights and images, which equals others with the same fields.
 
+    Attributes:
+        compute: `forward.eval_step` or `forward.layers`.
+        model: the network.
+        preprocessing: how images are prepared for it.
+        layer: the layer to return; None for what is computed.
+    """
+
+    compute: Callable[..., Any]
     model: Network
     preprocessing: Preprocessing
-
-    def __call__(
-        self, weights: Weights, images: UInt8[Array, "n h w c"]
-    ) -> Float[Array, "n classes"]:
-        variables, statistics = weights
-        return forward.eval_step(
-            variables,
-            images,
-            statistics,
-            model=self.model,
-            preprocessing=self.preprocessing,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Layer:
-    """Returns the output of a layer, as a function like `_Logits`."""
-
-    model: Network
-    preprocessing: Preprocessing
-    layer: str
+    layer: str | None = None
 
     def __call__(
         self, weights: Weights, images: UInt8[Array, "n h w c"]
     ) -> Float[Array, "n ..."]:
         variables, statistics = weights
-        found = forward.layers(
+        found = self.compute(
             variables,
             images,
             statistics,
             model=self.model,
             preprocessing=self.preprocessing,
         )
-        return found[self.layer].astype(np.float32)
+        return found if self.layer is None else found[self.layer].astype(np.float32)
 
 
 def predict_logits(
@@ -165,7 +153,7 @@ def predict_logits(
     """
     check_type(network, "network", Trained)
     check_images(images, "images", network.image_shape)
-    function = _Logits(network.model, network.preprocessing)
+    function = _Function(forward.eval_step, network.model, network.preprocessing)
     weights = network.variables, network.statistics
     return batching.apply(function, weights, images, batch_size, num_devices)
 
@@ -197,7 +185,7 @@ def features(
         raise UserError(
             f"layer={layer!r} is unknown; this network has {', '.join(found)}"
         )
-    function = _Layer(network.model, network.preprocessing, layer)
+    function = _Function(forward.layers, network.model, network.preprocessing, layer)
     weights = network.variables, network.statistics
     row_bytes = found[layer].size * np.dtype(np.float32).itemsize
     return batching.apply(function, weights, images, batch_size, row_bytes=row_bytes)

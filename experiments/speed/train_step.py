@@ -25,23 +25,27 @@ from absl import flags
 from experiments.harness import children, common, contenders, machine, output
 from experiments.harness.contenders import OURS, OURS_BF16, PYTORCH_OPTIONS, Contender
 
-# Matrix products of one step, per image. The tutorial's network needs 13.4 GFLOP for
-# 128 images. For the others, this is six times the multiplications in a forward pass
-# through the convolutional, dense and locally connected layers: the gradients with
-# respect to inputs and to kernels take as many each.
-GFLOP_PER_EXAMPLE = {
-    "tutorial": 13.4 / 128,
-    "resnet18": 3.333,
-    "vgg16_bn": 1.879,
-    "mobilenet": 0.0696,
-    "resnext29": 4.635,
-    "cuda_convnet_18pct": 0.0738,
-    "cuda_convnet_11pct": 0.1171,
-    "airbench94_sgd": 0.7089,
-}
 DTYPES = ("float32", "bfloat16")
 
 FLAGS = flags.FLAGS
+
+
+def gflop_per_example(model: str) -> float:
+    """Returns the GFLOP of one image in the matrix products of a training step.
+
+    The gradients with respect to inputs and to kernels take as many as the forward
+    pass. The tutorial's, without a gradient of its images, takes 13.4 for 128 images.
+    """
+    # Imported here because a child's peak memory starts from its parent's.
+    from cifar_jax import Config, models
+    from experiments.harness import flops
+
+    if model == "tutorial":
+        return 13.4 / 128
+    config = Config(**contenders.MODELS[model])
+    network = models.create(config.model, num_classes=10)
+    _, operations = flops.forward(network, config.image_size)
+    return 3 * operations / 1e9
 
 
 def measure(all_programs: list[Contender]) -> list[dict[str, Any]]:
@@ -155,10 +159,10 @@ def define_flags() -> None:
 def compare(model: str, everyone: list[Contender]) -> dict[str, Any]:
     """Measures the programs of a network, and prints and returns their results."""
     print(f"\n{model}", flush=True)
+    gflop = machine.isolated(gflop_per_example, model)
     peaks = measure(everyone)
     ran = [program for program in everyone if program.failure is None]
     ours = {one.name: one for one in ran if one.name in (OURS, OURS_BF16)}
-    gflop = GFLOP_PER_EXAMPLE[model]
     results = [summary(one, ours, peaks, gflop) for one in ran]
     medians = " and ".join(
         f"{np.median([peak[dtype] for peak in peaks]):.0f} in {dtype}"
