@@ -12,7 +12,7 @@ cheap:
     settings      Config
     data          load_data, Dataset, Split, read_picture
     training      fit, FitResult, Hook, Moment
-    runs          read_run, Run, load_trained, load_exported
+    runs          read_run, Run, load_trained, load_state, save_run, load_exported
     networks      Trained, evaluate, classify, predict_logits, features
     pure parts    build_program, Program, init_state, TrainState, Batch, train_step,
                   forward, Forward, eval_step, inspect, compiler_options
@@ -54,6 +54,7 @@ with epy.lazy_api_imports(globals()):
     from cifar_jax.training.loop import Hook, Moment
     from cifar_jax.training.program import Program
     from cifar_jax.training.program import build as build_program
+    from cifar_jax.training.saved import load_state, save_run
     from cifar_jax.training.steps import Forward, forward, train_step
     from cifar_jax.training.train_state import TrainState
     from cifar_jax.training.train_state import create as init_state
@@ -92,10 +93,12 @@ __all__ = [
     "inspect",
     "load_data",
     "load_exported",
+    "load_state",
     "load_trained",
     "predict_logits",
     "read_picture",
     "read_run",
     "register",
+    "save_run",
     "train_step",
 ]

@@ -7,7 +7,7 @@ import pathlib
 import re
 import stat
 import types
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 
@@ -130,7 +130,8 @@ def as_kind(name: str, value: Any, kind: Any) -> Any:
     """
     if isinstance(value, str | os.PathLike) and "\0" in (text := os.fspath(value)):
         raise ValueError(f"{name}={text!r} contains the character \\0; remove it")
-    kinds = get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    is_union = get_origin(kind) in (types.UnionType, Union)
+    kinds = get_args(kind) if is_union else (kind,)
     for one in kinds:
         try:
             return _convert(value, one)
@@ -181,7 +182,8 @@ def _convert(value: Any, kind: Any) -> Any:
 def _describe(kind: Any) -> str:
     """Describes an annotation in words."""
     if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, get_args(kind)))}"
+        words = ", ".join(map(str, get_args(kind)))
+        return f"one of {words}" if "," in words else words
     if get_origin(kind) is tuple:
         first, *rest = get_args(kind)
         count = "" if rest == [Ellipsis] else f"{1 + len(rest)} "

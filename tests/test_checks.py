@@ -24,6 +24,8 @@ from cifar_jax.checks import as_kind, check_range
         ((), tuple[int, ...], ()),
         ((1, 2), tuple[float, float], (1.0, 2.0)),
         ("max", Literal["max", "mean"], "max"),
+        (3, int | Literal["all"], 3),
+        ("all", int | Literal["all"], "all"),
         (abs, Callable[[int], int], abs),
         ("anything", Any, "anything"),
         (3, object, 3),
@@ -51,6 +53,7 @@ def test_values_become_what_their_annotation_says(value, kind, expected):
         ((1, 2.5), tuple[int, ...], r"x=\(1, 2.5\) must be a list of integers"),
         ((1, 2), tuple[int, int, int], r"x=\(1, 2\) must be a list of 3 integers"),
         ("median", Literal["max", "mean"], "x='median' must be one of max, mean"),
+        ("any", int | Literal["all"], "x='any' must be an integer or all"),
     ],
 )
 def test_other_values_are_refused(value, kind, message):

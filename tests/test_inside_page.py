@@ -48,7 +48,7 @@ def test_the_page_runs_and_its_numbers_are_right(page):
     images, labels = page["images"], page["labels"]
     votes = np.einsum("nk,nkc->nc", page["votes"], page["classes"]).argmax(axis=1)
     assert np.mean(votes == dataset.test.labels) > 0.85
-    read = page["run"].trained.logits(images)
+    read = page["saved_network"].logits(images)
     np.testing.assert_allclose(page["found"], read, rtol=1e-3, atol=1e-3)
     clean = np.mean(network.logits(images).argmax(axis=-1) == labels)
     fast, far = (page[attack](images, labels, eps=16) for attack in ("fgsm", "pgd"))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from cifar_jax import data, models
 from cifar_jax.config.options import NotGiven, convert, explain_fields, option
@@ -362,10 +362,10 @@ class Config:
         at_least=0,
         at_most=_LARGEST,
     )
-    keep: int = option(
+    keep: int | Literal["all"] = option(
         5,
-        "How many of the newest checkpoints to keep. 0: all.",
-        at_least=0,
+        "How many of the newest checkpoints to keep, or all.",
+        at_least=1,
         at_most=_LARGEST,
     )
     log_device_placement: bool = option(

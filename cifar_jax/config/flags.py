@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from absl import flags
 
@@ -13,9 +13,30 @@ from cifar_jax.data import DATASETS, RESERVED
 from cifar_jax.errors import UserError
 from cifar_jax.registry import signatures
 
+
+class _CountParser(flags.IntegerParser):
+    """Parses a whole number, or the word all."""
+
+    syntactic_help = "a whole number or all"
+
+    def convert(self, argument: Any) -> Any:
+        if argument == "all":
+            return argument
+        try:
+            return super().convert(argument)
+        except ValueError:
+            raise ValueError(f"{argument!r} is not {self.syntactic_help}") from None
+
+
+def _define_count(name: str, default: int, help: str) -> None:
+    serializer: flags.ArgumentSerializer[Any] = flags.ArgumentSerializer()
+    flags.DEFINE(_CountParser(), name, default, help, serializer=serializer)
+
+
 _DEFINE: dict[Any, Callable[..., Any]] = {
     int: flags.DEFINE_integer,
     int | None: flags.DEFINE_integer,
+    int | Literal["all"]: _define_count,
     float: flags.DEFINE_float,
     float | None: flags.DEFINE_float,
     bool: flags.DEFINE_boolean,

@@ -1,6 +1,8 @@
 """Checks whether variables from elsewhere fit a network."""
 
+import hashlib
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +84,11 @@ def check(
         UserError: a variable is missing, has another shape or is in another collection,
             or does not belong to the network.
     """
+    if not _are_variables(variables):
+        raise UserError(
+            f"{source} must be arrays by collection and layer, such as "
+            f"Trained.variables, not a {type(variables).__name__}"
+        )
     found, kind = _shapes(variables), _kind(network)
     expected = {
         name: shape
@@ -109,6 +116,28 @@ def check(
             raise UserError(
                 f"{source} has {name} in {place}, but in {kind} it is in {places[name]}"
             )
+
+
+def describe(variables: Variables) -> str:
+    """Returns a short text that tells variables from others: part of their SHA-256."""
+    whole = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        value = np.asarray(leaf)
+        name = jax.tree_util.keystr(path)
+        whole.update(f"{name} {value.dtype} {value.shape}".encode() + value.tobytes())
+    return f"SHA-256 {whole.hexdigest()[:16]}"
+
+
+def _are_variables(value: Any) -> bool:
+    """Returns whether this is a mapping of mappings with arrays in them."""
+    if not isinstance(value, Mapping):
+        return False
+    return all(
+        len(path) > 1
+        and all(isinstance(key, jax.tree_util.DictKey) for key in path)
+        and hasattr(leaf, "shape")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(value)
+    )
 
 
 def check_finite(variables: PyTree, source: str) -> None:

@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
-from cifar_jax.data.own_order import OwnOrder
 from cifar_jax.devices import processes
 from cifar_jax.errors import UserError
 from cifar_jax.runs import checkpoints, run_dir
-from cifar_jax.runs.run_dir import Run
+from cifar_jax.runs.run_dir import Given, Run
 
 
 class Opened(NamedTuple):
@@ -27,12 +26,7 @@ class Opened(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_run(
-    config: Config,
-    dataset: Dataset,
-    network: str | None,
-    own_order: OwnOrder | None = None,
-) -> Iterator[Opened]:
+def open_run(config: Config, dataset: Dataset, given: Given) -> Iterator[Opened]:
     """Claims the directory of a run; the main process does so for all of them.
 
     Nothing in it changes: `run_dir.write_config` is called when training starts.
@@ -40,20 +34,18 @@ def open_run(
     Args:
         config: config of the run.
         dataset: data set of the run.
-        network: see `Run`.
-        own_order: the order of the images, if it was passed to fit().
+        given: what fit() was given besides them.
 
     Raises:
         UserError: the processes of the run have different settings or data, the
             directory cannot be used, or it holds a run that this one cannot continue.
         RunError: all of its checkpoints are damaged.
     """
-    order = None if own_order is None else own_order.description
-    processes.check_same(run_dir.identity(config, dataset, network, order))
+    processes.check_same(run_dir.identity(config, dataset, given))
     if config.train_dir is None:
         yield Opened(None, None)
         return
-    run = run_dir.from_config(config, dataset, network, order)
+    run = run_dir.from_config(config, dataset, given)
     with contextlib.ExitStack() as stack:
         claimed = processes.run_on_main(lambda: stack.enter_context(run_dir.claim(run)))
         # Only the main process writes, and checks what has been written.

@@ -15,7 +15,7 @@ import os
 import pathlib
 import secrets
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from cifar_jax import plugins
 from cifar_jax.config.config import Config
@@ -26,6 +26,25 @@ from cifar_jax.data.training_set import TrainingSet
 from cifar_jax.errors import UserError
 from cifar_jax.models import safetensors_files
 from cifar_jax.runs import checkpoints, config_file, lock
+
+
+class Given(NamedTuple):
+    """What fit() was given besides config and data, as text; None if it was not.
+
+    Attributes:
+        network: the network, see `models.describe`, in place of the config's.
+        order: the order of the images, see `OwnOrder`, in place of fit()'s own.
+        initial: the weights that the run started from, see `variables.describe`.
+    """
+
+    network: str | None = None
+    order: str | None = None
+    initial: str | None = None
+
+
+NOTHING = Given()
+# In place of what was not given, in messages.
+_NOT_GIVEN = Given("that of --model", "fit()'s own", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +61,7 @@ class Run:
         data_origin: see `Dataset.origin`.
         training_set: which of the images it trains on; None in runs that did not
             record it.
-        network: the network passed to fit(), see `models.describe`, or None for the one
-            that the config names.
-        order: the order of the images passed to fit(), see `OwnOrder`, or None for
-            fit()'s own.
+        given: what fit() was given besides config and data.
         value_range: see `Dataset`.
         id: identifies its checkpoints; None in old runs that did not record it, and in
             processes that write nothing.
@@ -58,11 +74,10 @@ class Run:
     data_source: str
     data_fingerprint: str
     training_set: TrainingSet | None = None
-    network: str | None = None
+    given: Given = NOTHING
     value_range: tuple[float, float] | None = None
     id: str | None = None
     data_origin: str | None = None
-    order: str | None = None
 
     @property
     def test_fingerprint(self) -> str:
@@ -85,19 +100,13 @@ class Run:
         return self.path / "best"
 
 
-def from_config(
-    config: Config,
-    dataset: Dataset,
-    network: str | None = None,
-    order: str | None = None,
-) -> Run:
+def from_config(config: Config, dataset: Dataset, given: Given = NOTHING) -> Run:
     """Returns the run of a config with a train_dir, whether or not it is on disk yet.
 
     Args:
         config: config of the run.
         dataset: data set of the run.
-        network: see `Run`.
-        order: see `Run`.
+        given: what fit() was given besides them.
     """
     assert config.train_dir is not None
     path = pathlib.Path(config.train_dir)
@@ -113,11 +122,10 @@ def from_config(
         data_source=dataset.source,
         data_fingerprint=dataset.fingerprint,
         training_set=TrainingSet.from_dataset(dataset),
-        network=network,
+        given=given,
         value_range=dataset.value_range,
         id=secrets.token_hex(16),
         data_origin=dataset.origin,
-        order=order,
     )
 
 
@@ -151,11 +159,10 @@ def read(path: str | os.PathLike[str]) -> Run:
             data["source"],
             data["fingerprint"],
             _training_set(data),
-            saved["network"],
+            Given(*map(saved.get, Given._fields)),
             _value_range(data),
             saved.get("id"),
             data.get("origin"),
-            saved.get("order"),
         )
 
 
@@ -186,9 +193,7 @@ def settle_dataset(config: Config) -> Config:
     return config
 
 
-def identity(
-    config: Config, dataset: Dataset, network: str | None, order: str | None = None
-) -> str:
+def identity(config: Config, dataset: Dataset, given: Given) -> str:
     """Returns everything that must be equal in all processes of a run, as text.
 
     It does not include directories, which may have other names in other processes.
@@ -196,7 +201,7 @@ def identity(
     settings = dataclasses.asdict(config)
     own = {"train_dir": config.train_dir is None, "data_dir": None}
     images = f"{dataset.fingerprint} {TrainingSet.from_dataset(dataset)}"
-    return f"{settings | own} {images} {network} {order}"
+    return f"{settings | own} {images} {given}"
 
 
 @contextlib.contextmanager
@@ -216,15 +221,11 @@ def claim(run: Run) -> Iterator[Run]:
             found = find_conflicts(saved.config, run.config)
             if saved.data_fingerprint != run.data_fingerprint:
                 found.append(f"data: {saved.data_source} there, {run.data_source} now")
-            if saved.network != run.network:
-                there, now = saved.network or "of --model", run.network or "of --model"
-                found.append(f"network: {there} there, {now} now")
-            if saved.order != run.order:
-                there, now = saved.order or "fit()'s own", run.order or "fit()'s own"
-                found.append(f"order: {there} there, {now} now")
+            found += _other_parts(saved.given, run.given)
             found += _other_images(saved.training_set, run.training_set)
             _refuse_conflicts(saved, found)
-            run = dataclasses.replace(run, id=saved.id or run.id)
+            given = run.given._replace(initial=saved.given.initial)
+            run = dataclasses.replace(run, id=saved.id or run.id, given=given)
         yield run
 
 
@@ -237,8 +238,7 @@ def write_config(run: Run, dataset: Dataset) -> None:
     contents = {
         "id": run.id,
         "config": dataclasses.asdict(run.config),
-        "network": run.network,
-        "order": run.order,
+        **run.given._asdict(),
         "imports": plugins.find_used(_names(run.config)),
         "data": {
             "name": dataset.name,
@@ -287,6 +287,15 @@ def _value_range(data: dict[str, Any]) -> tuple[float, float] | None:
         return None
     low, high = map(float, data["value_range"])
     return low, high
+
+
+def _other_parts(saved: Given, asked: Given) -> Iterator[str]:
+    """Yields the differences; a run can be resumed without its initial weights."""
+    both = zip(Given._fields, saved, asked, _NOT_GIVEN, strict=True)
+    for name, there, now, otherwise in both:
+        if there != now and (name, now) != ("initial", None):
+            way_out = "; leave it out to resume" if name == "initial" else ""
+            yield f"{name}: {there or otherwise} there, {now or otherwise} now{way_out}"
 
 
 def _other_images(

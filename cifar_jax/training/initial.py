@@ -56,13 +56,14 @@ def load_weights(
         return None
     if config.init_from is not None and given is not None:
         raise UserError("initial= replaces --init_from; leave one of them out")
+    if given is not None:
+        variables.check(given, program.model, config.image_size, "initial")
     on_disk = config.train_dir is not None
     if on_disk and checkpoints.named_steps(
         run_dir.from_config(config, dataset).checkpoints
     ):
         return None
     if given is not None:
-        variables.check(given, program.model, config.image_size, "initial")
         log("starting from the weights in initial=")
         return given
     assert config.init_from is not None

@@ -26,10 +26,9 @@ from cifar_jax.evaluation.inference import Trained
 from cifar_jax.models import Network, safetensors_files, variables
 from cifar_jax.models.keras import imagenet
 from cifar_jax.models.safetensors_files import Contents
-from cifar_jax.runs import checkpoints
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training import program as programs
-from cifar_jax.training import train_state
+from cifar_jax.training import saved
 from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
 
@@ -208,49 +207,12 @@ def load(
     """
     check_type(run, "run", Run)
     try:
-        step = as_kind("step", step, int | None)
         raw_params = as_kind("raw_params", raw_params, bool)
-        best = as_kind("best", best, bool)
     except ValueError as error:
         raise UserError(str(error)) from None
-    directory = run.best if best else run.checkpoints
-    if step is not None and step not in checkpoints.named_steps(directory):
-        saved = checkpoints.steps(directory, run.id)
-        raise UserError(
-            f"there is no checkpoint of step {step!r} in {run.path}; available steps: "
-            + (", ".join(map(str, saved)) or "none")
-        )
-    program = programs.build(run.config, len(run.class_names), model)
-    given = None if model is None else models.describe(program.model)
-    if given != run.network:
-        named = "that of --model"
-        raise UserError(
-            f"the network of the run in {run.path} is {run.network or named}, not "
-            f"{given or named}; give load_trained(run, model=...) the network that "
-            "fit() was given; to use commands, register it and train with --import"
-        )
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    any_images = np.zeros((1, *run.image_shape), np.uint8)
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        jax.eval_shape(
-            lambda: train_state.create(program, jax.random.key(0), any_images)
-        ),
-    )
-    if step is None:
-        step = checkpoints.newest_step(directory, run.id)
-    if step is None and best:
-        raise UserError(
-            f"no best checkpoint in {run.path}: train with --keep_best, "
-            "--eval_frequency and --validation_size"
-        )
-    if step is None:
-        raise UserError(
-            f"no checkpoint in {run.path} yet: training saves one every "
-            "--save_interval_secs and at the end"
-        )
-    state = checkpoints.restore(directory, step, like, run.id)
-    network = from_state(program, state, run, raw_params)
+    state = saved.load_state(run, step, best, model)
+    network = from_state(saved.build_program(run, model), state, run, raw_params)
     numbers = {**network.variables, "statistics": network.statistics}
-    variables.check_finite(numbers, f"the checkpoint {directory / str(step)}")
+    directory = run.best if best else run.checkpoints
+    variables.check_finite(numbers, f"the checkpoint {directory / str(network.step)}")
     return network

@@ -76,6 +76,7 @@ def test_defaults_match_the_tutorial():
         ("distortions", "mixup, crop"),
         ("param_groups", "group"),
         ("image_size", 0),
+        ("keep", 0),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(name, value):
@@ -101,6 +102,7 @@ def test_values_out_of_range_are_refused_by_name(name, value):
         ("views", 2, "text"),
         ("optimizer", None, "text"),
         ("recipe", 3, "text"),
+        ("keep", "5", "an integer or all"),
         ("learning_rate_drops", "0.5", "a list of numbers"),
         ("learning_rate_drops", ("0.5",), "a list of numbers"),
         ("learning_rate_drops", 0.5, "a list of numbers"),

@@ -54,11 +54,11 @@ def test_what_is_written_can_be_read(config, dataset):
 
 def test_where_the_images_come_from_and_their_order_are_recorded(config, dataset):
     few = dataset.subset([3, 1])
-    run = run_dir.from_config(config, few, order="mine, SHA-256 0")
+    run = run_dir.from_config(config, few, given=run_dir.Given(order="mine, SHA-256 0"))
     with run_dir.claim(run):
         run_dir.write_config(run, few)
     read = run_dir.read(config.train_dir)
-    assert read.order == "mine, SHA-256 0"
+    assert read.given.order == "mine, SHA-256 0"
     assert read.data_fingerprint == few.fingerprint
     assert read.test_fingerprint == run.test_fingerprint == dataset.fingerprint
 

@@ -247,7 +247,7 @@ def test_checkpoints_are_saved_by_the_clock(dataset, tmp_path):
     [
         ({"save_frequency": 3}, [3, 6, 7]),
         ({"save_frequency": 2, "keep": 2}, [6, 7]),
-        ({"save_frequency": 1, "keep": 0}, [1, 2, 3, 4, 5, 6, 7]),
+        ({"save_frequency": 1, "keep": "all"}, [1, 2, 3, 4, 5, 6, 7]),
         ({"save_frequency": 1}, [3, 4, 5, 6, 7]),
         ({"save_frequency": 1, "keep": 1}, [7]),
         ({}, [7]),

@@ -253,7 +253,7 @@ def test_fit_takes_a_network_that_has_no_name(dataset, tmp_path):
     assert any("network Dropping with 327 parameters" in line for line in lines)
     run = read_run(tmp_path)
     with pytest.raises(
-        UserError, match=r"is .*Dropping\(.*, not that of --model; give"
+        UserError, match=r"is .*Dropping\(.*, not that of --model; pass"
     ):
         load_trained(run)
     with pytest.raises(UserError, match=r"not .*Silent"):

@@ -27,7 +27,7 @@ class Checkpoints(Hook):
         self._run = run
         self._interval_secs = config.save_interval_secs
         self._frequency = config.save_frequency
-        self._kept = config.keep or None
+        self._kept = None if config.keep == "all" else config.keep
         self._log = log
         self._saved_at = time.monotonic()
         self._unsaved: Moment | None = None
