@@ -1,25 +1,28 @@
-"""Tests that the notebook of the lab runs from top to bottom, on the stand-in data."""
+"""Tests that the notebooks run from top to bottom, on the stand-in data."""
 
 import pathlib
 import re
 
 import nbformat
 import pytest
-from helpers import UNPACK, environment
+from helpers import environment
 from nbclient import NotebookClient
 from run_experiments import ROOT
 
-PATH = ROOT / "docs" / "lab" / "lab3.ipynb"
+LAB = ROOT / "docs" / "lab" / "lab3.ipynb"
+TOUR = ROOT / "docs" / "research.ipynb"
+# The pictures that each draws.
+PICTURES = {LAB: 5, TOUR: 5}
 
 
-def read() -> nbformat.NotebookNode:
-    """Returns the notebook."""
-    return nbformat.read(PATH, as_version=4)
+def read(path: pathlib.Path) -> nbformat.NotebookNode:
+    """Returns a notebook."""
+    return nbformat.read(path, as_version=4)
 
 
-def run(folder: pathlib.Path, **settings: object) -> str:
-    """Runs the notebook in a folder with other settings; returns what it prints."""
-    notebook = read()
+def run(path: pathlib.Path, folder: pathlib.Path, **settings: object) -> str:
+    """Runs a notebook in a folder with other settings; returns what it prints."""
+    notebook = read(path)
     (cell,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
     for name, value in settings.items():
         cell.source, count = re.subn(
@@ -31,12 +34,15 @@ def run(folder: pathlib.Path, **settings: object) -> str:
     )
     client.execute(env=environment(folder) | {"TMPDIR": str(folder)})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 5
+    assert (
+        sum("image/png" in output.get("data", {}) for output in outputs)
+        == PICTURES[path]
+    )
     return "".join(output.get("text", "") for output in outputs)
 
 
-def check(text: str) -> list[float]:
-    """Checks what the notebook prints; returns the precisions that eval printed."""
+def check_lab(text: str) -> list[float]:
+    """Checks what the lab prints; returns the precisions that eval printed."""
     assert "VALID, stride 1:\n[[6. 7. 6.]" in text
     assert re.search(r"max: +\[2\. 6\.\]\nmean: +\[2\. 0\.\]", text)
     assert "sum as printed 0.991, after softmax 1.000" in text
@@ -49,30 +55,54 @@ def check(text: str) -> list[float]:
     return [float(p) for p in re.findall(r"^20.*precision @ 1 = ([\d.]+)", text, re.M)]
 
 
-def test_the_notebook_is_valid_and_kept_without_outputs():
-    notebook = read()
+def check_tour(text: str) -> None:
+    """Checks what the tour prints."""
+    before, after = re.search(r"wrong labels: ([\d.]+) of all, ([\d.]+)", text).groups()
+    assert float(after) < 0.75 * float(before)
+    words = r"^(?:smallest losses|at random) +precision @ 1 = ([\d.]+)"
+    chosen, anything = map(float, re.findall(words, text, re.MULTILINE))
+    assert chosen > anything
+    assert "(9 of 9 runs)" in text
+    assert re.search(r"\| difference \| +95% interval \| +p \|", text)
+    clean, attacked = re.search(r"\{0: ([\d.]+), .* 32: ([\d.]+)\}", text).groups()
+    assert float(attacked) < float(clean) / 2
+    # Chance level is 0.1.
+    assert float(re.search(r"^Squeeze ([\d.]+)", text, re.MULTILINE)[1]) > 0.2
+    for row in (r"trained \{'input'", r"random \{'input'", r"0\.02 \[", r"0\.05 \["):
+        assert re.search(f"^{row}", text, re.MULTILINE), row
+
+
+@pytest.mark.parametrize("path", PICTURES)
+def test_notebooks_are_valid_and_kept_without_outputs(path):
+    notebook = read(path)
     nbformat.validate(notebook)
     # As Jupyter writes it, so that a change is small.
     written = nbformat.writes(notebook) + "\n"
-    assert PATH.read_text(encoding="utf-8") == written
+    assert path.read_text(encoding="utf-8") == written
     for cell in notebook.cells:
         if cell.cell_type == "code":
             assert not cell.outputs
             assert cell.execution_count is None
-        else:  # Chinese first, then English.
-            assert re.search(r"[\u4e00-\u9fff].*[A-Za-z]{4}", cell.source, re.DOTALL)
-            for target in re.findall(r"\]\(([^)]+)\)", cell.source):
-                assert (PATH.parent / target).exists(), target
+        else:
+            if path == LAB:  # Chinese first, then English.
+                order = r"[\u4e00-\u9fff].*[A-Za-z]{4}"
+                assert re.search(order, cell.source, re.DOTALL)
+            for target in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", cell.source):
+                assert (path.parent / target).exists(), target
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(UNPACK.exists(), reason="runs on CIFAR-10, in test_real_data.py")
-def test_the_notebook_runs_on_the_digits(tmp_path):
-    text = run(tmp_path, DATASET="digits", STEPS=20)
+def test_the_lab_runs_on_the_digits(tmp_path):
+    text = run(LAB, tmp_path, DATASET="digits", STEPS=20)
     assert "a stand-in" in text
-    first, second = check(text)
+    first, second = check_lab(text)
     # Chance level is 0.1; this seed reached 0.31 and 0.57.
     assert 0.15 < first < second
+
+
+@pytest.mark.slow
+def test_the_tour_runs_on_the_digits(tmp_path):
+    check_tour(run(TOUR, tmp_path, DATASET="digits", STEPS=100))
 
 
 CELLS = [

@@ -29,8 +29,8 @@ def test_the_address_is_the_same_everywhere():
     readme = (ROOT / "README.md").read_text()
     assert f"`git clone {address}`" in readme
     assert f"[ZIP]({address}/archive/HEAD.zip)" in readme
-    notebook = (ROOT / "docs" / "lab" / "lab3.ipynb").read_text()
-    assert f'REPOSITORY = \\"{address}\\"' in notebook
+    for notebook in ("docs/lab/lab3.ipynb", "docs/research.ipynb"):
+        assert f'REPOSITORY = \\"{address}\\"' in (ROOT / notebook).read_text()
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:
         found = re.findall(r"https://github\.com/\w+/cifar_jax", page.read_text())
