@@ -91,7 +91,9 @@ def fit_many(
             with logging:
                 log(f"seed {own.seed}: {line}")
 
-        every = [*hooks(own.seed), *more]
+        given = hooks(own.seed)
+        beginning.check_calls(given, log_line)
+        every = [*given, *more]
         return fit(own, dataset, log_line, every, model, order, initial)
 
     groups = _groups(config)[: len(configs)]

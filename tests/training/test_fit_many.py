@@ -147,6 +147,8 @@ def test_unusable_seeds_are_refused(dataset, tmp_path, seeds, message):
 def test_hooks_depend_on_the_seed(dataset):
     with pytest.raises(UserError, match=r"such as lambda seed: \[MyHook\(\)\]"):
         fit_many(config(), dataset, [0], silent, hooks=[Recorder([])])
+    with pytest.raises(UserError, match=r"hooks must be a list .*, not None"):
+        fit_many(config(), dataset, [0], silent, hooks=lambda seed: None)
 
 
 def test_the_folder_of_a_single_run_is_refused(dataset, finished_run):
