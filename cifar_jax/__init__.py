@@ -11,7 +11,7 @@ cheap:
 
     settings      Config
     data          load_data, Dataset, Split, read_picture
-    training      fit, FitResult, Hook, Moment
+    training      fit, fit_many, FitResult, Hook, Moment
     runs          read_run, Run, load_trained, load_state, save_run, load_exported
     networks      Trained, evaluate, classify, predict_logits, features
     pure parts    build_program, Program, init_state, TrainState, Batch, train_step,
@@ -50,6 +50,7 @@ with epy.lazy_api_imports(globals()):
     from cifar_jax.runs.run_dir import read as read_run
     from cifar_jax.training.batch import Batch
     from cifar_jax.training.fit import FitResult, fit
+    from cifar_jax.training.fit_many import fit_many
     from cifar_jax.training.inspection import inspect
     from cifar_jax.training.loop import Hook, Moment
     from cifar_jax.training.program import Program
@@ -88,6 +89,7 @@ __all__ = [
     "evaluate",
     "features",
     "fit",
+    "fit_many",
     "forward",
     "init_state",
     "inspect",

@@ -13,6 +13,7 @@ from run_experiments import call, call_experiment, run_experiment
 
 from cifar_jax import Config, create_model
 from experiments.accuracy import recipes
+from experiments.devices import many_seeds
 from experiments.harness import common
 from experiments.harness.contenders import MODELS, PEERS, Contender
 from experiments.speed.train_step import over_pytorch, speed
@@ -161,11 +162,10 @@ def test_sprints_are_timed_as_commands_and_as_programs(benchmark, tmp_path):
     assert 0 < result["train_seconds"] < result["train_command_seconds"]
     assert cells(text, f"`{small}`")[:2] == ["1", f"{100 * result['accuracy']:.2f}%"]
     assert (tmp_path / "kept" / "sprint.png").stat().st_size > 10_000
-    text, kept = benchmark(
-        "accuracy.sprint", f"--runs={small}", "--seeds=2", "--at_a_time=2"
-    )
+    sizes = (f"--runs={small}", "--seeds=2")
+    text, kept = benchmark("accuracy.sprint", *sizes, "--whole_runs")
     [record] = kept["runs"]
-    assert record["name"] == f"{small}, 2 at a time"
+    assert record["name"] == small
     first, second = record["results"]
     assert (first["seed"], second["seed"]) == (0, 1)
     # The same run, up to rounding.
@@ -335,6 +335,20 @@ def test_modes_are_compared_in_speed_and_numbers(benchmark):
         assert case["examples_per_sec"] > 0
         assert max(case["difference"].values()) < 1e-3
     assert "| mode |" in text
+
+
+@pytest.mark.slow
+def test_ways_to_make_many_runs_are_compared(benchmark):
+    text, kept = benchmark(
+        "devices.many_seeds", "--batch_size=8", "--rounds=1", "--steps=1"
+    )
+    case = kept["cases"]["tutorial"]
+    assert set(case["seconds"]) == set(case["difference"]) == set(many_seeds.ways())
+    for name, seconds in case["seconds"].items():
+        assert [x > 0 for x in seconds] == [True]
+        assert case["difference"][name] < 1e-4
+    assert case["difference"]["threads"] == 0
+    assert "1.00 (1.00-1.00)" in text
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 def test_the_python_blocks_run_one_after_the_other(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, *blocks = BLOCK.findall(PYTHON)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     names: dict = {"__name__": "page"}
     # What the page registers is taken away again.
     monkeypatch.setattr(plugins, "_origins", dict(plugins._origins))
@@ -37,6 +37,12 @@ def test_the_python_blocks_run_one_after_the_other(capsys, tmp_path, monkeypatch
     assert len(jsonl.read_training(tmp_path / "hooked" / "hooks.jsonl")) == 2
     (events,) = (tmp_path / "hooked").glob("events.*")
     assert events.read_bytes().count(b"test/top_5") == 2
+    assert [
+        line for line in log if re.fullmatch(r"0\.\d{3} \(sd 0\.\d{3}, n 3\)", line)
+    ]
+    assert sorted(path.name for path in (tmp_path / "seeds").iterdir()) == [
+        *("seed=0", "seed=1", "seed=2")
+    ]
     assert 4 < float(loss) < 6
     assert math.isfinite(float(curvature))
     assert counts.startswith("(20, 20, ")

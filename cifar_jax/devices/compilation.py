@@ -34,10 +34,10 @@ _DAMAGE = re.compile(
     re.DOTALL,
 )
 _NO_HANDLE = f"[Errno {errno.EMFILE}]"
-_CHANGING = threading.Lock()
+_CHANGING, _KEEPING = threading.Lock(), threading.Lock()
 # Programs that this process used recently; the least recent is dropped first.
 _MADE: dict[Hashable, Any] = {}
-MOST_PROGRAMS = 16
+MOST_PROGRAMS = 16  # for each device, since each may have its own
 
 Value = TypeVar("Value")
 
@@ -156,11 +156,13 @@ def compile_once(what: Hashable, arguments: PyTree, make: Callable[[], Value]) -
         (leaf.shape, leaf.dtype, getattr(leaf, "sharding", None)) for leaf in leaves
     )
     key = (what, structure, shapes)
-    made = _MADE.pop(key, None)
+    made = _MADE.get(key)
     made = make() if made is None else made
-    _MADE[key] = made  # Last, as the most recently used.
-    if len(_MADE) > MOST_PROGRAMS:
-        _MADE.pop(next(iter(_MADE)))
+    with _KEEPING:
+        _MADE.pop(key, None)
+        _MADE[key] = made  # Last, as the most recently used.
+        if len(_MADE) > MOST_PROGRAMS * jax.local_device_count():
+            _MADE.pop(next(iter(_MADE)))
     return made
 
 
@@ -188,7 +190,7 @@ def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
 def _uncached() -> Iterator[None]:
     """Keeps programs out of the persistent cache: XLA cannot save calls of oneDNN."""
     name = "jax_persistent_cache_min_compile_time_secs"
-    with _CHANGING:  # The inspection is compiled in another thread.
+    with _CHANGING:  # Several threads may compile.
         usual = jax.config.values[name]
         jax.config.update(name, math.inf)
         try:

@@ -1,5 +1,9 @@
 """JAX settings that this package depends on."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
+
 import jax
 
 from cifar_jax.errors import UserError
@@ -18,6 +22,10 @@ _WORKING: dict[str, tuple[object, ...]] = {
     "jax_transfer_guard_device_to_host": ("allow", "log", None),
     "jax_transfer_guard_device_to_device": ("allow", "log", None),
 }
+# The devices that this thread may use; None: all.
+_OWN: contextvars.ContextVar[Sequence[jax.Device] | None] = contextvars.ContextVar(
+    "own devices", default=None
+)
 
 
 def check() -> None:
@@ -32,12 +40,14 @@ def check() -> None:
 
 
 def devices() -> list[jax.Device]:
-    """Returns all devices of all processes.
+    """Returns all devices of all processes, or in a context of `only`, those.
 
     Raises:
         UserError: JAX cannot use the requested devices, or see `check`.
     """
     check()
+    if (own := _OWN.get()) is not None:
+        return list(own)
     try:
         return jax.devices()
     # AssertionError: JAX_PLATFORMS=cuda without a GPU.
@@ -48,3 +58,13 @@ def devices() -> list[jax.Device]:
             f"JAX cannot use the devices of JAX_PLATFORMS={asked or ''}: {reason}; "
             "unset the variable, or set it to cpu"
         ) from None
+
+
+@contextlib.contextmanager
+def only(own: Sequence[jax.Device]) -> Iterator[None]:
+    """Makes this thread see only these devices, as if there were no others."""
+    before = _OWN.set(own)
+    try:
+        yield
+    finally:
+        _OWN.reset(before)

@@ -15,6 +15,7 @@ import json
 import pathlib
 import re
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ from cifar_jax.runs import checksums
 # As many as the tutorial's `tf.train.Saver` keeps.
 KEPT = 5
 _RECORD = "run.json"
+_ORBAX = threading.Lock()
 _NAME = "state"  # The name of the only tree in a checkpoint.
 _STEP = re.compile(r"0|[1-9][0-9]*")
 # Checkpoints being written or deleted; leftovers of a killed run are deleted too.
@@ -267,10 +269,14 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppresses Orbax's log lines, which describe only its internals."""
-    before = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.FATAL)
-    try:
-        yield
-    finally:
-        absl_logging.set_verbosity(before)
+    """Suppresses Orbax's log lines, which describe only its internals.
+
+    The level is that of all threads, which therefore use Orbax one at a time.
+    """
+    with _ORBAX:
+        before = absl_logging.get_verbosity()
+        absl_logging.set_verbosity(absl_logging.FATAL)
+        try:
+            yield
+        finally:
+            absl_logging.set_verbosity(before)

@@ -2,13 +2,13 @@
 
     python -m experiments.accuracy.sprint --data_dir=DIR --json=sprint.json
     python -m experiments.accuracy.sprint --data_dir=DIR --json=sprint_gpu.json \
-        --seeds=40 --runs='--recipe=airbench94 --use_fp16' --at_a_time=1,4 \
+        --seeds=40 --runs='--recipe=airbench94 --use_fp16' --whole_runs \
         --original=airbench94_muon.py --pytorch_python=TORCH_ENV/bin/python
 
 Trains with each set of flags in --runs, once per seed, and evaluates on the test set.
-By default, it uses the real commands; with --at_a_time, programs on the device that
-make whole runs with that many seeds side by side. --original adds Jordan's program on
-the same GPU. Prints a table, and plots accuracy against time next to the JSON file.
+By default, it uses the real commands; with --whole_runs, programs on the device that
+make whole runs. --original adds Jordan's program on the same GPU. Prints a table, and
+plots accuracy against time next to the JSON file.
 
 Training time is that of all steps, and in programs and the original also that of
 initialization. Loading the data and compilation do not count, nor does a first run that
@@ -64,45 +64,40 @@ def by_commands(text: str) -> dict[str, Any]:
     return {"name": text, "results": results}
 
 
-def by_programs(text: str, at_a_time: int) -> dict[str, Any]:
-    """Makes whole runs on the device, several seeds at a time."""
+def by_programs(text: str) -> dict[str, Any]:
+    """Makes whole runs on the device."""
     data = FLAGS.dataset, FLAGS.data_dir
-    record = machine.isolated(_programs, text, at_a_time, FLAGS.seeds, *data)
+    record = machine.isolated(_programs, text, FLAGS.seeds, *data)
     print(f"{text}: {output.describe(record['results'][-1])}", flush=True)
-    name = text if at_a_time == 1 else f"{text}, {at_a_time} at a time"
-    return {"name": name} | record
+    return {"name": text} | record
 
 
-def _programs(
-    text: str, at_a_time: int, seeds: int, dataset: str, data_dir: str
-) -> dict[str, Any]:
+def _programs(text: str, seeds: int, dataset: str, data_dir: str) -> dict[str, Any]:
     from cifar_jax import load_data
     from cifar_jax.config import flags as config_flags
-    from experiments.harness.parallel_runs import ParallelRuns
+    from experiments.harness.whole_runs import WholeRuns
 
     config_flags.define()
     FLAGS(["", f"--dataset={dataset}", *shlex.split(text)])
     data = load_data(dataset, data_dir or None)
     began = time.monotonic()
-    programs = ParallelRuns(config_flags.read(), data, at_a_time)
+    programs = WholeRuns(config_flags.read(), data)
     compile_seconds = time.monotonic() - began
     programs.evaluate(programs.train(0))
     results = []
-    for first in range(0, seeds, at_a_time):
+    for seed in range(seeds):
         began = time.monotonic()
-        states = programs.train(first)
+        state = programs.train(seed)
         trained = time.monotonic()
-        accuracies = programs.evaluate(states)
-        evaluated = time.monotonic()
-        results += [
+        accuracy = programs.evaluate(state)
+        results.append(
             {
                 "seed": seed,
                 "accuracy": accuracy,
-                "train_seconds": (trained - began) / at_a_time,
-                "seconds_with_evaluation": (evaluated - began) / at_a_time,
+                "train_seconds": trained - began,
+                "seconds_with_evaluation": time.monotonic() - began,
             }
-            for seed, accuracy in enumerate(accuracies, first)
-        ]
+        )
     return {"compile_seconds": compile_seconds, "results": results}
 
 
@@ -130,9 +125,7 @@ def define_flags() -> None:
     """Defines the flags of this experiment."""
     flags.DEFINE_multi_string("runs", RUNS, "Flags for the train command; repeatable.")
     flags.DEFINE_integer("seeds", 5, "Number of seeds, from 0.", lower_bound=1)
-    flags.DEFINE_list(
-        "at_a_time", [], "Numbers of seeds that one program runs at a time."
-    )
+    flags.DEFINE_bool("whole_runs", False, "Whether programs make whole runs.")
     flags.DEFINE_string("original", "", "Path of Jordan's airbench94_muon.py.")
     flags.DEFINE_string("pytorch_python", "", "Python interpreter with PyTorch.")
 
@@ -144,9 +137,7 @@ def main(argv: list[str]) -> None:
     print(output.describe(facts), flush=True)
     records = [by_original(FLAGS.original)] if FLAGS.original else []
     for text in FLAGS.runs:
-        if not FLAGS.at_a_time:
-            records.append(by_commands(text))
-        records += [by_programs(text, int(number)) for number in FLAGS.at_a_time]
+        records.append((by_programs if FLAGS.whole_runs else by_commands)(text))
     print(f"\n{sprint_report.table(records)}")
     output.keep({"machine": facts, "runs": records}, sprint_report.draw)
 

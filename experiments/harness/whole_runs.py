@@ -1,4 +1,4 @@
-"""Runs of one config with several seeds, side by side on one device, by jax.vmap."""
+"""Whole runs as programs on one device, with nothing around them."""
 
 import functools
 import math
@@ -28,7 +28,7 @@ from cifar_jax.training.trained import eval_variables
 EVAL_BATCH_SIZE = 2000
 
 
-class ParallelRuns:
+class WholeRuns:
     """Whole runs on one device, without logs, summaries or checkpoints.
 
     Each one matches the train command's run with the same seed, up to rounding. The
@@ -36,10 +36,9 @@ class ParallelRuns:
     loops are slow, each step is a separate call.
     """
 
-    def __init__(self, config: Config, dataset: Dataset, num_seeds: int):
-        """Compiles everything for this many runs at a time."""
+    def __init__(self, config: Config, dataset: Dataset):
+        """Compiles everything."""
         self._config = config
-        self._num_seeds = num_seeds
         self._program = build_program(config, len(dataset.class_names))
         train = dataset.train
         images, extra = train.images, dict(train.extra)
@@ -53,38 +52,31 @@ class ParallelRuns:
         self._images_per_epoch = len(images) - remainder
         seen = train_state.seen_at_start(self._program, images)
         start = functools.partial(train_state.from_statistics, self._program)
-        keys = self._keys(0)
-        self._start = _compiled(jax.vmap(lambda key: start(key, *seen)), keys)
-        self._order = _compiled(jax.vmap(self._indices), keys)
-        states, order = self._start(keys), self._order(keys)
+        key = jax.random.key(0)
+        self._start = _compiled(lambda key: start(key, *seen), key)
+        self._order = _compiled(self._indices, key)
+        state, order = self._start(key), self._order(key)
         self._phases = []
         step, last = 0, config.max_steps
         while step < last:
             program, end = self._program.at(step)
             end = min(end or last, last)
-            self._phases.append(self._compiled_phase(program, step, end, states, order))
+            self._phases.append(self._compiled_phase(program, step, end, state, order))
             step = end
-        self._logits = self._compiled_evaluation(states)
+        self._logits = self._compiled_evaluation(state)
 
-    def train(self, first_seed: int) -> TrainState:
-        """Returns the final states of runs with consecutive seeds.
-
-        All their arrays have an additional leading axis, over runs.
-        """
-        keys = self._keys(first_seed)
-        states, order = self._start(keys), self._order(keys)
+    def train(self, seed: int) -> TrainState:
+        """Returns the final state of the run with this seed."""
+        key = jax.random.key(seed)
+        state, order = self._start(key), self._order(key)
         for take_phase in self._phases:
-            states = take_phase(states, order)
-        return jax.block_until_ready(states)
+            state = take_phase(state, order)
+        return jax.block_until_ready(state)
 
-    def evaluate(self, states: TrainState) -> list[float]:
-        """Returns each run's accuracy on the test set."""
-        predicted = np.asarray(self._logits(states)).argmax(-1)
-        return (predicted == self._test_labels).mean(axis=1).tolist()
-
-    def _keys(self, first_seed: int) -> Key[Array, " runs"]:
-        seeds = range(first_seed, first_seed + self._num_seeds)
-        return jnp.stack([jax.random.key(seed) for seed in seeds])
+    def evaluate(self, state: TrainState) -> float:
+        """Returns a run's accuracy on the test set."""
+        predicted = np.asarray(self._logits(state)).argmax(-1)
+        return float((predicted == self._test_labels).mean())
 
     def _indices(self, key: Key[Array, ""]) -> Int32[Array, "steps batch"]:
         """Returns the image indices of a run's batches, as `BatchOrder` draws them."""
@@ -98,65 +90,59 @@ class ParallelRuns:
         return orders[:, :count].reshape(-1)[:visited].reshape(config.max_steps, -1)
 
     def _batches(self, order: Array, first: int, end: int) -> dict[str, Array]:
-        """Returns the batches of these steps; only the indices differ between runs."""
+        """Returns the batches of these steps."""
         size = self._config.batch_size
         positions = jnp.arange(first * size, end * size).reshape(-1, size)
         epochs = positions // self._images_per_epoch
-        return {"indices": order[:, first:end], "epochs": epochs}
+        return {"indices": order[first:end], "epochs": epochs}
 
     def _compiled_phase(
-        self, program: Program, first: int, end: int, states: TrainState, order: Array
+        self, program: Program, first: int, end: int, state: TrainState, order: Array
     ) -> Callable[[TrainState, Array], TrainState]:
         """Returns the function that takes the steps from `first` to `end`."""
 
         def lowered(looped: bool, stop: int) -> jax.stages.Lowered:
-            steps = jax.vmap(
-                functools.partial(take_steps, program, looped),
-                (0, None, {"indices": 0, "epochs": None}, None),
-            )
+            steps = functools.partial(take_steps, program, looped)
             batches = self._batches(order, first, stop)
             wrapped = jax.jit(steps, donate_argnums=0)
-            return wrapped.lower(states, self._data, batches, stop - first)
+            return wrapped.lower(state, self._data, batches, stop - first)
 
         whole = lowered(True, end)
         stride = 1 if is_slow_in_loops(whole) else end - first
         chosen = whole if stride > 1 else lowered(False, first + 1)
         compiled = chosen.compile(compiler_options())
 
-        def take(states: TrainState, order: Array) -> TrainState:
+        def take(state: TrainState, order: Array) -> TrainState:
             for step in range(first, end, stride):
                 batches = self._batches(order, step, step + stride)
-                states, _ = compiled(states, self._data, batches, stride)
-            return states
+                state, _ = compiled(state, self._data, batches, stride)
+            return state
 
         return take
 
-    def _compiled_evaluation(self, states: TrainState) -> Callable[[TrainState], Array]:
-        """Returns the function that computes the logits of the test set in each run."""
+    def _compiled_evaluation(self, state: TrainState) -> Callable[[TrainState], Array]:
+        """Returns the function that computes the logits of the test set."""
 
-        def logits(states: TrainState, images: UInt8[Array, "n h w c"]) -> Array:
-            of_one = functools.partial(
-                eval_step,
+        def logits(state: TrainState, images: UInt8[Array, "n h w c"]) -> Array:
+            return eval_step(
+                eval_variables(self._program, state),
+                images,
+                state.statistics,
                 model=self._program.model,
                 preprocessing=self._program.preprocessing,
             )
-            return jax.vmap(
-                lambda state: of_one(
-                    eval_variables(self._program, state), images, state.statistics
-                )
-            )(states)
 
-        def all_logits(states: TrainState, test: UInt8[Array, "m n h w c"]) -> Array:
-            found = jax.lax.map(functools.partial(logits, states), test)
-            return found.swapaxes(0, 1).reshape(self._num_seeds, -1, found.shape[-1])
+        def all_logits(state: TrainState, test: UInt8[Array, "m n h w c"]) -> Array:
+            found = jax.lax.map(functools.partial(logits, state), test)
+            return found.reshape(-1, found.shape[-1])
 
-        lowered = jax.jit(all_logits).lower(states, self._test)
+        lowered = jax.jit(all_logits).lower(state, self._test)
         if not is_slow_in_loops(lowered):
             compiled = lowered.compile(compiler_options())
-            return lambda states: compiled(states, self._test)
-        one = _compiled(logits, states, self._test[0])
-        return lambda states: jnp.concatenate(
-            [one(states, images) for images in self._test], axis=1
+            return lambda state: compiled(state, self._test)
+        one = _compiled(logits, state, self._test[0])
+        return lambda state: jnp.concatenate(
+            [one(state, images) for images in self._test]
         )
 
 
