@@ -73,9 +73,12 @@ class Tracker(abc.ABC):
 
     def remember(self, run: RunInfo, facts: Mapping[str, str]) -> None:
         """Keeps facts about the tracker's run in the directory of a run."""
+        kept = {"run": run.id, **facts}
+        if self.recall(run) == kept:  # others may only be able to read the directory
+            return
         path = run.path / f"{self.name}.json"
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"run": run.id, **facts}, indent=2) + "\n")
+        partial.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
         partial.replace(path)
 
     def recall(self, run: RunInfo) -> dict[str, str] | None:

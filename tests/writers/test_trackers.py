@@ -4,10 +4,13 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import wandb_files
+import wandb_server
 from helpers import DIGITS, assert_one_line, environment, read_until, started
 
 from cifar_jax import UserError
@@ -276,3 +279,38 @@ def test_a_tracker_that_cannot_start_is_one_line(
     assert_one_line(done, 2, f"--writers={writer}", *words)
     assert "compiling" not in done.stdout
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+ONLINE = """
+import pathlib, sys
+from cifar_jax.writers import RunInfo, Summary, Writers
+
+path, start = pathlib.Path("run"), int(sys.argv[1])
+run = RunInfo(path, "abc", {"max_steps": start}, start)
+with Writers("wandb", path, run) as writers:
+    for step in range(start, start + 30, 10):
+        writers.write(Summary("log", step, {"loss": step / 8}))
+"""
+
+
+def test_a_run_online_is_continued(tmp_path):
+    with wandb_server.running() as server:
+        variables = {"WANDB_MODE": "online", "WANDB_BASE_URL": server.url}
+        variables["WANDB_API_KEY"] = "0" * 40
+        for start in (0, 10):
+            done = subprocess.run(
+                [sys.executable, "-c", ONLINE, str(start)],
+                env=os.environ | variables,
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+            link = f"{server.url}/me/cifar_jax/runs/abc"
+            assert done.stdout == f"W&B: {link}\n"
+            kept = json.loads((tmp_path / "run" / "wandb.json").read_text())
+            assert kept == {"run": "abc", "id": "abc", "link": link}
+    rows = [(row["step"], row["log/loss"]) for row in server.rows["abc"]]
+    steps = [0, 10, 20, 10, 20, 30]
+    assert rows == [(step, step / 8) for step in steps]
+    assert server.exit_codes == [0, 0]
