@@ -21,6 +21,10 @@ from cifar_jax.writers.tracker import Tracker
 mlflow = pytest.importorskip("mlflow")
 pytest.importorskip("wandb")
 
+# MLflow's own use of SQLAlchemy.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy:DeprecationWarning"
+)
 BOTH = "wandb, mlflow"
 
 
