@@ -135,8 +135,10 @@ def _starting(uri: str, record: pathlib.Path | None) -> Iterator[None]:
                 stack.enter_context(filelock.FileLock(path))
             yield
         except Exception as error:
+            unreachable = isinstance(error, requests.RequestException)
+            why = "it does not answer" if unreachable else reason(error)
             delete = f", or delete {record} to start another run" if record else ""
             raise UserError(
-                f"--writers=mlflow cannot use the store {uri}: {reason(error)}; set "
+                f"--writers=mlflow cannot use the store {uri}: {why}; set "
                 f"MLFLOW_TRACKING_URI to a server or to sqlite:///FILE{delete}"
             ) from None

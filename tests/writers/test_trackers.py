@@ -265,7 +265,7 @@ def test_a_tracker_that_fails_does_not_end_the_run(tmp_path, capsys, monkeypatch
         (
             "mlflow",
             {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"},
-            ["cannot use the store http://127.0.0.1:9", "MLFLOW_TRACKING_URI"],
+            ["the store http://127.0.0.1:9: it does not answer", "MLFLOW_TRACKING_URI"],
         ),
         (
             "mlflow",
