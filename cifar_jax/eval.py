@@ -19,7 +19,9 @@ import functools
 import math
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -41,15 +43,15 @@ from cifar_jax.evaluation.measuring import (
 from cifar_jax.evaluation.tasks import Task
 from cifar_jax.metrics import EVAL_METRICS, scores
 from cifar_jax.registry import canonicalize, names, resolve, signatures
-from cifar_jax.runs import checkpoints, following, run_dir
+from cifar_jax.runs import checkpoints, following, lock, run_dir
 from cifar_jax.runs.files import check_folder
 from cifar_jax.runs.run_dir import Run
 from cifar_jax.training import trained
 from cifar_jax.writers import Summary, Writers
 
 _POLL_SECS = 1.0
-# Writes the step of a checkpoint, its results by name, and the number of images.
-Record = Callable[[int, dict[str, float], dict[str, int | str]], None]
+# Writes what is known about the step of a checkpoint, as arguments of `Summary`.
+Record = Callable[..., None]
 _LARGEST = 2**31 - 1
 
 
@@ -93,7 +95,9 @@ def main(arguments: Sequence[str]) -> int:
         name += f"_{names(options.attack, 'attack')[0]}"
     if task.count < len(task.images):
         name += "_partial"
-    with Writers(run.config.writers, eval_dir) as writers:
+    # A run that is followed may be resumed at any moment.
+    info = run.info(is_training=not options.run_once or lock.is_training(run.path))
+    with Writers(run.config.writers, eval_dir, info, say) as writers:
         record = functools.partial(_record, writers, name)
         if options.run_once:
             _evaluate(run, None, task, record)
@@ -162,7 +166,10 @@ def _evaluate_split(
         return None
     subject = _subject(run, network, task, len(images), images.fingerprint, now)
     history = read_history(run)
-    return report.write(pathlib.Path(options.report), subject, part, logits, history)
+    page = report.write(pathlib.Path(options.report), subject, part, logits, history)
+    pictures, pages = report.shown(page, part)
+    record(network.step, images=pictures, pages=pages)
+    return page
 
 
 def read_history(run: Run) -> comparison.History | None:
@@ -218,7 +225,9 @@ def _evaluate_corrupted(
     if not options.report:
         return None
     subject = _subject(run, network, task, whole, fingerprint, now)
-    return corruption.write(pathlib.Path(options.report), subject, errors, task.count)
+    page = corruption.write(pathlib.Path(options.report), subject, errors, task.count)
+    record(network.step, images=corruption.shown(page))
+    return page
 
 
 def _subject(
@@ -247,11 +256,12 @@ def _record(
     writers: Writers,
     series: str,
     step: int,
-    scalars: dict[str, float],
-    facts: dict[str, int | str],
+    scalars: Mapping[str, float] = types.MappingProxyType({}),
+    facts: Mapping[str, int | str] = types.MappingProxyType({}),
+    **shown: Any,
 ) -> None:
-    """Writes the results of one evaluation."""
-    writers.write(Summary(series, step, scalars, facts))
+    """Writes the results of one evaluation, or what its report shows."""
+    writers.write(Summary(series, step, scalars, facts, **shown))
 
 
 def _now() -> str:

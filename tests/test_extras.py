@@ -21,6 +21,8 @@ MODULES = {
     "heif": ("pillow_heif",),
     "weights": ("h5py",),
     "parquet": ("pyarrow",),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow",),
 }
 EVERY = sorted({module for modules in MODULES.values() for module in modules})
 PRELUDE = """
@@ -80,6 +82,18 @@ def run(folder: Path, module: str, *words: str) -> subprocess.CompletedProcess:
             "parquet",
         ),
         ("predict", "photo.heic", "needs pillow-heif", "heif"),
+        (
+            "train",
+            "--dataset=digits --writers=jsonl,wandb",
+            "--writers=wandb needs wandb",
+            "wandb",
+        ),
+        (
+            "train",
+            "--dataset=digits --writers=mlflow",
+            "--writers=mlflow needs mlflow",
+            "mlflow",
+        ),
     ],
 )
 def test_commands_say_what_to_install(tmp_path, command, words, what, extra):

@@ -10,7 +10,8 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from PIL import Image
 
 from cifar_jax.data.cifar.robustness import (
     BENCHMARK,
@@ -156,3 +157,12 @@ def write(
     picture = corruption_plot.draw(subject, errors, count)
     report.write_files(directory, {RECORD: text, PICTURE: picture})
     return directory / PICTURE
+
+
+def shown(picture: pathlib.Path) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+    """Returns the picture of a report by name, for writers.
+
+    Args:
+        picture: its path, as returned by `write`.
+    """
+    return {"corruptions": np.asarray(Image.open(picture).convert("RGB"))}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, UInt8
 
 from cifar_jax import extras
 from cifar_jax.data import Split
@@ -114,6 +114,23 @@ def write(
     page = report_page.page(found, pictures)
     write_files(directory, {RECORD: as_json(found), PAGE: page})
     return directory / PAGE
+
+
+def shown(
+    page: pathlib.Path, split: Split
+) -> tuple[dict[str, UInt8[np.ndarray, "h w 3"]], dict[str, str]]:
+    """Returns the pictures by name, and the page by name, of a report for writers.
+
+    Args:
+        page: the path of the page, as returned by `write`.
+        split: the evaluated images.
+    """
+    # Imported here because matplotlib takes a second and only reports need it.
+    from cifar_jax.evaluation import report_pictures
+
+    record = json.loads((page.parent / RECORD).read_text(encoding="utf-8"))
+    pictures = report_pictures.draw(record, split.images)
+    return pictures, {"report": page.read_text(encoding="utf-8")}
 
 
 def without_directories(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Draws the figures of a report page as SVG, for light and dark screens."""
+"""Draws the figures of a report: as SVG for light and dark screens, or as PNG."""
 
 import dataclasses
 import io
@@ -34,12 +34,15 @@ LIGHT = Scheme("#1a1a1a", "#0072b2", "#d55e00", "#009e73")
 DARK = Scheme("#e6e6e6", "#56b4e9", "#ff9a4d", "#2fd0a0")
 
 
-def training_curves(training: dict[str, Any], scheme: Scheme) -> bytes:
+def training_curves(
+    training: dict[str, Any], scheme: Scheme, kind: str = "svg"
+) -> bytes:
     """Plots the loss over steps and, below it, the precision, where known.
 
     Args:
         training: the training in a record from `report.contents`; not None.
         scheme: the colors.
+        kind: the file type, svg or png.
     """
     with _use_scheme(scheme):
         loss, precision = training["loss"], training["precision_at_1"]
@@ -57,7 +60,7 @@ def training_curves(training: dict[str, Any], scheme: Scheme) -> bytes:
         axes[-1].set_xlabel("steps")
         axes[-1].xaxis.set_major_formatter("{x:,.0f}")
         axes[-1].locator_params(axis="x", integer=True, nbins=6)
-        return _svg(figure)
+        return save(figure, kind)
 
 
 def _draw_precision(
@@ -76,8 +79,16 @@ def _draw_precision(
     axis.legend(frameon=False)
 
 
-def reliability_diagram(calibration: dict[str, Any], scheme: Scheme) -> bytes:
-    """Plots accuracy over confidence, with image counts below."""
+def reliability_diagram(
+    calibration: dict[str, Any], scheme: Scheme, kind: str = "svg"
+) -> bytes:
+    """Plots accuracy over confidence, with image counts below.
+
+    Args:
+        calibration: the calibration in a record from `report.contents`.
+        scheme: the colors.
+        kind: the file type, svg or png.
+    """
     with _use_scheme(scheme):
         edges = np.array(calibration["edges"])
         counts = np.array(calibration["counts"])
@@ -104,7 +115,7 @@ def reliability_diagram(calibration: dict[str, Any], scheme: Scheme) -> bytes:
         bottom.set(xlabel=f"confidence (n = {counts.sum():,} images)", ylabel="images")
         bottom.yaxis.set_major_formatter("{x:,.0f}")
         bottom.locator_params(axis="y", integer=True, nbins=4)
-        return _svg(figure)
+        return save(figure, kind)
 
 
 def _use_scheme(scheme: Scheme) -> Any:
@@ -119,10 +130,14 @@ def _figure(height: float) -> Figure:
     return Figure(figsize=(5, height), layout="constrained", facecolor="none")
 
 
-def _svg(figure: Figure) -> bytes:
-    """Returns a figure as SVG, without a date or random ids, so files are equal."""
+def save(figure: Figure, kind: str) -> bytes:
+    """Returns a figure as SVG, or as PNG on white, such that equal ones are equal."""
     file = io.BytesIO()
+    if kind == "png":
+        figure.savefig(file, format=kind, dpi=110, facecolor="white")
+        return file.getvalue()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    # No random ids.
     with matplotlib.rc_context({"svg.hashsalt": "cifar_jax"}):
-        figure.savefig(file, format="svg", metadata=nothing)
+        figure.savefig(file, format=kind, metadata=nothing)
     return file.getvalue()

@@ -26,6 +26,7 @@ from cifar_jax.data.training_set import TrainingSet
 from cifar_jax.errors import UserError
 from cifar_jax.models import safetensors_files
 from cifar_jax.runs import checkpoints, config_file, lock
+from cifar_jax.writers import RunInfo
 
 
 class Given(NamedTuple):
@@ -93,6 +94,11 @@ class Run:
     def evaluations(self) -> pathlib.Path:
         """The directory of evaluation results, unless --eval_dir is given."""
         return self.path / "eval"
+
+    def info(self, start: int | None = None, is_training: bool = False) -> RunInfo:
+        """Returns what writers are told about the run; see `RunInfo`."""
+        config = dataclasses.asdict(self.config)
+        return RunInfo(self.path, self.id, config, start, is_training)
 
     @property
     def best(self) -> pathlib.Path:

@@ -115,7 +115,8 @@ def fit(
         now = Moment.from_state(state, network)
         start = now.step
         directory = run.path if run is not None and processes.is_main() else None
-        writers = stack.enter_context(Writers(config.writers, directory, start))
+        info = None if run is None else run.info(start)
+        writers = Writers(config.writers, directory, info, log)
         last: list[Hook] = [*hooks]
         evaluation = None
         if config.eval_frequency:
@@ -123,6 +124,7 @@ def fit(
             now.stopped = evaluation.why_stop()
             last.append(evaluation)
         if start < config.max_steps and now.stopped is None:
+            processes.run_on_main(lambda: stack.enter_context(writers))
             name = config.model if model is None else type(model).__name__
             steps = _compile(config, program, dataset, state, mesh, name, log, own)
             if run is not None:

@@ -5,19 +5,32 @@ import contextlib
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
+from cifar_jax import console
 from cifar_jax.errors import RunError
 from cifar_jax.registry import Registry, resolve_all
-from cifar_jax.writers.base import Histogram, Summary, Writer, as_numbers
+from cifar_jax.writers.base import Histogram, RunInfo, Summary, Writer, as_numbers
 from cifar_jax.writers.jsonl import JsonLines
+from cifar_jax.writers.mlflow import MLflow
 from cifar_jax.writers.tensorboard import TensorBoard
+from cifar_jax.writers.wandb import WandB
 
-__all__ = ["WRITERS", "Histogram", "Summary", "Writer", "Writers", "as_numbers"]
+__all__ = [
+    "WRITERS",
+    "Histogram",
+    "RunInfo",
+    "Summary",
+    "Writer",
+    "Writers",
+    "as_numbers",
+]
 
 WRITERS: Registry[Writer] = Registry(
     Writer,
     {
         "jsonl": JsonLines,
         "tensorboard": TensorBoard,
+        "wandb": WandB,
+        "mlflow": MLflow,
     },
 )
 
@@ -25,15 +38,16 @@ WRITERS: Registry[Writer] = Registry(
 class Writers(contextlib.AbstractContextManager["Writers"]):
     """The writers of a run, all of which write each summary, in a separate thread.
 
-    They are opened when there is something to write. An error is raised by `write`, by
-    the next `write`, or at the end.
+    They are opened where the context begins. An error in writing is raised by `write`,
+    by the next `write`, or at the end.
     """
 
     def __init__(
         self,
         names: str,
         directory: pathlib.Path | None,
-        resume_step: int | None = None,
+        run: RunInfo | None = None,
+        log: console.Log = console.log,
     ):
         """Creates the writers with these names.
 
@@ -41,14 +55,25 @@ class Writers(contextlib.AbstractContextManager["Writers"]):
             names: names as in --writers, such as "jsonl, tensorboard".
             directory: directory of the run or of other results, created if needed; None
                 to write nothing.
-            resume_step: see `Writer.open`.
+            run: what the summaries are about; None if they are not about a run.
+            log: called with what the writers say when they are opened.
         """
         self._writers: Sequence[Writer] = resolve_all(names, WRITERS, "writers")
         self._directory = directory
-        self._resume_step = resume_step
+        self._run = run
+        self._log = log
         self._opened: list[Writer] = []
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
         self._pending: list[concurrent.futures.Future[None]] = []
+
+    def __enter__(self) -> "Writers":
+        if self._directory is not None:
+            try:
+                self._open(self._directory, self._run or RunInfo(self._directory))
+            except BaseException as error:
+                self._close(error)
+                raise
+        return self
 
     def write(self, summary: Summary | Callable[[], Summary]) -> None:
         """Writes a summary; does not wait for a summary that is yet to be computed.
@@ -77,17 +102,31 @@ class Writers(contextlib.AbstractContextManager["Writers"]):
             self._wait()
         self._pending.append(self._thread.submit(self._write, lambda: summary))
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         try:
             self._wait()
-        except Exception:
-            if error[0] is None:  # otherwise another error has ended the run
+        except Exception as failure:
+            if error is None:  # otherwise another error has ended the run
+                error = failure
                 raise
         finally:
             self._thread.shutdown()
-            for writer in self._opened:
-                with _writing(type(writer).__name__):
-                    writer.close()
+            self._close(error)
+
+    def _open(self, directory: pathlib.Path, run: RunInfo) -> None:
+        with _writing("summaries"):
+            directory.mkdir(parents=True, exist_ok=True)
+        for writer in self._writers:
+            with _writing(type(writer).__name__):
+                line = writer.open(directory, run)
+            self._opened.append(writer)
+            if line is not None:
+                self._log(line)
+
+    def _close(self, error: BaseException | None) -> None:
+        for writer in self._opened:
+            with _writing(type(writer).__name__):
+                writer.close(error)
 
     def _wait(self) -> None:
         pending, self._pending = self._pending, []
@@ -95,15 +134,10 @@ class Writers(contextlib.AbstractContextManager["Writers"]):
             one.result()
 
     def _write(self, summary: Callable[[], Summary]) -> None:
-        assert self._directory is not None
         with _writing("summaries"):
             made = summary()
-        for writer in self._writers:
+        for writer in self._opened:
             with _writing(type(writer).__name__):
-                if writer not in self._opened:
-                    self._directory.mkdir(parents=True, exist_ok=True)
-                    writer.open(self._directory, self._resume_step)
-                    self._opened.append(writer)
                 writer.write(made)
 
 

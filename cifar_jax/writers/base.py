@@ -58,6 +58,7 @@ class Summary:
         facts: details about the scalars, which are not plotted.
         histograms: histograms by name.
         images: images by name.
+        pages: self-contained HTML pages by name.
     """
 
     series: str
@@ -68,24 +69,57 @@ class Summary:
     images: Mapping[str, UInt8[np.ndarray, "h w 3"]] = dataclasses.field(
         default_factory=dict
     )
+    pages: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def prefix(self) -> str:
+        """What tells its names from those of other series, such as "test/"."""
+        if self.series in ("train", "hooks"):
+            return ""
+        return self.series.removeprefix("eval/") + "/"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """What writers are told about the run whose summaries they write.
+
+    Attributes:
+        path: its directory.
+        id: identifies it, and stays the same when it is resumed; None in old runs.
+        config: its settings by name.
+        start: the step at which training starts or resumes, which voids earlier
+            records of this step and later ones; None for an evaluation.
+        is_training: whether another process may be training it at the same time.
+    """
+
+    path: pathlib.Path
+    id: str | None = None
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    start: int | None = None
+    is_training: bool = False
 
 
 @runtime_checkable
 class Writer(Protocol):
     """The interface of classes in WRITERS; their constructors' arguments are options.
 
-    Nothing happens before `open`. Only the main process writes. An OSError that a
-    method raises ends the run as failed.
+    Nothing happens before `open`, which is called before training or an evaluation
+    starts. Only the main process writes. An OSError that a method raises ends the run
+    as failed.
     """
 
-    def open(self, directory: pathlib.Path, resume_step: int | None) -> None:
+    def open(self, directory: pathlib.Path, run: RunInfo) -> str | None:
         """Prepares to write.
 
         Args:
-            directory: directory of the run, which exists.
-            resume_step: the step at which the run starts or resumes, which voids
-                earlier records of this step and later ones; None if this is not a
-                training run.
+            directory: where to write files; it exists.
+            run: what the summaries are about.
+
+        Returns:
+            A line for the log, such as a link to the run; None if there is none.
+
+        Raises:
+            UserError: it cannot be used.
         """
         ...
 
@@ -93,8 +127,12 @@ class Writer(Protocol):
         """Writes a summary so that a killed process loses no earlier one."""
         ...
 
-    def close(self) -> None:
-        """Finishes writing."""
+    def close(self, error: BaseException | None) -> None:
+        """Finishes writing.
+
+        Args:
+            error: what ended the run early, such as `Stopped`; None if nothing did.
+        """
         ...
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from cifar_jax.errors import UserError
-from cifar_jax.writers.base import Histogram, Summary
+from cifar_jax.writers.base import Histogram, RunInfo, Summary
 
 _CHECKSUM = re.compile(r', "crc32": "[0-9a-f]{8}"\}$')
 # What remains of it, whichever byte is damaged.
@@ -19,9 +19,12 @@ _TRACE = re.compile(r'"crc32"|"[0-9a-f]{8}"\}$')
 
 
 class JsonLines:
-    """Writes one file per series, with one line, a JSON object, per summary."""
+    """Writes one file per series, with one line, a JSON object, per summary.
 
-    def open(self, directory: pathlib.Path, resume_step: int | None) -> None:
+    Images and pages are left out, and so are summaries that have nothing else.
+    """
+
+    def open(self, directory: pathlib.Path, run: RunInfo) -> None:
         """Prepares to write; readers discard the records that a resumed run repeats."""
         self._directory = directory
         self._files: dict[str, BinaryIO] = {}
@@ -31,6 +34,8 @@ class JsonLines:
 
         The line's last member is the CRC-32 of the line without that member.
         """
+        if not (summary.scalars or summary.facts or summary.histograms):
+            return
         record: dict[str, Any] = {"step": summary.step, "time": time.time()}
         for name, value in summary.scalars.items():
             record[name] = value if math.isfinite(value) else None
@@ -46,7 +51,7 @@ class JsonLines:
         except OSError as error:
             raise OSError(error.errno, error.strerror, file.name) from None
 
-    def close(self) -> None:
+    def close(self, error: BaseException | None) -> None:
         """Closes the files."""
         for file in self._files.values():
             file.close()

@@ -8,22 +8,22 @@ from tensorboardX import summary as tensorboard
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
-from cifar_jax.writers.base import Histogram, Summary
+from cifar_jax.writers.base import Histogram, RunInfo, Summary
 
 
 class TensorBoard:
     """Writes one event file; tags of an evaluation begin with the evaluation's name."""
 
-    def open(self, directory: pathlib.Path, resume_step: int | None) -> None:
+    def open(self, directory: pathlib.Path, run: RunInfo) -> None:
         """Starts a file that tells TensorBoard which steps a resumed run repeats."""
         # tensorboardX would overwrite a file created in the same second.
         suffix = f".{time.time_ns() % 10**9:09}"
         self._events = EventsWriter(str(directory / "events"), suffix)
-        if resume_step is not None:
+        if run.start is not None:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._events.write_event(
                 event_pb2.Event(
-                    wall_time=time.time(), step=resume_step, session_log=start
+                    wall_time=time.time(), step=run.start, session_log=start
                 )
             )
 
@@ -32,11 +32,9 @@ class TensorBoard:
 
         TensorBoard leaves tags unchanged that consist of letters, digits and `_-./`.
         """
-        prefix = ""
-        if summary.series not in ("train", "hooks"):
-            prefix = summary.series.removeprefix("eval/") + "/"
+        prefix = summary.prefix
         values = [
-            tensorboard.image(name, image, dataformats="HWC").value[0]
+            tensorboard.image(prefix + name, image, dataformats="HWC").value[0]
             for name, image in summary.images.items()
         ]
         values += [
@@ -49,7 +47,7 @@ class TensorBoard:
         self._events.write_event(event)
         self._events.flush()
 
-    def close(self) -> None:
+    def close(self, error: BaseException | None) -> None:
         """Closes the file."""
         self._events.close()
 

@@ -18,7 +18,7 @@ from cifar_jax import (
     inspect,
 )
 from cifar_jax.training.hooks.summaries import summary
-from cifar_jax.writers import Summary, Writers, jsonl
+from cifar_jax.writers import RunInfo, Summary, Writers, jsonl
 
 BOTH = "jsonl, tensorboard"
 
@@ -93,12 +93,12 @@ def test_a_number_that_is_not_finite_is_null_in_json(tmp_path):
 
 
 def test_a_resumed_training_replaces_what_came_after_its_checkpoint(tmp_path):
-    with Writers(BOTH, tmp_path, 0) as writers:
+    with Writers(BOTH, tmp_path, RunInfo(tmp_path, start=0)) as writers:
         writers.write(Summary("train", 0, {"loss": 3}))
         writers.write(Summary("train", 100, {"loss": 2}))
     with (tmp_path / "train.jsonl").open("a") as file:
         file.write('{"step": 200, "lo')  # Killed here.
-    with Writers(BOTH, tmp_path, 70) as writers:
+    with Writers(BOTH, tmp_path, RunInfo(tmp_path, start=70)) as writers:
         writers.write(Summary("train", 80, {"loss": 1}))
     records = jsonl.read_training(tmp_path / "train.jsonl")
     assert [(r["step"], r["loss"]) for r in records] == [(0, 3), (80, 1)]
