@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -64,7 +65,7 @@ def training_curves(
 
 
 def _draw_precision(
-    axis: Axes, precision: dict[str, list[tuple[int, float]]], scheme: Scheme
+    axis: Axes, precision: Mapping[str, Sequence[Sequence[float]]], scheme: Scheme
 ) -> None:
     """Plots the evaluations of each split, always on a scale from 0 to 1."""
     styles: dict[str, dict[str, Any]] = {

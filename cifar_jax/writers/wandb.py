@@ -58,7 +58,7 @@ class WandB(Tracker):
                 allow_val_change=True,
                 # Offline, there is nothing to look up: the id alone connects the parts.
                 resume="allow" if online else None,
-                dir=os.environ.get("WANDB_DIR", directory),
+                dir=os.environ.get("WANDB_DIR", directory.resolve()),
                 settings=settings,
             )
         except (wandb.Error, OSError) as error:
