@@ -9,8 +9,9 @@ r"""Compares settings over seeds, or searches for them: python -m cifar_jax.stud
 All flags of the train command are those of every run. --vary takes values separated by
 commas, all combinations of which are tried, or a range to draw from: log(LOW, HIGH),
 with evenly spread logarithms, uniform(LOW, HIGH), or int(LOW, HIGH). It varies a flag,
-or a word in braces in one: --model="wrn(width={width})" --vary=width=1,2,4. Put a value
-that contains a comma in double quotes, as in CSV.
+or a word in braces in one: --model="wrn(width={width})" --vary=width=1,2,4. A search
+starts from the values of the other flags, or from those in braces: {width=2}. Put a
+value that contains a comma in double quotes, as in CSV.
 
 The same command continues what was interrupted, retries what failed, and repeats
 nothing else; several processes, on any hosts that share the folder, can run it

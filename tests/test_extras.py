@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {
     "report": ("matplotlib", "sklearn"),
     "demo": ("matplotlib", "sklearn", "starlette", "uvicorn"),
-    "search": ("matplotlib", "sklearn", "bayes_opt"),
+    "study": ("matplotlib", "sklearn", "optuna"),
     "heif": ("pillow_heif",),
     "weights": ("h5py",),
     "parquet": ("pyarrow",),
@@ -69,6 +69,7 @@ def run(folder: Path, module: str, *words: str) -> subprocess.CompletedProcess:
         ),
         ("eval", "--report=new", "--report=new needs matplotlib", "report"),
         ("demo", "", "the page needs matplotlib", "demo"),
+        ("study", "", "a study needs optuna", "study"),
         (
             "predict",
             "--model=resnet50 --weights=resnet50.h5 cat.png",
@@ -108,7 +109,7 @@ def test_commands_say_what_to_install(tmp_path, command, words, what, extra):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["course.noise", "accuracy.bayesian_search"])
+@pytest.mark.parametrize("name", ["course.noise", "accuracy.fifteen_percent"])
 def test_experiments_say_what_to_install(tmp_path, name):
     done = run(tmp_path, f"experiments.{name}", "--help")
     message = "error: an experiment needs matplotlib: pip install 'cifar-jax[report]'\n"

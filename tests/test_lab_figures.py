@@ -113,11 +113,10 @@ def recipes() -> list[list[str]]:
     return found
 
 
-def bayesian_search() -> list[list[str]]:
-    final = [job for job in result("bayesian_search")["jobs"] if "final" in job]
+def fifteen_percent() -> list[list[str]]:
     return [
-        [setting, spread([job["test_accuracy"] for job in jobs])]
-        for setting, jobs in grouped(final, "final").items()
+        [setting, spread([*found["precision"].values()])]
+        for setting, found in result("fifteen_percent")["final"].items()
     ]
 
 
@@ -154,7 +153,7 @@ MEASURED = {
     changes: "2",
     noise: "2",
     recipes: "4",
-    bayesian_search: "4",
+    fifteen_percent: "4",
     fidelity: "4",
     max_steps: "4",
 }
@@ -241,13 +240,11 @@ def test_what_was_measured_without_a_part_of_the_recipe(language):
 
 @each_language
 def test_trials_of_the_search_are_better_than_the_published_setting(language):
-    trials = [job for job in result("bayesian_search")["jobs"] if "method" in job]
-    by_method = grouped(trials, "method")
-    published = by_method["published"][0]["validation_accuracy"]
+    searches = result("fifteen_percent")["searches"]
     counts = []
     for method in ("Gaussian process", "random"):
-        later = [job for job in by_method[method] if job["number"] >= 8]
-        better = [job for job in later if job["validation_accuracy"] > published]
+        later = [trial for trial in searches[method] if trial["number"] >= 8]
+        better = [t for t in later if t["difference"] and t["difference"]["mean"] > 0]
         counts += [len(later), len(better)]
     sentence = {
         "en": "own {} trials, {} beat the published setting on held-out images; "

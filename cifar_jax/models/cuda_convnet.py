@@ -16,6 +16,7 @@ from flax.typing import Dtype, Initializer
 from jax import lax
 from jaxtyping import Array, Float
 
+from cifar_jax.checks import check_range
 from cifar_jax.models.network import Network
 from cifar_jax.ops import Conv, local_response_norm, max_pool
 from cifar_jax.ops.product import product
@@ -26,7 +27,16 @@ class CudaConvnet18pct(Network):
 
     It is named after its test error without augmentation. It is designed for 32x32
     images, for which it has 89,578 parameters with 10 classes.
+
+    Attributes:
+        lrn_radius: LRN sums over squares that extend this many pixels to each side.
+        lrn_scale: factor of the mean square in them.
+        lrn_power: the power of LRN's denominator.
     """
+
+    lrn_radius: int = 1
+    lrn_scale: float = 5e-5
+    lrn_power: float = 0.75
 
     # Weight decays of 0.004, and 1 for the head, each divided by 0.004.
     weight_decays: ClassVar[Mapping[str, float]] = {
@@ -37,6 +47,12 @@ class CudaConvnet18pct(Network):
     }
     smallest_image: ClassVar[int] = 8
     classifier: ClassVar[tuple[str, ...]] = ("logits",)
+
+    def __post_init__(self) -> None:
+        check_range("lrn_radius", self.lrn_radius, at_least=0, at_most=100)
+        check_range("lrn_scale", self.lrn_scale, at_least=0)
+        check_range("lrn_power", self.lrn_power, at_least=0)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -64,9 +80,14 @@ class CudaConvnet18pct(Network):
         return self.tap("logits", x).astype(jnp.float32)
 
     def norm(self, x: Float[Array, "h w c n"]) -> Float[Array, "h w c n"]:
-        """Applies local response normalization over 3x3 pixels of each map."""
+        """Applies local response normalization within each map."""
         return local_response_norm(
-            x, depth_radius=1, alpha=5e-5 / 9, axis=(0, 1), implementation=self.ops
+            x,
+            depth_radius=self.lrn_radius,
+            alpha=self.lrn_scale / (2 * self.lrn_radius + 1) ** 2,
+            beta=self.lrn_power,
+            axis=(0, 1),
+            implementation=self.ops,
         )
 
 

@@ -81,13 +81,16 @@ class Plan:
     def _own(self) -> dict[str, Any] | None:
         """Returns the values without the study, from which a search starts.
 
-        It returns None if one of them is not in its range, or is not a setting.
+        It returns None if one of them is not in its range, or is not known.
         """
+        starts = space.starts(self.space, self.fixed)
         found = {}
         for name, distribution in self.space.items():
-            if not hasattr(self.config, name):
-                return None
-            text = config_flags.format_value(getattr(self.config, name))
+            text = starts.get(name)
+            if text is None:
+                if not hasattr(self.config, name):
+                    return None
+                text = config_flags.format_value(getattr(self.config, name))
             found[name] = space.as_value(distribution, text)
         return None if None in found.values() else found
 
@@ -114,6 +117,13 @@ def read(options: flags.FlagValues) -> Plan:
         raise UserError(f"--sampler={options.sampler} needs --trials, how many to try")
     if options.sampler is None and options.trials is not None:
         raise UserError("--trials is for a --sampler; without one, all are tried")
+    starts = space.starts(varied, fixed)
+    if starts and options.sampler is None:
+        name, text = next(iter(starts.items()))
+        raise UserError(
+            f"--vary={name}=... tries its values in order; another flag has {name}="
+            f"{text}, where only a --sampler would start; remove it"
+        )
     sampler = options.sampler or ""
     if sampler:
         choices.sampler(sampler, 0)

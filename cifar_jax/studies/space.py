@@ -1,7 +1,8 @@
 """What a study varies: values to try, or ranges to draw from, for each setting.
 
 A setting is a train flag, or a word in braces in one: --model="wrn(width={width})" with
---vary=width=1,2,4.
+--vary=width=1,2,4. A search starts from the value of the flag, or from the one in the
+braces: {width=2}.
 """
 
 import csv
@@ -54,18 +55,12 @@ def read(texts: Sequence[str], fixed: Mapping[str, str]) -> Space:
             raise UserError(f"--vary={text} is not of the form SETTING=VALUES")
         if name in _RESERVED:
             raise UserError(f"--vary={text}: use --{_RESERVED[name]} for {name}")
-        if not any(f"{{{name}}}" in other for other in fixed.values()):
-            if name not in known:
-                raise UserError(
-                    f"--vary={text}: there is no setting {name!r}, and no flag with "
-                    f"{{{name}}} in its text; python -m cifar_jax.train --helpfull "
-                    "lists all settings"
-                )
-            if name in fixed:
-                raise UserError(
-                    f"--{name}={fixed[name]} is the same for all runs, but --vary="
-                    f"{text} varies it; remove one"
-                )
+        if name not in known and not _in_braces(name, fixed):
+            raise UserError(
+                f"--vary={text}: there is no setting {name!r}, and no flag with "
+                f"{{{name}}} in its text; python -m cifar_jax.train --helpfull "
+                "lists all settings"
+            )
         if name in space:
             raise UserError(f"--vary={text}: {name} is named twice; name it once")
         space[name] = _distribution(f"--vary={text}", values)
@@ -178,6 +173,42 @@ def as_value(distribution: BaseDistribution, text: str) -> object | None:
         return None
 
 
+def starts(space: Space, fixed: Mapping[str, str]) -> Setting:
+    """Returns the values from which a search starts, where the other flags have them.
+
+    Args:
+        space: what is varied.
+        fixed: the texts of the other flags.
+
+    Raises:
+        UserError: a value is not in its range, or there are two for the same setting.
+    """
+    found = {}
+    for name, distribution in space.items():
+        given = _in_braces(name, fixed)
+        texts = {text for text in given if text} if given else {fixed.get(name, "")}
+        if len(texts) > 1:
+            both = " and ".join(f"{{{name}={text}}}" for text in sorted(texts))
+            raise UserError(f"{both} differ; a search starts from one of them")
+        for text in filter(None, texts):
+            if as_value(distribution, text) is None:
+                raise UserError(
+                    f"--vary={name}=...: {text}, where another flag starts the search, "
+                    "is not among its values; change one of them"
+                )
+            found[name] = text
+    return found
+
+
+def _braces(name: str) -> re.Pattern[str]:
+    return re.compile(rf"{{{re.escape(name)}(?:=([^{{}}]*))?}}")
+
+
+def _in_braces(name: str, fixed: Mapping[str, str]) -> list[str]:
+    """Returns the values with which a name stands in braces; empty ones for none."""
+    return [text for given in fixed.values() for text in _braces(name).findall(given)]
+
+
 def flags(setting: Setting, fixed: Mapping[str, str]) -> dict[str, str]:
     """Returns the texts of the train flags of a setting.
 
@@ -187,10 +218,12 @@ def flags(setting: Setting, fixed: Mapping[str, str]) -> dict[str, str]:
     """
     found = dict(fixed)
     for name, text in setting.items():
-        braces = f"{{{name}}}"
-        places = [flag for flag, given in found.items() if braces in given]
-        for flag in places:
-            found[flag] = found[flag].replace(braces, text)
-        if not places:
+        if _in_braces(name, found):
+            found = {flag: _fill(given, name, text) for flag, given in found.items()}
+        else:
             found[name] = text
     return found
+
+
+def _fill(given: str, name: str, text: str) -> str:
+    return _braces(name).sub(lambda _: text, given)

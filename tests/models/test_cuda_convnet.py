@@ -185,6 +185,14 @@ def test_logits(network, ops):
     assert relative_error(logits, expected) < 1e-5  # measured: 6e-7
 
 
+def test_lrn_divides_by_the_pixels_of_the_square():
+    network = CudaConvnet18pct(lrn_radius=2, lrn_scale=0.5, lrn_power=2.0)
+    normed = network.norm(jnp.ones((5, 5, 1, 1)))
+    assert normed[2, 2, 0, 0] == pytest.approx(1 / 1.5**2)
+    # Of the 25 pixels, 9 are in the image.
+    assert normed[0, 0, 0, 0] == pytest.approx(1 / (1 + 0.5 * 9 / 25) ** 2)
+
+
 @pytest.mark.slow
 @networks
 def test_bfloat16(network):

@@ -70,6 +70,7 @@ def test_options_give_other_networks_of_keras(model, expected):
         ("vgg16(depths=(1, 1))", r"depths=\(1, 1\) must be a list of 5 integers"),
         ("vgg16(dropout=1)", "dropout=1.0 must be below 1"),
         ("airbench94(widths=(1, 2, 'x'))", "must be a list of 3 integers"),
+        ("cuda_convnet_18pct(lrn_radius=-1)", "lrn_radius"),
         ("airbench94(muon=1)", "muon=1 must be True or False"),
         (
             "tutorial(num_classes=3)",

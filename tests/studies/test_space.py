@@ -78,6 +78,33 @@ def test_words_in_braces_are_replaced():
     }
 
 
+def test_a_search_starts_from_the_value_of_a_flag_or_in_braces():
+    fixed = {"model": "wrn({depth}, {width=2})", "loss": "x({width})", "max_steps": "9"}
+    texts = ["width=int(1, 4)", "depth=10,16", "max_steps=int(5, 9)", "batch_size=8"]
+    varied = space.read(texts, fixed)
+    assert space.starts(varied, fixed) == {"width": "2", "max_steps": "9"}
+    setting = {"width": "3", "depth": "16", "max_steps": "5"}
+    assert space.flags(setting, fixed) == {
+        "model": "wrn(16, 3)",
+        "loss": "x(3)",
+        "max_steps": "5",
+    }
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"model": "wrn({width=8})"}, "width=...: 8, where another flag starts the se"),
+        ({"model": "a({width=1}, {width=2})"}, "{width=1} and {width=2} differ; a sea"),
+        ({"model": "{width}", "max_steps": "1"}, "max_steps=...: 1, where another fl"),
+    ],
+)
+def test_a_search_starts_within_its_ranges(fixed, message):
+    texts = ["width=int(1, 4)", "max_steps=int(5, 9)"]
+    with pytest.raises(UserError, match=message):
+        space.starts(space.read(texts, fixed), fixed)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -92,12 +119,11 @@ def test_words_in_braces_are_replaced():
         ("learning_rate=log(0, 1)", "must be above 0, for logarithms to exist"),
         ("learning_rate=log(1, inf)", "must have two numbers"),
         ("max_steps=int(1, 2.5)", "must have two integers"),
-        ("batch_size=8", "--batch_size=8 is the same for all runs, but --vary="),
     ],
 )
 def test_what_cannot_be_varied_is_an_error(text, message):
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
-        space.read([text], {"batch_size": "8"})
+        space.read([text], {})
 
 
 def test_a_setting_is_named_once():

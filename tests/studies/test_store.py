@@ -17,13 +17,13 @@ from cifar_jax.studies.store import Store
 SETTINGS = {"flags": {"max_steps": "8"}}
 
 
-def plan(folder, vary, sampler="", trials=None, seeds=2, **settings):
-    varied = space.read(vary, {})
+def plan(folder, vary, sampler="", trials=None, seeds=2, fixed=None, **settings):
+    varied = space.read(vary, fixed or {})
     store = Store(folder, SETTINGS | settings, seeds, of_guess=0.1)
     return Plan(
         store=store,
         space=varied,
-        fixed={},
+        fixed=fixed or {},
         config=Config(),
         sampler=sampler,
         pruner="none",
@@ -92,6 +92,20 @@ def test_a_search_starts_from_the_flags_and_can_be_extended(tmp_path, sampler):
     work(at_once)
     assert tried(more) == tried(at_once)
     assert len({tuple(s.items()) for _, s, _ in tried(more)}) == 6
+
+
+def test_searches_that_start_alike_draw_alike_until_one_of_them_learns(tmp_path):
+    fixed = {"model": "wrn(width={width=2})", "learning_rate": "0.3"}
+    vary = ["learning_rate=log(0.01, 1)", "width=int(1, 4)"]
+    random, tpe = (
+        plan(tmp_path / sampler[:3], vary, sampler, trials=6, fixed=fixed)
+        for sampler in ("random", "tpe(n_startup_trials=4)")
+    )
+    work(random)
+    work(tpe)
+    assert tried(random)[0][1] == {"learning_rate": "0.3", "width": "2"}
+    assert tried(random)[:4] == tried(tpe)[:4]
+    assert tried(random)[4:] != tried(tpe)[4:]
 
 
 def test_the_value_of_a_trial_is_the_mean_over_its_seeds(tmp_path):
