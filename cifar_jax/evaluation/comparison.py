@@ -78,7 +78,8 @@ def compare(histories: Sequence[History]) -> list[Compared]:
     `settings` contains the settings that differ between runs. `other_pixels` tells
     whether the data of a run, from which its training images may have been chosen, has
     different images or labels than that of the first one.
-    `minutes` and `examples_per_second` are None if there are fewer than two summaries.
+    `minutes` and `examples_per_second` are from the summaries, or if there are fewer
+    than two, from the log lines, and None if there are too few of these, too.
     `evaluations` contains, for each split, all evaluations, the last and the best one
     (the first of equal ones), or None if there are none. `loss` contains means over
     groups of log lines, at most 200 of them; for runs of earlier versions, which have
@@ -99,8 +100,8 @@ def compare(histories: Sequence[History]) -> list[Compared]:
             "steps": (steps := _steps(history)),
             "max_steps": run.config.max_steps,
             "saved": history.saved,
-            "minutes": _minutes(history.training, steps),
-            "examples_per_second": _speed(history.training, run.config.batch_size),
+            "minutes": _minutes(speeds := _speeds(history), steps),
+            "examples_per_second": _typical_speed(speeds, run.config.batch_size),
             "evaluations": {
                 split: _evaluations(records)
                 for split, records in history.evaluations.items()
@@ -131,32 +132,41 @@ def _steps(history: History) -> int:
     return max([history.saved or 0, *evaluated, *summarized])
 
 
-def _minutes(training: Sequence[Mapping[str, Any]], steps: int) -> float | None:
+def _speeds(history: History) -> list[tuple[int, float]]:
+    """Returns steps, and the steps per second since the step before, at least two."""
+    found = [(r["step"], float(r["global_step/sec"])) for r in history.training]
+    if len(found) < 2:
+        size = history.run.config.batch_size
+        found = [(r["step"], r["examples/sec"] / size) for r in history.log]
+    # The first speed alone is not enough: it is that of a single step, the slowest.
+    return found if len(found) > 1 else []
+
+
+def _minutes(speeds: Sequence[tuple[int, float]], steps: int) -> float | None:
     """Returns the minutes that a run spent on its steps, counting each step once.
 
-    It sums the seconds per step over all steps, taken from the next summary, or from
-    the last one for steps after it. These speeds exclude compilation and checkpoints;
-    the times of the summaries are not used, since they would include stops between
-    starts. A first summary alone is not enough, since its speed is that of a single
-    step, the slowest.
+    It sums the seconds per step over all steps, taken from the next speed, or from the
+    last one for steps after it. These speeds exclude compilation and checkpoints; the
+    times of the records are not used, since they would include stops between starts.
     """
-    if len(training) < 2:
+    if not speeds:
         return None
-    ends = [record["step"] + 1 for record in training]
+    ends = [step + 1 for step, _ in speeds]
     ends[-1] = max(steps, ends[-1])
-    seconds: float = sum(
-        (end - start) / record["global_step/sec"]
-        for start, end, record in zip([0, *ends], ends, training, strict=False)
+    seconds = sum(
+        (end - start) / speed
+        for start, end, (_, speed) in zip([0, *ends], ends, speeds, strict=False)
     )
     return seconds / 60
 
 
-def _speed(training: Sequence[Mapping[str, Any]], batch_size: int) -> float | None:
-    """Returns the median examples per second over all summaries except the first."""
-    if len(training) < 2:
+def _typical_speed(
+    speeds: Sequence[tuple[int, float]], batch_size: int
+) -> float | None:
+    """Returns the median examples per second, without the first step."""
+    if not speeds:
         return None
-    steps_per_second = [float(r["global_step/sec"]) for r in training[1:]]
-    return batch_size * statistics.median(steps_per_second)
+    return batch_size * statistics.median(speed for _, speed in speeds[1:])
 
 
 def _curve(history: History) -> dict[str, list[Any]]:

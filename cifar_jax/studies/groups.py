@@ -46,7 +46,7 @@ def by_setting(records: Sequence[Compared], split: str) -> list[Row]:
                 precision,
                 rows[0].precision if rows else {},
                 others={},
-                minutes=sum(record["minutes"] or 0 for record in runs.values()),
+                minutes=report.total(record["minutes"] for record in runs.values()),
                 num_examples=first["evaluations"][split]["last"]["num_examples"],
             )
         )

@@ -5,7 +5,7 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cifar_jax import markdown
@@ -24,7 +24,7 @@ class Row:
         setting: the text of each varied setting.
         precision: the precision of each seed that ended.
         others: for other seeds, why they have no precision.
-        minutes: the minutes of training, of all seeds together.
+        minutes: the minutes of training, of all seeds together; None if not recorded.
         num_examples: the number of images that it was evaluated on.
         summary: of the precisions; None if there are none.
         difference: from the baseline, by paired seeds; None for the baseline itself,
@@ -35,7 +35,7 @@ class Row:
     setting: dict[str, str]
     precision: dict[int, float]
     others: dict[int, str]
-    minutes: float
+    minutes: float | None
     num_examples: int | None
     summary: Summary | None
     difference: Difference | None
@@ -64,7 +64,7 @@ def rows(trials: "Sequence[Tried]", baseline: int) -> list[Row]:
                     for seed, result in results.items()
                     if "precision" not in result
                 },
-                minutes=math.fsum(r.get("minutes") or 0 for r in results.values()),
+                minutes=total(r.get("minutes") for r in results.values()),
                 num_examples=next(filter(None, numbers), None),
             )
         )
@@ -87,6 +87,12 @@ def row(
         difference=difference(precision, baseline),
         **more,
     )
+
+
+def total(minutes: Iterable[float | None]) -> float | None:
+    """Returns the sum of the minutes that are known, or None without any."""
+    known = [each for each in minutes if each is not None]
+    return math.fsum(known) if known else None
 
 
 def _precision(tried: "Tried") -> dict[int, float]:
@@ -128,7 +134,7 @@ def table(found: Sequence[Row], split: str) -> str:
         if compared and several:
             cells += [_interval(d.interval, "+") if d else "-"]
             cells += [f"{d.p:.2g}" if d and d.p is not None else "-"]
-        cells += [f"{row.minutes:.1f}"]
+        cells += ["-" if row.minutes is None else f"{row.minutes:.1f}"]
         lines.append(cells)
     return markdown.table(header, lines)
 

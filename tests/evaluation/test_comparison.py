@@ -167,6 +167,18 @@ def test_every_step_counts_once_at_the_speed_of_its_time():
     assert found["steps"] == 400
 
 
+def test_a_run_of_one_summary_is_timed_by_its_log():
+    short = history(run("short"), 20, {0: 1.0})
+    speeds = {0: 64.0, 10: 256.0}  # 0.5 and 2 batches of 128
+    log = [
+        {"step": step, "examples/sec": speed, "total_loss_raw": 1.0}
+        for step, speed in speeds.items()
+    ]
+    (found,) = comparison.compare([dataclasses.replace(short, log=log)])
+    assert found["minutes"] == pytest.approx((1 / 0.5 + 19 / 2) / 60)
+    assert found["examples_per_second"] == 256
+
+
 def test_the_first_summary_alone_tells_no_time():
     (found,) = comparison.compare([history(run("short"), 20, {0: 1.0})])
     assert (found["minutes"], found["examples_per_second"]) == (None, None)
