@@ -53,10 +53,12 @@ def test_the_experiment(tmp_path):
     random, tpe = record["searches"].values()
     assert {trial["number"] for trial in tpe} == {0, 1, 2}
     # They differ only once the sampler draws its own.
-    alike = [t["setting"] for t in random if t in tpe]
+    settings = [trial["setting"] for trial in tpe]
+    alike = [trial for trial in random if trial["setting"] in settings]
     assert len(alike) == record["settings"]["initial"] == 2
     published = record["final"]["published"]["setting"]
-    assert published == PUBLISHED | {"learning_rate": "0.001", "max_steps": "4"}
+    flags = {"learning_rate": "0.001", "lrn_scale": "5e-05", "max_steps": "4"}
+    assert published == PUBLISHED | flags
     assert all(len(found["precision"]) == 2 for found in record["final"].values())
     assert (tmp_path / "fifteen_percent.png").stat().st_size > 5000
     # Everything is finished, so the same command only prints the tables again.
