@@ -5,6 +5,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from cifar_jax import models
 from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import describe_mistuning
@@ -14,7 +15,10 @@ from cifar_jax.data.dataset import check_dataset
 from cifar_jax.data.own_order import OrderFunction, OwnOrder
 from cifar_jax.devices import settings, sharding
 from cifar_jax.errors import UserError
+from cifar_jax.models import Network, variables
+from cifar_jax.models.variables import Variables
 from cifar_jax.optimization.losses import with_counts
+from cifar_jax.runs.run_dir import Given
 from cifar_jax.training.loop import Hook
 from cifar_jax.training.program import Program
 
@@ -141,3 +145,17 @@ def must_stream(config: Config, dataset: Dataset, mesh: Mesh, log: Log) -> bool:
         )
         return True
     return bool(config.stream)
+
+
+def describe_given(
+    program: Program,
+    model: Network | None,
+    initial: Variables | None,
+    order: OwnOrder | None = None,
+) -> Given:
+    """Returns what a run is given besides config and data, as it is recorded."""
+    return Given(
+        network=None if model is None else models.describe(program.model),
+        order=None if order is None else order.description,
+        initial=None if initial is None else variables.describe(initial),
+    )

@@ -9,18 +9,17 @@ from collections.abc import Sequence
 import jax
 from jax.sharding import Mesh
 
-from cifar_jax import console, models
+from cifar_jax import console
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
 from cifar_jax.data.own_order import OrderFunction, OwnOrder
 from cifar_jax.devices import compilation, processes, sharding
 from cifar_jax.devices.strategies import STRATEGIES
 from cifar_jax.evaluation.inference import Trained
-from cifar_jax.models import Network, variables
+from cifar_jax.models import Network
 from cifar_jax.models.variables import Variables
 from cifar_jax.runs import run_dir
 from cifar_jax.runs.opening import open_run
-from cifar_jax.runs.run_dir import Given
 from cifar_jax.training import beginning, ending, loop
 from cifar_jax.training import program as programs
 from cifar_jax.training.compiled import CompiledSteps
@@ -97,11 +96,7 @@ def fit(
     program = programs.build(config, len(dataset.class_names), model)
     program = beginning.balance_losses(program, dataset)
     beginning.log_layer_rates(config, program, log)
-    given = Given(
-        network=None if model is None else models.describe(program.model),
-        order=None if own is None else own.description,
-        initial=None if initial is None else variables.describe(initial),
-    )
+    given = beginning.describe_given(program, model, initial, own)
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.lost_process_as_run_error())
         stack.enter_context(ending.explain_shortage(config))

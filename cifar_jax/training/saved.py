@@ -15,7 +15,7 @@ from cifar_jax.models import Network, variables
 from cifar_jax.models.variables import Variables
 from cifar_jax.runs import checkpoints, run_dir
 from cifar_jax.runs.opening import open_run
-from cifar_jax.runs.run_dir import Given, Run
+from cifar_jax.runs.run_dir import Run
 from cifar_jax.training import beginning, train_state
 from cifar_jax.training import program as programs
 from cifar_jax.training.program import Program
@@ -148,10 +148,7 @@ def save_run(
         raise UserError(
             f"max_steps={config.max_steps} is below the step of start, {step}"
         )
-    given = Given(
-        network=None if model is None else models.describe(program.model),
-        initial=variables.describe(state.variables),
-    )
+    given = beginning.describe_given(program, model, state.variables)
     with open_run(config, dataset, given) as opened:
         if opened.step is not None:
             raise taken  # since another process has begun one
