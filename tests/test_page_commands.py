@@ -51,6 +51,7 @@ ELSEWHERE = (
     *("--dataset=npz",),  # data/test_npz.py
     *("--train_size", "--data_changes"),  # test_data_changes.py
     *("--study_dir",),  # studies/test_study_runs.py
+    *("--flagfile",),  # test_muon_page.py
     *("wandb", "mlflow"),  # writers/test_trackers.py
 )
 

@@ -30,6 +30,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ADDED = ("all_conv", "--dataset=mapped", "my_networks")
 # Flags of other programs: TensorFlow's tutorial, TensorBoard, SLURM, XLA, curl.
 OTHERS = {
+    "flagfile",  # of absl
     "load_fast",  # of TensorBoard
     *("strict", "config-file"),  # of MkDocs
     *("num_gpus", "logdir"),
@@ -104,6 +105,7 @@ def test_commands_are_found():
 
 @every_page
 def test_commands_of_the_package_can_be_parsed(name, tmp_path, monkeypatch):
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")  # files of flags
     for words in commands(code(TEXTS[name]), "python", "-m", "cifar_jax."):
         if any(word in " ".join(words) for word in ADDED):
             continue
