@@ -62,7 +62,7 @@ SPACE = {
     "lrn_scale": "log(5e-7, 5e-3)",
     "lrn_power": "uniform(0.25, 1.25)",
 }
-QUICK = {"trials": 3, "initial": 2, "max_steps": 4, "validation_size": 64, "seeds": 2}
+QUICK = {"trials": 2, "initial": 1, "max_steps": 4, "validation_size": 64, "seeds": 1}
 SAMPLERS = {"gp": "Gaussian process", "tpe": "TPE"}
 
 
@@ -84,7 +84,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out_dir", "results/search", "Directory of the studies.")
     output.define_results_dir()
     flags.DEFINE_boolean(
-        "quick", False, "Run a few trials of four steps, in about two minutes."
+        "quick", False, "Run a few trials of four steps, in a minute or two."
     )
 
 
@@ -166,6 +166,7 @@ def study(
         *("-m", "cifar_jax.study", f"--study_dir={folder}"),
         *(f"--dataset={FLAGS.dataset}", f"--data_dir={FLAGS.data_dir}"),
         *(f"--{flag}={text}" for flag, text in train_flags.items()),
+        *(("--batch_size=8", "--ops=plain") if FLAGS.quick else ()),
         *(*more, *plugins.as_flags()),
     ]
     log = folder / "log.txt"
