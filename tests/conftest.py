@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import filelock
 import helpers
+import hypothesis
 import jax
 import jaxtyping
 import pytest
@@ -25,6 +26,11 @@ from cifar_jax import Config, Dataset, fit, models
 from cifar_jax.devices import compilation
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
+# How long an example takes says nothing on a machine that does other work, too.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 _OPTIMIZED = ("test_golden.py", "test_airbench.py", "test_real_data.py")
 
 

@@ -109,7 +109,7 @@ def test_contrast_keeps_the_mean_and_shrinks_the_deviation(images):
 
 
 @given(side=st.integers(1, 32), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_whole_square_lies_in_the_image(side, seed):
     black = np.zeros((3, 32, 32, 3), np.uint8)
     random = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar_jax import Config, UserError, data
@@ -142,7 +142,6 @@ def test_numpy_numbers_and_paths_are_converted(tmp_path):
 
 
 @pytest.mark.wrong_types
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_values_give_a_config_or_a_short_user_error(data):
     anything = st.one_of(

@@ -34,7 +34,7 @@ def test_random_crop_takes_each_window_equally_often():
     assert_equally_likely(9 * top + left, outcomes=81)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(key=keys, height=st.integers(4, 9), width=st.integers(4, 9), data=st.data())
 def test_random_crop_is_a_window_of_the_image(key, height, width, data):
     size = data.draw(st.integers(1, min(height, width)))
@@ -90,7 +90,6 @@ def test_random_contrast_scales_by_a_uniform_factor():
         np.testing.assert_allclose(distances[:, 1, 0], -factor, atol=ULP)
 
 
-@settings(deadline=None)
 @given(image=small_images, factor=st.floats(0.2, 1.8))
 def test_adjust_contrast_keeps_each_channels_mean(image, factor):
     mean = image.astype(float).mean(axis=(0, 1))
@@ -99,13 +98,11 @@ def test_adjust_contrast_keeps_each_channels_mean(image, factor):
     np.testing.assert_allclose(adjusted, expected, atol=3 * ULP)
 
 
-@settings(deadline=None)
 @given(image=small_images)
 def test_contrast_factor_one_is_the_identity(image):
     np.testing.assert_allclose(augment.adjust_contrast(image, 1.0), image, atol=ULP)
 
 
-@settings(deadline=None)
 @given(image=small_images)
 def test_standardize_gives_mean_zero_and_deviation_one(image):
     stddev = image.astype(float).std()

@@ -32,7 +32,7 @@ def assert_each_example_once(epochs):
     )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(sizes())
 @example((12, 4))
 @example((12, 12))
@@ -42,7 +42,7 @@ def test_every_epoch_visits_every_example_once(sizes):
     assert_each_example_once(epochs(BatchOrder(KEY, *sizes), 0, count=4))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(sizes(), st.integers(0, 50))
 def test_every_batch_is_full(sizes, step):
     batch = BatchOrder(KEY, *sizes)(step)

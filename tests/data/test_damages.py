@@ -123,7 +123,7 @@ def whole(request, tmp_path_factory):
     return kind, path, kind.read(path), (path / kind.name).read_bytes()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_it_is_refused_on_one_line_or_reads_the_same(whole, data):
     kind, path, expected, content = whole

@@ -92,7 +92,7 @@ BATCH = jnp.asarray(
 TARGETS = jnp.eye(5)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 2**31), st.sampled_from([0.2, 1.0]))
 def test_mixup_weights_images_and_targets_alike(seed, alpha):
     images, targets = Mixup(alpha)(jax.random.key(seed), BATCH, TARGETS)
@@ -114,7 +114,7 @@ def test_the_weight_of_mixup_is_from_a_beta_distribution():
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 2**31))
 def test_cutmix_pastes_a_rectangle_and_its_share_of_the_target(seed):
     images, targets = Cutmix()(jax.random.key(seed), BATCH, TARGETS)

@@ -100,7 +100,7 @@ def test_equals_lax():
 
 @pytest.mark.slow
 # Shrinking is disabled because each attempt would compile for seconds.
-@settings(deadline=None, max_examples=1, phases=set(Phase) - {Phase.shrink})
+@settings(max_examples=1, phases=set(Phase) - {Phase.shrink})
 @given(
     heights=st.permutations(range(1, 8)),
     rest=st.lists(

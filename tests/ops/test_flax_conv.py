@@ -194,7 +194,7 @@ def one_case(draw):
 
 # Shrinking is disabled because each attempt would compile for seconds. The first
 # example consists of the smallest cases only.
-@settings(deadline=None, max_examples=2, phases=set(Phase) - {Phase.shrink})
+@settings(max_examples=2, phases=set(Phase) - {Phase.shrink})
 @given(cases=st.lists(one_case(), min_size=3, max_size=3))
 def test_depthwise_of_every_size(cases):
     assert_equal_lax(depthwise.conv, cases, groups=6, features=6)
@@ -221,7 +221,7 @@ def test_grouped(monkeypatch):
     )
 
 
-@settings(deadline=None, max_examples=3, phases=set(Phase) - {Phase.shrink})
+@settings(max_examples=3, phases=set(Phase) - {Phase.shrink})
 @given(
     case=one_case(),
     groups=st.integers(2, 7),

@@ -25,7 +25,7 @@ def by_definition(x, depth_radius, bias, alpha, beta):
     return out
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(
     batch=st.lists(st.integers(1, 3), max_size=3),
     channels=st.integers(1, 20),

@@ -27,7 +27,7 @@ def values_and_gradients(x, window, strides, implementations=("fast", "plain")):
     return [of_one(name) for name in implementations]
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(
     image=st.tuples(st.integers(1, 13), st.integers(1, 13)),
     channels=st.integers(1, 4),
