@@ -38,7 +38,7 @@ _RESERVED = {
 
 
 def read(texts: Sequence[str], fixed: Mapping[str, str]) -> Space:
-    """Returns what each setting is drawn from, given texts such as "seed=int(0,9)".
+    """Returns what each setting is drawn from, given texts such as "batch_size=8,16".
 
     Args:
         texts: what to vary, each NAME=VALUE,VALUE,... or NAME=RANGE(LOW, HIGH).

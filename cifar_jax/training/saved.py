@@ -10,6 +10,7 @@ from cifar_jax import console, models
 from cifar_jax.checks import as_kind, check_type
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
+from cifar_jax.data.own_order import OrderFunction
 from cifar_jax.errors import UserError
 from cifar_jax.models import Network, variables
 from cifar_jax.models.variables import Variables
@@ -22,7 +23,7 @@ from cifar_jax.training.program import Program
 from cifar_jax.training.train_state import TrainState
 
 
-def build_program(run: Run, model: Network | None = None) -> Program:
+def program_of(run: Run, model: Network | None = None) -> Program:
     """Returns the program of a run.
 
     Args:
@@ -32,6 +33,7 @@ def build_program(run: Run, model: Network | None = None) -> Program:
     Raises:
         UserError: that is not the network of the run.
     """
+    check_type(run, "run", Run)
     program = programs.build(run.config, len(run.class_names), model)
     given = None if model is None else models.describe(program.model)
     if given != (found := run.given.network):
@@ -62,7 +64,11 @@ def load_state(
         UserError: an argument cannot be used, or there is no such checkpoint.
         RunError: the checkpoint is damaged or belongs to another network.
     """
-    check_type(run, "run", Run)
+    return restore(run, program_of(run, model), step, best)
+
+
+def restore(run: Run, program: Program, step: int | None, best: bool) -> TrainState:
+    """Loads the state in a checkpoint of a run with this program; see `load_state`."""
     try:
         step = as_kind("step", step, int | None)
         best = as_kind("best", best, bool)
@@ -75,7 +81,6 @@ def load_state(
             f"there is no checkpoint of step {step!r} in {run.path}; available steps: "
             + (", ".join(map(str, saved)) or "none")
         )
-    program = build_program(run, model)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     any_images = np.zeros((1, *run.image_shape), np.uint8)
     like = jax.tree.map(
@@ -105,6 +110,7 @@ def save_run(
     dataset: Dataset,
     start: TrainState | Variables,
     model: Network | None = None,
+    order: OrderFunction | None = None,
 ) -> Run:
     """Saves a state or weights as a new run, without training.
 
@@ -116,6 +122,7 @@ def save_run(
         start: a state, from whose step training goes on, with the seed of the config;
             or weights, such as `Trained.variables`, to start from at step 0.
         model: a network in place of the one named by the config; see `build_program`.
+        order: the order of the images that `fit` will be given, if any.
 
     Raises:
         UserError: an argument cannot be used; the state does not belong to the config,
@@ -132,12 +139,13 @@ def save_run(
         raise taken
     program = programs.build(config, len(dataset.class_names), model)
     program = beginning.balance_losses(program, dataset)
+    own = beginning.check_order(order, config, dataset)
     create = functools.partial(
         train_state.create, program, jax.random.key(config.seed), dataset.train.images
     )
     if isinstance(start, TrainState):
         state = dataclasses.replace(start, key=jax.random.key(config.seed))
-        _check_like(state, create())
+        _check_like(state, jax.eval_shape(create))
     else:
         variables.check(start, program.model, config.image_size, "start")
         state = create(start)
@@ -148,7 +156,7 @@ def save_run(
         raise UserError(
             f"max_steps={config.max_steps} is below the step of start, {step}"
         )
-    given = beginning.describe_given(program, model, state.variables)
+    given = beginning.describe_given(program, model, state.variables, own)
     with open_run(config, dataset, given) as opened:
         if opened.step is not None:
             raise taken  # since another process has begun one

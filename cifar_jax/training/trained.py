@@ -14,7 +14,6 @@ from cifar_jax.checks import (
     as_kind,
     check_integer,
     check_range,
-    check_type,
 )
 from cifar_jax.config.config import Config
 from cifar_jax.console import to_one_line
@@ -205,13 +204,13 @@ def load(
             or it contains non-finite values.
         RunError: the checkpoint is damaged or belongs to another network.
     """
-    check_type(run, "run", Run)
+    program = saved.program_of(run, model)
     try:
         raw_params = as_kind("raw_params", raw_params, bool)
     except ValueError as error:
         raise UserError(str(error)) from None
-    state = saved.load_state(run, step, best, model)
-    network = from_state(saved.build_program(run, model), state, run, raw_params)
+    state = saved.restore(run, program, step, best)
+    network = from_state(program, state, run, raw_params)
     numbers = {**network.variables, "statistics": network.statistics}
     directory = run.best if best else run.checkpoints
     variables.check_finite(numbers, f"the checkpoint {directory / str(network.step)}")

@@ -20,7 +20,7 @@ from cifar_jax import (
     read_run,
     save_run,
 )
-from cifar_jax.training.saved import build_program
+from cifar_jax.training.saved import program_of
 
 
 def config(train_dir, **changes):
@@ -91,13 +91,23 @@ def test_saved_weights_are_evaluated_and_trained_as_they_are(source, dataset, tm
 
 
 def test_a_network_of_ones_own(source, dataset, tmp_path):
-    model = build_program(source).model
+    model = program_of(source).model
     other = type(model)(num_classes=model.num_classes, dtype=model.dtype, ops=model.ops)
     settings = config(tmp_path / "run")
     run = save_run(settings, dataset, load_trained(source).variables, model=other)
     with pytest.raises(UserError, match="pass the network that fit"):
         load_state(run)
     assert int(load_state(run, model=other).step) == 0
+
+
+def test_an_order_of_ones_own(source, dataset, tmp_path):
+    def order(step):
+        return (step + np.arange(8)) % len(dataset.train)
+
+    save_run(config(tmp_path), dataset, load_state(source, 2), order=order)
+    with pytest.raises(UserError, match=r"order: .* there, fit\(\)'s own now"):
+        fit(config(tmp_path), dataset, silent)
+    assert fit(config(tmp_path), dataset, silent, order=order).steps == 1
 
 
 def test_a_run_records_what_it_started_from(source, dataset, tmp_path):
@@ -175,6 +185,6 @@ def test_states_of_other_data_are_refused_by_shape(source, tmp_path):
     other = dataclasses.replace(four, class_names=names)
     with pytest.raises(UserError, match="start is not a state of this config"):
         save_run(config(tmp_path / "run"), other, load_state(source))
-    program = build_program(source)
+    program = program_of(source)
     state = init_state(program, jax.random.key(0), four.train.images)
     assert int(state.step) == 0
