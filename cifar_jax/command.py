@@ -109,7 +109,8 @@ def _run(
         message = f"there is no --{error.flagname}; {way}" if way else str(error)
         _fail(f"{message} (--helpfull lists the flags)", UserError.exit_code)
     except flags.Error as error:
-        _fail(f"{error} (--helpfull lists the flags)", UserError.exit_code)
+        message = str(error).removeprefix("ERROR:: ")  # of absl, about --flagfile
+        _fail(f"{message} (--helpfull lists the flags)", UserError.exit_code)
     except Stopped as stop:
         # Every process of the run stops, so they can shut down together.
         _print_error(str(stop))

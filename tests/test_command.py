@@ -44,13 +44,18 @@ def test_the_whole_help_has_every_flag_in_groups(run_command):
 
 
 @pytest.mark.parametrize(
-    "flag", ["--noprofile=3", "--profile=maybe", "--unheard_of", "--max_steps=many"]
+    "flag",
+    [
+        *("--noprofile=3", "--profile=maybe", "--unheard_of", "--max_steps=many"),
+        *("--keep=few", "--flagfile=nowhere"),
+    ],
 )
 def test_flags_that_cannot_be_parsed_are_one_line(call_command, flag):
     result = call_command("train", flag)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "(--helpfull lists the flags)" in result.stderr
+    assert "ERROR" not in result.stderr
 
 
 def test_the_tutorials_flags_that_are_renamed_name_the_new_one(call_command):
