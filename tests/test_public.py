@@ -21,7 +21,7 @@ UNCUT = build_program(Config(image_size=32, distortions=""), 3)
         (lambda: cifar_jax.fit("config", None), "config"),
         (lambda: cifar_jax.fit(Config(), "cifar10"), "dataset"),
         (lambda: cifar_jax.fit_many("config", None, [0]), "config"),
-        (lambda: cifar_jax.fit_many(Config(), "cifar10", [0]), "dataset"),
+        (lambda: cifar_jax.fit_many(Config(train_dir=None), "cifar10", [0]), "dataset"),
         (lambda: cifar_jax.evaluate("network", Split(IMAGES, LABELS)), "network"),
         (lambda: cifar_jax.predict_logits(None, IMAGES), "network"),
         (lambda: cifar_jax.classify(None, IMAGES), "network"),
