@@ -92,11 +92,10 @@ def compare(model, dtype, ops):
         gradient = jax.grad(loss, has_aux=True)
         return logits_of(variables, train=False), gradient(variables["params"])
 
-    found_evaluated, (gradients, found) = everything(variables)
+    # As NumPy's arrays, which stay float64 where JAX has no such type.
+    found_evaluated, (gradients, found) = jax.device_get(everything(variables))
     flat = {"/".join(path): g for path, g in flatten_dict(gradients).items()}
-    found_norms = np.array(
-        [float(jnp.linalg.norm(flat[name])) for name in sorted(flat)]
-    )
+    found_norms = np.array([np.linalg.norm(flat[name]) for name in sorted(flat)])
     return (found_evaluated, evaluated), (found, logits), (found_norms, norms)
 
 

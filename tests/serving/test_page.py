@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from servers import running
 
 from cifar_jax import load_exported
@@ -288,7 +288,9 @@ def test_bad_files_have_a_message(page, tmp_path, picture):
 
 
 def test_by_keyboard(page, picture):
+    page.bring_to_front()
     page.keyboard.press("Tab")
+    expect(page.get_by_label("Choose files")).to_be_focused()
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Space")
     chooser.value.set_files(picture)
