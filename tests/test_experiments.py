@@ -117,7 +117,7 @@ def test_recipes_are_run_and_tabulated(benchmark, tmp_path):
         ("--recipes=tutorial", "--recipe=tutorial --max_steps=1000", 3),
         ("--recipes=tutorial --seeds=2", "--recipe=tutorial --max_steps=1000", 2),
         ("--recipes=tutorial --full", "--recipe=tutorial", 3),
-        ("--recipes=vgg16_bn", "--recipe=vgg16_bn --max_steps=1955 --warmup=0.2", 1),
+        ("--recipes=vgg16_bn", "--recipe=vgg16_bn --max_steps=1955", 1),
         ("--recipes=vgg16_bn --max_steps=9", "--recipe=vgg16_bn --max_steps=9", 1),
         ("--recipes=resnet50", "--recipe=resnet18 --model=resnet50", 1),
         (

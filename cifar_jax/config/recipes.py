@@ -31,22 +31,6 @@ _CUDA_CONVNET: dict[str, Any] = {
     "average": "none",
 }
 
-# 200 epochs of SGD with Nesterov momentum, a cosine schedule, and the usual crops and
-# flips (He et al., Deep Residual Learning for Image Recognition, 2015, section 4.2).
-_LONG: dict[str, Any] = {
-    "max_steps": 78_125,
-    "eval_frequency": 1_953,  # 5 epochs
-    "image_size": 32,
-    "distortions": "crop(padding=4), flip",
-    "normalization": "channel",
-    "learning_rate": 0.1,
-    "schedule": "cosine",
-    "warmup": 0.025,
-    "optimizer": "sgd(momentum=0.9, nesterov=True)",
-    "weight_decay": 5e-4,
-    "average": "ema(0.999, ramp=True)",
-}
-
 # As published with the networks: batches of 128, a learning rate that drops from 0.1,
 # no warm-up, no average, and a weight decay from which no parameter is exempt.
 _PUBLISHED: dict[str, Any] = {
@@ -60,6 +44,22 @@ _PUBLISHED: dict[str, Any] = {
     "weight_decay": 5e-4,
     "param_groups": "group('.*', weight_decay=1)",
     "average": "none",
+}
+
+# 200 epochs, from the program that made these networks known for 32x32 images:
+# https://github.com/kuangliu/pytorch-cifar
+_PYTORCH_CIFAR: dict[str, Any] = _PUBLISHED | {
+    "max_steps": 78_125,
+    "schedule": "cosine",
+    "optimizer": "sgd(momentum=0.9)",
+}
+
+# 200 epochs with three drops of the learning rate: Zagoruyko and Komodakis, Wide
+# Residual Networks, 2016, section 3.
+_THREE_DROPS: dict[str, Any] = _PUBLISHED | {
+    "max_steps": 78_125,
+    "learning_rate_decay_factor": 0.2,
+    "learning_rate_drops": (60 / 200, 120 / 200, 160 / 200),
 }
 
 # He et al., Deep Residual Learning for Image Recognition, 2016, section 4.2.
@@ -238,12 +238,20 @@ RECIPES: dict[str, Recipe] = {
         },
     ),
     "vgg16_bn": Recipe(
-        "VGG-16 with BatchNorm for 32x32 images, 200 epochs, cosine schedule.",
-        _LONG | {"model": "vgg16_bn", "learning_rate": 0.05},
+        "VGG-16 with BatchNorm as in kuangliu/pytorch-cifar: 200 epochs, cosine "
+        "schedule.",
+        _PYTORCH_CIFAR | {"model": "vgg16_bn"},
     ),
     "resnet18": Recipe(
-        "ResNet-18 for 32x32 images, 200 epochs, cosine schedule.",
-        _LONG | {"model": "resnet18"},
+        "ResNet-18 as in kuangliu/pytorch-cifar: 200 epochs, cosine schedule.",
+        _PYTORCH_CIFAR | {"model": "resnet18"},
+    ),
+    "resnet18_cutout": Recipe(
+        "ResNet-18 with Cutout, as in its paper: 200 epochs, three drops.",
+        # DeVries and Taylor, Improved Regularization of Convolutional Neural Networks
+        # with Cutout, 2017, and https://github.com/uoguelph-mlrg/Cutout
+        _THREE_DROPS
+        | {"model": "resnet18", "distortions": "crop(padding=4), flip, cutout(16)"},
     ),
     "resnet20": Recipe(
         "The 20-layer ResNet for CIFAR as in the paper: 64,000 steps, two drops.",
@@ -255,26 +263,13 @@ RECIPES: dict[str, Recipe] = {
     ),
     "preact_resnet18": Recipe(
         "PreActResNet-18 as in kuangliu/pytorch-cifar: 200 epochs, cosine schedule.",
-        _PUBLISHED
-        | {
-            "model": "preact_resnet18",
-            "max_steps": 78_125,
-            "schedule": "cosine",
-            "optimizer": "sgd(momentum=0.9)",
-        },
+        _PYTORCH_CIFAR | {"model": "preact_resnet18"},
     ),
     "wrn28_10": Recipe(
         "WRN-28-10 as in the paper: 200 epochs, crops padded by reflection, three "
         "drops.",
-        # Zagoruyko and Komodakis, Wide Residual Networks, 2016, section 3.
-        _PUBLISHED
-        | {
-            "model": "wrn(depth=28, width=10)",
-            "max_steps": 78_125,
-            "distortions": "translate(4), flip",
-            "learning_rate_decay_factor": 0.2,
-            "learning_rate_drops": (60 / 200, 120 / 200, 160 / 200),
-        },
+        _THREE_DROPS
+        | {"model": "wrn(depth=28, width=10)", "distortions": "translate(4), flip"},
     ),
     "densenet100": Recipe(
         "DenseNet-BC-100-12 as in the paper: 300 epochs of batches of 64, two drops.",

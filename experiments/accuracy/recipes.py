@@ -45,15 +45,14 @@ class Reduced:
     seeds: int = 1
 
 
-# Schedules scale with --max_steps. An epoch is 390.6 steps. The long recipes warm up
-# for one epoch of five, instead of five of 200.
+# Schedules scale with --max_steps. An epoch is 390.6 steps.
 _FIVE_EPOCHS = "--max_steps=1955"
 REDUCED = {
     "tutorial": Reduced(("--max_steps=1000",), seeds=3),
     "cuda_convnet_18pct": Reduced((_FIVE_EPOCHS,), seeds=3),
     "cuda_convnet_11pct": Reduced((_FIVE_EPOCHS,), seeds=3),
-    "vgg16_bn": Reduced((_FIVE_EPOCHS, "--warmup=0.2")),
-    "resnet18": Reduced((_FIVE_EPOCHS, "--warmup=0.2")),
+    "vgg16_bn": Reduced((_FIVE_EPOCHS,)),
+    "resnet18": Reduced((_FIVE_EPOCHS,)),
 }
 
 FLAGS = flags.FLAGS

@@ -213,7 +213,7 @@ def test_another_recipe_is_one_conflict_besides_explicit_changes():
     recipe = "recipe: resnet18 there, vgg16_bn now"
     assert find_conflicts(saved, asked) == [recipe, "seed: 0 there, 3 now"]
     asked = Config(recipe="vgg16_bn", warmup=0.5)
-    assert find_conflicts(saved, asked) == [recipe, "warmup: 0.025 there, 0.5 now"]
+    assert find_conflicts(saved, asked) == [recipe, "warmup: 0.0 there, 0.5 now"]
     asked = Config(recipe="vgg16_bn")
     assert find_conflicts(saved, asked) == [recipe]
 

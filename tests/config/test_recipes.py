@@ -35,6 +35,9 @@ def test_a_recipe_sets_the_config_and_single_values_override_it(recipe):
         ("resnet56", 64, {31.9: 0.1, 32.1: 0.01, 47.9: 0.01, 48.1: 0.001}),
         # In epochs.
         ("preact_resnet18", 200, {0: 0.1, 100: 0.05, 200: 0}),
+        ("resnet18", 200, {0: 0.1, 100: 0.05, 200: 0}),
+        ("vgg16_bn", 200, {0: 0.1, 100: 0.05, 200: 0}),
+        ("resnet18_cutout", 200, {59: 0.1, 61: 0.02, 121: 0.004, 161: 0.0008}),
         ("wrn28_10", 200, {59: 0.1, 61: 0.02, 121: 0.004, 161: 0.0008}),
         ("densenet100", 300, {149: 0.1, 151: 0.01, 224: 0.01, 226: 0.001}),
     ],
@@ -42,7 +45,7 @@ def test_a_recipe_sets_the_config_and_single_values_override_it(recipe):
 def test_rates_and_decays_are_as_published(recipe, epochs, rates):
     config = Config(recipe=recipe)
     program = build_program(config, 10)
-    images = 128_000 if recipe.startswith("resnet") else 50_000
+    images = 128_000 if recipe in ("resnet20", "resnet56") else 50_000
     per_epoch = images / config.batch_size
     assert config.max_steps == epochs * per_epoch
     for epoch, rate in rates.items():

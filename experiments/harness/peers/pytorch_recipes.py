@@ -16,6 +16,7 @@ class Recipe:
         decay_in_loss: Whether the loss includes the weight decay, as in the tutorial;
             otherwise, the optimizer adds it to the gradients.
         bias_decay: Weight decay of biases, times their learning rate factor.
+        scale_decay: Weight decay of BatchNorm's scales.
         rates: Learning rate factors by suffix of the parameter name; the first match
             counts, and other parameters have 1.
         schedule: Learning rate factors by fraction of the run, with linear
@@ -40,6 +41,7 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = False
     bias_decay: float = 0.0
+    scale_decay: float = 0.0
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
     schedule: dict[float, float] = dataclasses.field(default_factory=lambda: {0.0: 1.0})
     until: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -58,8 +60,8 @@ class Recipe:
 LONG = Recipe(
     learning_rate=0.1,
     decays={"": 5e-4},
-    nesterov=True,
-    ema_decay=0.999,
+    bias_decay=5e-4,
+    scale_decay=5e-4,
     padding=4,
     normalization="channel",
 )
@@ -74,7 +76,7 @@ RECIPES = {
         normalization="image",
     ),
     "resnet18": LONG,
-    "vgg16_bn": dataclasses.replace(LONG, learning_rate=0.05),
+    "vgg16_bn": LONG,
     "mobilenet": LONG,
     "resnext29": LONG,
     "cuda_convnet_18pct": Recipe(
@@ -112,9 +114,11 @@ RECIPES = {
 
 
 def decay_of(recipe: Recipe, name: str, parameter: Tensor) -> float:
-    """Returns the weight decay of a parameter; nonzero only for kernels."""
-    if name.endswith("bias") or parameter.ndim == 1:
-        return 0.0
+    """Returns the weight decay of a parameter."""
+    if name.endswith("bias"):
+        return recipe.bias_decay / rate_of(recipe, name)
+    if parameter.ndim == 1:
+        return recipe.scale_decay
     return recipe.decays.get(name.split(".")[0], recipe.decays.get("", 0.0))
 
 
@@ -137,8 +141,6 @@ def make_optimizer(
     for name, parameter in model.named_parameters():
         rate = rate_of(recipe, name)
         decay = decay_of(recipe, name, parameter) * (not recipe.decay_in_loss)
-        if name.endswith("bias"):
-            decay = recipe.bias_decay / rate
         groups.setdefault((rate, decay), []).append(parameter)
     times = summed(recipe, batch_size)
     return torch.optim.SGD(
