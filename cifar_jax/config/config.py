@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from cifar_jax import data, models
 from cifar_jax.config.options import NotGiven, convert, explain_fields, option
+from cifar_jax.config.orders import ORDERS
 from cifar_jax.config.recipes import RECIPES
 from cifar_jax.data import distortions
 from cifar_jax.data.changes import DATA_CHANGES
@@ -142,6 +143,13 @@ class Config:
         False,
         "Drop the images at the end of each epoch that do not fill a batch. "
         "Otherwise the batch is filled from the next epoch.",
+        fixed=True,
+    )
+    order: str = option(
+        "shuffled",
+        "The order of the training images: shuffled, all of them in every epoch; or "
+        "hardest, only those that a small network finds hardest.",
+        registry=ORDERS,
         fixed=True,
     )
     model: str = option(

@@ -6,7 +6,7 @@ from typing import Any
 
 from cifar_jax.config.config import Config, default
 from cifar_jax.optimization.averages import AVERAGES, Average
-from cifar_jax.optimization.optimizers import OPTIMIZERS, Optimizer, Wrapper
+from cifar_jax.optimization.optimizers import OPTIMIZERS, Optimizer, innermost
 from cifar_jax.optimization.param_groups import PARAM_GROUPS
 from cifar_jax.registry import resolve, resolve_all
 
@@ -55,7 +55,10 @@ def describe_mistuning(config: Config) -> str | None:
     """Returns a note on settings tuned for an optimizer that was replaced, or None."""
     fields = {field.name: field for field in dataclasses.fields(Config)}
     usual = default(fields["optimizer"], config.recipe)
-    kinds = [type(_innermost(text)) for text in (usual, config.optimizer)]
+    kinds = [
+        type(innermost(resolve(text, OPTIMIZERS, "optimizer")))
+        for text in (usual, config.optimizer)
+    ]
     kept = [
         f"--{name}={getattr(config, name)}"
         for name in ("learning_rate", "weight_decay", "param_groups")
@@ -69,14 +72,6 @@ def describe_mistuning(config: Config) -> str | None:
     )
 
 
-def _innermost(text: str) -> Optimizer:
-    """Returns the optimizer inside all wrappers."""
-    optimizer = resolve(text, OPTIMIZERS, "optimizer")
-    while isinstance(optimizer, Wrapper):
-        optimizer = optimizer.optimizer
-    return optimizer
-
-
 def _depends_on_max_steps(config: Config) -> bool:
     """Returns whether what a step does depends on the length of the run."""
     groups = resolve_all(config.param_groups, PARAM_GROUPS, "param_groups")
@@ -88,6 +83,7 @@ def _depends_on_max_steps(config: Config) -> bool:
     return (
         config.schedule not in _OPEN_ENDED
         or config.warmup > 0
+        or config.order != "shuffled"
         or any(group.schedule or group.until < 1 for group in groups)
         or not all(part.open_ended for part in parts)
     )

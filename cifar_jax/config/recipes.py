@@ -87,12 +87,16 @@ _WHITENING = "group('whiten/kernel', frozen=True)"
 
 
 def _airbench_sgd(
-    rate: float, decay: float, max_steps: int, schedule: str
+    rate: float,
+    decay: float,
+    max_steps: int,
+    schedule: str,
+    whitening: float | None = None,
 ) -> dict[str, Any]:
     """Returns the settings of an Airbench recipe with SGD and Lookahead.
 
     A batch has 1,024 images, an epoch 48 steps. BatchNorm biases learn 64 times as
-    fast; the whitening convolution's bias is trained for three epochs.
+    fast.
 
     Args:
         rate: the peak learning rate for losses summed over 1,024 images, times the
@@ -100,7 +104,10 @@ def _airbench_sgd(
         decay: the weight decay, times the same factor.
         max_steps: the length of the run.
         schedule: the learning rate schedule.
+        whitening: the fraction of the run during which the whitening convolution's bias
+            is trained; None: three epochs.
     """
+    whitening = whitening or 3 * 48 / max_steps
     rate, decay = (value / (1 + 1 / (1 - 0.85)) for value in (rate, decay))
     return _AIRBENCH | {
         "max_steps": max_steps,
@@ -112,7 +119,7 @@ def _airbench_sgd(
         f"step_size={1 - 0.95**5}, cubic=True)",
         "weight_decay": decay / rate,
         "param_groups": f"{_WHITENING}, group('whiten/bias', weight_decay=1, "
-        f"until={3 * 48 / max_steps}), group('.*_norm./bias', learning_rate=64, "
+        f"until={whitening}), group('.*_norm./bias', learning_rate=64, "
         f"weight_decay={1 / 64})",
     }
 
@@ -305,10 +312,16 @@ RECIPES: dict[str, Recipe] = {
         | {"model": "airbench95"},
     ),
     "airbench96": Recipe(
-        "A wider, deeper Airbench with Cutout, 37 epochs, for 96%.",
-        _airbench_sgd(9.0, 0.012, 1776, "triangle(start=0.2, peak=0.1)")
+        "A wider, deeper Airbench with Cutout, 45 epochs of the hardest half of the "
+        "images, for 96%.",
+        # As airbench96_faster.py, whose learning rate is for losses summed over 512 of
+        # 1,024 images, and which never freezes the bias, although it means to.
+        _airbench_sgd(9.0 / 2, 0.012, 2160, "triangle(start=0.2, peak=0.1)", 1.0)
         | {
             "model": "airbench96",
+            "batch_size": 512,
+            "drop_remainder": False,
+            "order": "hardest",
             "distortions": "translate(4), alternating_flip, cutout(12)",
         },
     ),

@@ -3,12 +3,11 @@
 import functools
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32
 
-from cifar_jax.data.batches import BatchOrder
 from cifar_jax.errors import UserError
 
 # The batches that tell orders of the same name apart.
@@ -81,7 +80,19 @@ class OwnOrder:
         return {"indices": indices.astype(np.int32), "epochs": epochs}
 
 
-Order = BatchOrder | OwnOrder
+@runtime_checkable
+class Order(Protocol):
+    """The batch of each step, such as a `BatchOrder`.
+
+    Attributes:
+        batch_size: the number of images in each batch.
+    """
+
+    batch_size: int
+
+    def __call__(self, step: int) -> dict[str, Int32[np.ndarray, " batch_size"]]:
+        """Returns the indices of the images, and how often they were seen before."""
+        ...
 
 
 def _name(function: Any) -> str:

@@ -9,16 +9,19 @@ from cifar_jax import models
 from cifar_jax.checks import check_integer, check_type
 from cifar_jax.config.config import Config
 from cifar_jax.config.conflicts import describe_mistuning
+from cifar_jax.config.orders import ORDERS, Hardest, Shuffled
 from cifar_jax.console import Log
 from cifar_jax.data import CHOICES, OPTIONS, Dataset
 from cifar_jax.data.dataset import check_dataset
-from cifar_jax.data.own_order import OrderFunction, OwnOrder
+from cifar_jax.data.own_order import Order, OrderFunction, OwnOrder
 from cifar_jax.devices import settings, sharding
 from cifar_jax.errors import UserError
 from cifar_jax.models import Network, variables
 from cifar_jax.models.variables import Variables
 from cifar_jax.optimization.losses import with_counts
+from cifar_jax.registry import resolve
 from cifar_jax.runs.run_dir import Given
+from cifar_jax.training import hardest
 from cifar_jax.training.loop import Hook
 from cifar_jax.training.program import Program
 
@@ -103,13 +106,28 @@ def check_order(
     Raises:
         UserError: it cannot be used.
     """
+    chosen = resolve(config.order, ORDERS, "order")
+    if isinstance(chosen, Hardest):
+        hardest.check(config, chosen, dataset)
     if order is None:
         return None
+    if not isinstance(chosen, Shuffled):
+        raise UserError(f"order= replaces --order={config.order}; leave one out")
     if config.drop_remainder:
         raise UserError(
             "--drop_remainder applies to fit()'s own order; leave it or order= out"
         )
     return OwnOrder(order, len(dataset.train), config.batch_size)
+
+
+def create_order(
+    own: OwnOrder | None, config: Config, dataset: Dataset, log: Log
+) -> Order | None:
+    """Returns the order of the training images; None: a `BatchOrder`."""
+    chosen = resolve(config.order, ORDERS, "order")
+    if isinstance(chosen, Hardest):
+        return hardest.choose(config, chosen, dataset, log)
+    return own
 
 
 def log_layer_rates(config: Config, program: Program, log: Log) -> None:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from cifar_jax import console
 from cifar_jax.config.config import Config
 from cifar_jax.data import Dataset
-from cifar_jax.data.own_order import OrderFunction, OwnOrder
+from cifar_jax.data.own_order import Order, OrderFunction
 from cifar_jax.devices import compilation, processes, sharding
 from cifar_jax.devices.strategies import STRATEGIES
 from cifar_jax.evaluation.inference import Trained
@@ -121,7 +121,8 @@ def fit(
         if start < config.max_steps and now.stopped is None:
             processes.run_on_main(lambda: stack.enter_context(writers))
             name = config.model if model is None else type(model).__name__
-            steps = _compile(config, program, dataset, state, mesh, name, log, own)
+            chosen = beginning.create_order(own, config, dataset, log)
+            steps = _compile(config, program, dataset, state, mesh, name, log, chosen)
             if run is not None:
                 processes.run_on_main(lambda: run_dir.write_config(run, dataset))
             first = create_hooks(config, program, steps, state, run, writers, log)
@@ -151,7 +152,7 @@ def _compile(
     mesh: Mesh,
     name: str,
     log: console.Log,
-    order: OwnOrder | None,
+    order: Order | None,
 ) -> CompiledSteps:
     """Compiles the steps, after logging that this takes a while."""
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))

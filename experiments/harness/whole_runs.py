@@ -15,6 +15,7 @@ from cifar_jax import (
     Dataset,
     Program,
     TrainState,
+    UserError,
     build_program,
     compiler_options,
     eval_step,
@@ -38,6 +39,8 @@ class WholeRuns:
 
     def __init__(self, config: Config, dataset: Dataset):
         """Compiles everything."""
+        if config.order != "shuffled":
+            raise UserError(f"--order={config.order} has no program for whole runs")
         self._config = config
         self._program = build_program(config, len(dataset.class_names))
         train = dataset.train

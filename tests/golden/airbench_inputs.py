@@ -7,6 +7,8 @@ STEPS, BATCH_SIZE = 10, 32
 # Of the learning rates; with the original ones, differences of rounding grow too fast.
 FACTOR = 0.01
 WIDTHS = (8, 16, 16)
+# How many images of a batch are chosen, and that every other batch is learned from.
+KEPT, EVERY = 16, 2
 
 # As in Flax: height, width, inputs, outputs.
 KERNELS = {

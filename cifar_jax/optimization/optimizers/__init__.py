@@ -2,7 +2,7 @@
 
 from cifar_jax.errors import UserError
 from cifar_jax.optimization.optimizers.adamw import AdamW
-from cifar_jax.optimization.optimizers.base import Optimizer, Wrapper
+from cifar_jax.optimization.optimizers.base import Optimizer, Wrapper, innermost
 from cifar_jax.optimization.optimizers.lion import Lion
 from cifar_jax.optimization.optimizers.muon import Muon
 from cifar_jax.optimization.optimizers.optax_by_name import from_optax
@@ -14,7 +14,7 @@ from cifar_jax.optimization.wrappers.sam import SAM
 from cifar_jax.optimization.wrappers.schedule_free import ScheduleFree
 from cifar_jax.registry import Registry, resolve
 
-__all__ = ["OPTIMIZERS", "Optimizer", "Wrapper", "check"]
+__all__ = ["OPTIMIZERS", "Optimizer", "Wrapper", "check", "innermost"]
 
 OPTIMIZERS: Registry[Optimizer] = Registry(
     Optimizer,

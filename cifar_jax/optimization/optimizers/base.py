@@ -196,3 +196,10 @@ class Wrapper(Optimizer):
         return dataclasses.replace(
             self, optimizer=self.optimizer.replace_innermost(optimizer)
         )
+
+
+def innermost(optimizer: Optimizer) -> Optimizer:
+    """Returns the optimizer inside all wrappers."""
+    while isinstance(optimizer, Wrapper):
+        optimizer = optimizer.optimizer
+    return optimizer
