@@ -35,7 +35,7 @@ class Results:
                 found = json.loads(self.path.read_text(encoding="utf-8"))
                 self._records = found["records"]
             for record in self._records:
-                record["figure"], record["definition"], record["seconds"]
+                record["definition"], record["seed"], record["seconds"]
         except OSError as error:
             raise UserError(f"{self.path}: {error.strerror}") from error
         except (ValueError, LookupError, TypeError):
