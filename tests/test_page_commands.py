@@ -53,6 +53,7 @@ ELSEWHERE = (
     *("--study_dir",),  # studies/test_study_runs.py
     *("--flagfile",),  # test_muon_page.py
     *("wandb", "mlflow"),  # writers/test_trackers.py
+    *("experiments.gpu",),  # test_gpu.py
 )
 
 
