@@ -215,7 +215,7 @@ def test_recipes_stand_for_their_settings():
         "vgg16_bn",
         "vgg16_bn",
     ]
-    assert [settings["warmup"] for settings in found] == [0.025, 0.025, 0.5]
+    assert [settings["warmup"] for settings in found] == [0.0, 0.0, 0.5]
     assert set(found[0]) == {"recipe", "warmup"}
 
 
