@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import time
 from typing import ClassVar
 
 import jax
@@ -29,8 +30,8 @@ from cifar_jax.training.train_state import TrainState
 
 # What the proxy's key is derived with from the run's, so that their draws differ.
 PROXY = 2**32 - 2
-# Log lines while it chooses.
-_LINES = 10
+# Between log lines while it chooses.
+_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +123,7 @@ def choose(config: Config, order: Hardest, dataset: Dataset, log: Log) -> Hardes
     learn = compiled(train_step, static_argnums=0, donate_argnums=1)
     steps, count = config.max_steps, config.batch_size
     log(f"choosing the hardest {count} of each {pools.batch_size} images")
-    batches, positions = [], []
+    batches, positions, logged = [], [], time.monotonic()
     for step in range(steps):
         pool = pools(step)
         batch = _read(dataset, pool)
@@ -132,7 +133,8 @@ def choose(config: Config, order: Hardest, dataset: Dataset, log: Log) -> Hardes
         batches.append(pool)
         if step % order.every == 0:
             state, metrics = learn(program, state, batch)
-        if (step + 1) % math.ceil(steps / _LINES) == 0:
+        if step == steps - 1 or time.monotonic() > logged + _SECONDS:
+            logged = time.monotonic()
             loss = float(metrics["total_loss"])
             log(f"chose {step + 1} of {steps} batches; the proxy's loss is {loss:.2f}")
             if not math.isfinite(loss):
