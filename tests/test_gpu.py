@@ -33,7 +33,7 @@ COMMAND = Measurement("bytes", "devices.allreduce", 0, "")
 
 def test_a_run_is_that_of_fit_and_is_not_repeated(tmp_path, capsys):
     ends = time.time() + 600
-    assert measure.by_training([SMALL], tmp_path, "", ends) == []
+    assert measure.measure([SMALL], tmp_path, "", ends) == []
     first, second = Results(tmp_path).of(SMALL)
     assert (first["seed"], second["seed"]) == (0, 1)
     dataset = load_data("digits")
@@ -43,7 +43,7 @@ def test_a_run_is_that_of_fit_and_is_not_repeated(tmp_path, capsys):
     assert second["curve"][-1] == [3, found]
     assert "small, seed 1: step 3 of 3" in capsys.readouterr().out
     before = (tmp_path / "gpu.json").read_bytes()
-    assert measure.by_training([SMALL], tmp_path, "", ends) == []
+    assert measure.measure([SMALL], tmp_path, "", ends) == []
     assert (tmp_path / "gpu.json").read_bytes() == before
 
 
@@ -70,11 +70,11 @@ def test_a_result_counts_while_the_settings_are_the_same(tmp_path):
 
 def test_without_time_nothing_starts_and_a_run_that_is_late_is_dropped(tmp_path):
     long = dataclasses.replace(SMALL, minutes=2)
-    assert measure.by_training([long], tmp_path, "", time.time() + 60) == []
-    assert measure.by_commands([COMMAND], tmp_path, "", time.time() - 1) == []
+    assert measure.measure([long], tmp_path, "", time.time() + 60) == []
+    assert measure.measure([COMMAND], tmp_path, "", time.time() - 1) == []
     late = dataclasses.replace(SMALL, settings=SETTINGS | {"max_steps": 100_000})
     # Starting takes longer than this.
-    assert measure.by_training([late], tmp_path, "", time.time() + 0.1) == []
+    assert measure.measure([late], tmp_path, "", time.time() + 0.1) == []
     assert not (tmp_path / "gpu.json").exists()
 
 
@@ -83,11 +83,11 @@ def test_a_failure_does_not_stop_the_others(tmp_path):
     diverges = dataclasses.replace(
         SMALL, name="bad", settings=SETTINGS | {"learning_rate": 1e35}
     )
-    (message,) = measure.by_training([diverges, SMALL], tmp_path, "", ends)
+    (message,) = measure.measure([diverges, SMALL], tmp_path, "", ends)
     assert message.startswith("bad, seed 0: the logits")
     broken = Measurement("broken", "devices.allreduce --unknown", 0, "")
-    (message,) = measure.by_commands([broken, COMMAND], tmp_path, "", ends)
-    assert message.startswith("broken: ")
+    (message,) = measure.measure([broken, COMMAND], tmp_path, "", ends)
+    assert message.startswith("broken, seed 0: ")
     results = Results(tmp_path)
     assert [len(results.of(f)) for f in (diverges, SMALL, broken, COMMAND)] == [
         *(0, 2, 0, 1)

@@ -32,7 +32,7 @@ ADDED = ("all_conv", "--dataset=mapped", "my_networks")
 OTHERS = {
     "flagfile",  # of absl
     "load_fast",  # of TensorBoard
-    *("bytes", "no-index", "find-links"),  # of split and pip
+    "bytes",  # of split
     *("strict", "config-file"),  # of MkDocs
     *("num_gpus", "logdir"),
     *("nodes", "ntasks-per-node", "gpus-per-node", "signal", "requeue"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import make_dataset, silent
 
-from cifar_jax import Config, evaluate, fit
+from cifar_jax import Config, UserError, evaluate, fit
 from experiments.harness.whole_runs import WholeRuns
 
 
@@ -50,3 +50,9 @@ def test_convolutions_are_called_step_by_step_on_a_cpu():
     assert runs.evaluate(state) == evaluate(
         fit(config, dataset, silent).trained, dataset.test
     )
+
+
+def test_another_order_of_the_images_is_refused():
+    config = Config(order="hardest(proxy='lenet')", image_size=32, train_dir=None)
+    with pytest.raises(UserError, match=r"--order=hardest.* has no program"):
+        WholeRuns(config, make_dataset())

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cifar_jax.config.config import Config, default
+from cifar_jax.config.orders import ORDERS, Shuffled
 from cifar_jax.optimization.averages import AVERAGES, Average
 from cifar_jax.optimization.optimizers import OPTIMIZERS, Optimizer, innermost
 from cifar_jax.optimization.param_groups import PARAM_GROUPS
@@ -83,7 +84,7 @@ def _depends_on_max_steps(config: Config) -> bool:
     return (
         config.schedule not in _OPEN_ENDED
         or config.warmup > 0
-        or config.order != "shuffled"
+        or not isinstance(resolve(config.order, ORDERS, "order"), Shuffled)
         or any(group.schedule or group.until < 1 for group in groups)
         or not all(part.open_ended for part in parts)
     )

@@ -40,6 +40,6 @@ class Hardest:
             raise ValueError(f"proxy={self.proxy!r}: {error}") from error
 
 
-Order = Shuffled | Hardest
-
-ORDERS: Registry[Order] = Registry(Order, {"shuffled": Shuffled, "hardest": Hardest})
+ORDERS: Registry[Shuffled | Hardest] = Registry(
+    Shuffled | Hardest, {"shuffled": Shuffled, "hardest": Hardest}
+)

@@ -104,7 +104,7 @@ def check_order(
     """Returns the order of the training images that was passed to fit(), if any.
 
     Raises:
-        UserError: it cannot be used.
+        UserError: it or --order cannot be used.
     """
     chosen = resolve(config.order, ORDERS, "order")
     if isinstance(chosen, Hardest):

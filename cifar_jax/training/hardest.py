@@ -19,7 +19,13 @@ from cifar_jax.data.arrays import rows
 from cifar_jax.data.batches import BatchOrder
 from cifar_jax.devices.cpu import compiler_options
 from cifar_jax.errors import RunError, UserError
-from cifar_jax.optimization.losses import Extra, Loss, Targets, per_example_loss
+from cifar_jax.optimization.losses import (
+    Extra,
+    Loss,
+    Targets,
+    per_example_loss,
+    with_counts,
+)
 from cifar_jax.optimization.optimizers import innermost
 from cifar_jax.training import program as programs
 from cifar_jax.training import train_state
@@ -91,6 +97,10 @@ def check(config: Config, order: Hardest, dataset: Dataset) -> None:
             f"--order={config.order} does not go with an --optimizer that accumulates "
             f"gradients, {config.optimizer}"
         )
+    if np.any(np.asarray(dataset.train.labels) < 0):
+        raise UserError(
+            f"--order={config.order} needs labels, but some training images have none"
+        )
     if config.drop_remainder:
         raise UserError(
             f"--order={config.order} has no use for --drop_remainder; leave one out"
@@ -114,9 +124,12 @@ def choose(config: Config, order: Hardest, dataset: Dataset, log: Log) -> Hardes
         UserError: settings do not suit the proxy.
         RunError: the proxy's losses are not finite.
     """
-    program = proxy_program(config, order, len(dataset.class_names))
     key = jax.random.fold_in(jax.random.key(config.seed), PROXY)
-    state = train_state.create(program, key, dataset.train.images)
+    try:
+        program = proxy_program(config, order, dataset)
+        state = train_state.create(program, key, dataset.train.images)
+    except UserError as error:
+        raise UserError(f"the proxy of --order={config.order}: {error}") from None
     pools = create_pools(config, order, dataset, key)
     compiled = functools.partial(jax.jit, compiler_options=compiler_options())
     look = compiled(find_hardest, static_argnums=(0, 3))
@@ -158,7 +171,7 @@ def create_pools(
     return BatchOrder(train_state.streams(key).order, len(dataset.train), size)
 
 
-def proxy_program(config: Config, order: Hardest, num_classes: int) -> Program:
+def proxy_program(config: Config, order: Hardest, dataset: Dataset) -> Program:
     """Returns what the proxy is trained with: the run's settings, fewer updates."""
     own = dataclasses.replace(
         config,
@@ -167,11 +180,12 @@ def proxy_program(config: Config, order: Hardest, num_classes: int) -> Program:
         average="none",
         metrics="",
     )
-    program = programs.build(own, num_classes)
+    program = programs.build(own, len(dataset.class_names))
+    loss = with_counts(program.loss, dataset.class_counts)
     return dataclasses.replace(
         program,
         optimizer=innermost(program.optimizer),
-        loss=OfHardest(program.loss, config.batch_size),
+        loss=OfHardest(loss, config.batch_size),
     )
 
 
@@ -188,7 +202,8 @@ def find_hardest(
     """
     assert isinstance(program.loss, OfHardest)
     _, seen = forward(program, state.params, state, batch)
-    each = per_example_loss(program.loss.loss, seen.logits, seen.targets, batch.extra)
+    extra = {**batch.extra, "index": batch.indices}
+    each = per_example_loss(program.loss.loss, seen.logits, seen.targets, extra)
     return jnp.sort(jax.lax.top_k(each, count)[1])
 
 

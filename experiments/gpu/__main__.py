@@ -18,7 +18,7 @@ from absl import flags
 
 from cifar_jax import RunError, UserError
 from experiments.gpu import measure
-from experiments.gpu.figures import FIGURES, Measurement, Precision
+from experiments.gpu.figures import FIGURES, Precision
 from experiments.gpu.results import Results
 from experiments.harness import common, machine, output
 
@@ -47,14 +47,12 @@ def main(argv: list[str]) -> None:
         if facts["device"].startswith("cpu") and not FLAGS.dry_run:
             raise UserError("JAX finds no GPU here; --dry_run tries the figures anyway")
         given = folder, FLAGS.data_dir, ends
-        for _, group in itertools.groupby(figures, type):
-            of_group = [*group]
-            runs = [one for one in of_group if isinstance(one, Precision)]
-            others = [one for one in of_group if isinstance(one, Measurement)]
-            if runs:
+        for kind, group in itertools.groupby(figures, type):
+            if kind is Precision:
                 # Ends with the process, which leaves the GPU to the next one.
-                failures += machine.isolated(measure.by_training, runs, *given)
-            failures += measure.by_commands(others, *given)
+                failures += machine.isolated(measure.measure, [*group], *given)
+            else:
+                failures += measure.measure([*group], *given)
     print(f"\n{Results(folder).table(figures)}")
     if failures:
         raise RunError(f"{len(failures)} of them failed: {'; '.join(failures)}")

@@ -10,11 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from cifar_jax import Dataset, Hook, Moment, evaluate, fit, load_data, plugins
-from experiments.gpu.figures import Measurement, Precision
-from experiments.gpu.results import Results
+from experiments.gpu.figures import Figure, Measurement, Precision
+from experiments.gpu.results import Record, Results
 from experiments.harness import machine
 
 # Evaluations during a run, besides the one at its end.
@@ -55,36 +54,42 @@ class Watch(Hook):
             now.stop("the time is over")
 
 
-def by_training(
-    figures: Sequence[Precision], folder: pathlib.Path, data_dir: str, ends: float
+def measure(
+    figures: Sequence[Figure], folder: pathlib.Path, data_dir: str, ends: float
 ) -> list[str]:
-    """Trains with the seeds that are missing, in this process.
+    """Measures what is missing and fits into the time, in this process.
+
+    Args:
+        figures: the figures, most wanted first.
+        folder: where the results are.
+        data_dir: see --data_dir.
+        ends: when the time is over.
 
     Returns:
         What failed, and why.
     """
     results, failures = Results(folder), []
-    facts = machine.machine() | {"device": machine.device()}
     for figure in figures:
         for seed in results.missing(figure):
             began = time.time()
             if began + results.seconds(figure) > ends:
                 break
             try:
-                found = _train(figure, seed, data_dir, ends)
+                if isinstance(figure, Precision):
+                    found = _train(figure, seed, data_dir, ends)
+                else:
+                    found = _run(figure, data_dir, ends - began)
             except Exception as error:  # The minutes are too dear to end here.
                 failures.append(f"{figure.name}, seed {seed}: {error}")
                 print(failures[-1], flush=True)
                 break
             if found:
-                found |= {"seconds": round(time.time() - began, 1), "machine": facts}
+                found["seconds"] = round(time.time() - began, 1)
                 results.add(figure, seed, found)
     return failures
 
 
-def _train(
-    figure: Precision, seed: int, data_dir: str, ends: float
-) -> dict[str, Any] | None:
+def _train(figure: Precision, seed: int, data_dir: str, ends: float) -> Record | None:
     """Returns the results of a run; None if it ran out of time."""
     dataset = load_data(figure.dataset, data_dir or None)
     config = figure.config(seed)
@@ -98,34 +103,12 @@ def _train(
         "curve": watch.curve,
         "train_seconds": round(result.seconds, 1),
         "data": dataset.fingerprint,
+        "machine": machine.machine() | {"device": machine.device()},
     }
 
 
-def by_commands(
-    figures: Sequence[Measurement], folder: pathlib.Path, data_dir: str, ends: float
-) -> list[str]:
-    """Runs other experiments that are missing, and keeps what they write.
-
-    Returns:
-        What failed, and why.
-    """
-    results, failures = Results(folder), []
-    for figure in figures:
-        began = time.time()
-        if results.missing(figure) and began + results.seconds(figure) <= ends:
-            try:
-                result = _run(figure, data_dir, ends - began)
-            except subprocess.SubprocessError as error:
-                failures.append(f"{figure.name}: {error}")
-                print(failures[-1], flush=True)
-                continue
-            seconds = round(time.time() - began, 1)
-            results.add(figure, 0, {"result": result, "seconds": seconds})
-    return failures
-
-
-def _run(figure: Measurement, data_dir: str, seconds: float) -> Any:
-    """Returns what an experiment writes.
+def _run(figure: Measurement, data_dir: str, seconds: float) -> Record:
+    """Returns what an experiment writes, as a result.
 
     Raises:
         subprocess.SubprocessError: it failed, or was not ready in time.
@@ -150,4 +133,4 @@ def _run(figure: Measurement, data_dir: str, seconds: float) -> Any:
                 process.wait()
         if status:
             raise subprocess.CalledProcessError(status, f"experiments.{module}")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return {"result": json.loads(path.read_text(encoding="utf-8"))}

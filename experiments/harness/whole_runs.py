@@ -20,7 +20,9 @@ from cifar_jax import (
     compiler_options,
     eval_step,
 )
+from cifar_jax.config.orders import ORDERS, Shuffled
 from cifar_jax.devices.compilation import is_slow_in_loops
+from cifar_jax.registry import resolve
 from cifar_jax.training import train_state
 from cifar_jax.training.compiled import take_steps
 from cifar_jax.training.trained import eval_variables
@@ -39,7 +41,7 @@ class WholeRuns:
 
     def __init__(self, config: Config, dataset: Dataset):
         """Compiles everything."""
-        if config.order != "shuffled":
+        if not isinstance(resolve(config.order, ORDERS, "order"), Shuffled):
             raise UserError(f"--order={config.order} has no program for whole runs")
         self._config = config
         self._program = build_program(config, len(dataset.class_names))

@@ -55,7 +55,7 @@ def choose(config: Config, dataset) -> list[dict[str, np.ndarray]]:
 
 
 @pytest.mark.slow
-def test_the_choice_and_the_updates_match_the_original(monkeypatch):
+def test_the_choice_and_the_updates_match_the_original(digits, monkeypatch):
     narrow = functools.partial(Airbench, widths=inputs.WIDTHS)
     monkeypatch.setitem(models.MODELS, "narrow", narrow)
     recipe = Config(recipe="airbench96")
@@ -67,7 +67,7 @@ def test_the_choice_and_the_updates_match_the_original(monkeypatch):
         schedule="triangle(start=0.2, peak=0.2)",
         learning_rate=inputs.FACTOR * recipe.learning_rate,
     )
-    program = hardest.proxy_program(run, Hardest(0.5, "narrow", EVERY), 10)
+    program = hardest.proxy_program(run, Hardest(0.5, "narrow", EVERY), digits)
     images, labels = inputs.images(), inputs.labels()
     state = init_state(program, jax.random.key(0), images.reshape(-1, 32, 32, 3))
     params = jax.tree.map(jnp.asarray, inputs.params())
@@ -90,7 +90,7 @@ def test_the_choice_and_the_updates_match_the_original(monkeypatch):
 def test_batches_are_the_hardest_of_the_pools(digits):
     run = config(distortions="", normalization="channel")
     batches = choose(run, digits)
-    program = hardest.proxy_program(run, SPEC, 10)
+    program = hardest.proxy_program(run, SPEC, digits)
     seen = np.concatenate([batch["indices"] for batch in batches])
     assert seen.shape == (48,)
     assert len(np.unique(seen)) == 48  # all of the same epoch
@@ -149,12 +149,32 @@ def test_seeds_choose_differently_and_equal_ones_alike(digits):
 
 
 @pytest.mark.parametrize(
+    "loss", ["balanced(cross_entropy)", "label_noise(cross_entropy, 0.4)"]
+)
+def test_losses_that_need_counts_or_indices_choose(digits, loss):
+    indices = [batch["indices"] for batch in choose(config(loss=loss), digits)]
+    plain = [batch["indices"] for batch in choose(config(), digits)]
+    assert not np.array_equal(indices, plain)
+
+
+def test_images_without_labels_are_refused():
+    unlabeled = load_data("digits", data_changes="hide_labels(5)")
+    with pytest.raises(UserError, match="needs labels, but some training images have"):
+        fit(config(), unlabeled, log=helpers.silent)
+
+
+@pytest.mark.parametrize(
     ("settings", "order", "message"),
     [
         ({"batch_size": 512}, None, "chooses 512 of 2048 images, but there are 1"),
         ({"drop_remainder": True}, None, "has no use for --drop_remainder"),
         ({"optimizer": "accumulate(sgd, 2)"}, None, "that accumulates gradients"),
         ({}, lambda step: np.arange(8), "order= replaces --order=hardest"),
+        (
+            {"model": "tutorial", "param_groups": "group('local3/.*', frozen=True)"},
+            None,
+            "the proxy of --order=.*local3",
+        ),
         ({"learning_rate": 1e35}, None, "the proxy of --order=.* diverged"),
     ],
 )
